@@ -1,0 +1,1 @@
+"""Files that the demo needs: one photo and the ImageNet class names."""

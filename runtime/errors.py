@@ -1,0 +1,61 @@
+"""The one family of errors that a user of cfcam meets.
+
+Every message is a single line that names what was found (file, node, shape), what was
+expected and what to do next. The command line prints that line and nothing else, unless
+``--debug`` was given.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ArrayError",
+    "CfcamError",
+    "EngineError",
+    "ImageError",
+    "MethodError",
+    "MissingDependencyError",
+    "ModelFileError",
+    "OutputError",
+    "SpecError",
+    "TargetError",
+]
+
+
+class CfcamError(Exception):
+    """Base of every error that cfcam raises on purpose."""
+
+
+class MissingDependencyError(CfcamError):
+    """An optional package is needed and absent; the message names the extra to install."""
+
+
+class ModelFileError(CfcamError):
+    """A model file is missing, truncated, not ONNX, or was not made by ``cfcam export``."""
+
+
+class SpecError(CfcamError):
+    """A `CamSpec` does not validate, or was written by a newer major version."""
+
+
+class ImageError(CfcamError):
+    """An image cannot be opened, decoded or used."""
+
+
+class ArrayError(CfcamError, ValueError):
+    """An array has the wrong shape or dtype, or holds NaN or infinity."""
+
+
+class TargetError(CfcamError, ValueError):
+    """A target class is out of range or its label is unknown."""
+
+
+class MethodError(CfcamError, ValueError):
+    """An unknown method, or settings that it does not take."""
+
+
+class EngineError(CfcamError):
+    """An inference engine cannot be opened or run, or is not the one that was asked for."""
+
+
+class OutputError(CfcamError):
+    """A result cannot be written where it was asked to go."""

@@ -1,0 +1,48 @@
+"""Writing files so that a crash or a full disk never leaves half of one."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import OutputError
+
+__all__ = ["atomic_path", "write_bytes"]
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; rename it to `path` when the block succeeds.
+
+    Missing parent folders are made. The temporary file is removed when the block fails.
+    Raises `OutputError` when the folder cannot be made or written, or the disk is full.
+    """
+    final = Path(path)
+    temporary: Path | None = None
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        if final.is_dir():
+            raise OutputError(f"{final}: is a folder, a file name was expected")
+        handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent)
+        os.close(handle)
+        temporary = Path(name)
+        # mkstemp makes private files; the result gets what open() would have given it.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        yield temporary
+        os.replace(temporary, final)
+    except OSError as error:
+        raise OutputError(f"{final}: cannot be written ({error.strerror or error})") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write `data` to `path` atomically. Raises `OutputError`."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)

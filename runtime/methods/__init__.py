@@ -1,0 +1,1 @@
+"""Every method, one module each, behind one registry."""

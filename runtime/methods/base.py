@@ -1,0 +1,131 @@
+"""What a method is: the types that every method module shares, and the registry.
+
+A *rule* is a pure function of one image's activations and gradients. A *probe* may run
+the engine again; none is registered yet, but `Method.kind` leaves the door open and the
+`Explainer` refuses a kind that it cannot serve.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import MethodError
+
+__all__ = ["CamResult", "Grouping", "Method", "get_method", "make_settings", "method_names", "register_rule"]
+
+FloatArray = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """What clustering did with one image's C channels.
+
+    labels: int64 (C,); cluster number, or `DOMINANT`, `NOISE`, `DEAD`.
+    """
+
+    labels: NDArray[np.int64]
+
+    #: Channels kept as they are, outside any cluster.
+    DOMINANT = -2
+    #: Channels that DBSCAN left without a cluster (and that the method did not adopt).
+    NOISE = -1
+    #: Channels whose activation is zero everywhere.
+    DEAD = -3
+
+    def counts(self) -> dict[str, int]:
+        """Channels by kind, and the number of clusters."""
+        kinds = {"dominant": self.DOMINANT, "noise": self.NOISE, "dead": self.DEAD}
+        found = {name: int(np.count_nonzero(self.labels == label)) for name, label in kinds.items()}
+        found["clustered"] = int(np.count_nonzero(self.labels >= 0))
+        found["clusters"] = len(np.unique(self.labels[self.labels >= 0]))
+        return found
+
+
+@dataclass(frozen=True)
+class CamResult:
+    """A rule's answer for one image.
+
+    map: float32 (H, W) on the layer's grid, not negative, not normalised.
+    grouping: what clustering did, or None for methods without it.
+    empty: why the map means nothing ("all gradients are zero", ...), or None.
+    """
+
+    map: NDArray[np.float32]
+    grouping: Grouping | None = None
+    empty: str | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """A registered method. `settings` is a frozen dataclass type, or None for no settings.
+
+    run: (activations (C, H, W), gradients (C, H, W), settings) -> `CamResult`.
+    """
+
+    name: str
+    kind: Literal["rule", "probe"]
+    run: Callable[..., CamResult]
+    settings: type[Any] | None = None
+    summary: str = field(default="", compare=False)
+
+
+_METHODS: dict[str, Method] = {}
+
+
+def register_rule(
+    name: str, *, settings: type[Any] | None = None
+) -> Callable[[Callable[..., CamResult]], Callable[..., CamResult]]:
+    """Register a rule under `name`; its docstring's first line becomes the summary."""
+
+    def decorate(run: Callable[..., CamResult]) -> Callable[..., CamResult]:
+        summary = (run.__doc__ or "").strip().splitlines()[0] if run.__doc__ else ""
+        _METHODS[name] = Method(name, "rule", run, settings, summary)
+        return run
+
+    return decorate
+
+
+def method_names() -> list[str]:
+    """Registered names, in order of registration."""
+    return list(_METHODS)
+
+
+def get_method(name: str) -> Method:
+    """Look `name` up. Raises `MethodError` with the nearest names."""
+    try:
+        return _METHODS[name]
+    except KeyError:
+        near = difflib.get_close_matches(name, _METHODS, n=1, cutoff=0.4)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise MethodError(f"unknown method '{name}'{hint} Available: {', '.join(_METHODS)}") from None
+
+
+def make_settings(method: Method, values: Any) -> Any:
+    """Settings object of `method` from None, a mapping, or an instance. Raises `MethodError`."""
+    if method.settings is None:
+        if values:
+            raise MethodError(f"method '{method.name}' takes no settings, got {values!r}")
+        return None
+    if isinstance(values, method.settings):
+        return values
+    if values is None:
+        return method.settings()
+    if not isinstance(values, Mapping):
+        raise MethodError(f"settings of '{method.name}': expected a mapping, got {type(values).__name__}")
+    known = [f.name for f in dataclasses.fields(method.settings)]
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.4)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            raise MethodError(f"method '{method.name}' has no setting '{key}'{hint} Settings: {', '.join(known)}")
+    try:
+        return method.settings(**values)
+    except TypeError as error:
+        raise MethodError(f"settings of '{method.name}': {error}") from error
