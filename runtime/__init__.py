@@ -1,1 +1,99 @@
-"""Explaining images with exported models: numpy, Pillow and an engine; no torch, no onnx."""
+"""Explaining images with exported models: numpy, Pillow and an engine; no torch, no onnx.
+
+>>> from cfcam.runtime import Explainer                                 # doctest: +SKIP
+>>> with Explainer("dogs.cam.onnx") as explainer:                       # doctest: +SKIP
+...     explanation = explainer.explain("two_dogs.jpg", target="Boston bull")
+>>> explanation.save("why.png")                                         # doctest: +SKIP
+
+Names are loaded when they are first used, so that importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .cam import cam_map
+    from .engine import Engine, EngineInfo, open_engine
+    from .errors import (
+        ArrayError,
+        CfcamError,
+        EngineError,
+        ImageError,
+        MethodError,
+        MissingDependencyError,
+        ModelFileError,
+        OutputError,
+        SpecError,
+        TargetError,
+    )
+    from .explainer import Explainer, Tensors
+    from .explanation import Explanation
+    from .frame import Frame
+    from .images import find_images, open_image
+    from .methods.base import method_names
+    from .modelfile import ModelInfo, file_sha256, read_model_info, read_spec
+    from .spec import CamSpec
+
+    __version__: str
+
+__all__ = [
+    "ArrayError",
+    "CamSpec",
+    "CfcamError",
+    "Engine",
+    "EngineError",
+    "EngineInfo",
+    "Explainer",
+    "Explanation",
+    "Frame",
+    "ImageError",
+    "MethodError",
+    "MissingDependencyError",
+    "ModelFileError",
+    "ModelInfo",
+    "OutputError",
+    "SpecError",
+    "TargetError",
+    "Tensors",
+    "__version__",
+    "cam_map",
+    "file_sha256",
+    "find_images",
+    "method_names",
+    "open_engine",
+    "open_image",
+    "read_model_info",
+    "read_spec",
+]
+
+_MODULES = {
+    "cam": ["cam_map"],
+    "engine": ["Engine", "EngineInfo", "open_engine"],
+    "errors": [name for name in __all__ if name.endswith("Error")],
+    "explainer": ["Explainer", "Tensors"],
+    "explanation": ["Explanation"],
+    "frame": ["Frame"],
+    "images": ["find_images", "open_image"],
+    "methods.base": ["method_names"],
+    "modelfile": ["ModelInfo", "file_sha256", "read_model_info", "read_spec"],
+    "spec": ["CamSpec"],
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("cfcam")
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,204 @@
+"""`Explanation`: everything that is known about one explained image, in one numpy-backed object."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from .errors import ArrayError, OutputError
+from .files import atomic_path
+from .frame import Frame
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL import Image
+
+__all__ = ["Explanation", "class_probabilities"]
+
+#: `Explanation.overlay` enlarges a photo until its longer side has this many pixels.
+_MIN_VIEW = 320
+_PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Why the model gave one image the score of one class.
+
+    map: float32 (H, W) in [0, 1], in the frame of the model's input; all zero when `empty`.
+    target, label: the explained class, in the model's own order. probability: of that class.
+    probabilities: float32 (K,). logits: float32 (K,), the scores before softmax or sigmoid, or
+    None where the file gives only probabilities. top: (index, label, probability), best first.
+    frame: where the input lies on the photo. photo: the upright RGB photo (not a copy).
+    grid: (h, w) of the layer's activations. settings: those that the method really used.
+    reason: why there is no explanation, or None. counts: channels that clustering called
+    dominant, clustered, noise and dead, and the number of clusters; None without clustering.
+    times_ms: milliseconds by stage; of a batch, inference is shared equally. source: the path, or
+    "array" or "image". layer, provider: what it was computed from, and on.
+
+    >>> explanation = explainer.explain("two_dogs.jpg", target="Boston bull")   # doctest: +SKIP
+    >>> explanation.peak                                                        # doctest: +SKIP
+    (0.71, 0.42)
+    """
+
+    map: NDArray[np.float32]
+    target: int
+    label: str
+    probability: float
+    probabilities: NDArray[np.float32]
+    logits: NDArray[np.float32] | None
+    top: list[tuple[int, str, float]]
+    frame: Frame
+    photo: Image.Image = field(repr=False)
+    grid: tuple[int, int]
+    method: str
+    settings: dict[str, Any]
+    reason: str | None = None
+    counts: dict[str, int] | None = None
+    times_ms: dict[str, float] = field(default_factory=dict)
+    source: str = "array"
+    layer: str = ""
+    provider: str = ""
+
+    @property
+    def empty(self) -> bool:
+        """True when the map means nothing; `reason` says why."""
+        return self.reason is not None
+
+    @cached_property
+    def peak(self) -> tuple[float, float] | None:
+        """Centre of the map's maximum as (x, y) fractions of the upright photo, or None when empty.
+
+        Of a plateau it is the centre of mass, moved to the nearest pixel of the plateau; of
+        several equal maxima the topmost, then leftmost. Padding around the photo does not count.
+        """
+        if self.empty:
+            return None
+        heat = np.where(self.frame.on_photo(), self.map, 0)
+        highest = heat.max()
+        if highest <= 0:
+            return None
+        rows, columns = np.nonzero(heat == highest)
+        if len(rows) > 1:
+            from scipy.ndimage import label
+
+            groups, _ = label(heat == highest, structure=np.ones((3, 3)))  # type: ignore[misc]
+            rows, columns = np.nonzero(groups == groups[rows[0], columns[0]])
+            y, x = rows.mean(), columns.mean()
+            away = np.hypot(rows - y, columns - x)
+            if away.min() >= 1:  # a bent plateau, whose centre of mass lies beside it
+                y, x = rows[away.argmin()], columns[away.argmin()]
+        else:
+            y, x = rows[0], columns[0]
+        px, py = self.frame.to_photo(float(x) + 0.5, float(y) + 0.5)
+        return min(max(px, 0.0), 1.0), min(max(py, 0.0), 1.0)
+
+    def to_image(self, max_side: int | None = None) -> NDArray[np.float32]:
+        """The map on the upright photo: float32 (h0, w0) in [0, 1], NaN where the model did not look.
+
+        max_side: scale down so that the longer side has at most that many pixels.
+        """
+        return self.frame.place(self.map, max_side)
+
+    def overlay(self, max_side: int | None = 1280, *, legend: bool = True) -> Image.Image:
+        """The photo with the map over it, as an RGB picture.
+
+        legend: with the class, its probability and a colour scale around it. What the crop left
+        out is hatched. An empty map gives the plain photo and the words why. max_side limits the
+        longer side of the photo (None: full size); small photos are enlarged with a legend, so that it
+        stays readable.
+        """
+        from PIL import Image
+
+        from . import drawing
+
+        width, height = self.frame.view_size(max_side)
+        if legend and max(width, height) < _MIN_VIEW:
+            scale = _MIN_VIEW / max(width, height)
+            width, height = max(1, round(width * scale)), max(1, round(height * scale))
+        picture = self.photo.resize((width, height), Image.Resampling.LANCZOS)
+        if not self.empty:
+            picture = drawing.heat_picture(picture, self.frame.place(self.map, size=(width, height)))
+        if not legend:
+            return picture
+        how = f"no explanation: {self.reason}" if self.empty else f"{self.method}, layer {self.layer}"
+        return drawing.caption(
+            picture,
+            self.label,
+            how if self.label == str(self.target) or self.empty else f"class {self.target}, {how}",
+            value=_percent(self.probability),
+            bar=not self.empty,
+            alert=self.empty,
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the overlay (``.png``, ``.jpg``) or the raw map (``.npy``); returns the path.
+
+        Written under a temporary name and renamed. Raises `OutputError` for another suffix, and
+        when the file cannot be written.
+        """
+        path = Path(path)
+        suffix = path.suffix.lower()
+        if suffix not in (".npy", *_PICTURES):
+            raise OutputError(f"{path}: unknown kind of file '{suffix}': expected .png, .jpg or .npy")
+        with atomic_path(path) as temporary:
+            if suffix == ".npy":
+                with temporary.open("wb") as file:
+                    np.save(file, self.map)
+            else:
+                quality = {"quality": 92} if suffix != ".png" else {}
+                self.overlay().save(temporary, format=_PICTURES[suffix], **quality)
+        return path
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain JSON values, without the arrays. `reason` is there when empty."""
+        data: dict[str, Any] = {
+            "image": self.source,
+            "target": self.target,
+            "label": self.label,
+            "probability": self.probability,
+            "peak": None if self.peak is None else [round(v, 6) for v in self.peak],
+            "empty": self.empty,
+            "counts": self.counts,
+            "times_ms": {stage: round(ms, 3) for stage, ms in self.times_ms.items()},
+        }
+        if self.empty:
+            data["reason"] = self.reason
+        return data
+
+    def to_json(self) -> str:
+        """`to_dict` as one line of JSON."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+
+
+def class_probabilities(
+    scores: NDArray[np.floating[Any]], kind: Literal["logits", "softmax", "sigmoid", "binary"]
+) -> NDArray[np.float32]:
+    """Probabilities float32 (..., K) from the model's shown output (..., K).
+
+    kind: what the output holds: ``logits`` get a softmax and ``binary`` (one logit) a sigmoid;
+    ``softmax`` and ``sigmoid`` are probabilities already.
+    """
+    values = scores.astype(np.float64)
+    if kind == "logits":
+        powers = np.exp(values - values.max(axis=-1, keepdims=True))
+        values = powers / powers.sum(axis=-1, keepdims=True)
+    elif kind == "binary":
+        values = np.exp(-np.logaddexp(0, -values))
+    elif kind not in ("softmax", "sigmoid"):
+        raise ArrayError(f"unknown kind of output '{kind}'")
+    return values.astype(np.float32)
+
+
+def _percent(probability: float) -> str:
+    """Short, and never "100 %" or "0 %" of what is only nearly so."""
+    if 0 < probability < 0.001:
+        return "< 0.1 %"
+    if 0.999 < probability < 1:
+        return "> 99.9 %"
+    return f"{probability * 100:.1f} %"

@@ -1,0 +1,91 @@
+"""From what a person calls a class to its index in the model."""
+
+from __future__ import annotations
+
+import difflib
+import operator
+from collections.abc import Sequence
+from typing import SupportsIndex
+
+from .errors import TargetError
+from .spec import OutputSpec
+
+__all__ = ["TOP_CLASS", "Target", "resolve_target", "resolve_targets"]
+
+#: The value of the model's class input that asks for the top class.
+TOP_CLASS = -1
+
+#: None for the top class, a class index, or a label.
+Target = SupportsIndex | str | None
+
+
+def resolve_target(target: Target, output: OutputSpec) -> int:
+    """Index of `target` in the model's own order, or -1 for the top class.
+
+    target: None or -1 (the top class), an index from 0, or a string: a label, one of the names
+    of a label that lists several ("Boston bull, Boston terrier"), or an index in digits. Case does
+    not matter, unless only case tells two labels apart.
+    Raises `TargetError` when it is out of range, unknown or ambiguous.
+    """
+    if target is None:
+        return TOP_CLASS
+    if isinstance(target, str):
+        return _from_text(target.strip(), output)
+    if isinstance(target, bool) or not hasattr(target, "__index__"):
+        raise TargetError(f"target: expected a class index, a label or None, got {target!r}")
+    return _in_range(operator.index(target), output)
+
+
+def resolve_targets(targets: Target | Sequence[Target], count: int, output: OutputSpec) -> list[int]:
+    """One index per image. targets: one for all images, or a sequence of `count`."""
+    if targets is None or isinstance(targets, str) or hasattr(targets, "__index__"):
+        return [resolve_target(targets, output)] * count  # type: ignore[arg-type]
+    each = list(targets)  # type: ignore[arg-type]
+    if len(each) != count:
+        raise TargetError(f"targets: expected one for all images or {count}, one per image, got {len(each)}")
+    return [resolve_target(target, output) for target in each]
+
+
+def _in_range(index: int, output: OutputSpec) -> int:
+    if index == TOP_CLASS or 0 <= index < output.classes:
+        return index
+    raise TargetError(
+        f"target {index} is out of range: the model has {output.classes} classes, 0 to {output.classes - 1} "
+        "(leave the target out for the top class)"
+    )
+
+
+def _from_text(text: str, output: OutputSpec) -> int:
+    names = _names(output)
+    for matches in (
+        [i for i, label in enumerate(output.labels or ()) if label == text],
+        [i for i, label in enumerate(output.labels or ()) if label.lower() == text.lower()],
+        sorted(set(names.get(text.lower(), ()))),
+    ):
+        if len(matches) > 1:
+            listed = ", ".join(map(str, matches))
+            raise TargetError(f"label '{text}' is ambiguous: classes {listed} have it; give the class index")
+        if matches:
+            return matches[0]
+    try:
+        return _in_range(int(text), output)
+    except TargetError:
+        raise
+    except ValueError:
+        pass
+    if not output.labels:
+        raise TargetError(
+            f"target '{text}': the model file has no labels: give a class index, 0 to {output.classes - 1}"
+        )
+    near = difflib.get_close_matches(text.lower(), names, n=3, cutoff=0.5)
+    hint = ", ".join(f"'{output.label(i)}' ({i})" for i in dict.fromkeys(names[name][0] for name in near))
+    raise TargetError(f"no class is called '{text}'" + (f"; nearest: {hint}" if hint else "; give a class index"))
+
+
+def _names(output: OutputSpec) -> dict[str, list[int]]:
+    """Lower-case label, and each of its comma-separated names, -> classes."""
+    names: dict[str, list[int]] = {}
+    for index, label in enumerate(output.labels or ()):
+        for name in dict.fromkeys([label.lower(), *(part.strip().lower() for part in label.split(","))]):
+            names.setdefault(name, []).append(index)
+    return names

@@ -1,0 +1,48 @@
+"""Fixtures that every test can use."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tiny_model
+from filelock import FileLock
+
+_ROOT = Path(__file__).resolve().parents[1]
+_FIXTURES = _ROOT / "build" / "fixtures"
+
+
+def _stamp() -> str:
+    sources = (Path(__file__).with_name("tiny_model.py"), _ROOT / "runtime" / "spec.py")
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+
+
+@pytest.fixture(scope="session")
+def tiny_path() -> Callable[[str], Path]:
+    """Gives the path of a variant of `tiny_model` (a key of its VARIANTS).
+
+    The files are built where onnx is installed, and only used where it is not.
+    """
+    folder = _FIXTURES
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp = folder / "stamp"
+    with FileLock(folder / ".lock"):
+        if not stamp.exists() or stamp.read_text() != _stamp():
+            if importlib.util.find_spec("onnx") is None:
+                pytest.fail(
+                    f"{folder} is missing or out of date, and onnx is not installed to build it: "
+                    "run the tests once in an environment with `cfcam[onnx]`"
+                )
+            for name, model in tiny_model.VARIANTS.items():
+                part = folder / f".{name}.part"
+                tiny_model.build(model, part)
+                part.replace(folder / f"{name}.cam.onnx")
+            stamp.write_text(_stamp())
+
+    def path_of(name: str) -> Path:
+        return folder / f"{name}.cam.onnx"
+
+    return path_of
