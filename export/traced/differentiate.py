@@ -1,0 +1,110 @@
+"""Pass 4, differentiate: one graph for the forward pass and the backward pass of the tail.
+
+The tape is cut at the target layer: everything before it runs without gradients, its
+value becomes a leaf, and autograd goes from the logits back to that leaf and no further.
+Both directions are recorded at the level of ATen operators.
+
+Before: a functional graph and one of its nodes. After: a graph
+``(image, target, seed) -> (*outputs, activations, gradients, chosen)`` in which `seed`
+(N, K) is still a free input: pass 5 replaces it by the chosen class.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from ..errors import ExportError, LayerError, UnsupportedOperatorError
+from .decompositions import decomposition_table, restore_names
+from .fold import set_tensor
+
+__all__ = ["differentiate"]
+
+
+class _Cut(fx.Interpreter):
+    """Runs a graph; from the `leaf` node on, with a tape that starts there."""
+
+    def __init__(self, graph: fx.GraphModule, leaf: fx.Node, logits: fx.Node) -> None:
+        super().__init__(graph)
+        self._leaf_node, self._logits_node = leaf, logits
+        self.leaf: Any = None
+        self.logits: Any = None
+
+    def run_node(self, n: fx.Node) -> Any:
+        with torch.set_grad_enabled(self.leaf is not None):
+            result = super().run_node(n)
+        if n is self._leaf_node:
+            self.leaf = result = result.detach().requires_grad_(True)
+        if n is self._logits_node:
+            self.logits = result
+        return result
+
+
+def differentiate(graph: fx.GraphModule, layer: fx.Node, logits: fx.Node) -> fx.GraphModule:
+    """Trace `graph` with the gradient of `logits` (N, K) with respect to `layer` (N, C, H, W).
+
+    Raises `LayerError` when the layer does not reach the logits, `UnsupportedOperatorError`
+    when an operator between them cannot be differentiated.
+    """
+
+    def run(image: torch.Tensor, target: torch.Tensor, seed: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        interpreter = _Cut(graph, layer, logits)
+        outputs = interpreter.run(image)
+        scores = interpreter.logits.flatten(1)
+        if not scores.requires_grad:
+            raise LayerError(f"layer '{layer.name}' does not reach the score '{logits.name}'")
+        (gradient,) = torch.autograd.grad(scores, interpreter.leaf, seed, allow_unused=True)
+        if gradient is None:
+            raise LayerError(f"layer '{layer.name}' does not reach the score '{logits.name}'")
+        chosen = torch.where(target < 0, torch.argmax(scores, 1), target)
+        return tuple(v.detach() for v in (*outputs, interpreter.leaf, gradient, chosen))
+
+    image = next(node for node in graph.graph.nodes if node.op == "placeholder").meta["val"]
+    classes = logits.meta["val"].shape[1]
+    with image.fake_mode:
+        target = torch.empty(image.shape[0], dtype=torch.int64)
+        seed = torch.empty(image.shape[0], classes, dtype=image.dtype)
+    try:
+        joint = make_fx(run, _allow_non_fake_inputs=True, decomposition_table=decomposition_table())(
+            image, target, seed
+        )
+    except ExportError:
+        raise
+    except NotImplementedError as error:
+        raise UnsupportedOperatorError(f"the path from '{layer.name}' to the score: {error}") from error
+    except RuntimeError as error:
+        raise ExportError(f"the path from '{layer.name}' to the score cannot be traced: {error}") from error
+    if isinstance(joint_batch := _result_shape(joint)[0], int):
+        raise ExportError(
+            f"the path from '{layer.name}' to the score fixes the batch size (to {joint_batch} in the trace): "
+            "an operator there reads the batch size as a number"
+        )
+    restore_names(joint)
+    joint.graph.eliminate_dead_code()
+    _name_tensors(joint, graph)
+    return joint
+
+
+def _result_shape(joint: fx.GraphModule) -> torch.Size:
+    (output,) = (node for node in joint.graph.nodes if node.op == "output")
+    chosen = output.args[0][-1]
+    return chosen.meta["val"].shape
+
+
+def _name_tensors(joint: fx.GraphModule, source: fx.GraphModule) -> None:
+    """Give the joint graph's constants the names that the weights have in the module."""
+    known = {id(t): name for name, t in [*source.named_parameters(), *source.named_buffers()]}
+    renamed: dict[str, str] = {}
+    for node in joint.graph.nodes:
+        if node.op == "get_attr":
+            old = str(node.target)
+            if old not in renamed:
+                tensor = getattr(joint, old)
+                renamed[old] = set_tensor(joint, known.get(id(tensor), f"constant{len(renamed)}"), tensor)
+            node.target = renamed[old]
+    for old in renamed:
+        delattr(joint, old)
+    joint.recompile()
