@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import SupportsIndex
 
 from .errors import TargetError
@@ -31,16 +31,19 @@ def resolve_target(target: Target, output: OutputSpec) -> int:
         return TOP_CLASS
     if isinstance(target, str):
         return _from_text(target.strip(), output)
-    if isinstance(target, bool) or not hasattr(target, "__index__"):
-        raise TargetError(f"target: expected a class index, a label or None, got {target!r}")
-    return _in_range(operator.index(target), output)
+    try:
+        if not isinstance(target, bool):
+            return _in_range(operator.index(target), output)
+    except TypeError:
+        pass
+    raise TargetError(f"target: expected a class index, a label or None, got {target!r}")
 
 
-def resolve_targets(targets: Target | Sequence[Target], count: int, output: OutputSpec) -> list[int]:
+def resolve_targets(targets: Target | Iterable[Target], count: int, output: OutputSpec) -> list[int]:
     """One index per image. targets: one for all images, or a sequence of `count`."""
-    if targets is None or isinstance(targets, str) or hasattr(targets, "__index__"):
-        return [resolve_target(targets, output)] * count  # type: ignore[arg-type]
-    each = list(targets)  # type: ignore[arg-type]
+    if isinstance(targets, str) or not isinstance(targets, Iterable):
+        return [resolve_target(targets, output)] * count
+    each = list(targets)
     if len(each) != count:
         raise TargetError(f"targets: expected one for all images or {count}, one per image, got {len(each)}")
     return [resolve_target(target, output) for target in each]

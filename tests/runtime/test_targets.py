@@ -1,0 +1,82 @@
+"""What people call a class."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from cfcam.runtime.errors import TargetError
+from cfcam.runtime.spec import OutputSpec
+from cfcam.runtime.targets import resolve_target, resolve_targets
+
+_OUTPUT = OutputSpec(
+    name="y",
+    score="y",
+    classes=7,
+    labels=("tench", "Boston bull, Boston terrier", "crane", "crane", "maillot", "maillot, tank suit", "Polish"),
+)
+
+
+@pytest.mark.parametrize(
+    ("target", "index"),
+    [
+        (None, -1),
+        (-1, -1),
+        (0, 0),
+        (np.int64(6), 6),
+        ("6", 6),
+        (" tench ", 0),
+        ("BOSTON TERRIER", 1),
+        ("Boston bull, Boston terrier", 1),
+        ("maillot", 4),  # the whole label comes before a part of one
+        ("tank suit", 5),
+    ],
+)
+def test_resolved(target, index):
+    assert resolve_target(target, _OUTPUT) == index
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        (7, r"target 7 is out of range: the model has 7 classes, 0 to 6"),
+        (-2, "out of range"),
+        ("700", "out of range"),
+        ("crane", "ambiguous: classes 2, 3"),
+        ("boston terier", r"no class is called 'boston terier'; nearest: 'Boston bull, Boston terrier' \(1\)"),
+        ("", "no class is called ''"),
+        (True, "expected a class index"),
+        (1.5, "expected a class index"),
+    ],
+)
+def test_refused(target, words):
+    with pytest.raises(TargetError, match=words):
+        resolve_target(target, _OUTPUT)
+
+
+def test_case_decides_only_where_it_must():
+    output = replace(_OUTPUT, classes=2, labels=("Polish", "polish"))
+    assert resolve_target("polish", output) == 1
+    with pytest.raises(TargetError, match="ambiguous"):
+        resolve_target("POLISH", output)
+
+
+def test_labels_that_are_digits_come_first():
+    assert resolve_target("1", replace(_OUTPUT, classes=2, labels=("1", "0"))) == 0
+
+
+def test_without_labels():
+    output = replace(_OUTPUT, labels=None)
+    assert resolve_target("3", output) == 3
+    with pytest.raises(TargetError, match="has no labels: give a class index, 0 to 6"):
+        resolve_target("tench", output)
+
+
+def test_many():
+    assert resolve_targets(None, 2, _OUTPUT) == [-1, -1]
+    assert resolve_targets("tench", 2, _OUTPUT) == [0, 0]
+    assert resolve_targets([None, 3, "tench"], 3, _OUTPUT) == [-1, 3, 0]
+    assert resolve_targets(np.array([1, 2]), 2, _OUTPUT) == [1, 2]
+    with pytest.raises(TargetError, match="or 3, one per image, got 2"):
+        resolve_targets([1, 2], 3, _OUTPUT)
