@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from .errors import ArrayError, OutputError
-from .files import atomic_path
+from .files import write_bytes
 from .frame import Frame
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ __all__ = ["Explanation", "class_probabilities"]
 
 #: `Explanation.overlay` enlarges a photo until its longer side has this many pixels.
 _MIN_VIEW = 320
-_PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".npy")
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,15 +145,17 @@ class Explanation:
         """
         path = Path(path)
         suffix = path.suffix.lower()
-        if suffix not in (".npy", *_PICTURES):
+        if suffix not in _SUFFIXES:
             raise OutputError(f"{path}: unknown kind of file '{suffix}': expected .png, .jpg or .npy")
-        with atomic_path(path) as temporary:
-            if suffix == ".npy":
-                with temporary.open("wb") as file:
-                    np.save(file, self.map)
-            else:
-                quality = {"quality": 92} if suffix != ".png" else {}
-                self.overlay().save(temporary, format=_PICTURES[suffix], **quality)
+        # Encoded in memory first: Pillow's own writing to a file overlooks a short write.
+        data = io.BytesIO()
+        if suffix == ".npy":
+            np.save(data, self.map)
+        elif suffix == ".png":
+            self.overlay().save(data, format="PNG")
+        else:
+            self.overlay().save(data, format="JPEG", quality=92)
+        write_bytes(path, data.getvalue())
         return path
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,0 +1,87 @@
+"""`CamSpec`: there and back, what it refuses, what it keeps."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from cfcam.runtime.errors import SpecError
+from cfcam.runtime.spec import CamSpec, LayerSpec
+from tiny_model import VARIANTS
+
+_SPEC = VARIANTS["logits"].spec
+
+
+@pytest.mark.parametrize("name", list(VARIANTS))
+def test_there_and_back(name):
+    spec = VARIANTS[name].spec
+    assert CamSpec.from_json(spec.to_json()) == spec
+
+
+def test_several_layers():
+    second = LayerSpec(name="mid", value="m", channels=4, grid=(16, 24), activations="a1", gradients="g1")
+    spec = replace(_SPEC, layers=(*_SPEC.layers, second))
+    data = spec.to_dict()
+    assert data["layer"]["name"] == "relu"
+    assert [layer["name"] for layer in data["more_layers"]] == ["mid"]
+    assert CamSpec.from_dict(data) == spec
+
+
+def test_unknown_keys_and_newer_minors_are_kept():
+    data = json.loads(_SPEC.to_json())
+    data["schema"] = "1.7"
+    data["calibration"] = {"threshold": 0.5}
+    data["input"]["gamma"] = 2.2
+    data["layer"]["note"] = "x"
+    back = json.loads(CamSpec.from_dict(data).to_json())
+    assert back == data
+
+
+def _changed(path: str, value: Any) -> dict[str, Any]:
+    data = json.loads(_SPEC.to_json())
+    *parents, last = path.split(".")
+    section = data
+    for parent in parents:
+        section = section[parent]
+    if value is KeyError:
+        del section[last]
+    else:
+        section[last] = value
+    return data
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("schema", "2.0", "newer than this cfcam reads"),
+        ("schema", 1, "expected 'MAJOR.MINOR'"),
+        ("layer", KeyError, "CamSpec layer: missing"),
+        ("input.name", KeyError, r"input\.name: missing"),
+        ("input.layout", "CHWN", r"input\.layout: expected one of 'NCHW', 'NHWC', got 'CHWN'"),
+        ("input.height", 0, "must be positive"),
+        ("input.height", "32", r"input\.height: expected int, got '32'"),
+        ("input.height", True, r"input\.height: expected int"),
+        ("input.mean", [0.5], r"input\.mean: expected 3 numbers for color 'rgb', got 1"),
+        ("input.std", [1, 0, 1], "must not be zero"),
+        ("input.scale", float("inf"), "must be finite"),
+        ("input.resize.size", 20, "smaller than the 32x48"),
+        ("input.resize.crop", "none", "needs 'center'"),
+        ("output.labels", ["a"], "1 labels for 6 classes"),
+        ("output.classes", 0, "expected at least 1"),
+        ("layer.grid", [8], r"layers\[0\]\.grid: expected 2 items, got 1"),
+        ("layer.channels", 0, "must be positive"),
+        ("method", "cfcam", "CamSpec method: expected an object"),
+    ],
+)
+def test_refused(path, value, words):
+    with pytest.raises(SpecError, match=words):
+        CamSpec.from_dict(_changed(path, value))
+
+
+def test_not_json():
+    with pytest.raises(SpecError, match="not valid JSON"):
+        CamSpec.from_json("{")
+    with pytest.raises(SpecError, match="expected a JSON object, got list"):
+        CamSpec.from_json("[]")
