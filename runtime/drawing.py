@@ -71,7 +71,7 @@ def heat_picture(photo: Image.Image, heat: NDArray[np.float32]) -> Image.Image:
     grey = np.asarray(photo.convert("L"), np.float32)[..., None]
     value = np.nan_to_num(heat)[..., None]
     muted = grey + (base - grey) * 0.4
-    opacity = 0.15 + 0.55 * np.sqrt(value)
+    opacity = 0.15 + 0.5 * value
     mixed = muted * (1 - opacity) + colour_map(heat).astype(np.float32) * opacity
     unseen = np.isnan(heat)
     if unseen.any():

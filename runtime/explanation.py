@@ -39,7 +39,8 @@ class Explanation:
     grid: (h, w) of the layer's activations. settings: those that the method really used.
     reason: why there is no explanation, or None. counts: channels that clustering called
     dominant, clustered, noise and dead, and the number of clusters; None without clustering.
-    times_ms: milliseconds by stage; of a batch, inference is shared equally. source: the path, or
+    times_ms: milliseconds by stage; of a batch, inference is shared equally; the first `method` also
+    pays for loading scipy and scikit-learn. source: the path, or
     "array" or "image". layer, provider: what it was computed from, and on.
 
     >>> explanation = explainer.explain("two_dogs.jpg", target="Boston bull")   # doctest: +SKIP

@@ -110,6 +110,14 @@ def test_a_truncated_file_is_called_truncated(tiny_path, tmp_path):
         read_spec(path)
 
 
+def test_a_cut_in_a_field_that_is_skipped_is_noticed(tiny_path, tmp_path):
+    path = tmp_path / "cut.cam.onnx"
+    function = bytes([0xCA, 0x01, 100])  # field 25, 100 bytes long, of which three are there
+    path.write_bytes(tiny_path("logits").read_bytes() + function + b"abc")
+    with pytest.raises(ModelFileError, match=r"truncated or damaged.*100 bytes starts .*, 3 are there"):
+        read_spec(path)
+
+
 def test_mutations_never_escape_the_error_family(tiny_path, tmp_path):
     data = tiny_path("logits").read_bytes()
     path = tmp_path / "mutated.cam.onnx"
