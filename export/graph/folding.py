@@ -1,0 +1,95 @@
+"""Constant folding of what is small: index arithmetic, bounds, scales."""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import NodeProto, helper
+from onnx.reference import ReferenceEvaluator
+
+from .graph import Graph, subgraphs
+
+__all__ = ["FOLD_LIMIT", "evaluate_node", "fold_constants"]
+
+#: Results of more bytes are left to the engine, so that no weight is stored in two forms.
+FOLD_LIMIT = 1024
+
+# Random, stateful, or the place where a quantised weight must stay quantised.
+_KEPT = {
+    "Bernoulli", "DequantizeLinear", "DynamicQuantizeLinear", "If", "Loop", "Multinomial", "QuantizeLinear",
+    "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Scan",
+}  # fmt: skip
+
+
+def evaluate_node(node: NodeProto, inputs: dict[str, np.ndarray], opset: int) -> list[np.ndarray] | None:
+    """Outputs of one node of the default domain by ONNX's reference evaluator; None where it cannot."""
+    given = {name: value for name, value in inputs.items() if name}
+    graph = helper.make_graph(
+        [node],
+        "one",
+        [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape) for n, a in given.items()],
+        [helper.make_value_info(n, helper.make_tensor_type_proto(1, None)) for n in node.output if n],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+    try:
+        return [np.asarray(v) for v in ReferenceEvaluator(model).run(None, given)]  # type: ignore[union-attr]
+    except Exception:  # an operator that the evaluator lacks stays in the graph
+        return None
+
+
+def fold_constants(graph: Graph) -> int:
+    """Replace nodes with constant inputs and small results by constants; returns how many.
+
+    ``Shape`` and ``Size`` of a value whose shape is static count as constant.
+    """
+    folded = 0
+    kept: list[NodeProto] = []
+    outputs = set(graph.output_names)
+    for node in graph.nodes:
+        values = _fold(graph, node)
+        if values is None or any(o in outputs for o in node.output):
+            kept.append(node)
+            continue
+        for name, value in zip([o for o in node.output if o], values, strict=True):
+            graph.add_constant(name, value)
+        folded += 1
+    if folded:
+        graph.nodes = kept
+        graph.reindex()
+        graph.infer()
+    return folded
+
+
+def _fold(graph: Graph, node: NodeProto) -> list[np.ndarray] | None:
+    if node.domain not in ("", "ai.onnx") or node.op_type in _KEPT or any(True for _ in subgraphs(node)):
+        return None
+    if node.op_type in ("Shape", "Size"):
+        shape = graph.shape(node.input[0])
+        if shape is None or not all(isinstance(d, int) for d in shape):
+            return None
+        inputs = {node.input[0]: np.zeros(tuple(int(d or 0) for d in shape), np.bool_)}
+        if inputs[node.input[0]].nbytes > 1 << 28:
+            return None
+        return evaluate_node(node, inputs, graph.opset)
+    if not node.input or any(n and n not in graph.constants for n in node.input):
+        return None
+    size = sum(_size(graph, o) for o in node.output if o)
+    if size > FOLD_LIMIT:
+        return None
+    inputs = {n: a for n in node.input if n and (a := graph.constant(n)) is not None}
+    values = evaluate_node(node, inputs, graph.opset)
+    if values is None or sum(v.nbytes for v in values) > FOLD_LIMIT:
+        return None
+    return values
+
+
+def _size(graph: Graph, name: str) -> int:
+    kind, shape = graph.elem_type(name), graph.shape(name)
+    if kind is None or shape is None:
+        return FOLD_LIMIT + 1
+    count = 1
+    for dim in shape:
+        if not isinstance(dim, int):
+            # Lengths that inference leaves open belong to index arithmetic: evaluate and see.
+            return 0
+        count *= dim
+    return count * 8

@@ -1,0 +1,195 @@
+"""Bringing any model into the one form that the other passes expect.
+
+After `normalise`:
+
+1. there are no model-local functions (inlined);
+2. every constant is an initializer, none is a Constant node, none is listed as an input;
+3. the default opset is at least `MINIMUM_OPSET`, converted to `PREFERRED_OPSET` where the
+   converter can;
+4. every node has a name, and no two share one;
+5. Identity nodes are gone, except where they give an output its name.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx.inliner
+import onnx.version_converter
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from ...runtime.errors import ModelFileError
+from ..errors import ExportError
+from .graph import attribute, subgraphs
+from .loading import without_weights
+
+__all__ = ["MINIMUM_OPSET", "PREFERRED_OPSET", "normalise"]
+
+#: What the rules can write; older models must be converted.
+MINIMUM_OPSET = 13
+#: What older models are converted to.
+PREFERRED_OPSET = 18
+
+
+def normalise(model: ModelProto) -> tuple[ModelProto, list[str]]:
+    """A normalised copy of `model`, and sentences about what was changed that users should know.
+
+    Raises `ExportError` for a model that cannot be brought there, `ModelFileError` for one
+    that is not valid ONNX.
+    """
+    notes: list[str] = []
+    initial = {t.name for t in model.graph.initializer}
+    try:
+        if model.functions:
+            notes.append(f"{len(model.functions)} model-local functions were inlined")
+            result = without_weights(model, onnx.inliner.inline_local_functions)
+        else:
+            result = without_weights(model, lambda slim: slim)
+    except Exception as error:
+        raise ModelFileError(f"the model's functions cannot be inlined ({_line(error)})") from error
+    _no_listed_initializers(result, initial)
+    _lift_constants(result)
+    result = _raise_opset(result, notes)
+    _lift_constants(result)
+    _unique_node_names(result)
+    _check_single_assignment(result)
+    _drop_identities(result)
+    return result, notes
+
+
+def _no_listed_initializers(model: ModelProto, initial: set[str]) -> None:
+    inputs = [i for i in model.graph.input if i.name not in initial]
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+
+
+def _lift_constants(model: ModelProto) -> None:
+    kept: list[NodeProto] = []
+    for node in model.graph.node:
+        tensor = _constant_tensor(node)
+        if tensor is None:
+            kept.append(node)
+        else:
+            tensor.name = node.output[0]
+            model.graph.initializer.append(tensor)
+    if len(kept) < len(model.graph.node):
+        kept = [NodeProto.FromString(n.SerializeToString()) for n in kept]
+        del model.graph.node[:]
+        model.graph.node.extend(kept)
+
+
+def _constant_tensor(node: NodeProto) -> TensorProto | None:
+    if node.op_type != "Constant" or node.domain not in ("", "ai.onnx") or len(node.attribute) != 1:
+        return None
+    item = node.attribute[0]
+    value = helper.get_attribute_value(item)
+    if item.name == "value":
+        tensor = TensorProto()
+        tensor.CopyFrom(value)
+        return tensor
+    kinds = {"value_float": "float32", "value_floats": "float32", "value_int": "int64", "value_ints": "int64"}
+    if item.name in kinds:
+        return numpy_helper.from_array(np.array(value, dtype=kinds[item.name]))
+    return None
+
+
+def _raise_opset(model: ModelProto, notes: list[str]) -> ModelProto:
+    version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), None)
+    if version is None:
+        raise ExportError("the model imports no default operator set (ai.onnx): it has no operator that can be derived")
+    if version >= PREFERRED_OPSET:
+        return model
+    failures = []
+    for target in (PREFERRED_OPSET, MINIMUM_OPSET):
+        if version >= target:
+            break
+        try:
+            converted = without_weights(model, lambda slim, to=target: _convert(slim, to))
+        except Exception as error:
+            failures.append(f"to {target}: {_line(error)}")
+            continue
+        notes.append(f"converted from opset {version} to {target}")
+        return converted
+    if version >= MINIMUM_OPSET:
+        return model
+    raise ExportError(
+        f"opset {version} is older than {MINIMUM_OPSET} and ONNX's converter failed ({'; '.join(failures)}): "
+        "export the model again with a newer opset"
+    )
+
+
+def _convert(slim: ModelProto, target: int) -> ModelProto:
+    # The converter's in-memory form wants a name on every node and knows the default domain only.
+    metadata = list(slim.metadata_props)
+    others = [o for o in slim.opset_import if o.domain not in ("", "ai.onnx")]
+    if slim.ir_version < 4:
+        slim.ir_version = 4
+    converted = onnx.version_converter.convert_version(slim, target)
+    present = {o.domain for o in converted.opset_import}
+    converted.opset_import.extend(o for o in others if o.domain not in present)
+    if not converted.metadata_props:
+        converted.metadata_props.extend(metadata)
+    converted.ir_version = max(slim.ir_version, 8 if target >= 15 else 7)
+    return converted
+
+
+def _unique_node_names(model: ModelProto) -> None:
+    seen: set[str] = set()
+    for node in model.graph.node:
+        base = node.name or f"{node.op_type}_{next((o for o in node.output if o), '')}"
+        name, count = base, 0
+        while name in seen:
+            count += 1
+            name = f"{base}_{count}"
+        node.name = name
+        seen.add(name)
+
+
+def _check_single_assignment(model: ModelProto) -> None:
+    seen = {i.name for i in model.graph.input} | {t.name for t in model.graph.initializer}
+    for node in model.graph.node:
+        for name in node.input:
+            if name and name not in seen:
+                raise ModelFileError(
+                    f"node '{node.name}' ({node.op_type}) reads '{name}', which no earlier node, input or weight provides"
+                )
+        for name in node.output:
+            if name and name in seen:
+                raise ModelFileError(f"value '{name}' is made twice, again by node '{node.name}' ({node.op_type})")
+            seen.add(name)
+    for output in model.graph.output:
+        if output.name not in seen:
+            raise ModelFileError(f"output '{output.name}' is made by no node")
+
+
+def _drop_identities(model: ModelProto) -> None:
+    outputs = {o.name for o in model.graph.output}
+    if any(True for node in model.graph.node for _ in subgraphs(node)):
+        return  # bodies may capture the names
+    names: dict[str, str] = {}
+    kept: list[NodeProto] = []
+    for node in model.graph.node:
+        for position, name in enumerate(node.input):
+            node.input[position] = names.get(name, name)
+        if _is_identity(node) and node.output[0] not in outputs:
+            names[node.output[0]] = node.input[0]
+        else:
+            kept.append(node)
+    if names:
+        kept = [NodeProto.FromString(n.SerializeToString()) for n in kept]
+        del model.graph.node[:]
+        model.graph.node.extend(kept)
+
+
+def _is_identity(node: NodeProto) -> bool:
+    if node.domain not in ("", "ai.onnx"):
+        return False
+    if node.op_type == "Identity":
+        return True
+    # Without a training_mode input, Dropout copies its input and the mask is rarely wanted.
+    plain = len([n for n in node.input if n]) <= 2 and len([n for n in node.output if n]) == 1
+    return node.op_type == "Dropout" and plain and not attribute(node, "training_mode", 0)
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

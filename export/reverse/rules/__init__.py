@@ -1,0 +1,35 @@
+"""Derivative rules, one module per family. Importing this package registers them all."""
+
+from . import (
+    activations,
+    attention,
+    contrib,
+    convolution,
+    elementwise,
+    indexing,
+    linear,
+    normalisation,
+    pooling,
+    quantisation,
+    reduction,
+    resampling,
+    shape,
+    softmax,
+)
+
+__all__ = [
+    "activations",
+    "attention",
+    "contrib",
+    "convolution",
+    "elementwise",
+    "indexing",
+    "linear",
+    "normalisation",
+    "pooling",
+    "quantisation",
+    "reduction",
+    "resampling",
+    "shape",
+    "softmax",
+]

@@ -1,0 +1,159 @@
+"""Elementwise operators and activations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from onnx import helper
+from onnx_gradcheck import Case, prove
+
+RNG = np.random.default_rng(1)
+
+
+def spread(*shape: int, low: float = 0.2, high: float = 1.5) -> np.ndarray:
+    """Values of both signs, all at least `low` away from zero."""
+    return RNG.uniform(low, high, shape) * RNG.choice([-1.0, 1.0], shape)
+
+
+def positive(*shape: int) -> np.ndarray:
+    return RNG.uniform(0.3, 1.7, shape)
+
+
+UNARY = {
+    "Sqrt": (positive, torch.sqrt, {}),
+    "Exp": (spread, torch.exp, {}),
+    "Log": (positive, torch.log, {}),
+    "Neg": (spread, torch.neg, {}),
+    "Abs": (spread, torch.abs, {}),
+    "Reciprocal": (spread, torch.reciprocal, {}),
+    "Erf": (spread, torch.erf, {}),
+    "Sin": (spread, torch.sin, {}),
+    "Cos": (spread, torch.cos, {}),
+    "Tan": (lambda *s: spread(*s, high=1.2), torch.tan, {}),
+    "Sinh": (spread, torch.sinh, {}),
+    "Cosh": (spread, torch.cosh, {}),
+    "Asin": (lambda *s: spread(*s, high=0.9), torch.asin, {}),
+    "Acos": (lambda *s: spread(*s, high=0.9), torch.acos, {}),
+    "Atan": (spread, torch.atan, {}),
+    "Asinh": (spread, torch.asinh, {}),
+    "Acosh": (lambda *s: positive(*s) + 1, torch.acosh, {}),
+    "Atanh": (lambda *s: spread(*s, high=0.9), torch.atanh, {}),
+    "Relu": (spread, F.relu, {}),
+    "LeakyRelu": (spread, lambda x: F.leaky_relu(x, 0.125), {"alpha": 0.125}),
+    "Elu": (spread, lambda x: F.elu(x, 1.5), {"alpha": 1.5}),
+    "Celu": (spread, lambda x: F.celu(x, 1.5), {"alpha": 1.5}),
+    "Selu": (spread, F.selu, {}),
+    "ThresholdedRelu": (spread, lambda x: F.threshold(x, 0.125, 0.0), {"alpha": 0.125}),
+    "Shrink": (spread, lambda x: F.hardshrink(x, 0.125), {"lambd": 0.125}),
+    "Sigmoid": (spread, torch.sigmoid, {}),
+    "Tanh": (spread, torch.tanh, {}),
+    "HardSigmoid": (lambda *s: spread(*s) * 2, None, {"alpha": 0.25, "beta": 0.5}),
+    "HardSwish": (lambda *s: spread(*s) * 3.1, F.hardswish, {}),
+    "Mish": (spread, F.mish, {}),
+    "Softplus": (spread, F.softplus, {}),
+    "Softsign": (spread, F.softsign, {}),
+}
+
+
+@pytest.mark.parametrize("op", UNARY)
+def test_unary(op: str) -> None:
+    make, reference, attributes = UNARY[op]
+    # The reference evaluator rounds Erf to float32, so differences of it are coarse; PyTorch's answer is exact.
+    tolerance = 2e-2 if op == "Erf" else 1e-6
+    node = helper.make_node(op, ["x"], ["y"], **attributes)
+    prove(Case([node], {"x": make(3, 5)}, torch=reference, tolerance=tolerance))
+
+
+@pytest.mark.parametrize("form", ["none", "tanh"])
+def test_gelu(form: str) -> None:
+    node = helper.make_node("Gelu", ["x"], ["y"], approximate=form)
+    case = Case([node], {"x": spread(3, 5)}, opset=20, torch=lambda x: F.gelu(x, approximate=form))
+    # See test_unary: the reference evaluator's Erf is rounded to float32.
+    case.tolerance = 2e-2 if form == "none" else 1e-6
+    prove(case)
+
+
+def test_swish() -> None:
+    node = helper.make_node("Swish", ["x"], ["y"], alpha=1.5)
+    case = Case([node], {"x": spread(3, 5)}, opset=24, torch=lambda x: x * torch.sigmoid(1.5 * x), in_ort=False)
+    prove(case)
+
+
+@pytest.mark.parametrize("shapes", [((3, 4), (3, 4)), ((2, 3, 4), (4,)), ((1, 3, 1), (2, 1, 4)), ((3,), (2, 3)), ((), (2,))])
+@pytest.mark.parametrize("op", ["Add", "Sub", "Mul", "Div"])
+def test_binary_broadcasting(op: str, shapes) -> None:
+    reference = {"Add": torch.add, "Sub": torch.sub, "Mul": torch.mul, "Div": torch.div}[op]
+    inputs = {"a": spread(*shapes[0]), "b": spread(*shapes[1])}
+    prove(Case([helper.make_node(op, ["a", "b"], ["y"])], inputs, torch=reference))
+
+
+def test_square_by_mul() -> None:
+    prove(Case([helper.make_node("Mul", ["x", "x"], ["y"])], {"x": spread(3, 4)}, torch=torch.square))
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0, 3.0, -1.5])
+def test_pow_constant(power: float) -> None:
+    node = helper.make_node("Pow", ["x", "p"], ["y"])
+    prove(Case([node], {"x": positive(3, 4)}, {"p": np.array(power)}, torch=lambda x: x**power))
+
+
+def test_pow_computed() -> None:
+    node = helper.make_node("Pow", ["x", "p"], ["y"])
+    prove(Case([node], {"x": positive(3, 4), "p": spread(4)}, torch=torch.pow))
+
+
+@pytest.mark.parametrize("op", ["Max", "Min", "Sum", "Mean"])
+def test_variadic(op: str) -> None:
+    inputs = {"a": spread(2, 3), "b": spread(3), "c": spread(1, 1)}
+    prove(Case([helper.make_node(op, ["a", "b", "c"], ["y"])], inputs))
+
+
+@pytest.mark.parametrize(("op", "reference"), [("Max", torch.maximum), ("Min", torch.minimum)])
+def test_ties_are_shared_equally(op: str, reference) -> None:
+    same = spread(2, 3)
+    node = helper.make_node(op, ["a", "b"], ["y"])
+    # Differences do not exist at a tie, PyTorch's convention does.
+    case = Case([node], {"a": same, "b": same.copy()}, torch=reference, tolerance=np.inf)
+    prove(case)
+
+
+def test_where() -> None:
+    inputs = {"c": RNG.choice([True, False], (2, 3)), "a": spread(2, 3), "b": spread(1, 3)}
+    prove(Case([helper.make_node("Where", ["c", "a", "b"], ["y"])], inputs, torch=torch.where))
+
+
+@pytest.mark.parametrize("names", [["x", "lo", "hi"], ["x", "", "hi"], ["x", "lo"], ["x"]])
+def test_clip(names: list[str]) -> None:
+    bounds = {k: v for k, v in {"lo": np.array(-0.6), "hi": np.array(0.55)}.items() if k in names}
+    x = spread(4, 6)
+    x = x[(np.abs(x - 0.55) > 0.01) & (np.abs(x + 0.6) > 0.01)]
+    prove(Case([helper.make_node("Clip", names, ["y"])], {"x": x}, bounds))
+
+
+def test_clip_is_relu6_at_its_bounds() -> None:
+    x = np.array([-1.0, 0.0, 3.0, 6.0, 7.0])
+    bounds = {"lo": np.array(0.0), "hi": np.array(6.0)}
+    case = Case([helper.make_node("Clip", ["x", "lo", "hi"], ["y"])], {"x": x}, bounds, torch=F.relu6, tolerance=np.inf)
+    prove(case)
+
+
+@pytest.mark.parametrize("slope", [(3, 1, 1), (1,), (2, 3, 4, 4)])
+def test_prelu(slope) -> None:
+    inputs = {"x": spread(2, 3, 4, 4), "s": spread(*slope)}
+    prove(Case([helper.make_node("PRelu", ["x", "s"], ["y"])], inputs, torch=lambda x, s: torch.where(x > 0, x, x * s)))
+
+
+@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])
+@pytest.mark.parametrize("axis", [-1, 1, 0])
+def test_softmax(op: str, axis: int) -> None:
+    reference = {"Softmax": torch.softmax, "LogSoftmax": torch.log_softmax}[op]
+    node = helper.make_node(op, ["x"], ["y"], axis=axis)
+    prove(Case([node], {"x": spread(2, 3, 4)}, torch=lambda x: reference(x, axis)))
+
+
+def test_steps_have_no_gradient() -> None:
+    nodes = [helper.make_node("Round", ["x"], ["r"]), helper.make_node("Add", ["r", "x"], ["y"])]
+    x = spread(3, 4)
+    prove(Case(nodes, {"x": x}, torch=lambda x: torch.round(x) + x))
