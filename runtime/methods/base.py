@@ -28,9 +28,12 @@ class Grouping:
     """What clustering did with one image's C channels.
 
     labels: int64 (C,); cluster number, or `DOMINANT`, `NOISE`, `DEAD`.
+    adopted: bool (C,); True for channels that DBSCAN called noise and that the method then
+    gave to a cluster, or None where the method does no such thing.
     """
 
     labels: NDArray[np.int64]
+    adopted: NDArray[np.bool_] | None = None
 
     #: Channels kept as they are, outside any cluster.
     DOMINANT = -2
@@ -40,11 +43,12 @@ class Grouping:
     DEAD = -3
 
     def counts(self) -> dict[str, int]:
-        """Channels by kind, and the number of clusters."""
+        """Channels by kind, the number of clusters, and how many clustered channels were adopted."""
         kinds = {"dominant": self.DOMINANT, "noise": self.NOISE, "dead": self.DEAD}
         found = {name: int(np.count_nonzero(self.labels == label)) for name, label in kinds.items()}
         found["clustered"] = int(np.count_nonzero(self.labels >= 0))
         found["clusters"] = len(np.unique(self.labels[self.labels >= 0]))
+        found["adopted"] = 0 if self.adopted is None else int(np.count_nonzero(self.adopted))
         return found
 
 

@@ -1,0 +1,131 @@
+"""Maps from arrays: for people who have activations and gradients from their own engine.
+
+>>> import numpy as np
+>>> rng = np.random.default_rng(0)
+>>> activations = np.abs(rng.normal(size=(2, 8, 7, 7))).astype(np.float32)
+>>> gradients = rng.normal(size=(2, 8, 7, 7)).astype(np.float32)
+>>> cam_map(activations, gradients, method="hirescam", size=224).shape
+(2, 224, 224)
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .errors import ArrayError, MethodError
+from .methods import CamResult, get_method, make_settings
+
+__all__ = ["EmptyMapWarning", "cam_map", "cam_results", "normalise"]
+
+_FLOATS = (np.float16, np.float32, np.float64)
+
+
+class EmptyMapWarning(UserWarning):
+    """A map that `cam_map` returned is zero everywhere and means nothing; the message says why."""
+
+
+def cam_map(
+    activations: ArrayLike,
+    gradients: ArrayLike,
+    method: str = "cfcam",
+    settings: Any = None,
+    size: int | Sequence[int] | None = None,
+) -> NDArray[np.float32]:
+    """Maps in [0, 1], float32 (N, H, W), one per image.
+
+    activations, gradients: float16, float32 or float64, (N, C, H, W), or (C, H, W) for one
+    image. gradients are of the target class's score with respect to the activations. method:
+    a name from `method_names()`. settings: None, a mapping, or the method's settings
+    object. size: side or (height, width) to resize to; None keeps the layer's grid.
+
+    An empty map stays zero everywhere and is announced by an `EmptyMapWarning`;
+    `cam_results` gives the reason as data. Raises `ArrayError` and `MethodError`.
+    """
+    results = cam_results(activations, gradients, method, settings)
+    for index, result in enumerate(results):
+        if result.empty:
+            warnings.warn(f"map {index} of {len(results)} is empty: {result.empty}", EmptyMapWarning, stacklevel=2)
+    return np.stack([normalise(result.map, size) for result in results])
+
+
+def cam_results(
+    activations: ArrayLike, gradients: ArrayLike, method: str = "cfcam", settings: Any = None
+) -> list[CamResult]:
+    """What `method` says about each image: map on the layer's grid, grouping, why it is empty.
+
+    Takes what `cam_map` takes; the list has N results. Raises `ArrayError` and `MethodError`.
+    """
+    chosen = get_method(method)
+    if chosen.kind != "rule":
+        raise MethodError(f"method '{method}' runs the model again and cannot work from arrays: use Explainer")
+    values = make_settings(chosen, settings)
+    a = _checked("activations", activations)
+    g = _checked("gradients", gradients)
+    if a.shape != g.shape:
+        raise ArrayError(f"gradients: expected the shape of the activations, {a.shape}, got {g.shape}")
+    if a.ndim == 3:
+        a, g = a[None], g[None]
+    return [chosen.run(one, slope, values) for one, slope in zip(a, g, strict=True)]
+
+
+def normalise(grid_map: ArrayLike, size: int | Sequence[int] | None = None) -> NDArray[np.float32]:
+    """Resize a map (H, W) that is not negative and divide it by its maximum: float32 in [0, 1].
+
+    size: side or (height, width); None keeps the grid. The resize is bilinear with
+    half-pixel centres, and averages where it shrinks. A map that is zero everywhere stays
+    so. The input is not written to. Raises `ArrayError`.
+    """
+    values = np.asarray(grid_map)
+    if values.ndim != 2 or 0 in values.shape or values.dtype not in _FLOATS:
+        raise ArrayError(f"map: expected a float array (H, W), got {values.dtype} of shape {values.shape}")
+    if not np.isfinite(values).all() or values.min() < 0:
+        raise ArrayError("map: expected finite values that are not negative")
+    height, width = values.shape if size is None else _size(size)
+    top = values.max()
+    if top == 0:
+        return np.zeros((height, width), np.float32)
+    # Dividing first keeps the resize away from the ends of float32.
+    scaled = (values / top).astype(np.float32)
+    if scaled.shape != (height, width):
+        from PIL import Image
+
+        image = Image.fromarray(scaled).resize((width, height), Image.Resampling.BILINEAR)
+        scaled = np.asarray(image)
+        scaled = scaled / scaled.max()
+    return np.clip(scaled, 0, 1)
+
+
+def _size(size: int | Sequence[int]) -> tuple[int, int]:
+    pair = (size, size) if isinstance(size, int | np.integer) else tuple(size) if isinstance(size, Sequence) else ()
+    whole = all(isinstance(side, int | np.integer) and not isinstance(side, bool) and side > 0 for side in pair)
+    if len(pair) != 2 or not whole:
+        raise ArrayError(f"size: expected a side or (height, width) in pixels, at least 1, got {size!r}")
+    return int(pair[0]), int(pair[1])
+
+
+def _checked(name: str, array: ArrayLike) -> NDArray[np.floating[Any]]:
+    try:
+        values = np.asarray(array)
+    except Exception as error:  # whatever the other library's array says about itself
+        raise ArrayError(f"{name}: cannot be read as a numpy array ({error})") from error
+    if values.ndim not in (3, 4):
+        raise ArrayError(f"{name}: expected (N, C, H, W) or (C, H, W), got shape {values.shape}")
+    if values.dtype not in _FLOATS:
+        raise ArrayError(f"{name}: expected float16, float32 or float64, got {values.dtype}: convert with .astype()")
+    if 0 in values.shape:
+        raise ArrayError(f"{name}: expected no dimension of size 0, got shape {values.shape}")
+    finite = np.isfinite(values)
+    if not finite.all():
+        bad = np.argwhere(~finite)
+        first = tuple(map(int, bad[0]))
+        axes = "n, c, h, w" if values.ndim == 4 else "c, h, w"
+        raise ArrayError(
+            f"{name}: {len(bad)} of {values.size} values are NaN or infinite, the first is "
+            f"{values[first]} at ({axes}) = {first}"
+        )
+    return values
