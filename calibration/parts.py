@@ -1,0 +1,163 @@
+"""What each part of `cfcam` does to a map: clustering, sign groups, filter.
+
+Each part is taken away in turn and the map that remains is correlated with the full one. A
+part whose column is 1 everywhere does nothing; a method whose correlation with HiResCAM is 1
+is HiResCAM by another name.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..runtime.cam import cam_results
+from ..runtime.errors import MethodError
+from ..runtime.methods import CamResult, CfcamSettings
+from .sensitivity import pearson
+
+__all__ = ["COLUMNS", "LayerSample", "PartsReport", "PartsRow", "Spread", "measure_part", "measure_parts"]
+
+#: Fields of `PartsRow` that hold correlations with the full `cfcam` map.
+COLUMNS = ("hirescam", "random_groups", "sign_groups", "no_filter")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerSample:
+    """One photo at one layer.
+
+    name: of the photo. activations, gradients: float (C, H, W). last: whether the layer
+    feeds the global pooling, None to decide from the gradients. layer: its name; the
+    summary has one block per layer.
+    """
+
+    name: str
+    activations: NDArray[np.floating[Any]]
+    gradients: NDArray[np.floating[Any]]
+    last: bool | None = None
+    layer: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartsRow:
+    """Correlations of one photo's `cfcam` map at one layer; NaN where a map is constant.
+
+    hirescam: with HiResCAM. random_groups: with `cfcam` over random groups of the same
+    sizes, mean over the seeds whose map is not constant. sign_groups: with `cfcam` whose only groups are the signs of
+    the evidence. no_filter: with `cfcam` without the Gaussian. counts: as in
+    `Grouping.counts`. empty: why the map means nothing, or None.
+    """
+
+    name: str
+    layer: str
+    hirescam: float
+    random_groups: float
+    sign_groups: float
+    no_filter: float
+    counts: dict[str, int]
+    empty: str | None = None
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median, smallest and largest of a column's values that are not NaN, and how many there are."""
+
+    median: float
+    min: float
+    max: float
+    count: int
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Spread:
+        known = [value for value in values if not math.isnan(value)]
+        if not known:
+            return cls(math.nan, math.nan, math.nan, 0)
+        return cls(statistics.median(known), min(known), max(known), len(known))
+
+
+@dataclass(frozen=True)
+class PartsReport:
+    """All rows, in the order of the photos, and what they come to."""
+
+    rows: tuple[PartsRow, ...]
+
+    def summary(self) -> dict[str, dict[str, Spread]]:
+        """Layer -> column -> `Spread`; the columns are `COLUMNS` and ``clusters``. Empty maps are left out."""
+        layers = dict.fromkeys(row.layer for row in self.rows)
+        blocks = {layer: [row for row in self.rows if row.layer == layer and row.empty is None] for layer in layers}
+        return {
+            layer: {
+                **{column: Spread.of(getattr(row, column) for row in rows) for column in COLUMNS},
+                "clusters": Spread.of(float(row.counts["clusters"]) for row in rows),
+            }
+            for layer, rows in blocks.items()
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values; NaN becomes None."""
+        summary = {
+            layer: {column: asdict(spread) for column, spread in columns.items()}
+            for layer, columns in self.summary().items()
+        }
+        return _without_nan({"rows": [asdict(row) for row in self.rows], "summary": summary})
+
+
+def measure_part(sample: LayerSample, settings: CfcamSettings | None = None, *, random_groupings: int = 5) -> PartsRow:
+    """Take `cfcam` apart on one photo at one layer.
+
+    settings: of the full map; the controls differ from it in one setting each.
+    random_groupings: how many seeds the random groups are averaged over. Raises
+    `ArrayError` for arrays that `cam_results` refuses and `MethodError` for a bad count.
+    """
+    if random_groupings < 1:
+        raise MethodError(f"random_groupings: expected at least 1, got {random_groupings}")
+    settings = settings or CfcamSettings()
+    if settings.last is None:
+        settings = replace(settings, last=sample.last)
+
+    full = _map(sample, settings)
+    randoms = [replace(settings, clustering="random", seed=settings.seed + i) for i in range(random_groupings)]
+    assert full.grouping is not None
+    return PartsRow(
+        name=sample.name,
+        layer=sample.layer,
+        hirescam=_alike(full, cam_results(sample.activations, sample.gradients, "hirescam")[0]),
+        random_groups=_mean([_alike(full, _map(sample, changed)) for changed in randoms]),
+        sign_groups=_alike(full, _map(sample, replace(settings, clustering="none"))),
+        no_filter=_alike(full, _map(sample, replace(settings, sigma=0))),
+        counts=full.grouping.counts(),
+        empty=full.empty,
+    )
+
+
+def measure_parts(
+    samples: Iterable[LayerSample], settings: CfcamSettings | None = None, *, random_groupings: int = 5
+) -> PartsReport:
+    """`measure_part` for every sample; one sample is held in memory at a time."""
+    return PartsReport(tuple(measure_part(s, settings, random_groupings=random_groupings) for s in samples))
+
+
+def _map(sample: LayerSample, settings: CfcamSettings) -> CamResult:
+    return cam_results(sample.activations, sample.gradients, "cfcam", settings)[0]
+
+
+def _alike(full: CamResult, other: CamResult) -> float:
+    return pearson(full.map, other.map) if full.map.size > 1 else math.nan
+
+
+def _mean(values: list[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return statistics.fmean(known) if known else math.nan
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,43 @@
+"""How much a map depends on the class it explains."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..runtime.errors import ArrayError
+
+__all__ = ["class_sensitivity", "pearson"]
+
+
+def pearson(map_a: ArrayLike, map_b: ArrayLike) -> float:
+    """Pearson correlation of two maps of the same shape; NaN where one of them is constant.
+
+    Raises `ArrayError` for different shapes, less than two values, or values that are not finite.
+    """
+    a, b = (np.asarray(values, np.float64) for values in (map_a, map_b))
+    if a.shape != b.shape or a.size < 2:
+        raise ArrayError(f"correlation: expected two maps of one shape with at least 2 cells, got {a.shape}, {b.shape}")
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise ArrayError("correlation: the maps hold NaN or infinite values")
+    # A map's scale does not matter here, and without it no square can overflow or vanish.
+    a, b = (values / (np.abs(values).max() or 1) for values in (a, b))
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return math.nan
+    a, b = a - a.mean(), b - b.mean()
+    value = float((a * b).sum() / math.sqrt((a**2).sum() * (b**2).sum()))
+    return min(1.0, max(-1.0, value))
+
+
+def class_sensitivity(map_a: ArrayLike, map_b: ArrayLike) -> float:
+    """1 - correlation between one image's maps for two classes: 0 is blind to the class, 2 is opposite.
+
+    Meant for the top class and another one that is present or ranks high. NaN where a map
+    is constant. Raises `ArrayError`.
+
+    >>> class_sensitivity([[1.0, 0.0]], [[0.0, 1.0]])
+    2.0
+    """
+    return 1 - pearson(map_a, map_b)
