@@ -1,1 +1,14 @@
+"""The `cfcam` command. Everything heavy is imported by the command that needs it."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code (0 done, 1 done in part, 2 not done)."""
+    from .app import run
+
+    return run(argv)

@@ -58,7 +58,7 @@ def load_model(
                 raise ExportError(f"model '{name}': is a {type(factory).__name__}, expected a function or class")
             try:
                 model = factory(**(kwargs or {}))
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 given = ", ".join(f"{key}={value!r}" for key, value in (kwargs or {}).items())
                 raise ExportError(f"model '{name}': calling it with ({given}) failed: {_words(error)}") from error
         elif kwargs:

@@ -40,8 +40,8 @@ class Preprocessing:
     """
 
     scale: float
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     color: Color = "rgb"
     mode: Mode = "shorter"
     shorter: int | None = None

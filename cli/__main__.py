@@ -1,0 +1,7 @@
+"""``python -m cfcam.cli``."""
+
+import sys
+
+from . import main
+
+sys.exit(main())

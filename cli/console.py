@@ -1,0 +1,79 @@
+"""Where words go: progress and notes to stderr, results to stdout."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
+
+__all__ = ["file_size", "note", "print_json", "print_table", "progress", "rich_table", "stderr"]
+
+
+def stderr() -> Console:
+    """A console on stderr for people."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+
+
+def note(text: str, console: Console | None = None) -> None:
+    """One remark on stderr; console: a running progress display to print above."""
+    (console or stderr()).print(text)
+
+
+def rich_table(*columns: str, title: str | None = None, right: tuple[str, ...] = ()) -> Table:
+    """An empty table without lines; the columns named in `right` are aligned to the right."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return table
+
+
+def print_table(table: Table) -> None:
+    """Print on stdout; into a pipe or file no cell is wrapped or cut."""
+    from rich.console import Console
+
+    if sys.stdout.isatty():
+        Console(file=sys.stdout, highlight=False, markup=False).print(table)
+        return
+    console = Console(file=io.StringIO(), highlight=False, markup=False, width=10_000)
+    console.print(table)
+    assert isinstance(console.file, io.StringIO)
+    for line in console.file.getvalue().splitlines():
+        print(line.rstrip())
+
+
+def file_size(count: int) -> str:
+    """`count` bytes for people."""
+    return f"{count / 2**20:.1f} MiB" if count >= 2**20 else f"{count / 2**10:.1f} KiB"
+
+
+def print_json(document: Any) -> None:
+    """The only thing that a command with ``--json`` writes to stdout."""
+    sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """A progress display on stderr that is gone when the block ends; silent when stderr is no terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = stderr()
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as display:
+        yield display

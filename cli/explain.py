@@ -1,0 +1,276 @@
+"""``cfcam explain``: maps for many images, as pictures, arrays or JSON."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from .exitcodes import DONE, DONE_IN_PART, NOT_DONE
+from .options import AllowFallback, Json, ModelFile, Provider, Threads, json_object
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from rich.console import Console
+
+    from ..runtime.explainer import Explainer
+    from ..runtime.explanation import Explanation
+    from ..runtime.spec import OutputSpec
+
+__all__ = ["SCHEMA", "explain"]
+
+#: Name and version of the JSON document.
+SCHEMA = "cfcam.explain/1"
+
+
+def explain(
+    model: ModelFile,
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Images, folders, or patterns ('*.jpg').")],
+    target: Annotated[
+        list[str] | None,
+        typer.Option("--target", "-t", metavar="INDEX|LABEL", help="Class to explain (default: top). Repeatable."),
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option("--method", "-m", metavar="NAME", help="cfcam, gradcam, hirescam, layercam, ...")
+    ] = None,
+    settings: Annotated[
+        str | None, typer.Option("--settings", metavar="JSON", help="The method's settings as a JSON object.")
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="PNG|NPY|DIR", help="Overlay (.png, .jpg), raw map (.npy), or folder."),
+    ] = None,
+    kind: Annotated[
+        Literal["png", "jpg", "npy"], typer.Option("--format", help="What is written into a folder.")
+    ] = "png",
+    json: Json = False,
+    top: Annotated[
+        int, typer.Option("--top", metavar="K", min=0, help="Also give the K best classes of each image.")
+    ] = 0,
+    batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Maps per inference.")] = 8,
+    provider: Provider = "cpu",
+    allow_fallback: AllowFallback = False,
+    threads: Threads = None,
+) -> None:
+    """Explain what a model saw in images.
+
+    Without -o nothing is written; the table (or --json) has the class, its probability and where the map peaks.
+    """
+    from ..runtime.explainer import Explainer
+    from ..runtime.methods import get_method, make_settings
+    from ..runtime.targets import resolve_target
+    from .console import note, print_json, progress, stderr
+    from .outputs import plan_outputs
+
+    options = json_object(settings, "--settings")
+    with Explainer(model, provider=provider, allow_fallback=allow_fallback, threads=threads) as explainer:
+        if options is not None or method is not None:  # wrong ones are known before the first image
+            make_settings(get_method(method or explainer.spec.method.name), options)
+        targets = list(dict.fromkeys(resolve_target(text, explainer.spec.output) for text in target or ["-1"]))
+        outcome = _Outcome()
+        found = _find(images, outcome)
+        plan = plan_outputs(output, found, targets, by_class=bool(target), suffix=f".{kind}")
+        with progress() as display:
+            task = display.add_task("explaining", total=len(found) * len(targets))
+            console = display.console
+            if not json:
+                for error in outcome.errors:
+                    _report(error, console)
+            for step in _steps(explainer, found, targets, method, options, batch):
+                for explanation, image, asked in step.done:
+                    place = plan.path(image, asked)
+                    if place is not None:
+                        explanation.save(place)
+                    outcome.add(explanation, place, top, explainer.spec.output)
+                outcome.errors += step.errors
+                if not json:
+                    for error in step.errors:
+                        _report(error, console)
+                display.advance(task, step.size)
+        if json:
+            print_json(_document(explainer, method, options, outcome))
+        elif outcome.results:
+            _print(outcome.results)
+    if not json and output is None and outcome.results:
+        note("nothing was written: add -o FILE.png, FILE.npy or FOLDER", stderr())
+    code = DONE if not outcome.errors else DONE_IN_PART if outcome.results else NOT_DONE
+    raise typer.Exit(code)
+
+
+@dataclass
+class _Outcome:
+    """Results and errors as they go into the JSON document."""
+
+    results: list[dict[str, Any]] = field(default_factory=list)
+    errors: list[dict[str, str]] = field(default_factory=list)
+    method: str | None = None
+    settings: dict[str, Any] | None = None
+
+    def add(self, explanation: Explanation, place: Path | None, top: int, output: OutputSpec) -> None:
+        result = {**explanation.to_dict(), "output": None if place is None else str(place)}
+        if top:
+            best = (-explanation.probabilities).argsort(kind="stable")[:top]
+            result["top"] = [
+                {"target": int(i), "label": output.label(int(i)), "probability": float(explanation.probabilities[i])}
+                for i in best
+            ]
+        self.results.append(result)
+        self.method, self.settings = explanation.method, explanation.settings
+
+
+@dataclass
+class _Step:
+    """What one inference gave. size: how many results were attempted."""
+
+    size: int
+    done: list[tuple[Explanation, Path, int]] = field(default_factory=list)
+    errors: list[dict[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Photo:
+    path: Path
+    image: Image.Image
+    decode_ms: float
+
+
+def _find(sources: Sequence[str], outcome: _Outcome) -> list[Path]:
+    """Files, folders and patterns -> paths; what is found nowhere is an error of its own."""
+    import os
+
+    from ..runtime.errors import ImageError
+    from ..runtime.images import find_images
+
+    found: dict[str, Path] = {}
+    for source in sources:
+        try:
+            for path in find_images([source]):
+                found.setdefault(os.path.realpath(path), path)
+        except ImageError as error:
+            outcome.errors.append(_error(source, error))
+    return list(found.values())
+
+
+def _steps(
+    explainer: Explainer,
+    images: Sequence[Path],
+    targets: Sequence[int],
+    method: str | None,
+    options: dict[str, Any] | None,
+    batch: int,
+) -> Iterator[_Step]:
+    """Explain `images` for `targets`, at most `batch` maps per inference; every photo is decoded once."""
+    from ..runtime.errors import ArrayError, EngineError, ImageError
+
+    def run(work: list[tuple[_Photo, int]]) -> list[tuple[Explanation, Path, int]]:
+        found = explainer.explain_batch(
+            [photo.image for photo, _ in work], [target for _, target in work], method, options
+        )
+        return [
+            (_from_file(explanation, photo), photo.path, target)
+            for explanation, (photo, target) in zip(found, work, strict=True)
+        ]
+
+    together = max(1, batch // len(targets))
+    for start in range(0, len(images), together):
+        photos, unreadable = _open(images[start : start + together])
+        yield _Step(size=len(unreadable) * len(targets), errors=unreadable)
+        pairs = [(photo, target) for photo in photos for target in targets]
+        for first in range(0, len(pairs), batch):
+            work = pairs[first : first + batch]
+            step = _Step(size=len(work))
+            try:
+                step.done = run(work)
+            except (ImageError, ArrayError, EngineError):
+                # One of them is the cause: find out which, and keep the others.
+                for pair in work:
+                    try:
+                        step.done += run([pair])
+                    except (ImageError, ArrayError, EngineError) as error:
+                        step.errors.append(_error(pair[0].path, error))
+            yield step
+
+
+def _open(paths: Sequence[Path]) -> tuple[list[_Photo], list[dict[str, str]]]:
+    from ..runtime.errors import ImageError
+    from ..runtime.images import open_image
+
+    photos: list[_Photo] = []
+    errors: list[dict[str, str]] = []
+    for path in paths:
+        started = time.perf_counter()
+        try:
+            image = open_image(path)
+        except ImageError as error:
+            errors.append(_error(path, error))
+        else:
+            photos.append(_Photo(path, image, (time.perf_counter() - started) * 1000))
+    return photos, errors
+
+
+def _from_file(explanation: Explanation, photo: _Photo) -> Explanation:
+    """The explanation as if it had opened the file itself."""
+    times = dict(explanation.times_ms)
+    times["decode"] = times.get("decode", 0.0) + photo.decode_ms
+    times["total"] = sum(ms for stage, ms in times.items() if stage != "total")
+    return replace(explanation, source=str(photo.path), times_ms=times)
+
+
+def _error(source: str | Path, error: Exception) -> dict[str, str]:
+    return {"image": str(source), "error": " ".join(str(error).split())}
+
+
+def _document(
+    explainer: Explainer, method: str | None, options: dict[str, Any] | None, outcome: _Outcome
+) -> dict[str, Any]:
+    from ..runtime.modelfile import file_sha256
+
+    spec = explainer.spec
+    return {
+        "schema": SCHEMA,
+        "model": {
+            "path": str(explainer.path),
+            "sha256": file_sha256(explainer.path),
+            "layer": spec.layer.name,
+            "spec_version": spec.schema,
+        },
+        "provider": explainer.provider,
+        "method": outcome.method or method or spec.method.name,
+        "settings": outcome.settings if outcome.settings is not None else options or {},
+        "results": outcome.results,
+        "errors": outcome.errors,
+    }
+
+
+def _report(error: dict[str, str], console: Console) -> None:
+    from .console import note
+
+    words = error["error"] if error["image"] in error["error"] else f"{error['image']}: {error['error']}"
+    note(f"cfcam: error: {words}", console)
+
+
+def _print(results: Sequence[dict[str, Any]]) -> None:
+    from rich.text import Text
+
+    from .console import print_table, rich_table
+
+    written = any(result["output"] for result in results)
+    columns = ["image", "class", "probability", "peak x, y", *(["written"] if written else [])]
+    table = rich_table(*columns, right=("probability",))
+    previous = None
+    for result in results:
+        peak = result["peak"]
+        where = f"{peak[0]:.2f}, {peak[1]:.2f}" if peak else f"none: {result.get('reason', 'empty map')}"
+        numbered = result["label"] != str(result["target"])
+        name = f"{result['label']} ({result['target']})" if numbered else result["label"]
+        cells = [result["image"], name, f"{result['probability']:.1%}", where]
+        table.add_row(*map(Text, cells + ([result["output"] or ""] if written else [])))
+        best = result.get("top", []) if result["image"] != previous else []  # the same for every target
+        for rank, entry in enumerate(best, 1):
+            table.add_row("", Text(f"  {rank}. {entry['label']}"), f"{entry['probability']:.1%}", "")
+        previous = result["image"]
+    print_table(table)

@@ -1,0 +1,102 @@
+"""``cfcam inspect``: what is in an exported file, for a person and for a program."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from .options import Json, ModelFile
+
+if TYPE_CHECKING:
+    from ..runtime.modelfile import ModelInfo, ValueInfo
+    from ..runtime.spec import CamSpec, InputSpec
+
+__all__ = ["inspect"]
+
+
+def inspect(model: ModelFile, json: Json = False) -> None:
+    """Show what is in an exported file."""
+    from ..runtime.modelfile import file_sha256, read_model_info, read_spec
+    from .console import print_json
+
+    spec, info, digest = read_spec(model), read_model_info(model), file_sha256(model)
+    if json:
+        print_json(_document(spec, info, digest))
+    else:
+        _print(spec, info, digest)
+    raise typer.Exit(0)
+
+
+def _document(spec: CamSpec, info: ModelInfo, digest: str) -> dict[str, Any]:
+    """The CamSpec as it is in the file, and beside it what the file itself says."""
+    return {
+        **spec.to_dict(),
+        "opset": info.opset,
+        "ir_version": info.ir_version,
+        "file": {
+            "path": str(info.path),
+            "bytes": info.bytes,
+            "sha256": digest,
+            "producer": info.producer,
+            "opsets": info.opsets,
+            "inputs": [dataclasses.asdict(value) for value in info.inputs],
+            "outputs": [dataclasses.asdict(value) for value in info.outputs],
+        },
+    }
+
+
+def _print(spec: CamSpec, info: ModelInfo, digest: str) -> None:
+    from rich.text import Text
+
+    from .console import file_size, print_table, rich_table
+
+    output, layer = spec.output, spec.layer
+    score = "" if output.score == output.name else f", differentiated: {output.score}"
+    labels = f"{output.label(0)}, {output.label(1)}, ..." if output.labels and output.classes > 1 else "none"
+    rows = {
+        "file": f"{info.path}, {file_size(info.bytes)}",
+        "sha256": digest,
+        "format": f"ONNX opset {info.opset}, IR {info.ir_version}, {info.producer or 'producer unknown'}",
+        "source": f"{spec.source.name} ({spec.source.kind}), sha256 {spec.source.sha256[:16]}...",
+        "input": f"{spec.input.name}, {spec.input.layout} {spec.input.height}x{spec.input.width}, {spec.input.dtype}, "
+        f"{spec.input.color}",
+        "pixels": f"(p * {_short(spec.input.scale)} - [{_list(spec.input.mean)}]) / [{_list(spec.input.std)}]",
+        "resize": _resize(spec.input),
+        "output": f"{output.name}, {output.kind}, {output.classes} classes{score}",
+        "labels": labels + (f", offset {output.label_offset}" if output.label_offset else ""),
+        "layer": f"{layer.name}: {layer.channels} channels, {layer.grid[0]}x{layer.grid[1]}"
+        + (", before the last pooling" if layer.pooled else ""),
+        "method": spec.method.name + (f" {spec.method.settings}" if spec.method.settings else ""),
+        "precision": spec.precision,
+        "inputs": ", ".join(map(_value, info.inputs)),
+        "outputs": ", ".join(map(_value, info.outputs)),
+        "made by": ", ".join(f"{name} {version}" for name, version in spec.tools.items()) or "unknown",
+        "spec": f"schema {spec.schema}" + (f", unknown sections kept: {', '.join(spec.extra)}" if spec.extra else ""),
+    }
+    table = rich_table("", "")
+    table.show_header = False
+    for name, text in rows.items():
+        table.add_row(Text(name, style="bold"), Text(text))
+    print_table(table)
+
+
+def _resize(spec: InputSpec) -> str:
+    rule = spec.resize
+    if rule.mode == "shorter":
+        return f"shorter side {rule.size}, {rule.interpolation}, {rule.crop} crop"
+    return f"{rule.mode}, {rule.interpolation}"
+
+
+def _value(value: ValueInfo) -> str:
+    shape = "" if value.shape is None else f" ({', '.join('?' if axis is None else str(axis) for axis in value.shape)})"
+    return f"{value.name}{shape} {value.dtype}"
+
+
+def _short(value: float) -> str:
+    return f"{value:.6g}"
+
+
+def _list(values: tuple[float, ...]) -> str:
+    return ", ".join(map(_short, values))

@@ -1,0 +1,128 @@
+"""Where the results of many images and targets are written, without two of them colliding."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..runtime.errors import OutputError
+from ..runtime.images import IMAGE_SUFFIXES
+
+__all__ = ["Outputs", "plan_outputs", "unique_names"]
+
+_WRITABLE = (".png", ".jpg", ".jpeg", ".npy")
+#: Suffixes that mean "one file" to the person who typed them, although cfcam does not write them.
+_OTHER_FILES = frozenset({*IMAGE_SUFFIXES, ".npz", ".json", ".csv", ".pdf", ".svg", ".txt", ".onnx"} - set(_WRITABLE))
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The file of each result.
+
+    file: the one file, or None. folder: the folder, or None. names: image -> name without
+    suffix. by_class: True when a target was asked for, so that the class belongs to the name.
+    """
+
+    file: Path | None = None
+    folder: Path | None = None
+    suffix: str = ".png"
+    names: dict[Path, str] | None = None
+    by_class: bool = False
+
+    def path(self, image: Path, target: int) -> Path | None:
+        """Where the result for `image` and `target` (-1: the top class) goes; None: nowhere."""
+        if self.folder is None:
+            return self.file
+        assert self.names is not None
+        label = f".{'top' if target < 0 else target}" if self.by_class else ""
+        return self.folder / f"{self.names[image]}{label}{self.suffix}"
+
+
+def plan_outputs(
+    output: str | None, images: Sequence[Path], targets: Sequence[int], *, by_class: bool, suffix: str
+) -> Outputs:
+    """Decide where the results of every image and target go, and make the folder.
+
+    output: what the user gave; a name that ends in .png, .jpg or .npy is one file, anything
+    else a folder (which gets files with `suffix`).
+    Raises `OutputError` when one file would get several results, the folder cannot be made, or
+    an output would replace one of the images.
+    """
+    if output is None:
+        return Outputs()
+    path = Path(output)
+    ending = path.suffix.lower()
+    folder_meant = path.is_dir() or output.endswith(("/", os.sep))
+    if not folder_meant and ending in _OTHER_FILES:
+        raise OutputError(f"{path}: cannot write '{ending}': give a .png, .jpg or .npy file, or a folder")
+    if not folder_meant and ending in _WRITABLE:
+        count = len(images) * len(targets)
+        if count > 1:
+            raise OutputError(f"{path}: is one file, but there are {count} results: give a folder to -o")
+        plan = Outputs(file=path)
+    else:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{path}: folder cannot be made ({error.strerror or error})") from error
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise OutputError(f"{path}: folder cannot be written")
+        plan = Outputs(folder=path, suffix=suffix, names=unique_names(images), by_class=by_class)
+    inputs = {os.path.realpath(image) for image in images}
+    for image in images:
+        for target in targets:
+            place = plan.path(image, target)
+            if place is not None and os.path.realpath(place) in inputs:
+                raise OutputError(f"{place}: would replace one of the images: give another file or folder to -o")
+    return plan
+
+
+def unique_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """A file name without suffix for each of `paths`, all different, also where case does not count.
+
+    The stem where it is the only one of its kind; with the folders below the common one
+    where it is not (``a/dog.jpg``, ``b/dog.jpg``: ``a_dog``, ``b_dog``); then with the suffix
+    (``dog_jpg``); and at last with a number.
+    """
+    names = {path: path.stem for path in paths}
+    for longer in (_with_folders, _with_suffix):
+        clashing = _clashing(names)
+        common = _common_folder(clashing)
+        for path in clashing:
+            names[path] = longer(path, names[path], common)
+    taken = {name.casefold() for name in names.values()}
+    seen: set[str] = set()
+    for path, name in names.items():
+        number, candidate = 2, name
+        while candidate.casefold() in seen or (candidate != name and candidate.casefold() in taken):
+            candidate, number = f"{name}-{number}", number + 1
+        seen.add(candidate.casefold())
+        names[path] = candidate
+    return names
+
+
+def _clashing(names: dict[Path, str]) -> list[Path]:
+    count = Counter(name.casefold() for name in names.values())
+    return [path for path, name in names.items() if count[name.casefold()] > 1]
+
+
+def _common_folder(paths: Sequence[Path]) -> str:
+    folders = [os.path.abspath(path.parent) for path in paths]
+    try:
+        return os.path.commonpath(folders) if folders else ""
+    except ValueError:  # different drives
+        return ""
+
+
+def _with_folders(path: Path, name: str, common: str) -> str:
+    folder = os.path.abspath(path.parent)
+    between = os.path.relpath(folder, common) if common else folder
+    parts = [part for part in Path(between).parts if part not in (".", os.sep)]
+    return "_".join([*parts, name])
+
+
+def _with_suffix(path: Path, name: str, common: str) -> str:
+    return f"{name}_{path.suffix[1:]}" if path.suffix else name

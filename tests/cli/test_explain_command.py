@@ -1,0 +1,267 @@
+"""``cfcam explain`` on real files."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from cfcam.cli import main
+from cfcam.cli.data import data_file
+from cfcam.runtime.explainer import Explainer
+from PIL import Image
+
+
+@pytest.fixture
+def model(tiny_path):
+    return str(tiny_path("logits"))
+
+
+@pytest.fixture
+def photo(tmp_path):
+    with data_file("two_dogs.jpg") as path:
+        return shutil.copy(path, tmp_path / "dogs.jpg")
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder with five images of one colour each, of different sizes."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i, colour in enumerate(["red", "lime", "blue", "white", "black"]):
+        image = Image.new("RGB", (60 + 10 * i, 70), "gray")
+        image.paste(colour, (0, 0, 30, 70))
+        image.save(folder / f"{i}-{colour}.png")
+    return folder
+
+
+def run_json(capsys, *arguments, code=0):
+    assert main(["explain", *map(str, arguments), "--json"]) == code
+    out, err = capsys.readouterr()
+    return json.loads(out), err
+
+
+def test_document_has_exactly_what_it_promises(model, photo, capsys):
+    document, err = run_json(capsys, model, photo, "-t", "blue", "-m", "gradcam")
+    assert err == ""
+    assert list(document) == ["schema", "model", "provider", "method", "settings", "results", "errors"]
+    assert document["schema"] == "cfcam.explain/1"
+    assert list(document["model"]) == ["path", "sha256", "layer", "spec_version"]
+    assert document["model"]["path"] == model
+    assert (document["provider"], document["method"], document["errors"]) == ("cpu", "gradcam", [])
+    (result,) = document["results"]
+    expected = ["image", "target", "label", "probability", "peak", "empty", "counts", "times_ms", "output"]
+    assert list(result) == expected
+    assert (result["image"], result["target"], result["label"]) == (photo, 2, "blue") or result["image"] == str(photo)
+    assert (result["empty"], result["output"]) == (False, None)
+    stages = {stage: ms for stage, ms in result["times_ms"].items() if stage != "total"}
+    assert stages["decode"] > 0
+    assert sum(stages.values()) == pytest.approx(result["times_ms"]["total"], abs=0.01)
+
+
+def test_same_answer_as_the_library(model, photos, capsys):
+    document, _ = run_json(capsys, model, photos, "-m", "gradcam", "--batch", "3")
+    with Explainer(model) as explainer:
+        for result in document["results"]:
+            alone = explainer.explain(result["image"], method="gradcam")
+            assert result["target"] == alone.target
+            assert result["probability"] == pytest.approx(alone.probability, rel=1e-5)
+            assert result["peak"] == pytest.approx(alone.peak, abs=1e-5)
+    assert [r["label"] for r in document["results"]][:3] == ["red", "green", "blue"]
+
+
+def test_several_targets_of_several_images_in_order(model, photos, capsys):
+    document, _ = run_json(capsys, model, photos, "-t", "red", "-t", "2", "-t", "0", "-m", "gradcam", "--batch", "3")
+    assert [r["target"] for r in document["results"]] == [0, 2] * 5, "0 is red, and is explained once"
+    images = [r["image"].rsplit("/", 1)[1] for r in document["results"]]
+    assert images == sorted(images)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 8])
+def test_batch_size_changes_nothing(model, photos, capsys, batch):
+    document, _ = run_json(capsys, model, photos, "-t", "red", "-t", "blue", "-m", "layercam", "--batch", batch)
+    whole, _ = run_json(capsys, model, photos, "-t", "red", "-t", "blue", "-m", "layercam", "--batch", "64")
+    assert [(r["image"], r["target"], r["peak"]) for r in document["results"]] == [
+        (r["image"], r["target"], r["peak"]) for r in whole["results"]
+    ]
+
+
+def test_bad_files_do_not_stop_the_rest(model, photos, tmp_path, capsys):
+    (photos / "text.png").write_text("I am text")
+    data = (photos / "0-red.png").read_bytes()
+    (photos / "truncated.png").write_bytes(data[: len(data) // 2])
+    missing = tmp_path / "missing.jpg"
+    empty = tmp_path / "empty-folder"
+    empty.mkdir()
+    out = tmp_path / "out"
+    document, _ = run_json(
+        capsys, model, photos, missing, empty, tmp_path / "*.webp", "-m", "gradcam", "-o", out, code=1
+    )
+    assert len(document["results"]) == 5
+    assert len(list(out.iterdir())) == 5
+    named = {error["image"].rsplit("/", 1)[1]: error["error"] for error in document["errors"]}
+    assert set(named) == {"text.png", "truncated.png", "missing.jpg", "empty-folder", "*.webp"}
+    assert "not an image" in named["text.png"]
+    assert "no such file" in named["missing.jpg"]
+    assert not any("\n" in words for words in named.values())
+
+
+def test_all_inputs_bad_is_not_done(model, tmp_path, capsys):
+    document, _ = run_json(capsys, model, tmp_path / "none.jpg", code=2)
+    assert document["results"] == []
+    assert len(document["errors"]) == 1
+    assert main(["explain", model, str(tmp_path / "none.jpg")]) == 2
+    assert capsys.readouterr() == ("", f"cfcam: error: {tmp_path / 'none.jpg'}: no such file\n")
+
+
+def test_an_image_on_which_the_model_overflows_is_named(tiny_path, photos, capsys, monkeypatch):
+    from cfcam.runtime.errors import EngineError
+
+    whole = Explainer.explain_batch
+
+    def overflow(self, images, *arguments, **options):
+        if any(image.size == (80, 70) for image in images):
+            raise EngineError("NaN")
+        return whole(self, images, *arguments, **options)
+
+    monkeypatch.setattr(Explainer, "explain_batch", overflow)
+    document, _ = run_json(capsys, tiny_path("logits"), photos, "-m", "gradcam", code=1)
+    assert len(document["results"]) == 4
+    assert [(e["image"].rsplit("/", 1)[1], e["error"]) for e in document["errors"]] == [("2-blue.png", "NaN")]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["-t", "99"], "out of range"),
+        (["-t", "purple"], "no class is called 'purple'"),
+        (["-m", "gradcm"], "did you mean 'gradcam'"),
+        (["-m", "gradcam", "--settings", '{"a": 1}'], "takes no settings"),
+        (["--settings", '{"neighbor": 2}'], "did you mean 'neighbour'"),
+        (["--provider", "abacus"], "unknown provider 'abacus'"),
+        (["-o", "x.gif"], "give a .png"),
+    ],
+)
+def test_wrong_options_are_not_done(model, photo, capsys, options, words):
+    assert main(["explain", model, str(photo), *options, "--json"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert words in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["missing.onnx", "text.onnx", "empty.onnx", "cut.onnx"])
+def test_wrong_model_files(tiny_path, photo, tmp_path, capsys, name):
+    data = tiny_path("logits").read_bytes()
+    (tmp_path / "text.onnx").write_text("not a model")
+    (tmp_path / "empty.onnx").touch()
+    (tmp_path / "cut.onnx").write_bytes(data[: len(data) // 2])
+    assert main(["explain", str(tmp_path / name), str(photo)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert name in err
+    assert len(err.splitlines()) == 1
+
+
+def test_model_that_is_not_ours(tiny_path, photo, capsys):
+    assert main(["explain", str(tiny_path("plain")), str(photo)]) == 2
+    assert "was not made by `cfcam export`" in capsys.readouterr().err
+
+
+def test_files_of_one_result(model, photo, tmp_path, capsys):
+    assert main(["explain", model, str(photo), "-m", "gradcam", "-o", str(tmp_path / "new" / "a.png")]) == 0
+    assert main(["explain", model, str(photo), "-m", "gradcam", "-o", str(tmp_path / "a.npy")]) == 0
+    with Image.open(tmp_path / "new" / "a.png") as picture:
+        assert min(picture.size) > 100
+    heat = np.load(tmp_path / "a.npy")
+    assert (heat.shape, heat.dtype, heat.max()) == ((32, 48), np.float32, 1.0)
+    assert str(tmp_path / "a.npy") in capsys.readouterr().out
+
+
+def test_same_name_in_two_folders_gives_two_files(model, photo, tmp_path, capsys):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(photo, tmp_path / folder / "dogs.jpg")
+    out = tmp_path / "out"
+    document, _ = run_json(
+        capsys,
+        model,
+        tmp_path / "a",
+        tmp_path / "b",
+        "-t",
+        "0",
+        "-t",
+        "2",
+        "-m",
+        "gradcam",
+        "-o",
+        out,
+        "--format",
+        "npy",
+    )
+    written = {r["output"] for r in document["results"]}
+    assert len(written) == 4
+    assert {p.name for p in out.iterdir()} == {"a_dogs.0.npy", "a_dogs.2.npy", "b_dogs.0.npy", "b_dogs.2.npy"}
+
+
+def test_top_gives_the_best_classes(model, photo, capsys):
+    document, _ = run_json(capsys, model, photo, "--top", "6", "-m", "gradcam")
+    top = document["results"][0]["top"]
+    assert sorted(entry["target"] for entry in top) == list(range(6))
+    assert sum(entry["probability"] for entry in top) == pytest.approx(1, abs=1e-5)
+    assert top[0]["target"] == document["results"][0]["target"]
+    assert [e["probability"] for e in top] == sorted((e["probability"] for e in top), reverse=True)
+
+
+def test_settings_reach_the_method(model, photo, capsys):
+    document, _ = run_json(capsys, model, photo, "--settings", '{"feature_sigma": 0.75}')
+    assert document["settings"]["feature_sigma"] == 0.75
+    assert document["method"] == "cfcam"
+
+
+def test_empty_map_is_reported_as_such(model, photo, capsys):
+    document, _ = run_json(capsys, model, photo, "-t", "nothing", "-m", "gradcam")
+    (result,) = document["results"]
+    assert (result["empty"], result["peak"]) == (True, None)
+    assert result["reason"]
+    assert main(["explain", model, str(photo), "-t", "nothing", "-m", "gradcam"]) == 0
+    assert f"none: {result['reason']}" in capsys.readouterr().out
+
+
+def test_table_for_people(model, photo, capsys):
+    assert main(["explain", model, str(photo), "-t", "blue", "-m", "gradcam", "--top", "2"]) == 0
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert lines[0].split() == ["image", "class", "probability", "peak", "x,", "y"]
+    assert "blue (2)" in lines[1]
+    assert "1. " in lines[2]
+    assert "nothing was written" in err
+    assert all(line == line.rstrip() for line in lines)
+
+
+def test_a_full_disk_leaves_no_half_file(model, photo, tmp_path, capsys, monkeypatch):
+    def no_space(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", no_space)
+    assert main(["explain", model, str(photo), "-m", "gradcam", "-o", str(tmp_path / "o" / "a.npy")]) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["dogs.jpg"]
+
+
+def test_stdout_holds_nothing_but_json_and_torch_is_not_loaded(model, photos):
+    code = (
+        "import sys; from cfcam.cli import main; rc = main(sys.argv[1:]); "
+        "loaded = {'torch', 'onnx', 'sympy', 'matplotlib'} & set(sys.modules); "
+        "print(sorted(loaded), file=sys.stderr); sys.exit(rc)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "explain", model, str(photos), "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["results"]) == 5
+    assert done.stderr == "[]\n"
