@@ -44,7 +44,8 @@ class Case:
 
 
 def _as(arrays: dict[str, np.ndarray], dtype: Any) -> dict[str, np.ndarray]:
-    return {k: np.asarray(v.astype(dtype) if v.dtype.kind == "f" else v) for k, v in arrays.items()}
+    """float64 arrays in `dtype`; arrays of other types, float32 included, mean what they say."""
+    return {k: np.asarray(v.astype(dtype) if v.dtype == np.float64 else v) for k, v in arrays.items()}
 
 
 def build(case: Case, dtype: Any) -> ModelProto:

@@ -24,6 +24,13 @@ Shape = tuple[Dim, ...]
 
 _FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
 
+# Operators whose shape ONNX's inference leaves open (functions, ONNX Runtime's own) though it is the input's.
+_SHAPE_KEEPING = {
+    "BiasGelu", "FastGelu", "Gelu", "GroupNormalization", "MeanVarianceNormalization", "QuickGelu",
+    "RMSNormalization", "SimplifiedLayerNormalization", "SkipLayerNormalization",
+    "SkipSimplifiedLayerNormalization", "Swish",
+}  # fmt: skip
+
 
 def attribute(node: NodeProto, name: str, default: Any = None) -> Any:
     """Value of an attribute (strings decoded), or `default`."""
@@ -127,12 +134,26 @@ class Graph:
         slim = self._assemble(t for t in self.constants.values() if tensor_bytes(t) <= LARGE_WEIGHT)
         slim.graph.input.extend(helper.make_tensor_value_info(t.name, t.data_type, list(t.dims)) for t in large)
         graph = onnx.shape_inference.infer_shapes(slim, data_prop=True).graph
-        for info in [*graph.value_info, *graph.input, *graph.output]:
-            found = type_of(info.type)
-            if found is not None:
-                self.types[info.name] = found
+        while self._fill_in(slim, graph):
+            graph = onnx.shape_inference.infer_shapes(slim, data_prop=True).graph
+        self.types.update(_known_types(graph))
         for name, tensor in self.constants.items():
             self.types[name] = (tensor.data_type, tuple(tensor.dims))
+
+    def _fill_in(self, slim: ModelProto, inferred: GraphProto) -> bool:
+        """Write down shapes that inference leaves open but that equal the input's; True when it did."""
+        known = _known_types(inferred)
+        written = {i.name for i in slim.graph.value_info}
+        added = False
+        for node in self.nodes:
+            if node.op_type not in _SHAPE_KEEPING or not node.input or node.output[0] in written:
+                continue
+            source, own = known.get(node.input[0]), known.get(node.output[0])
+            if source is not None and source[1] is not None and (own is None or own[1] is None):
+                info = helper.make_tensor_value_info(node.output[0], *source)
+                slim.graph.value_info.append(info)
+                added = True
+        return added
 
     # -- asking
 
@@ -242,6 +263,16 @@ class Graph:
         graph.output.extend(self.outputs)
         graph.initializer.extend(constants)
         return model
+
+
+def _known_types(graph: GraphProto) -> dict[str, tuple[int, Shape | None]]:
+    """Types of all described values; a description with a shape wins over one without."""
+    known: dict[str, tuple[int, Shape | None]] = {}
+    for info in (*graph.value_info, *graph.input, *graph.output):
+        found = type_of(info.type)
+        if found is not None and (info.name not in known or found[1] is not None):
+            known[info.name] = found
+    return known
 
 
 def _rename_inputs(node: NodeProto, names: dict[str, str]) -> None:

@@ -167,10 +167,11 @@ def lrn(c: Context) -> Gradients:
     e, x = c.e, c.x()
     size, alpha, beta = c.attr("size"), c.attr("alpha", 1e-4), c.attr("beta", 0.75)
     before, after = (size - 1) // 2, size - 1 - (size - 1) // 2
+    channels = c.static(x, [1], "the number of channels")[0]
 
     def neighbours(value: Value, low: int, high: int) -> Value:
         """Sum over channels c - low .. c + high."""
-        line = e("Reshape", value, e.ints([0, 1, 0, -1]), shape=(x.dims[0], 1, x.dims[1], None))
+        line = e("Reshape", value, e.ints([0, 1, channels, -1]), shape=(x.dims[0], 1, channels, None))
         ones = e.constant(np.ones((1, 1, size, 1), x.dtype))
         summed = e("Conv", line, ones, pads=[low, 0, high, 0], kernel_shape=[size, 1])
         return e.reshape(summed, x, x.dims)

@@ -107,7 +107,13 @@ def test_max_pool_of_unknown_size(name: str) -> None:
 @pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
 def test_same_padding(op: str, mode: str) -> None:
     node = helper.make_node(op, ["x"], ["y"], kernel_shape=[3, 2], strides=[2, 1], auto_pad=mode)
-    prove(Case([node], {"x": distinct(1, 2, 6, 5)}))
+    case = Case([node], {"x": distinct(1, 2, 6, 5)})
+    if op == "MaxPool":
+        # Height needs one row, width one column more. The reference evaluator pads the wrong side here.
+        pads = (0, 1, 0, 1) if mode == "SAME_UPPER" else (1, 0, 1, 0)
+        case.torch = lambda x: F.max_pool2d(F.pad(x, pads, value=-9.0), (3, 2), (2, 1))
+        case.in_reference = False
+    prove(case)
 
 
 AVERAGE_POOLS = {

@@ -1,0 +1,278 @@
+"""Normalisation layers, attention, fused operators, quantisation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from cfcam.export.reverse import vjp
+from onnx import helper
+from onnx_gradcheck import Case, build, prove, run_ort
+
+RNG = np.random.default_rng(5)
+
+
+def normal(*shape: int) -> np.ndarray:
+    return RNG.standard_normal(shape)
+
+
+@pytest.mark.parametrize("computed", [False, True], ids=["weights", "computed"])
+@pytest.mark.parametrize("shape", [(3, 4), (2, 4, 3, 3), (2, 4, 5)])
+def test_batch_normalization(shape, computed: bool) -> None:
+    affine = {"scale": normal(4), "shift": normal(4)}
+    statistics = {"mean": normal(4), "var": np.abs(normal(4)) + 0.5}
+    node = helper.make_node("BatchNormalization", ["x", "scale", "shift", "mean", "var"], ["y"], epsilon=1e-3)
+    inputs = {"x": normal(*shape), **(affine if computed else {})}
+    prove(Case([node], inputs, {**statistics, **({} if computed else affine)}))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 3, 6)])
+def test_instance_normalization(shape) -> None:
+    node = helper.make_node("InstanceNormalization", ["x", "s", "b"], ["y"])
+    inputs = {"x": normal(*shape), "s": normal(3), "b": normal(3)}
+    prove(Case([node], inputs, torch=lambda x, s, b: F.instance_norm(x, weight=s, bias=b)))
+
+
+@pytest.mark.parametrize("axis", [-1, 1, -2])
+@pytest.mark.parametrize("bias", [True, False])
+def test_layer_normalization(axis: int, bias: bool) -> None:
+    shape = (2, 3, 4)
+    inner = shape[axis:]
+    inputs = {"x": normal(*shape), "s": normal(*inner)}
+    if bias:
+        inputs["b"] = normal(*inner)
+    node = helper.make_node("LayerNormalization", list(inputs), ["y"], axis=axis)
+    prove(Case([node], inputs, torch=lambda x, s, b=None: F.layer_norm(x, inner, s, b)))
+
+
+@pytest.mark.parametrize("opset", [18, 21])
+def test_group_normalization(opset: int) -> None:
+    size = 2 if opset < 21 else 6
+    node = helper.make_node("GroupNormalization", ["x", "s", "b"], ["y"], num_groups=2)
+    inputs = {"x": normal(2, 6, 3, 2), "s": normal(size), "b": normal(size)}
+
+    def reference(x, s, b):
+        if size == 2:
+            s, b = s.repeat_interleave(3), b.repeat_interleave(3)
+        return F.group_norm(x, 2, s, b)
+
+    # From opset 21 on the reference evaluator normalises in float32.
+    prove(Case([node], inputs, torch=reference, opset=opset, tolerance=1e-6 if opset < 21 else 5e-2))
+
+
+@pytest.mark.parametrize("axis", [-1, 1])
+def test_rms_normalization(axis: int) -> None:
+    shape = (2, 3, 4)
+    inputs = {"x": normal(*shape), "s": normal(*shape[axis:])}
+    node = helper.make_node("RMSNormalization", ["x", "s"], ["y"], axis=axis)
+    prove(Case([node], inputs, opset=23, torch=lambda x, s: F.rms_norm(x, shape[axis:], s, 1e-5), in_ort=False))
+
+
+@pytest.mark.parametrize("p", [1, 2])
+@pytest.mark.parametrize("axis", [-1, 1])
+def test_lp_normalization(p: int, axis: int) -> None:
+    node = helper.make_node("LpNormalization", ["x"], ["y"], p=p, axis=axis)
+    # The reference evaluator forgets the absolute values for p = 1.
+    prove(Case([node], {"x": normal(2, 3, 4)}, torch=lambda x: F.normalize(x, p, axis), in_reference=p == 2))
+
+
+@pytest.mark.parametrize("size", [3, 4, 5])
+def test_lrn(size: int) -> None:
+    """The reference evaluator's LRN looks at the wrong neighbours, and ONNX Runtime refuses even sizes.
+
+    The gradient's own graph holds no LRN, so it runs there for any size.
+    """
+    node = helper.make_node("LRN", ["x"], ["y"], size=size, alpha=0.5, beta=0.7, bias=1.5)
+    x, cotangent = normal(2, 6, 3, 2), normal(2, 6, 3, 2)
+    product = vjp(build(Case([node], {"x": x}), np.float32), ["x"], ["y"])
+    (found,) = run_ort(product, {"x": x.astype(np.float32), "cotangent_y": cotangent.astype(np.float32)})
+    tensor = torch.tensor(x, requires_grad=True)
+    before, after = (size - 1) // 2, size // 2
+    squares = F.pad(tensor * tensor, (0, 0, 0, 0, before, after)).unfold(1, size, 1).sum(-1)
+    y = tensor / (1.5 + 0.5 / size * squares) ** 0.7
+    (y * torch.tensor(cotangent)).sum().backward()
+    assert tensor.grad is not None
+    np.testing.assert_allclose(found, tensor.grad.numpy(), atol=1e-5)
+    if size % 2:
+        (plain,) = run_ort(build(Case([node], {"x": x}), np.float32), {"x": x.astype(np.float32)})
+        np.testing.assert_allclose(plain, y.detach().numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("axes", [None, [1, 2], [-1]])
+def test_mean_variance_normalization(axes) -> None:
+    attributes = {} if axes is None else {"axes": axes}
+    node = helper.make_node("MeanVarianceNormalization", ["x"], ["y"], **attributes)
+    dims = tuple(axes or (0, 2, 3))
+
+    def reference(x):
+        return (x - x.mean(dims, keepdim=True)) / x.std(dims, keepdim=True, correction=0)
+
+    # The reference evaluator cannot run it in float64.
+    prove(Case([node], {"x": normal(2, 3, 4, 3)}, torch=reference, in_reference=False))
+
+
+@pytest.mark.parametrize("op", ["LayerNormalization", "InstanceNormalization"])
+def test_constant_gradient_through_normalisation(op: str) -> None:
+    """The gradient that comes in is the same in every cell and is not written out."""
+    names = ["x", "s", "b"]
+    axis = 2 if op == "LayerNormalization" else 1
+    weights = {"s": normal(5) if op == "LayerNormalization" else normal(3), "b": normal(5 if axis == 2 else 3)}
+    nodes = [
+        helper.make_node(op, names, ["n"]),
+        helper.make_node("ReduceMean", ["n", "axes"], ["y"], keepdims=0),
+    ]
+    prove(Case(nodes, {"x": normal(2, 3, 5)}, {**weights, "axes": np.array([2])}))
+
+
+ATTENTIONS = {
+    "heads apart": ({}, [(2, 2, 3, 4), (2, 2, 5, 4), (2, 2, 5, 3)]),
+    "heads together": ({"q_num_heads": 2, "kv_num_heads": 2}, [(2, 3, 8), (2, 5, 8), (2, 5, 6)]),
+    "grouped queries": ({}, [(1, 4, 3, 4), (1, 2, 3, 4), (1, 2, 3, 4)]),
+    "causal": ({"is_causal": 1}, [(1, 2, 4, 3), (1, 2, 4, 3), (1, 2, 4, 3)]),
+    "scaled and capped": ({"scale": 0.7, "softcap": 2.0}, [(1, 2, 3, 4), (1, 2, 5, 4), (1, 2, 5, 4)]),
+}
+
+
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_attention(name: str) -> None:
+    attributes, shapes = ATTENTIONS[name]
+    node = helper.make_node("Attention", ["q", "k", "v"], ["y"], **attributes)
+    inputs = {n: normal(*s) for n, s in zip("qkv", shapes, strict=True)}
+    case = Case([node], inputs, opset=23, in_ort=False)
+    if name in ("heads apart", "causal"):
+        causal = name == "causal"
+        case.torch = lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+    prove(case)
+
+
+@pytest.mark.parametrize("kind", ["bool", "float"])
+def test_attention_mask(kind: str) -> None:
+    mask = RNG.choice([True, False], (3, 5))
+    mask[:, 0] = True
+    extra = mask if kind == "bool" else normal(3, 5)
+    node = helper.make_node("Attention", ["q", "k", "v", "m"], ["y"])
+    inputs = {"q": normal(1, 2, 3, 4), "k": normal(1, 2, 5, 4), "v": normal(1, 2, 5, 4)}
+    case = Case([node], {**inputs, "m": extra}, opset=23, in_ort=False)
+    case.torch = lambda q, k, v, m: F.scaled_dot_product_attention(q, k, v, m)
+    prove(case)
+
+
+def _microsoft(op: str, names: list[str], **attributes):
+    return helper.make_node(op, names, ["y"], domain="com.microsoft", **attributes)
+
+
+FUSED = {
+    "Gelu": (_microsoft("Gelu", ["x"]), {"x": (2, 5)}, F.gelu),
+    "BiasGelu": (_microsoft("BiasGelu", ["x", "b"]), {"x": (2, 5), "b": (5,)}, lambda x, b: F.gelu(x + b)),
+    "FastGelu": (_microsoft("FastGelu", ["x"]), {"x": (2, 5)}, lambda x: F.gelu(x, approximate="tanh")),
+    "QuickGelu": (_microsoft("QuickGelu", ["x"], alpha=1.5), {"x": (2, 5)}, lambda x: x * torch.sigmoid(1.5 * x)),
+    "FusedMatMul": (
+        _microsoft("FusedMatMul", ["a", "b"], transA=1, transB=1, alpha=0.5),
+        {"a": (2, 4, 3), "b": (2, 5, 4)},
+        lambda a, b: 0.5 * a.mT @ b.mT,
+    ),
+    "FusedConv": (
+        _microsoft("FusedConv", ["x", "w", "b"], activation="LeakyRelu", activation_params=[0.25], pads=[1, 1, 1, 1]),
+        {"x": (1, 2, 4, 4), "w": (3, 2, 3, 3), "b": (3,)},
+        lambda x, w, b: F.leaky_relu(F.conv2d(x, w, b, padding=1), 0.25),
+    ),
+    "FusedGemm": (
+        _microsoft("FusedGemm", ["a", "b", "c"], activation="Tanh", transB=1),
+        {"a": (3, 4), "b": (5, 4), "c": (5,)},
+        lambda a, b, c: torch.tanh(a @ b.T + c),
+    ),
+    "SkipLayerNormalization": (
+        _microsoft("SkipLayerNormalization", ["x", "r", "s", "b"], epsilon=1e-5),
+        {"x": (2, 3, 4), "r": (2, 3, 4), "s": (4,), "b": (4,)},
+        lambda x, r, s, b: F.layer_norm(x + r, (4,), s, b),
+    ),
+    "MultiHeadAttention": (
+        _microsoft("MultiHeadAttention", ["q", "k", "v"], num_heads=2),
+        {"q": (2, 3, 8), "k": (2, 5, 8), "v": (2, 5, 8)},
+        lambda q, k, v: F.scaled_dot_product_attention(
+            *(t.unflatten(2, (2, 4)).transpose(1, 2) for t in (q, k, v))
+        ).transpose(1, 2).flatten(2),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_fused_operators_of_onnx_runtime(name: str) -> None:
+    node, shapes, reference = FUSED[name]
+    case = Case([node], {n: normal(*s) for n, s in shapes.items()}, torch=reference, domains=["com.microsoft"])
+    case.in_reference = False
+    prove(case)
+
+
+def _pair(axis: int | None = None):
+    attributes = {} if axis is None else {"axis": axis}
+    return [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], **attributes),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"], **attributes),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint8"])
+def test_quantisation_passes_inside_the_range(kind: str) -> None:
+    zero = {"int8": 3, "uint8": 120}[kind]
+    low, high = {"int8": (-128, 127), "uint8": (0, 255)}[kind]
+    constants = {"s": np.array(0.02, np.float32), "z": np.array(zero, kind)}
+    x = RNG.uniform(-4, 4, (4, 8))
+
+    def reference(x):
+        return torch.fake_quantize_per_tensor_affine(x.float(), float(constants["s"]), zero, low, high)
+
+    case = Case(_pair(), {"x": x}, constants, torch=reference, in_reference=False)
+    prove(case)
+
+
+def test_quantisation_per_channel() -> None:
+    constants = {"s": np.array([0.01, 0.02, 0.05], np.float32), "z": np.zeros(3, np.int8)}
+    x = RNG.uniform(-4, 4, (2, 3, 4))
+
+    def reference(x):
+        scale, zero = torch.tensor(constants["s"]), torch.zeros(3, dtype=torch.int32)
+        return torch.fake_quantize_per_channel_affine(x.float(), scale, zero, 1, -128, 127)
+
+    prove(Case(_pair(1), {"x": x}, constants, torch=reference, in_reference=False))
+
+
+def test_quantised_weights_are_read_by_both_directions() -> None:
+    nodes = [
+        *_pair()[:1],
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["xd"]),
+        helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["wd"], axis=0),
+        helper.make_node("Conv", ["xd", "wd"], ["y"], pads=[1, 1, 1, 1]),
+    ]
+    constants = {
+        "s": np.array(0.02, np.float32),
+        "z": np.array(0, np.int8),
+        "w": RNG.integers(-127, 127, (3, 2, 3, 3)).astype(np.int8),
+        "ws": np.array([0.01, 0.02, 0.03], np.float32),
+        "wz": np.zeros(3, np.int8),
+    }
+    weight = torch.tensor(constants["w"].astype(np.float32) * constants["ws"].reshape(3, 1, 1, 1))
+
+    def reference(x):
+        return F.conv2d(torch.fake_quantize_per_tensor_affine(x.float(), 0.02, 0, -128, 127), weight, padding=1)
+
+    case = Case(nodes, {"x": RNG.uniform(-3, 3, (1, 2, 5, 5))}, constants, torch=reference, in_reference=False)
+    product = prove(case)
+    # The backward pass needs no activations here, and one dequantised weight.
+    assert [list(n.input) for n in product.graph.node if n.op_type == "DequantizeLinear"] == [["w", "ws", "wz"]]
+
+
+def test_pooling_of_quantised_values() -> None:
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("MaxPool", ["q"], ["p"], kernel_shape=[3, 3], strides=[2, 2]),
+        helper.make_node("DequantizeLinear", ["p", "s", "z"], ["y"]),
+    ]
+    constants = {"s": np.array(0.02, np.float32), "z": np.array(0, np.int8)}
+
+    def reference(x):
+        return F.max_pool2d(torch.fake_quantize_per_tensor_affine(x.float(), 0.02, 0, -128, 127), 3, 2)
+
+    case = Case(nodes, {"x": RNG.uniform(-2, 2, (1, 2, 7, 7))}, constants, torch=reference, in_reference=False)
+    prove(case)
