@@ -93,8 +93,8 @@ def _euclidean_dbscan(rows: NDArray[np.float32], eps_floor: float) -> NDArray[np
     from sklearn.cluster import DBSCAN
 
     pairs = [np.linalg.norm(rows[i + 1 :] - row, axis=1) for i, row in enumerate(rows)]
-    # Every pair counts twice, as it does off the diagonal of the full matrix: the
-    # percentile's interpolation depends on that.
+    # Every pair counts twice, as it does off the diagonal of the full matrix: that is what
+    # puts the percentile exactly on a distance so often.
     between = np.repeat(np.concatenate(pairs), 2)
     eps = float(np.percentile(between, _EPS_PERCENTILE)) if len(between) else 0.0
     min_samples = max(2, int(_MIN_SAMPLES_SHARE * len(rows)))

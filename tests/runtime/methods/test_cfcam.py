@@ -72,6 +72,13 @@ def test_equals_the_formulas(layer, seed, pooled, grid, signed):
     assert counts["noise"] == counts["dominant"] == 0
 
 
+@pytest.mark.parametrize("last", [True, False])
+def test_what_was_told_about_the_layer_decides_filter_and_fusion(layer, last):
+    a, g = layer(12)
+    expected, _, _ = naive(a, g, last)
+    np.testing.assert_allclose(run(a, g, CfcamSettings(last=last)).map, expected, rtol=0, atol=1e-5 * expected.max())
+
+
 @pytest.mark.parametrize("change", [{"sigma": 0}, {"sigma": 2.5}, {"clustering": "none"}])
 @pytest.mark.parametrize("pooled", [True, False])
 def test_controls_equal_the_formulas(layer, change, pooled):
@@ -144,6 +151,9 @@ def test_last_is_decided_from_the_data_and_can_be_told(layer):
     a, g = layer(8, pooled=True)
     assert is_pooled(g)
     assert is_pooled(np.broadcast_to(g.mean(axis=(1, 2), keepdims=True), g.shape).astype(np.float16))
+    ripple = np.abs(g).max() * np.random.default_rng(0).uniform(-1, 1, g.shape).astype(np.float32)
+    assert is_pooled(g + 1e-4 * ripple)
+    assert not is_pooled(g + 1e-2 * ripple)
     np.testing.assert_array_equal(run(a, g).map, run(a, g, CfcamSettings(last=True)).map)
     assert correlation(run(a, g).map, run(a, g, CfcamSettings(last=False)).map) < 0.9995
     a, g = layer(8)
