@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ..runtime.errors import CfcamError
-from . import demo, explain, export, inspect
+from . import demo, explain, export, inspect, parts
 from .exitcodes import DONE, NOT_DONE
 
 __all__ = ["app", "run"]
@@ -29,6 +29,7 @@ app = typer.Typer(
 app.command("export")(export.export)
 app.command("explain")(explain.explain)
 app.command("inspect")(inspect.inspect)
+app.command("parts")(parts.parts)
 app.command("demo")(demo.demo)
 
 

@@ -54,7 +54,8 @@ def demo(
         module,
         _SIZE,
         folder / f"{_MODEL}.cam.onnx",
-        preprocessing=preset("lite"),
+        # The whole photo, because a crop from the middle would cut off half of the dog at the right.
+        preprocessing=preset("lite").override(mode="stretch"),
         labels=read_label_option("imagenet"),
         name="efficientnet_lite_pytorch:EfficientNet (efficientnet-lite0)",
         keep_plain=plain,

@@ -12,10 +12,10 @@ import typer
 
 from .exitcodes import DONE, DONE_IN_PART, NOT_DONE
 from .options import AllowFallback, Json, ModelFile, Provider, Threads, json_object
+from .sources import failure, find_each, report_failure
 
 if TYPE_CHECKING:
     from PIL import Image
-    from rich.console import Console
 
     from ..runtime.explainer import Explainer
     from ..runtime.explanation import Explanation
@@ -72,14 +72,14 @@ def explain(
             make_settings(get_method(method or explainer.spec.method.name), options)
         targets = list(dict.fromkeys(resolve_target(text, explainer.spec.output) for text in target or ["-1"]))
         outcome = _Outcome()
-        found = _find(images, outcome)
+        found, outcome.errors = find_each(images)
         plan = plan_outputs(output, found, targets, by_class=bool(target), suffix=f".{kind}")
         with progress() as display:
             task = display.add_task("explaining", total=len(found) * len(targets))
             console = display.console
             if not json:
                 for error in outcome.errors:
-                    _report(error, console)
+                    report_failure(error, console)
             for step in _steps(explainer, found, targets, method, options, batch):
                 for explanation, image, asked in step.done:
                     place = plan.path(image, asked)
@@ -89,7 +89,7 @@ def explain(
                 outcome.errors += step.errors
                 if not json:
                     for error in step.errors:
-                        _report(error, console)
+                        report_failure(error, console)
                 display.advance(task, step.size)
         if json:
             print_json(_document(explainer, method, options, outcome))
@@ -138,23 +138,6 @@ class _Photo:
     decode_ms: float
 
 
-def _find(sources: Sequence[str], outcome: _Outcome) -> list[Path]:
-    """Files, folders and patterns -> paths; what is found nowhere is an error of its own."""
-    import os
-
-    from ..runtime.errors import ImageError
-    from ..runtime.images import find_images
-
-    found: dict[str, Path] = {}
-    for source in sources:
-        try:
-            for path in find_images([source]):
-                found.setdefault(os.path.realpath(path), path)
-        except ImageError as error:
-            outcome.errors.append(_error(source, error))
-    return list(found.values())
-
-
 def _steps(
     explainer: Explainer,
     images: Sequence[Path],
@@ -191,7 +174,7 @@ def _steps(
                     try:
                         step.done += run([pair])
                     except (ImageError, ArrayError, EngineError) as error:
-                        step.errors.append(_error(pair[0].path, error))
+                        step.errors.append(failure(pair[0].path, error))
             yield step
 
 
@@ -206,7 +189,7 @@ def _open(paths: Sequence[Path]) -> tuple[list[_Photo], list[dict[str, str]]]:
         try:
             image = open_image(path)
         except ImageError as error:
-            errors.append(_error(path, error))
+            errors.append(failure(path, error))
         else:
             photos.append(_Photo(path, image, (time.perf_counter() - started) * 1000))
     return photos, errors
@@ -218,10 +201,6 @@ def _from_file(explanation: Explanation, photo: _Photo) -> Explanation:
     times["decode"] = times.get("decode", 0.0) + photo.decode_ms
     times["total"] = sum(ms for stage, ms in times.items() if stage != "total")
     return replace(explanation, source=str(photo.path), times_ms=times)
-
-
-def _error(source: str | Path, error: Exception) -> dict[str, str]:
-    return {"image": str(source), "error": " ".join(str(error).split())}
 
 
 def _document(
@@ -244,13 +223,6 @@ def _document(
         "results": outcome.results,
         "errors": outcome.errors,
     }
-
-
-def _report(error: dict[str, str], console: Console) -> None:
-    from .console import note
-
-    words = error["error"] if error["image"] in error["error"] else f"{error['image']}: {error['error']}"
-    note(f"cfcam: error: {words}", console)
 
 
 def _print(results: Sequence[dict[str, Any]]) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from .exitcodes import DONE, DONE_IN_PART
 from .options import json_object
 
-__all__ = ["BUILT_IN_LABELS", "export", "export_model", "read_label_option"]
+if TYPE_CHECKING:
+    from ..export.report import ExportReport
+
+__all__ = ["BUILT_IN_LABELS", "export", "export_model", "print_report", "read_label_option"]
 
 #: Label lists that come with the package, by the name that ``--labels`` takes.
 BUILT_IN_LABELS = {"imagenet": "imagenet1k.txt"}
@@ -111,7 +114,7 @@ def export(
     raise typer.Exit(DONE if report.proof else DONE_IN_PART)
 
 
-def export_model(module: Any, size: tuple[int, int], output: str | Path, **options: Any) -> Any:
+def export_model(module: Any, size: tuple[int, int], output: str | Path, **options: Any) -> ExportReport:
     """`export_torch` with a spinner that names the pass it is at."""
     from ..export import export_torch
     from .console import stderr
@@ -140,15 +143,16 @@ def read_label_option(labels: str | None, offset: int = 0) -> tuple[str, ...] | 
     return read_labels(labels, offset)
 
 
-def print_report(report: Any) -> None:
+def print_report(report: ExportReport) -> None:
     """The proof and what was written, on stdout."""
     from rich.text import Text
 
     from .console import file_size, note, print_table, rich_table
 
     table = rich_table("check", "value", "limit", "", right=("value", "limit"))
-    for check, value, limit, held in report.proof.rows():
-        table.add_row(Text(str(check)), _number(value), _number(limit), "ok" if held else "FAILED")
+    for check in report.proof.checks:
+        limit = f"{'>=' if check.at_least else '<='} {check.limit:.3g}"
+        table.add_row(Text(check.name), f"{check.value:.3g}", limit, "ok" if check.ok else "FAILED")
     print_table(table)
     spec = report.spec
     size = file_size(Path(report.path).stat().st_size)
@@ -159,10 +163,6 @@ def print_report(report: Any) -> None:
     )
     for warning in report.warnings:
         note(f"cfcam: warning: {warning}")
-
-
-def _number(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else "" if value is None else str(value)
 
 
 def _quiet_stdout() -> redirect_stdout[Any]:

@@ -1,0 +1,72 @@
+# `make demo` and `make test` need Python 3.10 or newer and nothing else: each makes its own
+# environment. A stamp in the environment says what is installed, so that this happens once.
+
+PYTHON ?= python3
+VENV := .venv
+RUNTIME := .venv-runtime
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check install --quiet
+SUBPACKAGES := runtime export calibration cli
+# What decides which packages are installed.
+INSTALLED_FROM := pyproject.toml constraints.txt
+
+export PIP_NO_INPUT := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint pytest pytest-runtime format clean
+
+help:
+	@echo "make demo   export a pretrained network and explain a photo with it (writes demo-output/)"
+	@echo "make test   linters, type checks and all tests, the runtime's also without PyTorch and onnx"
+	@echo "make lint   linters and type checks only"
+	@echo "make format sort imports and format"
+	@echo "make clean  remove environments and everything that was built"
+	@echo "Variables: PYTHON=python3.12 picks the interpreter of new environments."
+
+demo: $(VENV)/stamp-demo
+	$(PY) -m cfcam.cli demo
+
+test: lint pytest pytest-runtime
+
+lint: $(VENV)/stamp-dev
+	@mkdir -p build/typing/cfcam
+	@for name in $(SUBPACKAGES); do ln -sfn ../../../$$name build/typing/cfcam/$$name; done
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m pyright --pythonpath $(PY)
+
+pytest: $(VENV)/stamp-dev
+	$(PY) -m pytest -n 2
+
+# A device has neither PyTorch nor onnx. Runs after `pytest`, which builds the model files that it reads.
+pytest-runtime: $(RUNTIME)/stamp pytest
+	$(RUNTIME)/bin/python -c "import importlib.util as u; found = [n for n in ('torch', 'onnx', 'onnxscript') if u.find_spec(n)]; assert not found, found"
+	$(RUNTIME)/bin/python -m pytest -n 2 tests/runtime tests/test_imports.py
+
+format: $(VENV)/stamp-dev
+	$(PY) -m ruff check --fix
+	$(PY) -m ruff format
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| { echo "cfcam needs Python 3.10 or newer: try 'make PYTHON=python3.12 ...'" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/stamp-demo: $(INSTALLED_FROM) | $(VENV)/bin/python
+	$(PIP) -c constraints.txt -e '.[cpu,export,demo]'
+	@touch $@
+
+$(VENV)/stamp-dev: $(INSTALLED_FROM) | $(VENV)/bin/python
+	$(PIP) -c constraints.txt -e '.[cpu,export,demo,dev]'
+	@touch $(VENV)/stamp-demo $@
+
+$(RUNTIME)/stamp: $(INSTALLED_FROM)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| { echo "cfcam needs Python 3.10 or newer: try 'make PYTHON=python3.12 ...'" >&2; exit 2; }
+	$(PYTHON) -m venv --clear $(RUNTIME)
+	$(RUNTIME)/bin/python -m pip --disable-pip-version-check install --quiet -e '.[cpu,test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(RUNTIME) build dist demo-output .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -1,0 +1,132 @@
+"""``cfcam parts``: what clustering, sign groups and filter do to the maps of real photos."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .exitcodes import DONE, DONE_IN_PART, NOT_DONE
+from .options import AllowFallback, Json, ModelFile, Provider, Threads, json_object
+from .sources import failure, find_each, report_failure
+
+if TYPE_CHECKING:
+    from ..calibration.parts import LayerSample, PartsReport
+    from ..runtime.explainer import Explainer
+
+__all__ = ["SCHEMA", "parts"]
+
+#: Name and version of the JSON document.
+SCHEMA = "cfcam.parts/1"
+
+_TITLES = {
+    "hirescam": "HiResCAM",
+    "random_groups": "random groups",
+    "sign_groups": "sign groups only",
+    "no_filter": "no filter",
+}
+
+
+def parts(
+    model: ModelFile,
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Images, folders, or patterns ('*.jpg').")],
+    also: Annotated[
+        list[str] | None,
+        typer.Option("--also", metavar="Y.cam.onnx", help="Another file, for instance a middle layer. Repeatable."),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option("--target", "-t", metavar="INDEX|LABEL", help="Class to explain (default: top).")
+    ] = None,
+    settings: Annotated[
+        str | None, typer.Option("--settings", metavar="JSON", help="Settings of cfcam as a JSON object.")
+    ] = None,
+    json: Json = False,
+    provider: Provider = "cpu",
+    allow_fallback: AllowFallback = False,
+    threads: Threads = None,
+) -> None:
+    """Show what each part of cfcam does to the maps.
+
+    Every column is the correlation of cfcam's map with another one: HiResCAM's; its own over random groups of the same
+    sizes; with sign groups as its only groups; without the Gaussian filter. 1 means that the part changes nothing.
+    """
+    from ..calibration.parts import measure_parts
+    from ..runtime.explainer import Explainer
+    from ..runtime.methods import get_method, make_settings
+    from ..runtime.modelfile import file_sha256
+    from .console import print_json, progress
+
+    options = make_settings(get_method("cfcam"), json_object(settings, "--settings"))
+    found, errors = find_each(images)
+    models: list[dict[str, Any]] = []
+
+    def samples() -> Iterator[LayerSample]:
+        for path in [model, *(also or [])]:
+            with Explainer(path, provider=provider, allow_fallback=allow_fallback, threads=threads) as explainer:
+                layer = explainer.spec.layer.name
+                models.append({"path": str(path), "sha256": file_sha256(path), "layer": layer})
+                yield from _samples(explainer, found, target, errors, advance)
+
+    with progress() as display:
+        task = display.add_task("measuring", total=len(found) * (1 + len(also or [])))
+
+        def advance() -> None:
+            display.advance(task)
+
+        report = measure_parts(samples(), options)
+    if json:
+        print_json({"schema": SCHEMA, "models": models, **report.to_dict(), "errors": errors})
+    else:
+        for error in errors:
+            report_failure(error)
+        if report.rows:
+            _print(report)
+    raise typer.Exit(DONE if not errors else DONE_IN_PART if report.rows else NOT_DONE)
+
+
+def _samples(
+    explainer: Explainer, images: Sequence[Path], target: str | None, errors: list[dict[str, str]], advance: Any
+) -> Iterator[LayerSample]:
+    from ..calibration.parts import LayerSample
+    from ..runtime.errors import ArrayError, EngineError, ImageError
+    from ..runtime.targets import resolve_target
+
+    layer = explainer.spec.layer
+    index = resolve_target(target, explainer.spec.output)
+    for image in images:
+        try:
+            raw = explainer.tensors([image], index)
+        except (ImageError, ArrayError, EngineError) as error:
+            errors.append(failure(image, error))
+        else:
+            yield LayerSample(
+                name=str(image),
+                activations=raw.activations[0],
+                gradients=raw.gradients[0],
+                last=layer.pooled,
+                layer=layer.name,
+            )
+        advance()
+
+
+def _print(report: PartsReport) -> None:
+    from rich.text import Text
+
+    from .console import print_table, rich_table
+
+    numbers = (*_TITLES.values(), "clusters")
+    table = rich_table("image", "layer", *numbers, right=numbers)
+    for row in report.rows:
+        cells = [_number(getattr(row, column)) for column in _TITLES]
+        name = Path(row.name).name + (f" ({row.empty})" if row.empty else "")
+        table.add_row(Text(name), Text(row.layer), *cells, str(row.counts["clusters"]))
+    for layer, columns in report.summary().items():
+        cells = [_number(columns[column].median) for column in (*_TITLES, "clusters")]
+        table.add_row(Text("median", style="bold"), Text(layer), *cells[:-1], f"{columns['clusters'].median:g}")
+    print_table(table)
+
+
+def _number(value: float) -> str:
+    return "-" if value != value else f"{value:.4f}"

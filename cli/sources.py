@@ -1,0 +1,42 @@
+"""The images that a user names, and those among them that fail."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["failure", "find_each", "report_failure"]
+
+
+def find_each(sources: Sequence[str]) -> tuple[list[Path], list[dict[str, str]]]:
+    """Files, folders and patterns as paths, every file once; and a `failure` for each that has no image."""
+    from ..runtime.errors import ImageError
+    from ..runtime.images import find_images
+
+    found: dict[str, Path] = {}
+    failures: list[dict[str, str]] = []
+    for source in sources:
+        try:
+            for path in find_images([source]):
+                found.setdefault(os.path.realpath(path), path)
+        except ImageError as error:
+            failures.append(failure(source, error))
+    return list(found.values()), failures
+
+
+def failure(source: str | Path, error: Exception) -> dict[str, str]:
+    """An entry of ``errors`` in a JSON document."""
+    return {"image": str(source), "error": " ".join(str(error).split())}
+
+
+def report_failure(entry: dict[str, str], console: Console | None = None) -> None:
+    """Say it on stderr; console: a running progress display to print above."""
+    from .console import note
+
+    named = entry["image"] in entry["error"]
+    note(f"cfcam: error: {entry['error'] if named else entry['image'] + ': ' + entry['error']}", console)
