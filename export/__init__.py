@@ -1,1 +1,63 @@
+"""A classifier in, one self-describing ONNX file with its gradients inside out.
 
+Names are loaded on first use: `export_torch` imports PyTorch, the rest does not.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import ExportError, LayerError, ProofError, UnsupportedOperatorError
+    from .preprocessing import Preprocessing, preset
+    from .proof import Check, Proof
+    from .report import ExportReport
+    from .torch_export import export_torch
+
+__all__ = [
+    "Check",
+    "ExportError",
+    "ExportReport",
+    "LayerError",
+    "Preprocessing",
+    "Proof",
+    "ProofError",
+    "UnsupportedOperatorError",
+    "export_torch",
+    "preset",
+]
+
+_WHERE = {
+    "Check": "proof",
+    "ExportError": "errors",
+    "ExportReport": "report",
+    "LayerError": "errors",
+    "Preprocessing": "preprocessing",
+    "Proof": "proof",
+    "ProofError": "errors",
+    "UnsupportedOperatorError": "errors",
+    "export_torch": "torch_export",
+    "preset": "preprocessing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(importlib.import_module(f".{_WHERE[name]}", __name__), name)
+    except ModuleNotFoundError as error:
+        extras = {"torch": "export", "onnxscript": "export", "onnx": "onnx"}
+        missing = (error.name or "").split(".")[0]
+        if missing not in extras:
+            raise
+        from ..runtime.errors import MissingDependencyError
+
+        raise MissingDependencyError(
+            f"{name} needs {missing}: install cfcam[{extras[missing]}], with cfcam[cpu] or cfcam[gpu] for its proofs"
+        ) from error
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -247,12 +247,18 @@ def _window_sizes(size: int, windows: int, kernel: int, stride: int, padding: in
 
 def _adaptive_avg_pool_backward(gradient: Tensor, source: Tensor) -> Tensor:
     """Pooling to a fixed grid is a product with one small matrix per axis; so is its adjoint."""
-    matrices = []
     for axis in (2, 3):
         size, cells = int(source.shape[axis]), int(gradient.shape[axis])
+        if size == cells:  # pooling to the size it has: nothing happened
+            continue
         rows = []
         for cell in range(cells):
             start, end = (cell * size) // cells, -((-(cell + 1) * size) // cells)
             rows.append([1.0 / (end - start) if start <= i < end else 0.0 for i in range(size)])
-        matrices.append(torch.tensor(rows, dtype=gradient.dtype, device=gradient.device))
-    return matrices[0].T @ gradient @ matrices[1]
+        matrix = torch.tensor(rows, dtype=gradient.dtype, device=gradient.device)
+        last = gradient.transpose(axis, 3)
+        sizes = last.shape[:3]
+        # A plain product of matrices: the broadcasting one reads the batch size as a number.
+        product = torch.mm(last.reshape(sizes[0] * sizes[1] * sizes[2], cells), matrix)
+        gradient = product.reshape(*sizes, size).transpose(axis, 3)
+    return gradient

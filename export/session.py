@@ -1,0 +1,49 @@
+"""Running a model in ONNX Runtime while it is being exported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from ..runtime.errors import MissingDependencyError
+from .errors import ExportError
+
+__all__ = ["Session"]
+
+
+class Session:
+    """A CPU session on a model that is in memory or in a file.
+
+    Raises `MissingDependencyError` without ONNX Runtime, `ExportError` when it refuses the model.
+    """
+
+    def __init__(self, model: onnx.ModelProto | str, *, threads: int | None = None) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise MissingDependencyError(
+                "proving an export needs ONNX Runtime: install cfcam[cpu] or cfcam[gpu]"
+            ) from error
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        source = model if isinstance(model, str) else model.SerializeToString()
+        try:
+            self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise ExportError(f"ONNX Runtime refuses the exported graph: {error}") from error
+        self.inputs = [value.name for value in self._session.get_inputs()]
+        self.outputs = [value.name for value in self._session.get_outputs()]
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.generic]]:
+        """All outputs by name. Raises `ExportError` with the backend's words."""
+        try:
+            values = self._session.run(None, dict(feeds))
+        except Exception as error:
+            raise ExportError(f"ONNX Runtime cannot run the exported graph: {error}") from error
+        return {name: np.asarray(value) for name, value in zip(self.outputs, values, strict=True)}

@@ -1,0 +1,172 @@
+"""`export_torch`: the traced route from end to end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from ..runtime.errors import ArrayError
+from ..runtime.spec import CamSpec, LayerSpec, OutputSpec, SourceSpec
+from .errors import ExportError, ProofError
+from .hashing import state_dict_sha256
+from .metadata import set_spec, tool_versions, write_model
+from .preprocessing import Preprocessing, preset
+from .report import ExportReport, Stopwatch
+from .traced.capture import Captured, capture
+from .traced.convert import DEFAULT_OPSET, joint_to_onnx, plain_to_onnx
+from .traced.differentiate import differentiate
+from .traced.fold import fold_batch_norms
+from .traced.lean import simplify
+from .traced.oracle import in_float64
+from .traced.prove import Subject, prove
+from .traced.seed import plant_seed
+from .traced.values import Score, Value, find_score, resolve_value
+
+__all__ = ["export_torch"]
+
+_ADDED = ("cam_activations", "cam_gradients", "cam_class")
+_TARGET = "cam_target"
+
+
+def export_torch(
+    module: nn.Module,
+    example: torch.Tensor | int | Sequence[int],
+    output: str | os.PathLike[str],
+    *,
+    layer: str | None = None,
+    score: int | None = None,
+    preprocessing: Preprocessing | None = None,
+    labels: Sequence[str] | None = None,
+    label_offset: int = 0,
+    name: str | None = None,
+    opset: int = DEFAULT_OPSET,
+    images: torch.Tensor | None = None,
+    keep_plain: str | os.PathLike[str] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> ExportReport:
+    """Export `module` with its explanation inside, prove the file, and write it to `output`.
+
+    The file has the plain model's outputs (same names, same order), then `cam_activations`
+    and `cam_gradients` (N, C, H, W) and `cam_class` (N,) int64; and one more input,
+    `cam_target` (N,) int64, in which -1 asks for the top class. The batch is dynamic.
+
+    module: a classifier of one image batch (N, C, H, W) float32; it is run in eval mode and
+        left as it was. It may return a tensor, or a tuple, list or dict of tensors.
+    example: the input's shape: a tensor (N, C, H, W), the side of a square, or (H, W).
+    layer: the target layer (module path, ``path:call``, or traced value); None takes the
+        value that enters the last spatial pooling or flatten.
+    score: which of the module's outputs holds the class scores; None takes the first (N, K).
+    preprocessing: how a photo becomes the input; None is the preset ``torchvision``.
+    labels: one per class, in the model's order. label_offset: see `OutputSpec`.
+    name: what the file calls its source; None takes the module's class.
+    opset: ONNX opset to write. images: preprocessed images (N, C, H, W) to prove the file
+        with; None makes some. keep_plain: also write the plain export there.
+    progress: told the name of each pass as it starts.
+
+    Raises `ExportError` (cannot be captured or converted), `LayerError` (no such layer),
+    `ProofError` (the file would be wrong; nothing is written), `OutputError` (cannot be
+    written), `MissingDependencyError` (no ONNX Runtime).
+    """
+    output = Path(output)
+    watch = Stopwatch(progress)
+    shape = _example(example)
+    with watch("capture"):
+        captured = capture(module, shape)
+    with watch("layer"):
+        scores = find_score(captured, score)
+        value = resolve_value(captured, scores, layer)
+    if labels is not None and len(labels) != scores.classes:
+        raise ExportError(f"{len(labels)} labels for a model of {scores.classes} classes")
+    with watch("differentiate"):
+        joint = joint_graph(captured.graph, value.node, scores.node)
+    with watch("convert"):
+        plain = plain_to_onnx(captured, opset)
+        image_name = plain.graph.input[0].name
+        plain_names = [entry.name for entry in plain.graph.output]
+        _refuse_taken_names([image_name, *plain_names])
+        model = joint_to_onnx(joint, [image_name, _TARGET], [*plain_names, *_ADDED], opset)
+    source = SourceSpec(kind="torch", name=name or type(module).__name__, sha256=state_dict_sha256(module.state_dict()))
+    spec = CamSpec(
+        input=(preprocessing or preset("torchvision")).input_spec(image_name, *shape.shape[2:]),
+        output=_output_spec(plain_names, scores, labels, label_offset),
+        layers=(_layer_spec(value),),
+        source=source,
+        tools=tool_versions("torch", "onnx", "onnxscript", "onnxruntime"),
+    )
+    set_spec(model, spec)
+    with watch("prove"):
+        joint64 = _joint_in_float64(captured, value, scores)
+        proof = prove(Subject(module, captured, value, scores, joint64, model, plain), images)
+    if not proof:
+        failed = "; ".join(f"{c.name}: {c.value:.3g}, limit {c.limit:.3g}" for c in proof.failures)
+        raise ProofError(f"{output}: not written, the exported graph failed its proof ({failed})")
+    with watch("write"):
+        write_model(model, output)
+        if keep_plain is not None:
+            write_model(plain, keep_plain)
+    plain_path = None if keep_plain is None else Path(keep_plain)
+    return ExportReport(output, spec, proof, watch.seconds, _warnings(scores, labels), plain_path)
+
+
+def joint_graph(graph: fx.GraphModule, layer: fx.Node, score: fx.Node) -> fx.GraphModule:
+    """Passes 3 to 6: fold, differentiate, seed, lean.
+
+    Returns a graph ``(image, target) -> (*outputs, activations, gradients, chosen)``.
+    """
+    folded, node = fold_batch_norms(graph, layer)
+    logits = next(n for n in folded.graph.nodes if n.name == score.name)
+    joint = simplify(differentiate(folded, node, logits))
+    return simplify(plant_seed(joint))
+
+
+def _joint_in_float64(captured: Captured, value: Value, score: Score) -> fx.GraphModule:
+    graph, (layer, logits) = in_float64(captured.graph, value.node, score.node)
+    return joint_graph(graph, layer, logits)
+
+
+def _example(example: torch.Tensor | int | Sequence[int]) -> torch.Tensor:
+    if isinstance(example, torch.Tensor):
+        if example.dim() != 4 or example.dtype != torch.float32:
+            raise ArrayError(
+                f"example: expected a float32 tensor (N, C, H, W), got {example.dtype} {tuple(example.shape)}"
+            )
+        return example
+    height, width = (example, example) if isinstance(example, int) else tuple(example)
+    return torch.empty(1, 3, height, width)
+
+
+def _refuse_taken_names(names: list[str]) -> None:
+    for name in (_TARGET, *_ADDED):
+        if name in names:
+            raise ExportError(f"the model already has an input or output called '{name}'; it may be an exported one")
+
+
+def _output_spec(names: list[str], score: Score, labels: Sequence[str] | None, label_offset: int) -> OutputSpec:
+    kind: Any = score.kind
+    return OutputSpec(
+        name=names[score.position],
+        kind=kind,
+        score=names[score.position] if score.node is score.output else score.node.name,
+        classes=score.classes,
+        labels=None if labels is None else tuple(labels),
+        label_offset=label_offset,
+    )
+
+
+def _layer_spec(value: Value) -> LayerSpec:
+    channels, height, width = value.shape
+    return LayerSpec(
+        name=value.name, value=value.node.name, channels=channels, grid=(height, width), pooled=value.pooled
+    )
+
+
+def _warnings(score: Score, labels: Sequence[str] | None) -> list[str]:
+    found = []
+    if score.kind in ("softmax", "sigmoid"):
+        found.append(f"the model ends in {score.kind}: the gradient is that of the logit before it")
+    return found

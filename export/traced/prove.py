@@ -1,0 +1,313 @@
+"""The last pass, prove: the file is right, or it is not written.
+
+What is compared, with which limit and why:
+
+1. Plain outputs: against a plain export in the same runtime (1e-5 of the largest), and
+   against eager PyTorch (1e-4).
+2. Gradients in float64: the traced program, run in PyTorch, against eager autograd (1e-8 of
+   the largest, per image). Rounding is out of the way here, so this decides correctness.
+3. Finite differences in float64: eager scores on both sides of the layer's value along a
+   direction, against the gradient. The third oracle: it knows nothing of any derivative.
+4. Gradients in float32, as the file gives them in ONNX Runtime, against eager float64: a
+   rounding difference flips ReLU masks, so the yardstick is what eager float32 itself is
+   off by on the same image: three times that, or 1e-5. Whether a mask flips is chance
+   (one flip in a sparse tail is an error of 1e-3 that eager may happen not to make), so
+   where one run of eager float32 is not enough it is run again with the image's last bits
+   changed, a few times, and the largest error counts; most images must then pass, and no
+   image may be off by more than a tenth.
+5. Frozen gradients, the classic silent failure: when the image changes, the gradient
+   changes by as much as eager's does; when the target changes, it changes.
+6. A batch equals its singles.
+7. The class that was explained is the one that was asked for, or the top one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import fx, nn
+
+from ..proof import Proof, image_errors, relative_error
+from ..session import Session
+from .capture import Captured
+from .oracle import Eager, in_float64, run_eager, value_of
+from .values import Score, Value
+
+__all__ = ["Subject", "proof_images", "prove"]
+
+FloatArray = NDArray[Any]
+
+
+@dataclass
+class Subject:
+    """What is proved: a file (as `model`), the traced program it came from, and the module.
+
+    joint64: the program in float64, ``(image, target) -> (*outputs, activations,
+    gradients, chosen)``.
+    """
+
+    module: nn.Module
+    captured: Captured
+    value: Value
+    score: Score
+    joint64: fx.GraphModule
+    model: onnx.ModelProto
+    plain: onnx.ModelProto
+
+
+def proof_images(captured: Captured, seed: int = 0) -> torch.Tensor:
+    """Random images (N, C, H, W) float32 with structure at all scales, about unit variance.
+
+    N equals no other size in the graph, so that a batch that was taken for another
+    dimension cannot pass unnoticed.
+    """
+    sizes = {
+        size
+        for node in captured.graph.graph.nodes
+        if isinstance(node.meta.get("val"), torch.Tensor)
+        for size in node.meta["val"].shape
+        if isinstance(size, int)
+    }
+    count = next(n for n in range(5, 64) if n not in sizes)
+    _, channels, height, width = captured.image.meta["val"].shape
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.zeros(count, channels, height, width)
+    for cells in (2, 5, 11, 32, max(height, width)):
+        noise = torch.randn(count, channels, cells, cells, generator=generator)
+        images += nn.functional.interpolate(noise, size=(height, width), mode="bilinear", align_corners=False)
+    return images / images.std(dim=(1, 2, 3), keepdim=True)
+
+
+def prove(subject: Subject, images: torch.Tensor | None = None) -> Proof:
+    """Measure everything above. Raises `ProofError` only when eager cannot be compared at all.
+
+    images: float32 (N, C, H, W), preprocessed; None makes some.
+    """
+    if images is None:
+        images = proof_images(subject.captured)
+    proof = Proof()
+    session = Session(subject.model)
+    image_name, target_name = session.inputs
+    plain_names = [output.name for output in subject.plain.graph.output]
+
+    def explain(batch: FloatArray, targets: Any) -> tuple[dict[str, FloatArray], FloatArray, FloatArray]:
+        found = session.run({image_name: batch, target_name: np.asarray(targets, np.int64)})
+        *_, activations, gradients, _ = (found[name] for name in session.outputs)
+        return found, activations, gradients
+
+    batch = images.numpy()
+    count = len(batch)
+    top, activations, gradients = explain(batch, [-1] * count)
+    classes = top[session.outputs[-1]]
+    plain = Session(subject.plain).run({subject.plain.graph.input[0].name: batch})
+    score_name = plain_names[subject.score.position]
+    expected = plain[score_name].reshape(count, -1).argmax(1)
+    proof.add("explained class is the top class", int((classes != expected).sum()), 0)
+    for name in plain_names:
+        proof.add(f"output '{name}' against the plain export", relative_error(top[name], plain[name]), 1e-5)
+    del plain
+
+    chosen = torch.from_numpy(classes)
+    eager32 = _eager(subject, _Graph(subject.captured.graph, subject.value.node, subject.score.node, images))
+    for name, output in zip(plain_names, eager32.outputs, strict=True):
+        proof.add(f"output '{name}' against eager PyTorch", relative_error(top[name], output.numpy()), 1e-4)
+    gradient32 = eager32.gradient(chosen).numpy()
+    activation32 = eager32.leaf.detach().numpy()
+    del eager32
+
+    graph64, (layer64, score64) = in_float64(subject.captured.graph, subject.value.node, subject.score.node)
+    traced64 = _Graph(graph64, layer64, score64, images.double())
+    eager64 = _eager(subject, traced64)
+    gradient64 = eager64.gradient(chosen).numpy()
+    activation64 = eager64.leaf.detach().numpy()
+    with torch.no_grad():
+        *_, traced, _ = subject.joint64(images.double(), chosen)
+    worst = max(_of_maximum(a, b) for a, b in zip(traced.numpy(), gradient64, strict=True))
+    proof.add("gradient in float64 against autograd", worst, 1e-8)
+    proof.add("gradient in float64 against finite differences", _differences(traced64, chosen, gradient64), 1e-3)
+
+    yardstick = _Yardstick(subject, images, chosen, activation64, gradient64)
+    yardstick.add(activation32, gradient32)
+    shares = yardstick.shares(activations, gradients)
+    proof.add("activations in float32, share of the allowed error", shares[0].max(), 1)
+    proof.add("gradient in float32, share of the allowed error (median image)", np.median(shares[1]), 1)
+    proof.add("gradient in float32, relative error (worst image)", image_errors(gradients, gradient64).max(), 0.1)
+
+    _prove_movement(proof, gradients, gradient64, eager64, explain, batch, classes, subject.score.classes)
+
+    singles = [explain(batch[i : i + 1], classes[i : i + 1]) for i in range(count)]
+    one_by_one = [np.concatenate([single[part] for single in singles]) for part in (1, 2)]
+    shares = yardstick.shares(*one_by_one, reference=(activations, gradients))
+    proof.add("a batch against its singles, share of the allowed error", max(np.median(s) for s in shares), 1)
+    answered = np.concatenate([single[0][session.outputs[-1]] for single in singles])
+    proof.add("explained class is the one asked for", int((answered != classes).sum()), 0)
+    return proof
+
+
+class _Graph:
+    """The captured graph in one dtype, with the values that the oracles need on one batch."""
+
+    def __init__(self, graph: fx.GraphModule, layer: fx.Node, score: fx.Node, images: torch.Tensor) -> None:
+        self.graph, self.layer, self.score, self.images = graph, layer, score, images
+        behind = {layer}
+        for node in graph.graph.nodes:
+            if any(source in behind for source in node.all_input_nodes):
+                behind.add(node)
+        self._outside = [node for node in graph.graph.nodes if node not in behind]
+        # What the part behind the layer reads besides the layer itself.
+        border = {source for node in behind - {layer} for source in node.all_input_nodes} - behind
+        nodes = [layer, score, *border]
+        values = dict(zip(nodes, value_of(graph, images, *nodes), strict=True))
+        self.layer_value, self.score_value = values[layer], values[score]
+        self._around = {node: values[node] for node in border}
+
+    def tail(self, value: torch.Tensor) -> torch.Tensor:
+        """The score when the layer's value is replaced by `value`."""
+        score = self.score
+
+        class Reader(fx.Interpreter):
+            found: Any = None
+
+            def run_node(self, n: fx.Node) -> Any:
+                result = super().run_node(n)
+                if n is score:
+                    self.found = result
+                return result
+
+        interpreter = Reader(self.graph)
+        known = {**dict.fromkeys(self._outside), **self._around, self.layer: value}
+        with torch.no_grad():
+            interpreter.run(self.images, initial_env=known)
+        return interpreter.found
+
+
+def _eager(subject: Subject, traced: _Graph) -> Eager:
+    return run_eager(subject.module, traced.images, traced.layer_value, traced.score_value)
+
+
+class _Yardstick:
+    """What float32 rounding alone does to the activations and gradients of each image."""
+
+    _MOST_RUNS = 6
+
+    def __init__(
+        self,
+        subject: Subject,
+        images: torch.Tensor,
+        classes: torch.Tensor,
+        activations: FloatArray,
+        gradients: FloatArray,
+    ) -> None:
+        self._subject, self._images, self._classes = subject, images, classes
+        self._exact = (activations, gradients)
+        self._errors = [np.zeros(len(images)), np.zeros(len(images))]
+        self._runs = 0
+
+    def add(self, activations: FloatArray, gradients: FloatArray) -> None:
+        """Count one eager float32 run."""
+        for part, value in enumerate((activations, gradients)):
+            self._errors[part] = np.maximum(self._errors[part], image_errors(value, self._exact[part]))
+        self._runs += 1
+
+    def shares(
+        self, activations: FloatArray, gradients: FloatArray, reference: tuple[FloatArray, FloatArray] | None = None
+    ) -> list[FloatArray]:
+        """Which share of the allowed error each image uses up: (N,) for activations, gradients."""
+        reference = reference or self._exact
+        found = [image_errors(v, r) for v, r in zip((activations, gradients), reference, strict=True)]
+        while True:
+            allowed = [np.maximum(1e-5, 3 * errors) for errors in self._errors]
+            shares = [f / a for f, a in zip(found, allowed, strict=True)]
+            if max(share.max() for share in shares) <= 1 or self._runs >= self._MOST_RUNS:
+                return shares
+            self._run_again()
+
+    def _run_again(self) -> None:
+        generator = torch.Generator().manual_seed(self._runs)
+        noise = torch.randn(self._images.shape, generator=generator)
+        jittered = self._images * (1 + 2**-23 * noise)
+        subject = self._subject
+        graph = _Graph(subject.captured.graph, subject.value.node, subject.score.node, jittered)
+        eager = _eager(subject, graph)
+        self.add(eager.leaf.detach().numpy(), eager.gradient(self._classes).numpy())
+
+
+def _of_maximum(value: FloatArray, reference: FloatArray) -> float:
+    """max|difference| over max|reference|, where a zero reference asks for a zero value."""
+    if not reference.any():
+        return 0.0 if not value.any() else float("inf")
+    return relative_error(value, reference)
+
+
+def _differences(traced: _Graph, classes: torch.Tensor, gradients: FloatArray) -> float:
+    """Largest relative error of the directional derivative over a few random directions.
+
+    Directions leave exact zeros alone: after a ReLU they sit on the kink of what follows.
+    """
+    value = traced.layer_value
+    generator = torch.Generator().manual_seed(1)
+    scale = value.abs().mean(dim=(1, 2, 3), keepdim=True) * 1e-7
+    worst = 0.0
+    gradient = torch.from_numpy(gradients)
+    for _ in range(2):
+        direction = torch.randn(value.shape, generator=generator, dtype=value.dtype) * (value != 0)
+        # Half of the direction along the gradient, so that the derivative is not a small
+        # difference of large terms.
+        size = direction.flatten(1).norm(dim=1).clamp_min(1e-300)[:, None, None, None]
+        along = gradient * (value != 0)
+        along = along / along.flatten(1).norm(dim=1).clamp_min(1e-300)[:, None, None, None]
+        direction = (direction / size + along) * value[0].numel() ** 0.5
+        sides = [traced.tail(value + sign * scale * direction) for sign in (1, -1)]
+        steps = [side.flatten(1).gather(1, classes[:, None])[:, 0] for side in sides]
+        numeric = (steps[0] - steps[1]) / (2 * scale[:, 0, 0, 0])
+        analytic = (gradient * direction).sum(dim=(1, 2, 3))
+        error = (numeric - analytic).abs() / analytic.abs().clamp_min(1e-300)
+        worst = max(worst, float(error[analytic != 0].max()) if bool((analytic != 0).any()) else float("nan"))
+    return worst
+
+
+def _prove_movement(
+    proof: Proof,
+    gradients: FloatArray,
+    gradient64: FloatArray,
+    eager64: Eager,
+    explain: Any,
+    batch: FloatArray,
+    classes: FloatArray,
+    class_count: int,
+) -> None:
+    """Changed image, changed target: the gradient must move as eager's does."""
+    # One class for all images, so that only the image differs between neighbours.
+    shared = np.full(len(batch), classes[0])
+    _, _, same_class = explain(batch, shared)
+    reference = eager64.gradient(torch.from_numpy(shared)).numpy()
+    moved, expected = _movement(same_class), _movement(reference)
+    if expected > 1e-6:
+        proof.add("gradient moves with the image, against eager", moved / expected, 0.5, at_least=True)
+    else:
+        # After global pooling and one linear layer the gradient is the class's weights,
+        # whatever the image: it must not move either.
+        proof.add("gradient is the same for every image, as in eager", moved, 1e-5, note="pooling and a linear head")
+    if class_count > 1:
+        others = (classes + 1) % class_count
+        found, _, other = explain(batch, others)
+        wrong = int((list(found.values())[-1] != others).sum())
+        proof.add("another target is taken", wrong, 0)
+        reference = eager64.gradient(torch.from_numpy(others)).numpy()
+        expected = float(np.median(image_errors(reference, gradient64)))
+        proof.add(
+            "gradient moves with the target, against eager",
+            float(np.median(image_errors(other, gradients))) / expected if expected else float("nan"),
+            0.5,
+            at_least=True,
+        )
+
+
+def _movement(gradients: FloatArray) -> float:
+    """Median relative distance between each image's gradient and the next image's."""
+    return float(np.median(image_errors(np.roll(gradients, 1, axis=0), gradients)))
