@@ -104,7 +104,7 @@ def differentiate(
     pooled = all(gradient.dims[a] == 1 for a in spatial)
     dims = _nchw_dims(found)
     maps = _as_nchw(emitter, source, found, dims)
-    arrow = _as_nchw(emitter, emitter.expand(gradient, source), found, dims)
+    arrow = _as_nchw(emitter, _filled(graph, emitter, gradient, source), found, dims)
     value = _expose_activations(graph, maps, found.name, activations)
     _name_output(graph, emitter.cast(arrow, TensorProto.FLOAT), gradients, dims)
     _name_output(graph, classes, chosen, (found_score.shape[0],))
@@ -173,6 +173,26 @@ def _chosen_class(graph: Graph, emitter: Emitter, score: Score, target: str) -> 
         value = emitter.reshape(value, value, score.shape[:2])
     top = emitter("ArgMax", value, axis=1, keepdims=0)
     return emitter.where(wanted < 0, top, wanted)
+
+
+def _filled(graph: Graph, emitter: Emitter, gradient: Value, source: Value) -> Value:
+    """The gradient over the whole layer.
+
+    A constant one is multiplied by a grid that holds its last constant factor (1 / cells, after
+    a mean): one small product instead of a product and an Expand.
+    """
+    missing = [a for a in range(source.rank) if gradient.dims[a] == 1 and source.dims[a] != 1]
+    sizes = [source.dims[a] for a in missing]
+    if not missing or not all(isinstance(d, int) for d in sizes):
+        return emitter.expand(gradient, source)
+    factor, maker = 1.0, graph.producers.get(gradient.name)
+    if maker is not None and maker.op_type == "Mul" and not graph.consumers.get(gradient.name):
+        constant = graph.constant(maker.input[1])
+        if constant is not None and constant.size == 1 and constant.ndim <= source.rank:
+            factor = float(constant.reshape(-1)[0])
+            gradient = Value(emitter, maker.input[0], gradient.kind, gradient.shape)
+    shape = [int(source.dims[a] or 1) if a in missing else 1 for a in range(source.rank)]
+    return gradient * emitter.constant(np.full(shape, factor, gradient.dtype))
 
 
 def _nchw_dims(layer: Candidate) -> tuple:

@@ -367,6 +367,10 @@ class Emitter:
         kind = yes.kind if isinstance(yes, Value) else no.kind if isinstance(no, Value) else TensorProto.FLOAT
         return self("Where", condition, self.as_value(yes, kind), self.as_value(no, kind))
 
+    def masked(self, condition: Value, value: Value) -> Value:
+        """`value` where the condition holds, else 0. A product: ONNX Runtime's Where takes four times as long."""
+        return value * self.cast(condition, value.kind)
+
     def transpose(self, value: Value, order: Sequence[int]) -> Value:
         order = list(order)
         if order == list(range(len(order))):

@@ -17,14 +17,15 @@ __all__: list[str] = []
 @rule("Relu")
 def relu(c: Context) -> Gradients:
     """0 at 0, as in PyTorch."""
-    return {0: c.e.where(c.y() > 0, c.g, 0.0)}
+    return {0: c.e.masked(c.y() > 0, c.g)}
 
 
 @rule("LeakyRelu")
 def leaky_relu(c: Context) -> Gradients:
     alpha = c.attr("alpha", 0.01)
     source = c.y() if alpha > 0 else c.x()
-    return {0: c.e.where(source > 0, c.g, c.g * alpha)}
+    slope = c.e.cast(source > 0, c.g.kind) * (1 - alpha) + alpha
+    return {0: c.g * slope}
 
 
 @rule("PRelu", broadcasting=True)
@@ -59,12 +60,12 @@ def selu(c: Context) -> Gradients:
 
 @rule("ThresholdedRelu")
 def thresholded_relu(c: Context) -> Gradients:
-    return {0: c.e.where(c.x() > c.attr("alpha", 1.0), c.g, 0.0)}
+    return {0: c.e.masked(c.x() > c.attr("alpha", 1.0), c.g)}
 
 
 @rule("Shrink")
 def shrink(c: Context) -> Gradients:
-    return {0: c.e.where(c.e("Abs", c.x()) > c.attr("lambd", 0.5), c.g, 0.0)}
+    return {0: c.e.masked(c.e("Abs", c.x()) > c.attr("lambd", 0.5), c.g)}
 
 
 @rule("Clip")
@@ -79,7 +80,7 @@ def clip(c: Context) -> Gradients:
     if high is not None:
         below = c.y() < high
         inside = below if inside is None else inside & below
-    return {0: c.g if inside is None else c.e.where(inside, c.g, 0.0)}
+    return {0: c.g if inside is None else c.e.masked(inside, c.g)}
 
 
 @rule("Sigmoid")
@@ -96,14 +97,15 @@ def tanh(c: Context) -> Gradients:
 def hard_sigmoid(c: Context) -> Gradients:
     slope = c.attr("alpha", 0.2)
     inside = (c.y() > 0) & (c.y() < 1)
-    return {0: c.e.where(inside, c.g * slope, 0.0)}
+    return {0: c.e.masked(inside, c.g * slope)}
 
 
 @rule("HardSwish")
 def hard_swish(c: Context) -> Gradients:
-    """0 up to -3, 1 from 3 on, x/3 + 1/2 between."""
+    """0 up to -3, x/3 + 1/2 between, 1 from 3 on: there 1/2 - x/3 is added, which makes 1."""
     x = c.x()
-    return {0: c.e.where(x > 3.0, c.g, c.e.where(x > -3.0, c.g * (x * (1 / 3) + 0.5), 0.0))}
+    third = x * (1 / 3)
+    return {0: c.g * (c.e.masked(x > -3.0, third + 0.5) + c.e.masked(x > 3.0, 0.5 - third))}
 
 
 @rule("Swish")

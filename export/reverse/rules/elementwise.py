@@ -111,7 +111,7 @@ def extremum(c: Context) -> Gradients:
 
 @rule("Where", broadcasting=True)
 def where(c: Context) -> Gradients:
-    return {1: lambda: c.e.where(c.x(0), c.g, 0.0), 2: lambda: c.e.where(c.x(0), 0.0, c.g)}
+    return {1: lambda: c.e.masked(c.x(0), c.g), 2: lambda: c.e.masked(~c.x(0), c.g)}
 
 
 @rule("Erf")

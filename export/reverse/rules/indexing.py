@@ -121,7 +121,7 @@ def gather_elements(c: Context) -> Gradients:
         shaped = e.reshape(cells, cells, [-1 if a == axis else 1 for a in range(x.rank + 1)])
         shaped.shape = tuple(x.dims[axis] if a == axis else 1 for a in range(x.rank + 1))
         hit = e("Equal", e.unsqueeze(wrapped, [axis]), shaped)
-        spread = e.where(hit, e.unsqueeze(c.full, [axis]), 0.0)
+        spread = e.masked(hit, e.unsqueeze(c.full, [axis]))
         found = e.reduce("ReduceSum", spread, [axis + 1], keepdims=False)
         for a in range(x.rank):
             if a != axis and found.dims[a] != x.dims[a]:

@@ -43,7 +43,7 @@ def _first_of_grid(c: Context) -> Value:
         zero, one = e.constant(np.array(0, np.int64)), e.constant(np.array(1, np.int64))
         cells = e("Range", zero, size, one)
     hit = e.reshape(e("Equal", first, cells), x, x.dims)
-    return e.where(hit, c.g, 0.0)
+    return e.masked(hit, c.g)
 
 
 @rule("GlobalLpPool")
@@ -232,7 +232,7 @@ def _undo_axis(c: Context, g: Value, upper: Value, lower: Value, w: Windows, i: 
     for k, cells in enumerate(_window_cells(c, upper, w, i, lower)):
         hit = cells.equals(lower)
         first = hit if taken is None else hit & ~taken
-        taps.append(e.where(first, g, 0.0))
+        taps.append(e.masked(first, g))
         if k + 1 < kernel:
             taken = hit if taken is None else taken | hit
     if kernel == 1:

@@ -51,7 +51,7 @@ def quantize(c: Context) -> Gradients:
     else:
         bounds = [b.reshape(()) for b in bounds]
     lower, upper = (e.constant(b.astype(x.dtype)) for b in bounds)
-    return {0: e.where((x > lower) & (x < upper), c.g, 0.0)}
+    return {0: e.masked((x > lower) & (x < upper), c.g)}
 
 
 @rule("DequantizeLinear")
