@@ -26,6 +26,7 @@ def stderr() -> Console:
 
 def note(text: str, console: Console | None = None) -> None:
     """One remark on stderr; console: a running progress display to print above."""
+    sys.stdout.flush()  # so that the two streams stay in order where they meet in one file
     (console or stderr()).print(text)
 
 
