@@ -18,7 +18,11 @@ def seeded(net: nn.Module, seed: int = 0) -> nn.Module:
 
     with torch.no_grad():
         for module in net.modules():
-            if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None and module.running_var is not None:
+            if (
+                isinstance(module, nn.BatchNorm2d)
+                and module.running_mean is not None
+                and module.running_var is not None
+            ):
                 module.weight.copy_(draw(module.weight.shape, 0.5, 1.5))
                 module.bias.copy_(draw(module.bias.shape, -0.5, 0.5))
                 module.running_mean.copy_(draw(module.running_mean.shape, -0.5, 0.5))

@@ -99,7 +99,12 @@ def test_a_segmentation_model_is_told_what_cfcam_explains() -> None:
 
 def test_flattened_heads_take_the_value_before_the_flatten() -> None:
     net = nn.Sequential(
-        nn.Conv2d(3, 6, 3, stride=4), nn.ReLU(), nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(5), nn.Flatten(), nn.Linear(150, 7)
+        nn.Conv2d(3, 6, 3, stride=4),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.AdaptiveAvgPool2d(5),
+        nn.Flatten(),
+        nn.Linear(150, 7),
     )
     captured = capture(seeded(net), EXAMPLE)
     value = resolve_value(captured, find_score(captured), None)
