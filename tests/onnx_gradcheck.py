@@ -61,7 +61,10 @@ def build(case: Case, dtype: Any) -> ModelProto:
             )
             for k, v in inputs.items()
         ],
-        [helper.make_value_info(o, helper.make_tensor_type_proto(case.output_kind or kind, None)) for o in case.outputs],
+        [
+            helper.make_value_info(o, helper.make_tensor_type_proto(case.output_kind or kind, None))
+            for o in case.outputs
+        ],
         [numpy_helper.from_array(v, k) for k, v in constants.items()],
     )
     imports = [helper.make_opsetid("", case.opset), *(helper.make_opsetid(d, 1) for d in case.domains)]
@@ -97,7 +100,9 @@ def prove(case: Case, seed: int = 0) -> ModelProto:
     names = [o.name for o in product.graph.output]
     run = _run_reference
     plain = run(double, inputs)
-    cotangents = {f"cotangent_{o}": np.asarray(rng.standard_normal(v.shape)) for o, v in zip(case.outputs, plain, strict=True)}
+    cotangents = {
+        f"cotangent_{o}": np.asarray(rng.standard_normal(v.shape)) for o, v in zip(case.outputs, plain, strict=True)
+    }
     found = dict(zip(names, run(product, {**inputs, **cotangents}), strict=True))
 
     def value(feeds: dict[str, np.ndarray]) -> float:

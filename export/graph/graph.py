@@ -133,6 +133,8 @@ class Graph:
         large = [t for t in self.constants.values() if tensor_bytes(t) > LARGE_WEIGHT]
         slim = self._assemble(t for t in self.constants.values() if tensor_bytes(t) <= LARGE_WEIGHT)
         slim.graph.input.extend(helper.make_tensor_value_info(t.name, t.data_type, list(t.dims)) for t in large)
+        # What the model says itself helps behind operators that inference does not know.
+        slim.graph.value_info.extend(i for i in self.model.graph.value_info if i.name in self.producers)
         graph = onnx.shape_inference.infer_shapes(slim, data_prop=True).graph
         while self._fill_in(slim, graph):
             graph = onnx.shape_inference.infer_shapes(slim, data_prop=True).graph

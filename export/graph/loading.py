@@ -94,8 +94,9 @@ def tensor_bytes(tensor: TensorProto) -> int:
         count *= dim
     if tensor.data_type == TensorProto.STRING:
         return sum(len(s) for s in tensor.string_data)
-    bits = {TensorProto.INT4: 4, TensorProto.UINT4: 4}.get(tensor.data_type)
-    if bits is None:
+    if tensor.data_type in (TensorProto.INT4, TensorProto.UINT4):
+        bits = 4
+    else:
         bits = 8 * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
     return count * bits // 8
 

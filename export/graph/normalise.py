@@ -151,7 +151,7 @@ def _check_single_assignment(model: ModelProto) -> None:
         for name in node.input:
             if name and name not in seen:
                 raise ModelFileError(
-                    f"node '{node.name}' ({node.op_type}) reads '{name}', which no earlier node, input or weight provides"
+                    f"node '{node.name}' ({node.op_type}) reads '{name}', which no earlier node, input or weight makes"
                 )
         for name in node.output:
             if name and name in seen:

@@ -42,7 +42,7 @@ def share_subexpressions(graph: Graph) -> int:
     contents: dict[tuple, str] = {}
     for name, tensor in graph.constants.items():
         shape = tuple(tensor.dims)
-        if name in outputs or name in captured or tensor.HasField("raw_data") and len(tensor.raw_data) > 1 << 16:
+        if name in outputs or name in captured or (tensor.HasField("raw_data") and len(tensor.raw_data) > 1 << 16):
             continue
         array = graph.constant(name)
         if array is None or array.dtype == object or array.nbytes > 1 << 16:

@@ -83,7 +83,7 @@ def refusal(node: NodeProto) -> str | None:
         )
     if node.op_type in _INTEGER_ONLY:
         return (
-            f"{node_name(node)}: an integer-only quantised operator has no gradient; quantise the model in the QDQ form "
+            f"{node_name(node)}: an integer-only quantised operator has no gradient; quantise the model in QDQ form "
             "(QuantizeLinear / DequantizeLinear pairs) instead"
         )
     if find_rule(node) is None:

@@ -158,7 +158,7 @@ def _viewed(layer: Candidate, view: LayerView) -> Candidate:
 
 
 def _square(count: int) -> tuple[int, int] | None:
-    side = int(round(max(count, 0) ** 0.5))
+    side = round(max(count, 0) ** 0.5)
     return (side, side) if side * side == count and side else None
 
 

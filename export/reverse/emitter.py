@@ -219,7 +219,8 @@ class Emitter:
         folded = self._fold(node)
         if folded is not None:
             made = [self.constant(v) for v in folded]
-            self._shared[key] = made
+            if key is not None:
+                self._shared[key] = made
             return made
         base = f"{self.prefix}_{op.lower()}"
         node.name = graph.fresh(base)
@@ -411,7 +412,7 @@ class Emitter:
         if value.shape is not None and length is not None:
             shape = (*value.shape[:axis], length, *value.shape[axis + 1 :])
         return self(
-            "Slice", value, self._vector(start), self._vector(end), self.ints([axis]), self.ints([step]), shape=shape
+            "Slice", value, self.vector(start), self.vector(end), self.ints([axis]), self.ints([step]), shape=shape
         )
 
     def flip(self, value: Value, axes: Sequence[int]) -> Value:
@@ -442,10 +443,11 @@ class Emitter:
             return self("Pad", value, self.ints(pads), filling, shape=shape)
         zeros = [self.ints([0] * axis)] if axis else []
         tail = [self.ints([0] * (rank - axis - 1))] if rank - axis - 1 else []
-        pads = self("Concat", *zeros, self._vector(before), *tail, *zeros, self._vector(after), *tail, axis=0)
+        pads = self("Concat", *zeros, self.vector(before), *tail, *zeros, self.vector(after), *tail, axis=0)
         return self("Pad", value, pads, filling, shape=shape)
 
-    def _vector(self, value: int | Value) -> Value:
+    def vector(self, value: int | Value) -> Value:
+        """int64 (1,) of a size."""
         if isinstance(value, int):
             return self.ints([value])
         return self("Reshape", value, self.ints([1]), shape=(1,))

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from onnx import NodeProto
+from onnx import NodeProto, TensorProto
 
 from ..errors import LayerError
 from ..graph import Graph, Shape, attribute
@@ -27,6 +27,7 @@ _ACTIVATIONS = {
     "Relu", "LeakyRelu", "PRelu", "Elu", "Celu", "Selu", "ThresholdedRelu", "Clip", "Sigmoid", "HardSigmoid",
     "HardSwish", "Swish", "Mish", "Gelu", "Tanh", "Softplus", "Softsign", "BatchNormalization",
 }  # fmt: skip
+_DISCRETE = {TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL}
 _MIXERS = {"Softmax", "Attention", "MultiHeadAttention"}
 
 
@@ -184,7 +185,7 @@ def _is_nhwc(graph: Graph, name: str, shape: Shape) -> bool:
             return True
         if user.op_type == "Transpose" and attribute(user, "perm") and list(attribute(user, "perm")) == [0, 3, 1, 2]:
             return True
-        if user.op_type == "MatMul" and user.input[0] == name or user.op_type == "LayerNormalization":
+        if (user.op_type == "MatMul" and user.input[0] == name) or user.op_type == "LayerNormalization":
             return True
     maker = graph.producers.get(name)
     made = maker is not None and maker.op_type == "Transpose" and list(attribute(maker, "perm", [])) == [0, 2, 3, 1]
@@ -247,8 +248,19 @@ def _pools(graph: Graph, node: NodeProto) -> str | None:
 
 
 def _unavoidable(graph: Graph, score: Score, value: str) -> bool:
-    """True when every way from the inputs to the score passes `value`."""
-    return score.value not in graph.descendants(graph.input_names, without=value)
+    """True when every way of floating-point values from the inputs to the score passes `value`.
+
+    Integers do not count: sizes taken from the image reach everything.
+    """
+    seen, waiting = {value}, list(graph.input_names)
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        for node in graph.consumers.get(name, ()):
+            waiting.extend(o for o in node.output if o and graph.elem_type(o) not in _DISCRETE)
+    return score.value not in seen
 
 
 def explain_blocker(graph: Graph, score: Score, layer: Candidate, node: NodeProto) -> str:

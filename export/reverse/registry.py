@@ -25,7 +25,7 @@ from .emitter import Emitter, OneHot, Value
 
 __all__ = ["Context", "Gradients", "Rule", "find_rule", "node_name", "rule", "supported_operators"]
 
-Gradients = Mapping[int, "Value | None | Callable[[], Value | None]"]
+Gradients = Mapping[int, "Value | Callable[[], Value | None] | None"]
 
 
 @dataclass(frozen=True)

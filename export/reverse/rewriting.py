@@ -61,7 +61,7 @@ def _replace(graph: Graph, node: NodeProto) -> None:
         if not output or value is None:
             continue
         made = next((n for n in graph.nodes if value.name in n.output), None)
-        if made is None or value.name in graph.types and _already_renamed(node, value.name):
+        if made is None or (value.name in graph.types and _already_renamed(node, value.name)):
             graph.nodes.append(helper.make_node("Identity", [value.name], [output], name=graph.fresh("same")))
         else:
             _rename(graph.nodes, value.name, output)

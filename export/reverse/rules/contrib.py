@@ -79,6 +79,7 @@ def _activated(c: Context, value: Value) -> Value:
         bounds = [e.constant(np.array(n, value.dtype)) for n in numbers]
         return e("Clip", value, *bounds)
     c.fail(f"its activation '{kind}' is unknown")
+    return None
 
 
 @rewrite("FusedMatMul", _MS)

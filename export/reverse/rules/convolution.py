@@ -79,7 +79,7 @@ def _conv_weight(c: Context, x: Value, g: Value, weight: Value, w: Windows, grou
     """Correlation of the input with the output's gradient: strides and dilations change places."""
     e = c.e
     n = w.count
-    filters, channels, *_ = c.static(weight, list(range(weight.rank)), "the shape of a computed kernel")
+    _filters, channels, *_ = c.static(weight, list(range(weight.rank)), "the shape of a computed kernel")
     rest = list(range(3, 3 + n))
     if group == 1:
         images = e.transpose(x, [1, 0, *range(2, 2 + n)])

@@ -86,13 +86,13 @@ def reciprocal(c: Context) -> Gradients:
 
 @rule("Sum", broadcasting=True)
 def total(c: Context) -> Gradients:
-    return {i: c.g for i in range(len(c.node.input))}
+    return dict.fromkeys(range(len(c.node.input)), c.g)
 
 
 @rule("Mean", broadcasting=True)
 def mean(c: Context) -> Gradients:
     share = c.g * (1.0 / len(c.node.input))
-    return {i: share for i in range(len(c.node.input))}
+    return dict.fromkeys(range(len(c.node.input)), share)
 
 
 @rule("Max", "Min", broadcasting=True)

@@ -126,7 +126,7 @@ def einsum(c: Context) -> Gradients:
     A label that only one operand has (it is summed there) is put back by expanding.
     """
     terms, output = _parse(c)
-    ranks_known = [c.x(i) for i in range(len(terms))]
+    operands = [c.x(i) for i in range(len(terms))]
 
     def operand(position: int) -> Value:
         own = terms[position]
@@ -134,7 +134,7 @@ def einsum(c: Context) -> Gradients:
         available = set(output).union(*others)
         inner = "".join(label for label in own if label in available)
         equation = ",".join([output, *others]) + "->" + inner
-        values = [c.full, *(v for i, v in enumerate(ranks_known) if i != position)]
+        values = [c.full, *(v for i, v in enumerate(operands) if i != position)]
         made = c.e("Einsum", *values, equation=equation)
         missing = [i for i, label in enumerate(own) if label not in available]
         # Left as axes of 1: the gradient is constant along a label that is only summed.

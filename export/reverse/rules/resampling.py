@@ -18,7 +18,7 @@ def resize(c: Context) -> Gradients:
 
 
 def _back(c: Context) -> Value:
-    e, x, y = c.e, c.x(), c.y()
+    _e, x, y = c.e, c.x(), c.y()
     if c.attr("coordinate_transformation_mode") == "tf_crop_and_resize":
         c.fail("it crops while it resizes (tf_crop_and_resize)")
     axes = [c.axis(a, x.rank) for a in c.attr("axes") or range(x.rank)]
@@ -75,7 +75,7 @@ def _matrix(c: Context, n: int, out: int, scale: float | None) -> np.ndarray:
     by_scale = scale is not None
     node.input[:] = ["x", "", "scales", ""] if by_scale else ["x", "", "", "sizes"]
     node.output[:] = ["y"]
-    inputs = {"x": np.eye(n, dtype=np.float64)}
+    inputs: dict[str, np.ndarray] = {"x": np.eye(n, dtype=np.float64)}
     if by_scale:
         inputs["scales"] = np.array([1.0, scale], np.float32)
     else:

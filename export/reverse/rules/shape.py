@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ...graph import Shape
 from ..emitter import OneHot, Value
 from ..registry import Context, Gradients, rule
@@ -137,13 +139,13 @@ def concat(c: Context) -> Gradients:
     axis = c.axis(c.attr("axis", 0), y.rank)
     parts = [c.x(i) for i in range(len(c.node.input))]
     if g.dims[axis] == 1 and y.dims[axis] != 1:
-        return {i: g for i in range(len(parts))}
+        return dict.fromkeys(range(len(parts)), g)
     sizes = [p.dims[axis] for p in parts]
     if len(c.wanted) == len(parts) > 1:
         if is_static(tuple(sizes)):
             lengths = e.ints([int(s or 0) for s in sizes])
         else:
-            lengths = e("Concat", *(e._vector(e.dim(p, axis)) for p in parts), axis=0)
+            lengths = e("Concat", *(e.vector(e.dim(p, axis)) for p in parts), axis=0)
         shapes = [(*g.dims[:axis], s, *g.dims[axis + 1 :]) for s in sizes]
         return dict(enumerate(e.many("Split", g, lengths, outputs=len(parts), shapes=shapes, axis=axis)))
     found: dict[int, Value] = {}
@@ -166,18 +168,14 @@ def split(c: Context) -> Gradients:
     given = [c.gradients[i] for i in outputs]
     live = [i for i, g in enumerate(given) if g is not None]
     first, last = live[0], live[-1]
-    # Other axes may stay constant when they are constant in every part.
-    pieces = [g for g in given[first : last + 1]]
+    # Axes along which every part's gradient is constant stay constant.
+    pieces = given[first : last + 1]
     wide = [a for a in range(x.rank) if a == axis or any(g is not None and g.dims[a] != 1 for g in pieces)]
-    run = []
-    for part, g in zip(parts[first : last + 1], pieces, strict=True):
-        if g is None:
-            zero = e.zeros_like(part)
-            run.append(zero if len(wide) == x.rank else zero)
-            wide = list(range(x.rank))
-        else:
-            run.append(g)
-    run = [e.expand(g, part, wide) for g, part in zip(run, parts[first : last + 1], strict=True)]
+    nothing = e.constant(np.zeros((1,) * x.rank, x.dtype))
+    run = [
+        e.expand(nothing if g is None else g, part, wide)
+        for g, part in zip(pieces, parts[first : last + 1], strict=True)
+    ]
     joined = run[0] if len(run) == 1 else e("Concat", *run, axis=axis)
     before = _sum_dims(c, parts[:first], axis)
     after = _sum_dims(c, parts[last + 1 :], axis)

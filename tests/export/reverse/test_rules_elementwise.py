@@ -81,7 +81,9 @@ def test_swish() -> None:
     prove(case)
 
 
-@pytest.mark.parametrize("shapes", [((3, 4), (3, 4)), ((2, 3, 4), (4,)), ((1, 3, 1), (2, 1, 4)), ((3,), (2, 3)), ((), (2,))])
+@pytest.mark.parametrize(
+    "shapes", [((3, 4), (3, 4)), ((2, 3, 4), (4,)), ((1, 3, 1), (2, 1, 4)), ((3,), (2, 3)), ((), (2,))]
+)
 @pytest.mark.parametrize("op", ["Add", "Sub", "Mul", "Div"])
 def test_binary_broadcasting(op: str, shapes) -> None:
     reference = {"Add": torch.add, "Sub": torch.sub, "Mul": torch.mul, "Div": torch.div}[op]

@@ -140,7 +140,9 @@ def test_conv(name: str, computed: bool) -> None:
         prove(Case([node], {"x": normal(*x)}, weights, torch=wrapped, in_reference=able))
 
 
-@pytest.mark.parametrize("name", ["plain", "uneven pads", "strided", "stride leaves a rest", "dilated", "grouped", "depthwise"])
+@pytest.mark.parametrize(
+    "name", ["plain", "uneven pads", "strided", "stride leaves a rest", "dilated", "grouped", "depthwise"]
+)
 def test_conv_of_unknown_size(name: str) -> None:
     x, w, attributes = CONVS[name]
     node = helper.make_node("Conv", ["x", "w"], ["y"], **attributes)

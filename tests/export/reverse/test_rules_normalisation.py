@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -190,9 +192,11 @@ FUSED = {
     "MultiHeadAttention": (
         _microsoft("MultiHeadAttention", ["q", "k", "v"], num_heads=2),
         {"q": (2, 3, 8), "k": (2, 5, 8), "v": (2, 5, 8)},
-        lambda q, k, v: F.scaled_dot_product_attention(
-            *(t.unflatten(2, (2, 4)).transpose(1, 2) for t in (q, k, v))
-        ).transpose(1, 2).flatten(2),
+        lambda q, k, v: (
+            F.scaled_dot_product_attention(*(t.unflatten(2, (2, 4)).transpose(1, 2) for t in (q, k, v)))
+            .transpose(1, 2)
+            .flatten(2)
+        ),
     ),
 }
 
@@ -206,7 +210,7 @@ def test_fused_operators_of_onnx_runtime(name: str) -> None:
 
 
 def _pair(axis: int | None = None):
-    attributes = {} if axis is None else {"axis": axis}
+    attributes: dict[str, Any] = {} if axis is None else {"axis": axis}
     return [
         helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], **attributes),
         helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"], **attributes),

@@ -39,7 +39,9 @@ def test_global_of_unknown_size(op: str) -> None:
 @pytest.mark.parametrize("p", [1, 2, 3])
 def test_global_lp(p: int) -> None:
     node = helper.make_node("GlobalLpPool", ["x"], ["y"], p=p)
-    case = Case([node], {"x": distinct(2, 3, 4, 3)}, torch=lambda x: x.abs().pow(p).sum((2, 3), keepdim=True) ** (1 / p))
+    case = Case(
+        [node], {"x": distinct(2, 3, 4, 3)}, torch=lambda x: x.abs().pow(p).sum((2, 3), keepdim=True) ** (1 / p)
+    )
     case.in_reference = False
     prove(case)
 
@@ -100,7 +102,9 @@ def test_max_pool_ties_as_in_pytorch(name: str) -> None:
 def test_max_pool_of_unknown_size(name: str) -> None:
     shape, attributes = MAX_POOLS[name]
     node = helper.make_node("MaxPool", ["x"], ["y"], **attributes)
-    prove(Case([node], {"x": distinct(*shape)}, symbolic={"x": ["N", shape[1], "H", "W"]}, torch=_torch_max(attributes)))
+    prove(
+        Case([node], {"x": distinct(*shape)}, symbolic={"x": ["N", shape[1], "H", "W"]}, torch=_torch_max(attributes))
+    )
 
 
 @pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER"])

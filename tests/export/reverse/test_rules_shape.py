@@ -100,7 +100,9 @@ def test_concat(axis: int, wrt) -> None:
 
 @pytest.mark.parametrize("wrt", [["a", "b"], ["b"]])
 def test_concat_of_unknown_sizes(wrt) -> None:
-    case = Case([helper.make_node("Concat", ["a", "b"], ["y"], axis=1)], {"a": normal(2, 3), "b": normal(2, 4)}, wrt=wrt)
+    case = Case(
+        [helper.make_node("Concat", ["a", "b"], ["y"], axis=1)], {"a": normal(2, 3), "b": normal(2, 4)}, wrt=wrt
+    )
     case.symbolic = {"a": [2, "A"], "b": [2, "B"]}
     prove(case)
 
@@ -128,13 +130,15 @@ def test_split(used) -> None:
     ],
 )
 def test_slice(cut) -> None:
-    constants = dict(zip(("starts", "ends", "axes", "steps"), (ints(*v) for v in cut), strict=True))
+    constants: dict[str, np.ndarray] = dict(
+        zip(("starts", "ends", "axes", "steps"), (ints(*v) for v in cut), strict=True)
+    )
     prove(Case([helper.make_node("Slice", ["x", *constants], ["y"])], {"x": normal(3, 7, 5)}, constants))
 
 
 @pytest.mark.parametrize("cut", [([1], [3], [1]), ([0], [-1], [1]), ([-2], [100], [1])])
 def test_slice_of_unknown_size(cut) -> None:
-    constants = dict(zip(("starts", "ends", "axes"), (ints(*v) for v in cut), strict=True))
+    constants: dict[str, np.ndarray] = dict(zip(("starts", "ends", "axes"), (ints(*v) for v in cut), strict=True))
     case = Case([helper.make_node("Slice", ["x", *constants], ["y"])], {"x": normal(3, 7)}, constants)
     case.symbolic = {"x": ["N", "T"]}
     prove(case)
@@ -153,6 +157,7 @@ def test_pad(mode: str, unknown: bool) -> None:
 @pytest.mark.parametrize("pads", [(0, -1, 0, -1), (0, -1, 0, 2), (0, 1, 0, -2)])
 def test_pad_that_cuts(pads) -> None:
     node = helper.make_node("Pad", ["x", "pads"], ["y"])
+
     # The reference evaluator refuses negative pads.
     def reference(x):
         return F.pad(x, (pads[1], pads[3]))
@@ -242,7 +247,11 @@ def test_gather_nd(shape, indices, batch: int) -> None:
 
 
 RESIZES = {
-    "nearest, twice": ("nearest", {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}, (1, 1, 2, 2)),
+    "nearest, twice": (
+        "nearest",
+        {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
+        (1, 1, 2, 2),
+    ),
     "nearest, odd": ("nearest", {}, (1, 1, 1.5, 2.5)),
     "linear": ("linear", {}, (1, 1, 2, 3)),
     "linear, down": ("linear", {}, (1, 1, 0.5, 0.75)),
@@ -290,5 +299,5 @@ def test_dropout_in_training_is_refused() -> None:
 
     node = helper.make_node("Dropout", ["x", "ratio", "training"], ["y"])
     constants = {"ratio": np.array(0.5), "training": np.array(True)}
-    with pytest.raises(UnsupportedOperatorError, match="Dropout node .* training mode"):
+    with pytest.raises(UnsupportedOperatorError, match=r"Dropout node .* training mode"):
         prove(Case([node], {"x": normal(2, 3)}, constants))

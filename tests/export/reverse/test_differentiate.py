@@ -1,0 +1,554 @@
+"""Class gradients of a layer, added to whole classifiers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import pytest
+from cfcam.export.errors import ExportError, LayerError, UnsupportedOperatorError
+from cfcam.export.graph import Graph, extract, load_model, normalise
+from cfcam.export.reverse import LayerView, differentiate, list_layers
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+from onnx_gradcheck import run_ort
+from shared_data import shared_path
+
+RNG = np.random.default_rng(6)
+CLASSES = 7
+
+
+def weights(*shape: int) -> np.ndarray:
+    return (RNG.standard_normal(shape) / np.sqrt(np.prod(shape[1:]) or 1)).astype(np.float32)
+
+
+def model(
+    nodes, constants, *, batch="N", size=12, opset=18, outputs=("logits",), kind=TensorProto.FLOAT, **extra
+) -> ModelProto:
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("image", kind, [batch, 3, size, size])],
+        [helper.make_value_info(o, helper.make_tensor_type_proto(kind, None)) for o in outputs],
+        [numpy_helper.from_array(v, k) for k, v in constants.items()],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8, **extra)
+    return onnx.shape_inference.infer_shapes(made)
+
+
+def body() -> tuple[list, dict]:
+    """Two convolutions with normalisation; the layer to explain is ``features`` (N, 6, 6, 6)."""
+    nodes = [
+        helper.make_node("Conv", ["image", "w1"], ["c1"], name="first", pads=[1, 1, 1, 1], strides=[2, 2]),
+        helper.make_node("BatchNormalization", ["c1", "s1", "b1", "m1", "v1"], ["n1"], name="norm"),
+        helper.make_node("Relu", ["n1"], ["a1"], name="act1"),
+        helper.make_node("Conv", ["a1", "w2"], ["c2"], name="second", pads=[1, 1, 1, 1]),
+        helper.make_node("BatchNormalization", ["c2", "s2", "b2", "m2", "v2"], ["n2"], name="norm2"),
+        helper.make_node("Relu", ["n2"], ["features"], name="act2"),
+    ]
+    constants: dict[str, np.ndarray] = {"w1": weights(8, 3, 3, 3), "w2": weights(6, 8, 3, 3)}
+    for i, channels in ((1, 8), (2, 6)):
+        constants |= {
+            f"s{i}": 1 + 0.3 * weights(channels), f"b{i}": 0.2 + 0.1 * weights(channels),
+            f"m{i}": 0.1 * weights(channels), f"v{i}": 1 + np.abs(weights(channels)),
+        }  # fmt: skip
+    return nodes, constants
+
+
+def linear_head(name: str = "logits") -> tuple[list, dict]:
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["features"], ["pooled"], name="pool"),
+        helper.make_node("Flatten", ["pooled"], ["flat"], name="flatten"),
+        helper.make_node("Gemm", ["flat", "wh", "bh"], [name], name="head", transB=1),
+    ]
+    return nodes, {"wh": weights(CLASSES, 6), "bh": weights(CLASSES)}
+
+
+def classifier(head: Callable = linear_head, tail: list | None = None, **settings) -> ModelProto:
+    nodes, constants = body()
+    more, extra = head()
+    return model([*nodes, *more, *(tail or [])], {**constants, **extra}, **settings)
+
+
+def images(count: int, size: int = 12) -> np.ndarray:
+    return RNG.standard_normal((count, 3, size, size)).astype(np.float32)
+
+
+def as_double(source: ModelProto) -> ModelProto:
+    made = ModelProto()
+    made.CopyFrom(source)
+    for tensor in made.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))
+    for info in (*made.graph.input, *made.graph.output):
+        if info.type.tensor_type.elem_type == TensorProto.FLOAT:
+            info.type.tensor_type.elem_type = TensorProto.DOUBLE
+    return made
+
+
+def assert_gradient_is_that_of_the_tail(source: ModelProto, made, feeds: dict, rtol: float = 2e-4) -> list[np.ndarray]:
+    """Differences of the activations, through the tail that is cut out of the plain model, in float64."""
+    names = [o.name for o in made.model.graph.output]
+    values = dict(zip(names, run_ort(made.model, feeds), strict=True))
+    graph = Graph(normalise(source)[0])
+    tail = ReferenceEvaluator(as_double(extract(graph, [made.layer.name], [made.score.value])))
+    held = graph.shape(made.layer.name)
+    assert held is not None
+    activations, gradients = (values[n].astype(np.float64) for n in ("cam_activations", "cam_gradients"))
+    chosen = values["cam_class"]
+
+    def score(maps: np.ndarray) -> np.ndarray:
+        back = maps.transpose(0, 2, 3, 1) if made.layer.layout == "NHWC" else maps
+        (out,) = tail.run(None, {made.layer.name: back})
+        return np.asarray(out).reshape(len(maps), -1)[np.arange(len(maps)), chosen]
+
+    for _ in range(3):
+        direction = RNG.standard_normal(activations.shape)
+        step = 1e-6
+        want = (score(activations + step * direction) - score(activations - step * direction)) / (2 * step)
+        got = (gradients * direction).sum(axis=(1, 2, 3))
+        np.testing.assert_allclose(got, want, rtol=rtol, atol=rtol * np.abs(want).max())
+    return list(values.values())
+
+
+def stored_twice(made: ModelProto) -> list[str]:
+    seen, twice = set(), []
+    for tensor in made.graph.initializer:
+        data = numpy_helper.to_array(tensor)
+        key = hashlib.sha256(data.tobytes()).digest()
+        if data.nbytes > 1024 and key in seen:
+            twice.append(tensor.name)
+        seen.add(key)
+    return twice
+
+
+def test_contract_of_the_outputs() -> None:
+    source = classifier()
+    made = differentiate(source)
+    onnx.checker.check_model(made.model, full_check=True)
+    assert [i.name for i in made.model.graph.input] == ["image", "cam_target"]
+    assert [o.name for o in made.model.graph.output] == ["logits", "cam_activations", "cam_gradients", "cam_class"]
+    assert (made.layer.name, made.layer.grid, made.layer.channels, made.pooled) == ("features", (6, 6), 6, True)
+    assert (made.score.kind, made.score.classes) == ("logits", CLASSES)
+    assert made.model.ir_version == 9
+    x = images(3)
+    targets = np.array([-1, 2, -1])
+    logits, activations, gradients, chosen = assert_gradient_is_that_of_the_tail(
+        source, made, {"image": x, "cam_target": targets}
+    )
+    (plain,) = run_ort(source, {"image": x})
+    np.testing.assert_allclose(logits, plain, rtol=1e-5, atol=1e-6)
+    assert chosen.tolist() == [plain[0].argmax(), 2, plain[2].argmax()]
+    assert activations.shape == gradients.shape == (3, 6, 6, 6)
+
+
+def test_source_is_not_changed() -> None:
+    source = classifier()
+    before = source.SerializeToString(deterministic=True)
+    differentiate(source, "a1")
+    assert source.SerializeToString(deterministic=True) == before
+
+
+def test_head_of_one_linear_layer_costs_a_gathered_row() -> None:
+    made = differentiate(classifier())
+    added = [n.op_type for n in made.model.graph.node if n.name.startswith("cam")]
+    assert sorted(set(added) - {"Reshape", "Identity"}) == ["ArgMax", "Gather", "Less", "Mul", "Where"]
+    assert added.count("Mul") == added.count("Gather") == 1
+    assert not stored_twice(made.model)
+
+
+def conv_head():
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["features"], ["pooled"]),
+        helper.make_node("Conv", ["pooled", "wh", "bh"], ["maps"]),
+        helper.make_node("Flatten", ["maps"], ["logits"]),
+    ]
+    return nodes, {"wh": weights(CLASSES, 6, 1, 1), "bh": weights(CLASSES)}
+
+
+def matmul_head():
+    nodes = [
+        helper.make_node("ReduceMean", ["features", "hw"], ["pooled"], keepdims=0),
+        helper.make_node("MatMul", ["pooled", "wh"], ["product"]),
+        helper.make_node("Add", ["product", "bh"], ["logits"]),
+    ]
+    return nodes, {"wh": weights(6, CLASSES), "bh": weights(CLASSES), "hw": np.array([2, 3])}
+
+
+def deep_head():
+    nodes = [
+        helper.make_node("Flatten", ["features"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "wa", "ba"], ["hidden"], transB=1),
+        helper.make_node("Relu", ["hidden"], ["active"]),
+        helper.make_node("Gemm", ["active", "wh", "bh"], ["logits"], transB=1),
+    ]
+    return nodes, {"wa": weights(20, 216), "ba": weights(20), "wh": weights(CLASSES, 20), "bh": weights(CLASSES)}
+
+
+def gated_head():
+    """Squeeze and excitation, then pooling: the layer is used twice."""
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["features"], ["squeezed"]),
+        helper.make_node("Conv", ["squeezed", "we"], ["excited"]),
+        helper.make_node("Sigmoid", ["excited"], ["gate"]),
+        helper.make_node("Mul", ["features", "gate"], ["gated"]),
+        helper.make_node("GlobalMaxPool", ["gated"], ["pooled"]),
+        helper.make_node("Squeeze", ["pooled", "hw"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "wh"], ["logits"], transB=1),
+    ]
+    return nodes, {"we": weights(6, 6, 1, 1), "wh": weights(CLASSES, 6), "hw": np.array([2, 3])}
+
+
+@pytest.mark.parametrize("head", [linear_head, conv_head, matmul_head, deep_head, gated_head])
+@pytest.mark.parametrize("layer", ["features", "a1"])
+@pytest.mark.parametrize("batch", ["N", 2])
+def test_heads_and_layers(head, layer: str, batch) -> None:
+    source = classifier(head, batch=batch)
+    made = differentiate(source, layer)
+    onnx.checker.check_model(made.model, full_check=True)
+    assert not stored_twice(made.model)
+    x = images(2)
+    values = assert_gradient_is_that_of_the_tail(source, made, {"image": x, "cam_target": np.array([3, -1])})
+    # Gradients move with the target.
+    other = run_ort(made.model, {"image": x, "cam_target": np.array([4, -1])})
+    assert np.abs(other[2][0] - values[2][0]).max() > 1e-4
+    np.testing.assert_allclose(other[2][1], values[2][1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("head", [linear_head, deep_head, gated_head])
+def test_a_batch_equals_its_singles(head) -> None:
+    made = differentiate(classifier(head), "a1")
+    x, targets = images(3), np.array([1, -1, 5])
+    together = run_ort(made.model, {"image": x, "cam_target": targets})
+    for i in range(3):
+        alone = run_ort(made.model, {"image": x[i : i + 1], "cam_target": targets[i : i + 1]})
+        for a, b in zip(alone, together, strict=True):
+            np.testing.assert_allclose(a[0], b[i], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("op", "kind"), [("Softmax", "softmax"), ("Sigmoid", "sigmoid"), ("LogSoftmax", "logits")])
+def test_score_behind_a_final_activation(op: str, kind: str) -> None:
+    source = classifier(lambda: linear_head("raw"), [helper.make_node(op, ["raw"], ["logits"])])
+    made = differentiate(source)
+    assert (made.score.kind, made.score.value, made.score.output) == (kind, "raw", "logits")
+    plain = differentiate(classifier())
+    x = images(2)
+    feeds = {"image": x, "cam_target": np.array([0, 1])}
+    assert run_ort(made.model, feeds)[2].shape == run_ort(plain.model, feeds)[2].shape
+    assert_gradient_is_that_of_the_tail(source, made, feeds)
+
+
+def test_softmax_before_the_flatten() -> None:
+    nodes, constants = conv_head()
+    nodes[-1] = helper.make_node("Softmax", ["maps"], ["probabilities"], axis=1)
+    nodes.append(helper.make_node("Flatten", ["probabilities"], ["logits"]))
+    source = classifier(lambda: (nodes, constants))
+    made = differentiate(source)
+    assert (made.score.kind, made.score.value) == ("softmax", "maps")
+    assert_gradient_is_that_of_the_tail(source, made, {"image": images(2), "cam_target": np.array([3, -1])})
+
+
+def test_one_logit() -> None:
+    def head():
+        nodes, _ = linear_head()
+        return nodes, {"wh": weights(1, 6), "bh": weights(1)}
+
+    source = classifier(head)
+    made = differentiate(source)
+    assert (made.score.kind, made.score.classes) == ("binary", 1)
+    values = assert_gradient_is_that_of_the_tail(source, made, {"image": images(2), "cam_target": np.array([-1, 0])})
+    assert values[3].tolist() == [0, 0]
+
+
+def test_second_output_named_by_the_user() -> None:
+    nodes, constants = body()
+    more, extra = linear_head()
+    other = helper.make_node("Gemm", ["flat", "wo"], ["other"], transB=1)
+    source = model([*nodes, *more, other], {**constants, **extra, "wo": weights(4, 6)}, outputs=("logits", "other"))
+    made = differentiate(source, score="other")
+    assert made.score.classes == 4
+    assert [o.name for o in made.model.graph.output][:2] == ["logits", "other"]
+
+
+def test_layer_by_node_name_and_before_its_activation() -> None:
+    source = classifier()
+    assert differentiate(source, "act1").layer.name == "a1"
+    made = differentiate(source, "c2")
+    assert made.layer.name == "c2"
+    assert_gradient_is_that_of_the_tail(source, made, {"image": images(2), "cam_target": np.array([1, -1])})
+
+
+def test_batch_norms_behind_the_layer_are_folded() -> None:
+    made = differentiate(classifier(), "a1")
+    kinds = [n.op_type for n in made.model.graph.node]
+    assert kinds.count("BatchNormalization") == 1  # the one before the layer is the engine's affair
+    assert "1 batch normalisations behind the layer were folded into their convolutions" in made.notes
+
+
+def test_layer_that_is_an_output_keeps_its_name() -> None:
+    nodes, constants = body()
+    more, extra = linear_head()
+    source = model([*nodes, *more], {**constants, **extra}, outputs=("logits", "features"))
+    made = differentiate(source)
+    assert made.value == "features"
+    feeds = {"image": images(1), "cam_target": np.array([-1])}
+    values = dict(zip([o.name for o in made.model.graph.output], run_ort(made.model, feeds), strict=True))
+    np.testing.assert_array_equal(values["features"], values["cam_activations"])
+
+
+def test_channels_last_comes_out_channels_first() -> None:
+    nodes, constants = body()
+    nodes.append(helper.make_node("Transpose", ["features"], ["last"], perm=[0, 2, 3, 1]))
+    more = [
+        helper.make_node("ReduceMean", ["last", "hw"], ["pooled"], keepdims=0),
+        helper.make_node("MatMul", ["pooled", "wh"], ["logits"]),
+    ]
+    source = model([*nodes, *more], {**constants, "wh": weights(6, CLASSES), "hw": np.array([1, 2])})
+    made = differentiate(source)
+    assert (made.layer.name, made.layer.layout, made.layer.grid) == ("last", "NHWC", (6, 6))
+    assert_gradient_is_that_of_the_tail(source, made, {"image": images(2), "cam_target": np.array([3, -1])})
+
+
+def token_classifier() -> ModelProto:
+    """Patches and a class token, one attention without projections, the class token decides."""
+    nodes = [
+        helper.make_node("Conv", ["image", "wp"], ["patches"], strides=[3, 3]),
+        helper.make_node("Reshape", ["patches", "flat_shape"], ["flat"]),
+        helper.make_node("Transpose", ["flat"], ["tokens"], perm=[0, 2, 1]),
+        helper.make_node("Shape", ["image"], ["batch"], start=0, end=1),
+        helper.make_node("Concat", ["batch", "rest"], ["class_shape"], axis=0),
+        helper.make_node("Expand", ["class_token", "class_shape"], ["class_tokens"]),
+        helper.make_node("Concat", ["class_tokens", "tokens"], ["stream"], axis=1),
+        helper.make_node("LayerNormalization", ["stream", "g", "h"], ["normed"]),
+        helper.make_node("Transpose", ["normed"], ["keys"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["normed", "keys"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["weights"]),
+        helper.make_node("MatMul", ["weights", "normed"], ["mixed"]),
+        helper.make_node("Add", ["stream", "mixed"], ["out"]),
+        helper.make_node("Gather", ["out", "zero"], ["first"], axis=1),
+        helper.make_node("Gemm", ["first", "wh"], ["logits"], transB=1),
+    ]
+    constants = {
+        "wp": weights(5, 3, 3, 3), "flat_shape": np.array([0, 5, 16]), "rest": np.array([1, 5]),
+        "class_token": weights(1, 1, 5), "g": 1 + weights(5), "h": weights(5), "zero": np.array(0),
+        "wh": weights(CLASSES, 5),
+    }  # fmt: skip
+    return model(nodes, constants)
+
+
+def test_tokens_come_out_as_a_grid() -> None:
+    source = token_classifier()
+    made = differentiate(source)
+    layer = made.layer
+    assert (layer.name, layer.layout, layer.grid, layer.prefix_tokens) == ("stream", "NTC", (4, 4), 1)
+    feeds = {"image": images(2), "cam_target": np.array([3, -1])}
+    _, activations, gradients, chosen = run_ort(made.model, feeds)
+    assert activations.shape == gradients.shape == (2, 5, 4, 4)
+    graph = Graph(normalise(source)[0])
+    tail = ReferenceEvaluator(as_double(extract(graph, ["stream"], ["logits"])))
+    (stream,) = run_ort(extract(graph, ["image"], ["stream"]), {"image": feeds["image"]})
+    np.testing.assert_allclose(activations, stream[:, 1:].transpose(0, 2, 1).reshape(2, 5, 4, 4), rtol=1e-6)
+    direction = RNG.standard_normal((2, 5, 4, 4))
+    shift = np.zeros(stream.shape)
+    shift[:, 1:] = direction.reshape(2, 5, 16).transpose(0, 2, 1)
+
+    def score(tokens: np.ndarray) -> np.ndarray:
+        (out,) = tail.run(None, {"stream": tokens})
+        return np.asarray(out)[np.arange(2), chosen]
+
+    base = stream.astype(np.float64)
+    want = (score(base + 1e-6 * shift) - score(base - 1e-6 * shift)) / 2e-6
+    np.testing.assert_allclose((gradients * direction).sum(axis=(1, 2, 3)), want, rtol=1e-3, atol=1e-5)
+
+
+def test_grid_of_tokens_given_by_the_user() -> None:
+    made = differentiate(token_classifier(), view=LayerView(grid=(2, 8)))
+    assert (made.layer.grid, made.layer.prefix_tokens) == ((2, 8), 1)
+    with pytest.raises(LayerError, match="17 tokens"):
+        differentiate(token_classifier(), view=LayerView(grid=(5, 4)))
+
+
+def test_float16_model() -> None:
+    nodes, constants = body()
+    more, extra = linear_head()
+    half = {k: v.astype(np.float16) for k, v in {**constants, **extra}.items()}
+    source = model([*nodes, *more], half, kind=TensorProto.FLOAT16)
+    made = differentiate(source)
+    onnx.checker.check_model(made.model, full_check=True)
+    values = run_ort(made.model, {"image": images(2).astype(np.float16), "cam_target": np.array([2, -1])})
+    assert [v.dtype for v in values] == [np.float16, np.float32, np.float32, np.int64]
+    np.testing.assert_allclose(values[2][0, :, 0, 0] * 36, half["wh"][2].astype(np.float32), rtol=2e-3)
+
+
+def test_old_opset_is_converted_and_said() -> None:
+    source = classifier(opset=9)
+    made = differentiate(source, "a1")
+    assert any("opset 9" in note for note in made.notes)
+    assert made.model.opset_import[0].version == 18
+    assert_gradient_is_that_of_the_tail(source, made, {"image": images(2), "cam_target": np.array([3, -1])})
+
+
+def test_newest_opset_is_kept() -> None:
+    source = classifier(opset=21)
+    made = differentiate(source)
+    assert made.model.opset_import[0].version == 21
+    assert made.notes == []
+
+
+def test_initializers_listed_as_inputs_and_unnamed_nodes() -> None:
+    source = classifier()
+    for tensor in source.graph.initializer:
+        source.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
+    for node in source.graph.node:
+        node.name = "same" if node.op_type == "Conv" else ""
+    made = differentiate(source)
+    assert [i.name for i in made.model.graph.input] == ["image", "cam_target"]
+    names = [n.name for n in made.model.graph.node]
+    assert "" not in names
+    assert len(set(names)) == len(names)
+    assert_gradient_is_that_of_the_tail(source, made, {"image": images(2), "cam_target": np.array([3, -1])})
+
+
+def test_local_functions_are_inlined() -> None:
+    source = classifier()
+    function = helper.make_function(
+        "local", "Rectify", ["v"], ["r"], [helper.make_node("Relu", ["v"], ["r"])], [helper.make_opsetid("", 18)]
+    )
+    source.functions.append(function)
+    source.opset_import.append(helper.make_opsetid("local", 1))
+    for node in source.graph.node:
+        if node.op_type == "Relu":
+            node.op_type, node.domain = "Rectify", "local"
+    made = differentiate(source, "a1")
+    assert any("inlined" in note for note in made.notes)
+    assert not made.model.functions
+    run_ort(made.model, {"image": images(2), "cam_target": np.array([3, -1])})
+
+
+def test_candidates_and_default() -> None:
+    found = {c.name: c for c in list_layers(classifier(gated_head))}
+    assert list(found) == ["a1", "features", "gated"]
+    assert [c.name for c in found.values() if c.default] == ["gated"]
+    assert "global pooling" in found["gated"].why
+    assert (found["a1"].operator, found["a1"].node, found["a1"].shape) == ("Relu", "act1", ("N", 8, 6, 6))
+    assert found["a1"].depth < found["features"].depth
+
+
+# -- refusals
+
+
+def test_wrong_layer_name_is_answered_with_candidates() -> None:
+    with pytest.raises(LayerError, match=r"no value or node 'feature'; nearest: features.*features \(N, 6, 6, 6\)"):
+        differentiate(classifier(), "feature")
+
+
+def test_layer_that_does_not_reach_the_score() -> None:
+    nodes, constants = body()
+    more, extra = linear_head()
+    side = helper.make_node("Relu", ["c1"], ["side"])
+    source = model([*nodes, *more, side], {**constants, **extra}, outputs=("logits", "side"))
+    with pytest.raises(LayerError, match="'side' does not reach the score 'logits'"):
+        differentiate(source, "side")
+
+
+def test_layer_without_a_grid() -> None:
+    with pytest.raises(LayerError, match=r"layer 'flat' has shape .* expected a grid"):
+        differentiate(classifier(), "flat")
+
+
+def test_model_without_a_score() -> None:
+    nodes, constants = body()
+    source = model(nodes, constants, outputs=("features",))
+    with pytest.raises(
+        ExportError, match=r"no output has the shape \(N, classes\).*'features' \(N, 6, 6, 6\).*--score"
+    ):
+        differentiate(source)
+
+
+def test_already_exported_model() -> None:
+    made = differentiate(classifier())
+    with pytest.raises(ExportError, match="cam_activations"):
+        differentiate(made.model)
+
+
+def unsupported(op: str, **attributes) -> ModelProto:
+    nodes, constants = body()
+    odd = helper.make_node(op, ["a1"], ["odd"], name="oddity", **attributes)
+    nodes[3].input[0] = "odd"
+    more, extra = linear_head()
+    made = model([*nodes[:3], odd, *nodes[3:], *more], {**constants, **extra})
+    info = helper.make_tensor_value_info("odd", TensorProto.FLOAT, ["N", 8, 6, 6])
+    made.graph.value_info.append(info)
+    return made
+
+
+def test_operator_without_a_rule() -> None:
+    source = unsupported("Det")
+    source.graph.node[3].op_type = "Strange"
+    source.graph.node[3].domain = "vendor"
+    source.opset_import.append(helper.make_opsetid("vendor", 1))
+    source = onnx.shape_inference.infer_shapes(source)
+    message = (
+        "vendor::Strange node 'oddity' has no derivative rule; layer 'a1' reaches it by 'a1'; "
+        "the nearest layer behind it that works is 'odd'"
+    )
+    with pytest.raises(UnsupportedOperatorError, match=message):
+        differentiate(source, "a1")
+    # Off the path nothing is asked.
+    assert differentiate(source, "features").layer.name == "features"
+
+
+def test_integer_only_operators() -> None:
+    source = unsupported("Det")
+    source.graph.node[3].op_type = "DynamicQuantizeLinear"
+    source.graph.node[3].output.extend(["scale", "zero"])
+    nodes = list(source.graph.node)
+    nodes.insert(4, helper.make_node("DequantizeLinear", ["odd", "scale", "zero"], ["real"]))
+    nodes[5].input[0] = "real"
+    del source.graph.node[:]
+    source.graph.node.extend(nodes)
+    del source.graph.value_info[:]
+    with pytest.raises(UnsupportedOperatorError, match=r"DynamicQuantizeLinear node 'oddity'.*QDQ form"):
+        differentiate(source, "a1")
+
+
+def test_control_flow() -> None:
+    value = helper.make_tensor_value_info("inside", TensorProto.FLOAT, None)
+    branches = [
+        helper.make_graph([helper.make_node(op, ["a1"], ["inside"])], op, [], [value]) for op in ("Relu", "Tanh")
+    ]
+    source = unsupported("Det")
+    node = helper.make_node("If", ["flag"], ["odd"], name="fork", then_branch=branches[0], else_branch=branches[1])
+    source.graph.node[3].CopyFrom(node)
+    source.graph.input.append(helper.make_tensor_value_info("flag", TensorProto.BOOL, []))
+    with pytest.raises(UnsupportedOperatorError, match=r"If node 'fork': control flow .* choose a layer behind it"):
+        differentiate(source, "a1")
+    assert differentiate(source, "features").layer.name == "features"
+
+
+# -- real files
+
+
+@pytest.mark.parametrize(
+    ("file", "layers"),
+    [
+        ("mobilenet_v2_1.0_224.onnx", {None: "t168", "t153": "t153"}),
+        ("mobilenet_v1_0.5_160.onnx", {None: "t83", "t81": "t81"}),
+    ],
+)
+def test_real_model(file: str, layers: dict) -> None:
+    source = load_model(shared_path(f"models/{file}"))
+    size = source.graph.input[0].type.tensor_type.shape.dim[2].dim_value
+    x = RNG.standard_normal((2, 3, size, size)).astype(np.float32)
+    (plain,) = run_ort(source, {"input": x})
+    for asked, name in layers.items():
+        made = differentiate(source, asked)
+        assert made.layer.name == name
+        assert made.pooled == (asked is None)
+        assert not stored_twice(made.model)
+        onnx.checker.check_model(made.model, full_check=True)
+        feeds = {"input": x, "cam_target": np.array([196, -1])}
+        values = assert_gradient_is_that_of_the_tail(source, made, feeds, rtol=1e-4)
+        assert np.abs(values[0] - plain).max() <= 1e-5 * np.abs(plain).max()
