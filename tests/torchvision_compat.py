@@ -6,6 +6,7 @@ not exist". Declaring the two operators is enough for transforms and classifiers
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 __all__ = ["import_torchvision"]
@@ -14,14 +15,21 @@ _libraries: list[Any] = []  # declarations last as long as these objects
 
 
 def import_torchvision() -> Any:
-    """The torchvision module; declares what is missing first."""
+    """The torchvision module; declares what is missing when it cannot be imported as it is."""
     import torch
 
-    if not hasattr(torch.ops.torchvision, "nms"):
+    try:
+        import torchvision
+    except RuntimeError as error:
+        # Only now: a binary that does fit declares the operators itself, and aborts where they exist.
+        if "torchvision::nms" not in str(error):
+            raise
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]
         library = torch.library.Library("torchvision", "FRAGMENT")
         library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         _libraries.append(library)
-    import torchvision
+        import torchvision
 
     return torchvision
