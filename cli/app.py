@@ -69,9 +69,8 @@ def run(argv: Sequence[str] | None = None) -> int:
                 warnings.simplefilter("ignore")
             code = app(arguments, standalone_mode=False, prog_name="cfcam")
             sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader (head, less) went away. The interpreter flushes stdout once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader (head, less) went away
+        _abandon_stdout()
         return NOT_DONE
     except SystemExit:  # Typer's own answer to a reader that went away
         return NOT_DONE
@@ -83,6 +82,7 @@ def run(argv: Sequence[str] | None = None) -> int:
         if hasattr(error, "format_message"):  # wrong usage: Typer's, or Click's in older versions
             return _usage(error, debug)
         if isinstance(error, OSError) and error.filename is None and error.strerror:
+            _abandon_stdout()
             return _fail(error, f"the output cannot be written ({error.strerror})", debug)
         text = " ".join(str(error).split()) or "no message"
         hint = "" if debug else " (a bug, or something that was not foreseen: run it again with --debug)"
@@ -96,6 +96,14 @@ def _take_debug(arguments: list[str]) -> tuple[list[str], bool]:
     end = arguments.index("--") if "--" in arguments else len(arguments)
     options = [argument for argument in arguments[:end] if argument != "--debug"]
     return options + arguments[end:], len(options) < end
+
+
+def _abandon_stdout() -> None:
+    """Let what is still buffered go nowhere: the interpreter flushes once more at exit, and would complain."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):  # no file behind it
+        pass
 
 
 def _interrupted() -> int:
