@@ -23,7 +23,11 @@ from ..errors import ExportError
 from .graph import attribute, subgraphs
 from .loading import without_weights
 
-__all__ = ["MINIMUM_OPSET", "PREFERRED_OPSET", "normalise"]
+__all__ = ["MINIMUM_OPSET", "NEWEST_OPSET", "PREFERRED_OPSET", "normalise"]
+
+#: The newest operator set whose operators were compared with the rules. A newer one may have
+#: given an operator another meaning, which a rule would silently miss.
+NEWEST_OPSET = 28
 
 #: What the rules can write; older models must be converted.
 MINIMUM_OPSET = 13
@@ -97,6 +101,11 @@ def _raise_opset(model: ModelProto, notes: list[str]) -> ModelProto:
     version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), None)
     if version is None:
         raise ExportError("the model imports no default operator set (ai.onnx): it has no operator that can be derived")
+    if version > NEWEST_OPSET:
+        raise ExportError(
+            f"opset {version} is newer than the newest that is known here ({NEWEST_OPSET}): "
+            "export the model again with an older opset, or upgrade cfcam"
+        )
     if version >= PREFERRED_OPSET:
         return model
     failures = []

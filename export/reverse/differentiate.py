@@ -191,7 +191,7 @@ def _filled(graph: Graph, emitter: Emitter, gradient: Value, source: Value) -> V
         if constant is not None and constant.size == 1 and constant.ndim <= source.rank:
             factor = float(constant.reshape(-1)[0])
             gradient = Value(emitter, maker.input[0], gradient.kind, gradient.shape)
-    shape = [int(source.dims[a] or 1) if a in missing else 1 for a in range(source.rank)]
+    shape = [int(source.dims[a] or 0) if a in missing else 1 for a in range(source.rank)]
     return gradient * emitter.constant(np.full(shape, factor, gradient.dtype))
 
 

@@ -351,7 +351,7 @@ class Emitter:
             return value
         shape = tuple(like.dims[i] if i in missing else value.dims[i] for i in range(rank))
         if all(isinstance(like.dims[i], int) for i in missing):
-            target = self.ints([int(like.dims[i] or 1) if i in missing else 1 for i in range(rank)])
+            target = self.ints([int(like.dims[i] or 0) if i in missing else 1 for i in range(rank)])
         else:
             target = self.shape_of(like)
             if axes is not None:

@@ -57,6 +57,8 @@ def attention(c: Context) -> list[Value | None]:
         c.fail("it has a cache of past keys or padded lengths")
     if any(c.node.output[1:]):
         c.fail("more than its first output is used")
+    if c.attr("left_window_size", -1) >= 0 or c.attr("right_window_size", -1) >= 0:
+        c.fail("it looks at a sliding window only")
     q, k, v = c.x(0), c.x(1), c.x(2)
     flat = q.rank == 3
     q_heads, kv_heads = c.attr("q_num_heads"), c.attr("kv_num_heads")

@@ -310,7 +310,8 @@ def depth_to_space(c: Context) -> Gradients:
 
 @rule("SpaceToDepth")
 def space_to_depth(c: Context) -> Gradients:
-    return {0: lambda: c.e("DepthToSpace", c.full, blocksize=c.attr("blocksize"), mode="DCR")}
+    mode = c.attr("mode", "DCR")
+    return {0: lambda: c.e("DepthToSpace", c.full, blocksize=c.attr("blocksize"), mode=mode)}
 
 
 @rule("Trilu")

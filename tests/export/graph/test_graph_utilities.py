@@ -185,6 +185,13 @@ def test_model_without_operator_set() -> None:
         normalise(model)
 
 
+def test_model_from_the_future() -> None:
+    model = linear()
+    model.opset_import[0].version = 99
+    with pytest.raises(ExportError, match="opset 99 is newer"):
+        normalise(model)
+
+
 def test_questions() -> None:
     nodes = [
         helper.make_node("Relu", ["x"], ["a"]),

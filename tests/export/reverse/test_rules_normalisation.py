@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from cfcam.export.errors import UnsupportedOperatorError
 from cfcam.export.reverse import vjp
 from onnx import helper
 from onnx_gradcheck import Case, build, prove, run_ort
@@ -146,6 +147,14 @@ def test_attention(name: str) -> None:
         causal = name == "causal"
         case.torch = lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=causal)
     prove(case)
+
+
+def test_attention_over_a_window_is_refused() -> None:
+    """ONNX Runtime and older opsets know no windows; ignoring one would give a wrong gradient."""
+    node = helper.make_node("Attention", ["q", "k", "v"], ["y"], left_window_size=1)
+    inputs = {n: normal(1, 2, 3, 4) for n in "qkv"}
+    with pytest.raises(UnsupportedOperatorError, match="sliding window"):
+        prove(Case([node], inputs, opset=25))
 
 
 @pytest.mark.parametrize("kind", ["bool", "float"])
