@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import warnings
@@ -100,10 +101,8 @@ def _take_debug(arguments: list[str]) -> tuple[list[str], bool]:
 
 def _abandon_stdout() -> None:
     """Let what is still buffered go nowhere: the interpreter flushes once more at exit, and would complain."""
-    try:
+    with contextlib.suppress(OSError, ValueError):  # where no file is behind it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):  # no file behind it
-        pass
 
 
 def _interrupted() -> int:
