@@ -21,6 +21,7 @@ from .traced.capture import Captured, capture
 from .traced.convert import DEFAULT_OPSET, joint_to_onnx, plain_to_onnx
 from .traced.differentiate import differentiate
 from .traced.fold import fold_batch_norms
+from .traced.layouts import NCHW, Layout
 from .traced.lean import simplify
 from .traced.oracle import in_float64
 from .traced.prove import Subject, prove
@@ -39,6 +40,7 @@ def export_torch(
     output: str | os.PathLike[str],
     *,
     layer: str | None = None,
+    grid: tuple[int, int] | None = None,
     score: int | None = None,
     preprocessing: Preprocessing | None = None,
     labels: Sequence[str] | None = None,
@@ -59,7 +61,9 @@ def export_torch(
         left as it was. It may return a tensor, or a tuple, list or dict of tensors.
     example: the input's shape: a tensor (N, C, H, W), the side of a square, or (H, W).
     layer: the target layer (module path, ``path:call``, or traced value); None takes the
-        value that enters the last spatial pooling or flatten.
+        value that enters the last spatial pooling or flatten (of a class-token transformer
+        the value that enters its last block). grid: (H, W) of token layers whose place in
+        the image cannot be followed; most can.
     score: which of the module's outputs holds the class scores; None takes the first (N, K).
     preprocessing: how a photo becomes the input; None is the preset ``torchvision``.
     labels: one per class, in the model's order. label_offset: see `OutputSpec`.
@@ -79,11 +83,11 @@ def export_torch(
         captured = capture(module, shape)
     with watch("layer"):
         scores = find_score(captured, score)
-        value = resolve_value(captured, scores, layer)
+        value = resolve_value(captured, scores, layer, grid)
     if labels is not None and len(labels) != scores.classes:
         raise ExportError(f"{len(labels)} labels for a model of {scores.classes} classes")
     with watch("differentiate"):
-        joint = joint_graph(captured.graph, value.node, scores.node)
+        joint = joint_graph(captured.graph, value.node, scores.node, value.layout)
     with watch("convert"):
         plain = plain_to_onnx(captured, opset)
         image_name = plain.graph.input[0].name
@@ -113,20 +117,20 @@ def export_torch(
     return ExportReport(output, spec, proof, watch.seconds, _warnings(scores, labels), plain_path)
 
 
-def joint_graph(graph: fx.GraphModule, layer: fx.Node, score: fx.Node) -> fx.GraphModule:
+def joint_graph(graph: fx.GraphModule, layer: fx.Node, score: fx.Node, layout: Layout = NCHW) -> fx.GraphModule:
     """Passes 3 to 6: fold, differentiate, seed, lean.
 
     Returns a graph ``(image, target) -> (*outputs, activations, gradients, chosen)``.
     """
     folded, node = fold_batch_norms(graph, layer)
     logits = next(n for n in folded.graph.nodes if n.name == score.name)
-    joint = simplify(differentiate(folded, node, logits))
+    joint = simplify(differentiate(folded, node, logits, layout))
     return simplify(plant_seed(joint))
 
 
 def _joint_in_float64(captured: Captured, value: Value, score: Score) -> fx.GraphModule:
     graph, (layer, logits) = in_float64(captured.graph, value.node, score.node)
-    return joint_graph(graph, layer, logits)
+    return joint_graph(graph, layer, logits, value.layout)
 
 
 def _example(example: torch.Tensor | int | Sequence[int]) -> torch.Tensor:
@@ -161,7 +165,13 @@ def _output_spec(names: list[str], score: Score, labels: Sequence[str] | None, l
 def _layer_spec(value: Value) -> LayerSpec:
     channels, height, width = value.shape
     return LayerSpec(
-        name=value.name, value=value.node.name, channels=channels, grid=(height, width), pooled=value.pooled
+        name=value.name,
+        value=value.node.name,
+        layout=value.layout.kind,
+        channels=channels,
+        grid=(height, width),
+        pooled=value.pooled,
+        prefix_tokens=value.layout.prefix,
     )
 
 

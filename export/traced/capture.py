@@ -12,11 +12,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import fx, nn
 
 from ..errors import ExportError
+from .axes import AxisMap, map_axes
 
 __all__ = ["TRACING_BATCH", "Captured", "capture", "evaluation_mode", "quiet_torch"]
 
@@ -37,6 +39,11 @@ class Captured:
     graph: fx.GraphModule
     program: torch.export.ExportedProgram
     input_name: str
+
+    @cached_property
+    def axes(self) -> AxisMap:
+        """What the axes of every value mean."""
+        return map_axes(self.graph.graph)
 
     @property
     def image(self) -> fx.Node:

@@ -20,6 +20,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from ..errors import ExportError, LayerError, UnsupportedOperatorError
 from .decompositions import decomposition_table, restore_names
 from .fold import set_tensor
+from .layouts import NCHW, Layout
 
 __all__ = ["differentiate"]
 
@@ -43,8 +44,10 @@ class _Cut(fx.Interpreter):
         return result
 
 
-def differentiate(graph: fx.GraphModule, layer: fx.Node, logits: fx.Node) -> fx.GraphModule:
-    """Trace `graph` with the gradient of `logits` (N, K) with respect to `layer` (N, C, H, W).
+def differentiate(graph: fx.GraphModule, layer: fx.Node, logits: fx.Node, layout: Layout = NCHW) -> fx.GraphModule:
+    """Trace `graph` with the gradient of `logits` (N, K) with respect to `layer`.
+
+    Activations and gradients leave as (N, C, H, W), whatever the `layout` of `layer`.
 
     Raises `LayerError` when the layer does not reach the logits, `UnsupportedOperatorError`
     when an operator between them cannot be differentiated.
@@ -60,7 +63,8 @@ def differentiate(graph: fx.GraphModule, layer: fx.Node, logits: fx.Node) -> fx.
         if gradient is None:
             raise LayerError(f"layer '{layer.name}' does not reach the score '{logits.name}'")
         chosen = torch.where(target < 0, torch.argmax(scores, 1), target)
-        return tuple(v.detach() for v in (*outputs, interpreter.leaf, gradient, chosen))
+        planes = (layout.to_nchw(value.detach()) for value in (interpreter.leaf, gradient))
+        return (*(v.detach() for v in outputs), *planes, chosen)
 
     image = next(node for node in graph.graph.nodes if node.op == "placeholder").meta["val"]
     classes = logits.meta["val"].shape[1]

@@ -20,6 +20,7 @@ from torch.utils import _pytree as pytree
 from ..errors import ProofError
 from .capture import evaluation_mode
 from .fold import copy_graph, get_tensor
+from .layouts import NCHW, Layout
 
 __all__ = ["Eager", "in_float64", "run_eager", "value_of"]
 
@@ -27,12 +28,23 @@ __all__ = ["Eager", "in_float64", "run_eager", "value_of"]
 class Eager:
     """One eager run: flat outputs, the layer's value and the function that differentiates it."""
 
-    def __init__(self, outputs: list[torch.Tensor], scores: torch.Tensor, leaf: torch.Tensor) -> None:
+    def __init__(
+        self, outputs: list[torch.Tensor], scores: torch.Tensor, leaf: torch.Tensor, layout: Layout = NCHW
+    ) -> None:
         self.outputs, self.leaf = outputs, leaf
-        self._scores = scores
+        self._scores, self._layout = scores, layout
+
+    @property
+    def activations(self) -> torch.Tensor:
+        """The layer's value as (N, C, H, W)."""
+        return self._layout.to_nchw(self.leaf.detach())
 
     def gradient(self, classes: torch.Tensor) -> torch.Tensor:
         """Gradient (N, C, H, W) of each image's score of its class (N,)."""
+        return self._layout.to_nchw(self.own_gradient(classes))
+
+    def own_gradient(self, classes: torch.Tensor) -> torch.Tensor:
+        """The same in the model's own layout."""
         picked = self._scores.gather(1, classes[:, None])
         (gradient,) = torch.autograd.grad(picked.sum(), self.leaf, retain_graph=True)
         return gradient
@@ -43,6 +55,7 @@ def run_eager(
     image: torch.Tensor,
     layer: torch.Tensor,
     scores: torch.Tensor,
+    layout: Layout = NCHW,
 ) -> Eager:
     """Run `module` on `image` (N, C, H, W), in the dtype of `image`.
 
@@ -65,7 +78,7 @@ def run_eager(
             f"the eager run of {type(module).__name__} makes no value equal to the traced {missing} "
             f"{tuple((layer if watch.leaf is None else scores).shape)}: the trace is not this module"
         )
-    return Eager(outputs, watch.scores, watch.leaf)
+    return Eager(outputs, watch.scores, watch.leaf, layout)
 
 
 class _Watch(TorchFunctionMode):

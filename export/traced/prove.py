@@ -117,19 +117,23 @@ def prove(subject: Subject, images: torch.Tensor | None = None) -> Proof:
     for name, output in zip(plain_names, eager32.outputs, strict=True):
         proof.add(f"output '{name}' against eager PyTorch", relative_error(top[name], output.numpy()), 1e-4)
     gradient32 = eager32.gradient(chosen).numpy()
-    activation32 = eager32.leaf.detach().numpy()
+    activation32 = eager32.activations.numpy()
     del eager32
 
     graph64, (layer64, score64) = in_float64(subject.captured.graph, subject.value.node, subject.score.node)
     traced64 = _Graph(graph64, layer64, score64, images.double())
     eager64 = _eager(subject, traced64)
     gradient64 = eager64.gradient(chosen).numpy()
-    activation64 = eager64.leaf.detach().numpy()
+    activation64 = eager64.activations.numpy()
     with torch.no_grad():
         *_, traced, _ = subject.joint64(images.double(), chosen)
     worst = max(_of_maximum(a, b) for a, b in zip(traced.numpy(), gradient64, strict=True))
     proof.add("gradient in float64 against autograd", worst, 1e-8)
-    proof.add("gradient in float64 against finite differences", _differences(traced64, chosen, gradient64), 1e-3)
+    proof.add(
+        "gradient in float64 against finite differences",
+        _differences(traced64, chosen, eager64.own_gradient(chosen)),
+        1e-3,
+    )
 
     yardstick = _Yardstick(subject, images, chosen, activation64, gradient64)
     yardstick.add(activation32, gradient32)
@@ -187,7 +191,8 @@ class _Graph:
 
 
 def _eager(subject: Subject, traced: _Graph) -> Eager:
-    return run_eager(subject.module, traced.images, traced.layer_value, traced.score_value)
+    layout = subject.value.layout
+    return run_eager(subject.module, traced.images, traced.layer_value, traced.score_value, layout)
 
 
 class _Yardstick:
@@ -234,7 +239,7 @@ class _Yardstick:
         subject = self._subject
         graph = _Graph(subject.captured.graph, subject.value.node, subject.score.node, jittered)
         eager = _eager(subject, graph)
-        self.add(eager.leaf.detach().numpy(), eager.gradient(self._classes).numpy())
+        self.add(eager.activations.numpy(), eager.gradient(self._classes).numpy())
 
 
 def _of_maximum(value: FloatArray, reference: FloatArray) -> float:
@@ -244,28 +249,29 @@ def _of_maximum(value: FloatArray, reference: FloatArray) -> float:
     return relative_error(value, reference)
 
 
-def _differences(traced: _Graph, classes: torch.Tensor, gradients: FloatArray) -> float:
+def _differences(traced: _Graph, classes: torch.Tensor, gradient: torch.Tensor) -> float:
     """Largest relative error of the directional derivative over a few random directions.
 
     Directions leave exact zeros alone: after a ReLU they sit on the kink of what follows.
     """
     value = traced.layer_value
     generator = torch.Generator().manual_seed(1)
-    scale = value.abs().mean(dim=(1, 2, 3), keepdim=True) * 1e-7
+    every = tuple(range(1, value.dim()))
+    apart = (-1, *[1] * len(every))
+    scale = value.abs().mean(dim=every, keepdim=True) * 1e-7
     worst = 0.0
-    gradient = torch.from_numpy(gradients)
     for _ in range(2):
         direction = torch.randn(value.shape, generator=generator, dtype=value.dtype) * (value != 0)
         # Half of the direction along the gradient, so that the derivative is not a small
         # difference of large terms.
-        size = direction.flatten(1).norm(dim=1).clamp_min(1e-300)[:, None, None, None]
+        size = direction.flatten(1).norm(dim=1).clamp_min(1e-300).reshape(apart)
         along = gradient * (value != 0)
-        along = along / along.flatten(1).norm(dim=1).clamp_min(1e-300)[:, None, None, None]
+        along = along / along.flatten(1).norm(dim=1).clamp_min(1e-300).reshape(apart)
         direction = (direction / size + along) * value[0].numel() ** 0.5
         sides = [traced.tail(value + sign * scale * direction) for sign in (1, -1)]
         steps = [side.flatten(1).gather(1, classes[:, None])[:, 0] for side in sides]
-        numeric = (steps[0] - steps[1]) / (2 * scale[:, 0, 0, 0])
-        analytic = (gradient * direction).sum(dim=(1, 2, 3))
+        numeric = (steps[0] - steps[1]) / (2 * scale.flatten())
+        analytic = (gradient * direction).sum(dim=every)
         error = (numeric - analytic).abs() / analytic.abs().clamp_min(1e-300)
         worst = max(worst, float(error[analytic != 0].max()) if bool((analytic != 0).any()) else float("nan"))
     return worst

@@ -7,7 +7,9 @@ A layer is a *value*, and has every name by which people know it:
 2. the name of the traced value itself (``hardtanh_32``), for what no module returns.
 
 The default is the value that enters the last spatial pooling or flatten before the score,
-after its non-linearity, whatever produced it.
+after its non-linearity, whatever produced it. Where the score is read off a class token,
+the last blocks' patch tokens no longer reach it: there the default is the value that
+enters the last block in which tokens are mixed (its residual stream, before that block's norm).
 """
 
 from __future__ import annotations
@@ -22,10 +24,14 @@ from torch import fx
 
 from ..errors import ExportError, LayerError
 from .capture import Captured
+from .layouts import NCHW, Layout, raster
 
 __all__ = ["Score", "Value", "candidates", "default_value", "find_score", "resolve_value"]
 
 aten = torch.ops.aten
+
+# Operators in which tokens read each other.
+_ATTENTION = {aten.scaled_dot_product_attention.default, aten.softmax.int, aten._softmax.default}
 
 # Operators that a score is looked for behind: the final non-linearity, and changes of shape.
 _FINAL = {
@@ -63,12 +69,16 @@ class Score:
 
 @dataclass(frozen=True)
 class Value:
-    """One possible target layer. `names` starts with the one that is shown."""
+    """One possible target layer. `names` starts with the one that is shown.
+
+    shape: (C, H, W) as it leaves the file. layout: how the model holds it.
+    """
 
     node: fx.Node
     names: tuple[str, ...]
     shape: tuple[int, int, int]
     pooled: bool
+    layout: Layout = NCHW
 
     @property
     def name(self) -> str:
@@ -105,62 +115,131 @@ def find_score(captured: Captured, position: int | None = None) -> Score:
     )
 
 
-def candidates(captured: Captured, score: Score) -> list[Value]:
-    """Every value (N, C, H, W) with a grid that the score depends on, in order of computation."""
+def candidates(captured: Captured, score: Score, grid: tuple[int, int] | None = None) -> list[Value]:
+    """Every value with a grid that the score depends on, in order of computation.
+
+    grid: (H, W) of values (N, T, C) whose tokens could not be followed back to the image;
+    they are taken to be in reading order, behind class and register tokens.
+    """
     wanted = _ancestors(score.node)
     names = _module_names(captured.graph.graph)
     found = []
     for node in captured.graph.graph.nodes:
-        shape = _grid_shape(node)
-        if node.op == "call_function" and node in wanted and shape is not None:
+        if node.op != "call_function" or node not in wanted:
+            continue
+        layout = _layout(captured, node, grid)
+        sizes = _static_sizes(node)
+        if layout is not None and sizes is not None:
             aliases = (*names.get(node, ()), node.name)
-            found.append(Value(node, aliases, shape, _enters_global_pooling(node, wanted)))
+            pooled = _enters_global_pooling(node, wanted, layout)
+            found.append(Value(node, aliases, layout.grid(sizes), pooled, layout))
     return found
 
 
-def default_value(captured: Captured, score: Score) -> Value:
-    """The value that enters the last spatial pooling or flatten. Raises `LayerError`."""
-    values = {value.node: value for value in candidates(captured, score)}
+def default_value(captured: Captured, score: Score, grid: tuple[int, int] | None = None) -> Value:
+    """The value that enters the last spatial pooling or flatten. Raises `LayerError`.
+
+    Behind a class token it is the value that enters the last attention block instead.
+    """
+    values = {value.node: value for value in candidates(captured, score, grid)}
     wanted = _ancestors(score.node)
     for node in reversed(captured.graph.graph.nodes):
-        if node in wanted and node.op == "call_function" and _grid_shape(node) is None:
+        if node in wanted and node.op == "call_function" and node not in values and _is_tensor(node):
             for source in node.all_input_nodes:
-                if source in values and _is_tensor(node):
-                    return values[_before_identity_pooling(source)]
+                if source not in values:
+                    continue
+                if _only_prefix_is_read(values[source], wanted):
+                    return _before_last_attention(captured, values, source, score)
+                return values[_before_identity_pooling(source, values)]
+    hint = "" if grid is not None else "; for tokens (N, T, C) in reading order give their grid (grid=(H, W))"
     raise LayerError(
-        "no value enters a pooling or flatten on the way to the score: name the target layer (layer=...). "
+        f"no value enters a pooling or flatten on the way to the score: name the target layer (layer=...){hint}. "
         + _listing(list(values.values()))
     )
 
 
-def resolve_value(captured: Captured, score: Score, name: str | None) -> Value:
-    """The `Value` called `name`, or the default for None.
+def resolve_value(captured: Captured, score: Score, name: str | None, grid: tuple[int, int] | None = None) -> Value:
+    """The `Value` called `name`, or the default for None. grid: see `candidates`.
 
     Raises `LayerError` with the nearest names and the candidates with their shapes.
     """
     if name is None:
-        return default_value(captured, score)
-    values = candidates(captured, score)
+        return default_value(captured, score, grid)
+    values = candidates(captured, score, grid)
     for value in values:
         if name in value.names:
+            if grid is not None and value.shape[1:] != tuple(grid):
+                raise LayerError(f"layer '{name}' has a grid of {value.shape[1]}x{value.shape[2]}, not {grid}")
             return value
     known = [alias for value in values for alias in value.names]
     path, _, index = name.rpartition(":")
     if index == "0" and path in known:  # an index on a module that is called once
-        return resolve_value(captured, score, path)
+        return resolve_value(captured, score, path, grid)
     calls = [alias for alias in known if alias.rpartition(":")[0] == name]
     if calls:
         raise LayerError(f"layer '{name}' is called {len(calls)} times: choose one of {', '.join(calls)}")
+    wanted = _ancestors(score.node)
     for node in captured.graph.graph.nodes:
         if node.name == name or name in _module_names(captured.graph.graph).get(node, ()):
-            if _grid_shape(node) is None:
-                reason = f"has shape {_shape_text(node)}; a target layer has shape (N, C, H, W) with a grid"
-            else:
+            sizes = _static_sizes(node)
+            if captured.axes.layout(node) is not None and node not in wanted:
                 reason = "does not reach the score"
+            elif sizes is not None and len(sizes) == 2:
+                tokens = "" if grid is None else f", too few tokens for a grid of {grid[0]}x{grid[1]}"
+                reason = (
+                    f"has shape {_shape_text(node)}{tokens}; the place of its tokens in the image is not known: "
+                    "if they are in reading order, give their grid (grid=(H, W))"
+                )
+            else:
+                reason = f"has shape {_shape_text(node)}; a target layer has shape (N, C, H, W) with a grid"
             raise LayerError(f"layer '{name}' {reason}. {_listing(values)}")
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else "."
     raise LayerError(f"the model has no layer '{name}'{hint} {_listing(values)}")
+
+
+def _layout(captured: Captured, node: fx.Node, grid: tuple[int, int] | None) -> Layout | None:
+    sizes = _static_sizes(node)
+    if sizes is None or not _fake(node).is_floating_point():
+        return None
+    layout = captured.axes.layout(node)
+    if layout is None and grid is not None and len(sizes) == 2:
+        return raster(*grid, sizes[0])
+    return layout
+
+
+def _only_prefix_is_read(value: Value, wanted: set[fx.Node]) -> bool:
+    """Whether everything that the score reads of `value` are class or register tokens."""
+    prefix = value.layout.prefix
+    users = [user for user in value.node.users if user in wanted and _is_tensor(user)]
+    return bool(prefix and users) and all(_reads_before(user, prefix) for user in users)
+
+
+def _reads_before(node: fx.Node, prefix: int) -> bool:
+    arguments = node.args[1:]
+    if node.target is aten.select.int:
+        return arguments[0] == 1 and 0 <= int(arguments[1]) < prefix  # type: ignore[arg-type]
+    if node.target is aten.slice.Tensor and len(arguments) >= 3 and arguments[0] == 1:
+        start, end = arguments[1] or 0, arguments[2]
+        return isinstance(start, int) and isinstance(end, int) and 0 <= start < end <= prefix
+    return False
+
+
+def _before_last_attention(captured: Captured, values: dict[fx.Node, Value], read: fx.Node, score: Score) -> Value:
+    """The last value that both enters the last attention and goes round it: its residual stream."""
+    behind = _ancestors(read)
+    attentions = [n for n in captured.graph.graph.nodes if n in behind and n.target in _ATTENTION]
+    if not attentions:
+        raise LayerError(
+            f"the score is read off a class token of '{values[read].name}', and no attention mixes the others into "
+            "it: name the target layer (layer=...). " + _listing(list(values.values()))
+        )
+    enters = _ancestors(attentions[-1])
+    round_it = _ancestors(score.node, without=attentions[-1])
+    for node in reversed(captured.graph.graph.nodes):
+        if node in values and node in enters and node in round_it:
+            return values[node]
+    return values[read]
 
 
 def _listing(values: list[Value], limit: int = 12) -> str:
@@ -213,38 +292,41 @@ def _logits_behind(output: fx.Node) -> tuple[fx.Node, str]:
     return output, kind
 
 
-def _before_identity_pooling(node: fx.Node) -> fx.Node:
+def _before_identity_pooling(node: fx.Node, values: dict[fx.Node, Value]) -> fx.Node:
     """An adaptive pooling to the size it already has changes nothing: step over it."""
     source = node.all_input_nodes[0] if node.all_input_nodes else node
     is_pooling = node.target in (aten.adaptive_avg_pool2d.default, aten._adaptive_avg_pool2d.default)
-    if is_pooling and _grid_shape(source) == _grid_shape(node):
+    if is_pooling and source in values and values[source].shape == values[node].shape:
         return source
     return node
 
 
-def _enters_global_pooling(node: fx.Node, wanted: set[fx.Node]) -> bool:
+def _enters_global_pooling(node: fx.Node, wanted: set[fx.Node], layout: Layout) -> bool:
     """Whether all that the score sees of `node` is its mean over the grid."""
     users = [user for user in node.users if user in wanted and _is_tensor(user)]
-    return bool(users) and all(_is_global_average(user) for user in users)
+    return bool(users) and all(_is_global_average(user, node, layout) for user in users)
 
 
-def _is_global_average(node: fx.Node) -> bool:
+def _is_global_average(node: fx.Node, source: fx.Node, layout: Layout) -> bool:
+    if node.target is aten.mean.dim:
+        rank = _fake(source).dim()
+        return sorted(d % rank for d in node.args[1]) == list(layout.grid_axes)  # type: ignore[union-attr]
+    if layout.kind != "NCHW":
+        return False
     if node.target in (aten.adaptive_avg_pool2d.default, aten._adaptive_avg_pool2d.default):
         return list(node.args[1]) == [1, 1]  # type: ignore[arg-type]
-    if node.target is aten.mean.dim:
-        return sorted(d % 4 for d in node.args[1]) == [2, 3]  # type: ignore[union-attr]
     if node.target is aten.avg_pool2d.default:
-        source = _grid_shape(node.all_input_nodes[0])
         sizes = _static_sizes(node)
-        return source is not None and sizes is not None and sizes[1:] == (1, 1)
+        return sizes is not None and sizes[1:] == (1, 1)
     return False
 
 
-def _ancestors(node: fx.Node) -> set[fx.Node]:
+def _ancestors(node: fx.Node, without: fx.Node | None = None) -> set[fx.Node]:
+    """`node` and everything that it is computed from, on paths that avoid `without`."""
     found, queue = {node}, [node]
     while queue:
         for source in queue.pop().all_input_nodes:
-            if source not in found:
+            if source not in found and source is not without:
                 found.add(source)
                 queue.append(source)
     return found
@@ -266,13 +348,6 @@ def _static_sizes(node: fx.Node) -> tuple[int, ...] | None:
     if isinstance(batch, int) or not all(isinstance(size, int) for size in others):
         return None
     return tuple(others)
-
-
-def _grid_shape(node: fx.Node) -> tuple[int, int, int] | None:
-    sizes = _static_sizes(node)
-    if sizes is None or len(sizes) != 3 or sizes[1] * sizes[2] == 1 or not _fake(node).is_floating_point():
-        return None
-    return (sizes[0], sizes[1], sizes[2])
 
 
 def _shape_text(node: fx.Node) -> str:
