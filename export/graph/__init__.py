@@ -5,7 +5,7 @@ from .extraction import extract, value_info
 from .folding import fold_constants
 from .graph import Graph, Shape, attribute
 from .loading import LARGE_WEIGHT, load_model, save_model, tensor_bytes, without_weights
-from .normalise import MINIMUM_OPSET, PREFERRED_OPSET, normalise
+from .normalise import MINIMUM_OPSET, PREFERRED_OPSET, normalise, open_graph
 from .pruning import prune, share_subexpressions
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "fold_constants",
     "load_model",
     "normalise",
+    "open_graph",
     "prune",
     "save_model",
     "share_subexpressions",

@@ -80,15 +80,16 @@ def type_of(proto: TypeProto) -> tuple[int, Shape | None] | None:
 class Graph:
     """Editable view of a normalised model (see `normalise`); `to_model` writes it back.
 
-    The model that is given is not changed; its weights are shared, not copied.
+    The model that is given is not changed; its weights are shared, not copied. weights: more
+    initializers, which the model itself leaves out.
     """
 
-    def __init__(self, model: ModelProto) -> None:
+    def __init__(self, model: ModelProto, weights: Iterable[TensorProto] = ()) -> None:
         self.model = model
         self.nodes: list[NodeProto] = [copy.copy(n) for n in model.graph.node]
         self.inputs = list(model.graph.input)
         self.outputs = list(model.graph.output)
-        self.constants: dict[str, TensorProto] = {t.name: t for t in model.graph.initializer}
+        self.constants: dict[str, TensorProto] = {t.name: t for t in (*model.graph.initializer, *weights)}
         self.opsets: dict[str, int] = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in model.opset_import}
         self.ir_version = model.ir_version
         self.types: dict[str, tuple[int, Shape | None]] = {}

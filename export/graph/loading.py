@@ -65,11 +65,11 @@ def save_model(model: ModelProto, path: str | os.PathLike[str]) -> None:
         temporary.write_bytes(slim.SerializeToString())
 
 
-def without_weights(model: ModelProto, call: Callable[[ModelProto], ModelProto]) -> ModelProto:
+def without_weights(model: ModelProto, call: Callable[[ModelProto], ModelProto], *, restore: bool = True) -> ModelProto:
     """`call` applied to `model` with its large weights turned into inputs, then put back.
 
     The model that is passed shares no weight bytes with `model`; the one that comes back
-    holds the same weights again.
+    holds copies of the weights again, or with `restore` False none of them.
     """
     large = [t for t in model.graph.initializer if tensor_bytes(t) > LARGE_WEIGHT]
     names = {t.name for t in large}
@@ -83,7 +83,8 @@ def without_weights(model: ModelProto, call: Callable[[ModelProto], ModelProto])
     kept = [i for i in result.graph.input if i.name not in dropped]
     del result.graph.input[:]
     result.graph.input.extend(kept)
-    result.graph.initializer.extend(large)
+    if restore:
+        result.graph.initializer.extend(large)
     return result
 
 

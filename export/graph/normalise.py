@@ -20,10 +20,10 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from ...runtime.errors import ModelFileError
 from ..errors import ExportError
-from .graph import attribute, subgraphs
-from .loading import without_weights
+from .graph import Graph, attribute, subgraphs
+from .loading import LARGE_WEIGHT, tensor_bytes, without_weights
 
-__all__ = ["MINIMUM_OPSET", "NEWEST_OPSET", "PREFERRED_OPSET", "normalise"]
+__all__ = ["MINIMUM_OPSET", "NEWEST_OPSET", "PREFERRED_OPSET", "normalise", "open_graph"]
 
 #: The newest operator set whose operators were compared with the rules. A newer one may have
 #: given an operator another meaning, which a rule would silently miss.
@@ -41,30 +41,51 @@ def normalise(model: ModelProto) -> tuple[ModelProto, list[str]]:
     Raises `ExportError` for a model that cannot be brought there, `ModelFileError` for one
     that is not valid ONNX.
     """
-    notes: list[str] = []
-    initial = {t.name for t in model.graph.initializer}
-    try:
-        if model.functions:
-            notes.append(f"{len(model.functions)} model-local functions were inlined")
-            result = without_weights(model, onnx.inliner.inline_local_functions)
-        else:
-            result = without_weights(model, lambda slim: slim)
-    except Exception as error:
-        raise ModelFileError(f"the model's functions cannot be inlined ({_line(error)})") from error
-    _no_listed_initializers(result, initial)
-    _lift_constants(result)
-    result = _raise_opset(result, notes)
-    _lift_constants(result)
-    _unique_node_names(result)
-    _check_single_assignment(result)
-    _drop_identities(result)
+    result, large, notes = _normalised(model)
+    result.graph.initializer.extend(large)
     return result, notes
 
 
-def _no_listed_initializers(model: ModelProto, initial: set[str]) -> None:
-    inputs = [i for i in model.graph.input if i.name not in initial]
-    del model.graph.input[:]
-    model.graph.input.extend(inputs)
+def open_graph(model: ModelProto) -> tuple[Graph, list[str]]:
+    """The normalised model as a `Graph`, and the notes. Large weights are shared with `model`, not copied.
+
+    Raises what `normalise` raises.
+    """
+    result, large, notes = _normalised(model)
+    return Graph(result, weights=large), notes
+
+
+def _normalised(model: ModelProto) -> tuple[ModelProto, list[TensorProto], list[str]]:
+    """(normalised model without its large weights, those weights, notes)."""
+    notes: list[str] = []
+    initial = {t.name for t in model.graph.initializer}
+
+    def whole(slim: ModelProto) -> ModelProto:
+        # Weights that the source lists as inputs too are constants all the same.
+        inputs = [i for i in slim.graph.input if i.name not in initial or i.name in weight_names]
+        del slim.graph.input[:]
+        slim.graph.input.extend(inputs)
+        if slim.functions:
+            notes.append(f"{len(slim.functions)} model-local functions were inlined")
+            try:
+                slim = onnx.inliner.inline_local_functions(slim)
+            except Exception as error:
+                raise ModelFileError(f"the model's functions cannot be inlined ({_line(error)})") from error
+        _lift_constants(slim)
+        slim = _raise_opset(slim, notes)
+        _lift_constants(slim)
+        _unique_node_names(slim)
+        _check_single_assignment(slim)
+        _drop_identities(slim)
+        return slim
+
+    large = [t for t in model.graph.initializer if tensor_bytes(t) > LARGE_WEIGHT]
+    weight_names = {t.name for t in large}
+    result = without_weights(model, whole, restore=False)
+    inputs = [i for i in result.graph.input if i.name not in weight_names]
+    del result.graph.input[:]
+    result.graph.input.extend(inputs)
+    return result, large, notes
 
 
 def _lift_constants(model: ModelProto) -> None:
@@ -113,7 +134,7 @@ def _raise_opset(model: ModelProto, notes: list[str]) -> ModelProto:
         if version >= target:
             break
         try:
-            converted = without_weights(model, lambda slim, to=target: _convert(slim, to))
+            converted = _convert(model, target)
         except Exception as error:
             failures.append(f"to {target}: {_line(error)}")
             continue

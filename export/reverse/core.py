@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from ..errors import ExportError, UnsupportedOperatorError
-from ..graph import Graph, fold_constants, normalise, prune, value_info
+from ..graph import Graph, fold_constants, open_graph, prune, value_info
 from ..graph.graph import captured_names
 from .emitter import Emitter, Value
 from .registry import Context, find_rule, node_name
@@ -160,7 +160,7 @@ def vjp(model: ModelProto, wrt: Sequence[str], outputs: Sequence[str]) -> ModelP
     """
     from .rewriting import rewrite_path
 
-    graph = Graph(normalise(model)[0])
+    graph, _ = open_graph(model)
     fold_constants(graph)
     rewrite_path(graph, wrt, outputs)
     emitter = Emitter(graph)

@@ -9,7 +9,7 @@ import onnx
 from onnx import ModelProto, TensorProto, helper
 
 from ..errors import ExportError, LayerError, UnsupportedOperatorError
-from ..graph import Graph, fold_batch_norms, fold_constants, normalise, prune, value_info
+from ..graph import Graph, fold_batch_norms, fold_constants, open_graph, prune, value_info
 from .core import backward, expose, find_path
 from .emitter import Emitter, OneHot, Value
 from .layers import Candidate, blocker, candidates, choose_layer, explain_blocker
@@ -120,8 +120,7 @@ def differentiate(
 
 
 def _open(model: ModelProto) -> tuple[Graph, list[str]]:
-    normal, notes = normalise(model)
-    graph = Graph(normal)
+    graph, notes = open_graph(model)
     fold_constants(graph)
     return graph, notes
 
