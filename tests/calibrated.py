@@ -52,11 +52,12 @@ def calibrate(module: nn.Module, images: torch.Tensor, seed: int = 0) -> nn.Modu
 
     1. Parameters that start (almost) at zero are drawn anew: layer scales and gates from
        0.5 to 1, weights by their fan-in.
-    2. Normalisations get weights from 0.5 to 1.5 and biases from -0.3 to 0.3, so that no
+    2. Normalisations get weights from 0.5 to 1.5 and biases from -0.2 to 0.6, so that no
        two channels are alike.
     3. `images` run through once. Batch norms take their statistics from it; convolutions
        and linear layers are scaled and shifted, each at its first call, so that every
-       channel has mean 0 and variance 1 over the batch and what follows sees that.
+       channel has mean 0 and variance 1 over the batch and what follows sees that
+       (layers behind a pooling are only scaled, as a whole).
     """
     if len(images) < 4:
         raise ValueError(f"calibration needs at least 4 images, got {len(images)}")
@@ -111,7 +112,7 @@ def _wake(child: nn.Module, generator: torch.Generator) -> None:
     norm = "norm" in type(child).__name__.lower()
     for name, parameter in child.named_parameters(recurse=False):
         if norm and parameter.dim() == 1:
-            low, high = (-0.3, 0.3) if "bias" in name else (0.5, 1.5)
+            low, high = (-0.2, 0.6) if "bias" in name else (0.5, 1.5)
             uniform(parameter, low, high)
         elif parameter.numel() and float(parameter.abs().max()) < _TINY and "bias" not in name:
             if isinstance(child, nn.Linear | nn.Conv1d | nn.Conv2d):
@@ -142,6 +143,12 @@ def _adjust(module: nn.Module, images: torch.Tensor) -> None:
         if result.numel() // result.shape[axis] < 2:
             return None
         mean, deviation = result.mean(others), result.std(others)
+        if result.numel() == len(result) * result.shape[axis]:
+            # One cell per image, behind a pooling: random features are nearly the same for
+            # every image there, and to blow up the little that differs would blow up
+            # float32's rounding with it. One scale for all channels, most of the mean stays.
+            deviation = (result.std() + 1e-12).expand_as(deviation)
+            mean = mean * 0.5
         # A channel that hardly varies is not blown up: that would only amplify rounding.
         deviation = deviation.clamp_min(1e-3 * float(result.abs().max()) + 1e-12)
         weight, bias = layer.weight, layer.bias

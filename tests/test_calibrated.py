@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from calibrated import assert_spread, calibrate, photo_batch
@@ -65,12 +67,21 @@ def test_calibration_is_repeatable_and_undoes_its_hooks() -> None:
     assert first.norm.momentum == 0.1
 
 
-def test_every_layer_has_unit_variance_on_the_photos() -> None:
+def test_every_convolution_has_unit_variance_on_the_photos() -> None:
     images = photo_batch(8, 32)
     module = calibrate(nn.Sequential(nn.Conv2d(3, 6, 5, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(1176, 4)), images)
-    logits = module(images)
-    torch.testing.assert_close(logits.mean(0), torch.zeros(4), atol=1e-4, rtol=0)
-    torch.testing.assert_close(logits.std(0), torch.ones(4), atol=1e-3, rtol=0)
+    values = module[0](images)
+    torch.testing.assert_close(values.mean((0, 2, 3)), torch.zeros(6), atol=1e-4, rtol=0)
+    torch.testing.assert_close(values.std((0, 2, 3)), torch.ones(6), atol=1e-3, rtol=0)
+
+
+def test_a_head_is_scaled_as_a_whole_so_that_rounding_is_not_blown_up() -> None:
+    images = photo_batch(8, 32)
+    module = nn.Sequential(nn.Conv2d(3, 64, 5), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
+    logits = calibrate(module, images)(images)
+    exact = copy.deepcopy(module).double()(images.double())
+    assert 0.2 < float(logits.detach().abs().max()) < 5
+    assert float((logits - exact).abs().max() / exact.abs().max()) < 2e-6
 
 
 @pytest.mark.parametrize(

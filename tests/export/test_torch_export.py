@@ -211,7 +211,8 @@ def module_gradient(
 @pytest.mark.parametrize("name", ["efficientnet_lite0", *REAL])
 def test_real_networks_by_the_rule(name: str, position: int, tmp_path: Path) -> None:
     """The rule of equality, against hooks on the module itself, at batch 1 and 4, on photos."""
-    images = photo_batch(9, 224)
+    size = 224 if name == "efficientnet_lite0" else 128
+    images = photo_batch(9, size)
     if name == "efficientnet_lite0":
         net, layers, modules = lite0().eval(), ("_swish:1", "_blocks.10"), ("_swish", "_blocks.10")
         options = preset("lite")
@@ -222,7 +223,7 @@ def test_real_networks_by_the_rule(name: str, position: int, tmp_path: Path) -> 
         options = preset("torchvision")
     path = tmp_path / f"{name}.cam.onnx"
     report = export_torch(
-        net, 224, path, layer=None if position == 0 else layers[1], preprocessing=options, images=images[:5]
+        net, size, path, layer=None if position == 0 else layers[1], preprocessing=options, images=images[:5]
     )
     assert report.spec.layer.name == layers[position]
     assert report.spec.layer.pooled == (position == 0)

@@ -12,7 +12,7 @@ EXAMPLE = torch.zeros(1, 3, 40, 40)
 NORM = torch.ops.aten._native_batch_norm_legit_no_training.default
 
 
-def folded(layer: str | None):  # noqa: ANN201
+def folded(layer: str | None):
     captured = capture(seeded(ConvNet()), EXAMPLE)
     value = resolve_value(captured, find_score(captured), layer)
     return captured, value, *fold_batch_norms(captured.graph, value.node)
