@@ -1,9 +1,12 @@
-"""Pass 3, fold: batch norms go into the convolutions before them.
+"""Pass 3, fold: behind the target layer, batch norms go into the convolutions before them.
 
 Engines fold them by themselves in the forward direction. If the graph did not, the
 backward pass would read the unfolded weight and the engine would hold two copies of it.
-Before: `graph` in inference form. After: no batch norm follows a convolution, unless the
-convolution's own output is the target layer or has another reader.
+Norms before the layer have no backward pass: they are left to the converter, which folds
+them as it does in a plain export, to the last bit.
+
+Before: `graph` in inference form. After: behind the layer no batch norm follows a
+convolution, unless the convolution's output has another reader.
 """
 
 from __future__ import annotations
@@ -29,8 +32,11 @@ def fold_batch_norms(graph: fx.GraphModule, target: fx.Node) -> tuple[fx.GraphMo
     """
     folded, mapping = copy_graph(graph)
     target = mapping[target]
+    behind = {target}
     for norm in list(folded.graph.nodes):
-        if norm.target is not _NORM:
+        if any(source in behind for source in norm.all_input_nodes):
+            behind.add(norm)
+        if norm.target is not _NORM or norm.args[0] not in behind:
             continue
         convolution = norm.args[0]
         results = list(norm.users)

@@ -140,7 +140,7 @@ def test_a_file_that_fails_its_proof_is_not_written(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(torch_export, "joint_to_onnx", broken)
     target = tmp_path / "x.cam.onnx"
     target.write_bytes(b"what was here before")
-    with pytest.raises(ProofError, match="not written, the exported graph failed its proof .*gradient in float32"):
+    with pytest.raises(ProofError, match=r"not written, the exported graph failed its proof .*gradient in float32"):
         export_torch(seeded(ConvNet()), 40, target)
     assert target.read_bytes() == b"what was here before"
     assert list(tmp_path.iterdir()) == [target]
