@@ -55,7 +55,7 @@ def demo(
         _SIZE,
         folder / f"{_MODEL}.cam.onnx",
         # The whole photo, because a crop from the middle would cut off half of the dog at the right.
-        preprocessing=preset("lite").override(mode="stretch"),
+        preprocessing=preset("lite"),
         labels=read_label_option("imagenet"),
         name="efficientnet_lite_pytorch:EfficientNet (efficientnet-lite0)",
         keep_plain=plain,

@@ -31,7 +31,7 @@ class Preprocessing:
     mean, std: three numbers in the order R, G, B **whatever** `color` is; `input_spec` puts them
     into the model's order. color: the order in which the model takes its channels.
     mode, interpolation, crop: as in `ResizeSpec`. shorter: the shorter side in pixels before the
-    crop; None derives it from the input size L (its longer side): round(L / ratio) + margin.
+    crop; None derives it from the input size L (its longer side): round(L / ratio).
 
     >>> preset("torchvision").input_spec("image", 224, 224).resize.size
     256
@@ -46,7 +46,6 @@ class Preprocessing:
     mode: Mode = "shorter"
     shorter: int | None = None
     ratio: float = 1.0
-    margin: int = 0
     interpolation: Interpolation = "bilinear"
     crop: Crop = "center"
 
@@ -99,7 +98,7 @@ class Preprocessing:
         """
         size: int | None = None
         if self.mode == "shorter":
-            size = self.shorter or round(max(height, width) / self.ratio) + self.margin
+            size = self.shorter or round(max(height, width) / self.ratio)
             if size < max(height, width):
                 raise ExportError(
                     f"resize: a shorter side of {size} pixels is too small to cut {height}x{width} (height x width) "
@@ -147,8 +146,11 @@ PRESETS: dict[str, Preprocessing] = {
     "torchvision": Preprocessing(scale=1 / 255, mean=_IMAGENET_MEAN, std=_IMAGENET_STD, ratio=0.875),
     # TensorFlow's and Keras' "tf" mode: -1 to 1
     "tf": Preprocessing(scale=1 / 127.5, mean=(1.0,) * 3, std=(1.0,) * 3, ratio=0.875),
-    # EfficientNet-Lite: quantisation-friendly whole numbers, 32 pixels cut off
-    "lite": Preprocessing(scale=1.0, mean=(127.0,) * 3, std=(128.0,) * 3, margin=32, interpolation="bicubic"),
+    # EfficientNet-Lite: quantisation-friendly whole numbers. The whole photo is squeezed into the
+    # square, because an explanation should not be blind to what a crop cuts off.
+    "lite": Preprocessing(
+        scale=1.0, mean=(127.0,) * 3, std=(128.0,) * 3, mode="stretch", interpolation="bicubic", crop="none"
+    ),
 }
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+Net = TypeVar("Net", bound=nn.Module)
+
 __all__ = ["ConvNet", "HeadConv", "TwoOutputs", "seeded"]
 
 
-def seeded(net: nn.Module, seed: int = 0) -> nn.Module:
+def seeded(net: Net, seed: int = 0) -> Net:
     """`net` with random weights and statistics that are not the trivial ones, in eval mode."""
     generator = torch.Generator().manual_seed(seed)
 

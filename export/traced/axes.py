@@ -313,7 +313,8 @@ class _Follow:
             return [self._tensor(node, item, index) for index, item in enumerate(value)]
         if node.target is operator.getitem:
             found = self._axes.get(node.args[0])  # type: ignore[arg-type]
-            return found[node.args[1]] if isinstance(found, list) else self._unknown(value)
+            index: Any = node.args[1]
+            return found[index] if isinstance(found, list) else self._unknown(value)
         return self._tensor(node, value, 0)
 
     def _unknown(self, value: Any) -> Axes | None:

@@ -16,6 +16,7 @@ from functools import cached_property
 
 import torch
 from torch import fx, nn
+from torch.fx.graph import CodeGen
 
 from ..errors import ExportError
 from .axes import AxisMap, map_axes
@@ -139,10 +140,10 @@ def _flatten_output(captured: Captured) -> None:
     graph = captured.graph
     (output,) = (node for node in graph.graph.nodes if node.op == "output")
     flat: list[fx.Node] = []
-    fx.node.map_arg(output.args[0], lambda node: flat.append(node) or node)
+    fx.map_arg(output.args[0], lambda node: flat.append(node) or node)
     with graph.graph.inserting_before(output):
         graph.graph.output(tuple(flat))
     graph.graph.erase_node(output)
-    graph.graph.set_codegen(fx.graph.CodeGen())
+    graph.graph.set_codegen(CodeGen())
     graph.graph.eliminate_dead_code()
     graph.recompile()

@@ -106,7 +106,7 @@ def _fold_one(graph: fx.GraphModule, convolution: fx.Node, norm: fx.Node) -> Non
     assert isinstance(weight_node, fx.Node)
     bias = tensor(convolution.args[2]) if len(convolution.args) > 2 else None
     scale, shift, mean, variance = (tensor(argument) for argument in norm.args[1:5])
-    epsilon = norm.args[6]
+    epsilon: Any = norm.args[6]
     assert mean is not None
     assert variance is not None
     factor = (variance.double() + epsilon).rsqrt()
@@ -119,4 +119,5 @@ def _fold_one(graph: fx.GraphModule, convolution: fx.Node, norm: fx.Node) -> Non
         names = [str(weight_node.target), str(weight_node.target).removesuffix("weight") + "bias"]
         values = [new_weight.to(weight.dtype), new_bias.to(weight.dtype)]
         nodes = [graph.graph.get_attr(set_tensor(graph, n, v)) for n, v in zip(names, values, strict=True)]
-    convolution.args = (convolution.args[0], *nodes, *convolution.args[3:])
+    arguments = list(convolution.args)
+    convolution.args = (arguments[0], *nodes, *arguments[3:])

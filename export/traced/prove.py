@@ -145,8 +145,9 @@ def prove(subject: Subject, images: torch.Tensor | None = None) -> Proof:
     _prove_movement(proof, gradients, gradient64, eager64, explain, batch, classes, subject.score.classes)
 
     singles = [explain(batch[i : i + 1], classes[i : i + 1]) for i in range(count)]
-    one_by_one = [np.concatenate([single[part] for single in singles]) for part in (1, 2)]
-    shares = yardstick.shares(*one_by_one, reference=(activations, gradients))
+    activations1 = np.concatenate([single[1] for single in singles])
+    gradients1 = np.concatenate([single[2] for single in singles])
+    shares = yardstick.shares(activations1, gradients1, reference=(activations, gradients))
     proof.add("a batch against its singles, share of the allowed error", max(np.median(s) for s in shares), 1)
     answered = np.concatenate([single[0][session.outputs[-1]] for single in singles])
     proof.add("explained class is the one asked for", int((answered != classes).sum()), 0)

@@ -161,7 +161,7 @@ def test_bad_requests_are_refused_before_the_work(tmp_path: Path) -> None:
 
 def test_an_exported_name_in_the_model_is_refused(tmp_path: Path) -> None:
     class Taken(ConvNet):
-        def forward(self, cam_target: torch.Tensor) -> torch.Tensor:
+        def forward(self, cam_target: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
             return super().forward(cam_target)
 
     with pytest.raises(ExportError, match="already has an input or output called 'cam_target'"):

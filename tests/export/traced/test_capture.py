@@ -35,6 +35,7 @@ def test_a_training_module_is_captured_in_eval_mode_and_left_in_training() -> No
         expected = net(image)
     net.train()
     net.bn1.eval()
+    assert net.bn2.running_mean is not None
     before = net.bn2.running_mean.clone()
     captured = capture(net, EXAMPLE)
     torch.testing.assert_close(captured.graph(image)[0], expected)

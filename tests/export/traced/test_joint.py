@@ -38,7 +38,8 @@ def test_gradients_equal_autograd_on_the_module(name: str, layer: str | None, ba
     target = torch.tensor([7, -1, 0, 3][:batch])
     with torch.no_grad():
         *outputs, activations, gradients, chosen = joint(image, target)
-    eager = run_eager(net, image, *value_of(wide, image, node, logits))
+    layer_value, scores = value_of(wide, image, node, logits)
+    eager = run_eager(net, image, layer_value, scores)
     expected = eager.gradient(chosen)
     assert float(expected.abs().amax(dim=(1, 2, 3)).min()) > 1e-4  # nothing vanished: zero would pass anything
     torch.testing.assert_close(gradients, expected, rtol=0, atol=1e-12)
