@@ -37,7 +37,7 @@ def test_tf_preset_spans_minus_one_to_one():
 def test_lite_preset():
     spec = preset("lite").input_spec("image", 240, 240)
     np.testing.assert_allclose(tensor_value(spec, (127, 255, 0)), [0, 1, -127 / 128])
-    assert (spec.resize.size, spec.resize.interpolation) == (272, "bicubic")
+    assert (spec.resize.mode, spec.resize.interpolation, spec.resize.crop) == ("stretch", "bicubic", "none")
 
 
 def test_shorter_side_covers_the_longer_input_side():
