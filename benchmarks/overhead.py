@@ -161,6 +161,7 @@ def main() -> None:
     print(f"`python benchmarks/overhead.py --rounds {arguments.rounds}`, {time.strftime('%Y-%m-%d')}\n")
     print("| network | layer | bound | one thread | A/A | two threads | A/A |")
     print("|---|---|---|---|---|---|---|")
+    whole = None
     with tempfile.TemporaryDirectory() as folder:
         for name in arguments.networks:
             explained, plain = Path(folder) / f"{name}.cam.onnx", Path(folder) / f"{name}.plain.onnx"
@@ -171,7 +172,7 @@ def main() -> None:
             print(f"| {name} | {report.spec.layer.name} | {limit:.3f} | {cell(one)} | {cell(two)} |", flush=True)
             if name == "efficientnet_lite0":
                 whole = whole_explain(explained, plain, arguments.rounds)
-    if "efficientnet_lite0" in arguments.networks:
+    if whole is not None:
         print(f"\nWhole `explain` (photo decoded before) / plain inference, efficientnet_lite0, one thread: {whole}")
     print(f"`import cfcam.runtime`: {import_milliseconds():.1f} ms")
 

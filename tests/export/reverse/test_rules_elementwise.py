@@ -91,6 +91,15 @@ def test_binary_broadcasting(op: str, shapes) -> None:
     prove(Case([helper.make_node(op, ["a", "b"], ["y"])], inputs, torch=reference))
 
 
+@pytest.mark.parametrize("op", ["Add", "Mul"])
+def test_broadcast_operand_under_a_constant_gradient(op: str) -> None:
+    """After a mean the gradient is the same in all cells; the operand's share is that times their number."""
+    nodes = [helper.make_node(op, ["x", "b"], ["sum"]), helper.make_node("GlobalAveragePool", ["sum"], ["y"])]
+    inputs = {"x": spread(2, 3, 4, 5), "b": spread(1, 3, 1, 1)}
+    prove(Case(nodes, inputs))
+    prove(Case(nodes, inputs, symbolic={"x": ["N", 3, "H", "W"]}))
+
+
 def test_square_by_mul() -> None:
     prove(Case([helper.make_node("Mul", ["x", "x"], ["y"])], {"x": spread(3, 4)}, torch=torch.square))
 
