@@ -36,8 +36,9 @@ lint: $(VENV)/stamp-dev
 	$(PY) -m ruff format --check
 	$(PY) -m pyright --pythonpath $(PY)
 
+# Two workers on two cores: PyTorch's own threads would only get in each other's way.
 pytest: $(VENV)/stamp-dev
-	$(PY) -m pytest -n 2
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
 
 # A device has neither PyTorch nor onnx. Runs after `pytest`, which builds the model files that it reads.
 pytest-runtime: $(RUNTIME)/stamp pytest
