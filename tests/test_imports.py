@@ -18,7 +18,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 _LAYERS = ("runtime", "export", "calibration", "cli")
 _HEAVY = {"torch", "torchvision", "onnx", "onnxscript", "onnx_ir", "timm", "transformers"}
 #: Imported by the runtime inside functions only, so that importing it is quick.
-_LAZY = {"scipy", "sklearn", "PIL", "onnxruntime"}
+_LAZY = {"scipy", "sklearn", "PIL", "onnxruntime", "tensorrt", "tensorrt_rtx"}
 
 
 def source_files(layer):
