@@ -14,11 +14,12 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint pytest pytest-runtime format clean
+.PHONY: help demo test zoo lint pytest pytest-runtime format clean
 
 help:
 	@echo "make demo   export a pretrained network and explain a photo with it (writes demo-output/)"
 	@echo "make test   linters, type checks and all tests, the runtime's also without PyTorch and onnx"
+	@echo "make zoo    export and judge every architecture we know (writes docs/zoo.md; under an hour; resumes where it stopped)"
 	@echo "make lint   linters and type checks only"
 	@echo "make format sort imports and format"
 	@echo "make clean  remove environments and everything that was built"
@@ -28,6 +29,9 @@ demo: $(VENV)/stamp-demo
 	$(PY) -m cfcam.cli demo
 
 test: lint pytest pytest-runtime
+
+zoo: $(VENV)/stamp-dev
+	$(PY) benchmarks/zoo.py -j 2 --output docs/zoo.md
 
 lint: $(VENV)/stamp-dev
 	@mkdir -p build/typing/cfcam

@@ -104,8 +104,9 @@ def measure(plain: Path, explained: Path, threads: int, rounds: int, attempts: i
         onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         for path in (plain, explained)
     ]
-    image = np.random.default_rng(0).standard_normal((1, 3, 224, 224), dtype=np.float32)
-    name = sessions[0].get_inputs()[0].name
+    entry = sessions[0].get_inputs()[0]
+    name = entry.name
+    image = np.random.default_rng(0).standard_normal((1, *entry.shape[1:]), dtype=np.float32)
     target = np.array([-1])
 
     def run_plain() -> object:
