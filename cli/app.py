@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from ..runtime.errors import CfcamError
-from . import demo, explain, export, inspect, parts
+from . import demo, explain, export, inspect, layers, parts
 from .exitcodes import DONE, NOT_DONE
 
 __all__ = ["app", "run"]
@@ -28,6 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("export")(export.export)
+app.command("layers")(layers.layers)
 app.command("explain")(explain.explain)
 app.command("inspect")(inspect.inspect)
 app.command("parts")(parts.parts)

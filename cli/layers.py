@@ -1,0 +1,131 @@
+"""``cfcam layers``: what can be explained in a model, and what is taken by default."""
+
+from __future__ import annotations
+
+from contextlib import redirect_stdout
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .exitcodes import DONE
+from .options import Json, json_object
+
+if TYPE_CHECKING:
+    from ..export.layers import Layer, LayerList
+
+__all__ = ["SCHEMA", "layers"]
+
+#: Name and version of the JSON document.
+SCHEMA = "cfcam.layers/1"
+
+
+def layers(
+    path: Annotated[
+        str | None, typer.Argument(metavar="MODEL.onnx", help="Any ONNX classifier, or a file made by `cfcam export`.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="PKG.MODULE:FACTORY", help="Instead: what makes a PyTorch model."),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option("--weights", metavar="FILE", help="State dict of the PyTorch model.")
+    ] = None,
+    kwargs: Annotated[
+        str | None,
+        typer.Option("--kwargs", metavar="JSON", help="Keyword arguments for the factory, as a JSON object."),
+    ] = None,
+    input_size: Annotated[
+        str, typer.Option("--input-size", metavar="N|HxW", help="Input height and width of the PyTorch model.")
+    ] = "224",
+    score: Annotated[
+        str | None,
+        typer.Option("--score", metavar="OUTPUT", help="Output to explain: a name (ONNX) or a position (PyTorch)."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List the layers that can be explained, with the one that is taken by default.
+
+    A name of the list is what `cfcam export --layer` takes.
+    """
+    from .console import print_json
+
+    if (path is None) == (model is None):
+        raise typer.BadParameter("give either an ONNX file or --model PKG.MODULE:FACTORY")
+    found = _onnx(path, score) if path is not None else _torch(str(model), weights, kwargs, input_size, score)
+    if json:
+        document = found.to_dict()
+        name = {"kind": document.pop("kind"), "name": path or model, "exported": document.pop("exported")}
+        print_json({"schema": SCHEMA, "model": name, **document})
+    else:
+        _print(found)
+    raise typer.Exit(DONE)
+
+
+def _onnx(path: str, score: str | None) -> LayerList:
+    from ..export.layers import list_layers
+    from ..runtime.errors import MissingDependencyError
+    from ..runtime.modelfile import read_model_info
+
+    read_model_info(path)  # says best what is wrong with a file
+    try:
+        return list_layers(path, score=score)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "onnx":
+            raise
+        raise MissingDependencyError("listing the layers of an ONNX file needs onnx: install cfcam[onnx]") from error
+
+
+def _torch(model: str, weights: str | None, kwargs: str | None, input_size: str, score: str | None) -> LayerList:
+    import sys
+
+    from ..export.layers import list_layers
+    from ..export.loading import load_model
+    from ..export.preprocessing import parse_input_size
+
+    arguments = json_object(kwargs, "--kwargs")
+    size = parse_input_size(input_size)
+    if score is not None and not score.isdecimal():
+        raise typer.BadParameter(f"--score: outputs of a PyTorch model are numbered from 0, got '{score}'")
+    with redirect_stdout(sys.stderr):  # what models and libraries print: stdout is for results
+        module = load_model(model, arguments, weights)
+        return list_layers(module, size, None if score is None else int(score))
+
+
+def _print(found: LayerList) -> None:
+    from rich.text import Text
+
+    from .console import note, print_table, rich_table
+
+    table = rich_table("", "layer", "shape", "grid", "operator", "depth", "also called", right=("depth",))
+    for layer in found.layers:
+        mark = "*" if layer.default else "x" if layer.refused else ""
+        cells = [layer.name, _shape(layer), _sides(layer.grid), layer.operator]
+        row = [Text(cell, style="bold" if layer.default else "") for cell in cells]
+        table.add_row(mark, *row, str(layer.depth), Text(", ".join(layer.aliases)))
+    print_table(table)
+    default = found.default
+    if default is not None:
+        print(f"* the default: {default.why}")
+    elif found.layers:
+        print("no default: no value enters a last pooling or flatten that all of the score passes; name one")
+    else:
+        print("no value of this model has a grid of features on the way to the score")
+    for reason in dict.fromkeys(layer.refused for layer in found.layers if layer.refused):
+        print(f"x no gradient here: {reason}")
+    shown = "" if found.output == found.score else f", shown as '{found.output}'"
+    print(f"score: '{found.score}', {found.classes} classes{shown}")
+    if found.exported is not None:
+        note(
+            f"cfcam: this file explains layer '{found.exported}' already; for another one export the model that it "
+            "was made of"
+        )
+
+
+def _shape(layer: Layer) -> str:
+    sizes = ", ".join("?" if size is None else str(size) for size in layer.shape)
+    tokens = f", {layer.prefix_tokens} prefix" if layer.prefix_tokens else ""
+    return f"({sizes}) {layer.layout}{tokens}"
+
+
+def _sides(grid: tuple[Any, Any]) -> str:
+    return "x".join("?" if side is None else str(side) for side in grid)

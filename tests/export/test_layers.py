@@ -1,0 +1,213 @@
+"""`list_layers`: one list for both routes."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+from cfcam.export import ExportError
+from cfcam.export.layers import list_layers
+from cfcam.export.reverse import differentiate
+from cfcam.runtime.errors import ModelFileError
+from onnx import TensorProto, helper, numpy_helper
+
+
+def conv_net(*, tail: str = "GlobalAveragePool", middle: str = "Relu") -> onnx.ModelProto:
+    """Conv, Relu, Conv, `middle`, `tail`, Flatten, Gemm, Softmax on 12x16 images."""
+    random = np.random.RandomState(0)
+    features = 5 if tail == "GlobalAveragePool" else 5 * 6 * 8
+    constants = {
+        "w1": random.randn(4, 3, 3, 3),
+        "w2": random.randn(5, 4, 3, 3),
+        "matrix": random.randn(7, features),
+    }
+    node = helper.make_node
+    nodes = [
+        node("Conv", ["image", "w1"], ["c1"], name="first", pads=[1, 1, 1, 1]),
+        node("Relu", ["c1"], ["r1"], name="first_relu"),
+        node("Conv", ["r1", "w2"], ["c2"], name="second", pads=[1, 1, 1, 1], strides=[2, 2]),
+        node(middle, ["c2"], ["r2"], name="second_act"),
+    ]
+    pooled = "r2"
+    if tail == "GlobalAveragePool":
+        nodes.append(node(tail, ["r2"], ["p"], name="pool"))
+        pooled = "p"
+    nodes += [
+        node("Flatten", [pooled], ["f"], name="flat"),
+        node("Gemm", ["f", "matrix"], ["scores"], transB=1),
+        node("Softmax", ["scores"], ["probabilities"], axis=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, 12, 16])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 7])],
+        [numpy_helper.from_array(a.astype(np.float32), n) for n, a in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+def test_onnx_candidates_say_everything():
+    found = list_layers(conv_net())
+    assert (found.kind, found.score, found.output, found.classes) == ("onnx", "scores", "probabilities", 7)
+    assert found.exported is None
+    assert [layer.name for layer in found.layers] == ["r1", "r2"], "c1 and c2 only feed an activation"
+    first, last = found.layers
+    assert first.aliases == ("first_relu",)
+    assert (first.operator, first.shape, first.layout, first.channels) == ("Relu", ("N", 4, 12, 16), "NCHW", 4)
+    assert (first.grid, first.depth, first.prefix_tokens) == ((12, 16), 1, 0)
+    assert last.grid == (6, 8)
+    assert last.depth == 3
+    assert found.default is last
+    assert "GlobalAveragePool 'pool'" in last.why
+    assert not first.why
+    assert not first.refused
+
+
+def test_flatten_is_an_end_too():
+    default = list_layers(conv_net(tail="Flatten")).default
+    assert default is not None
+    assert default.name == "r2"
+    assert "flatten" in default.why
+
+
+@pytest.mark.parametrize("layer", ["r1", "second_act", "c2"])
+def test_every_name_is_one_that_the_exporter_takes(layer):
+    """Aliases too, and values that the list leaves out."""
+    assert differentiate(conv_net(), layer).layer.channels in (4, 5)
+
+
+def test_layers_in_front_of_an_operator_without_a_rule_say_so():
+    model = conv_net(middle="Bernoulli")
+    refused = {layer.name: layer.refused for layer in list_layers(model).layers}
+    assert "Bernoulli" in refused["r1"]
+    assert "no derivative rule" in refused["r1"]
+    assert not refused["r2"], "what lies behind it can be explained"
+
+
+def test_an_exported_file_names_the_layer_as_people_do(tiny_path):
+    found = list_layers(tiny_path("softmax-and-logits"))
+    assert found.exported == "relu"
+    assert found.output == "probabilities"
+    assert [layer.name for layer in found.layers] == ["relu"]
+    assert found.default is not None
+    assert found.default.channels == 8
+
+
+def test_plain_json_values():
+    import json
+
+    document = json.loads(json.dumps(list_layers(conv_net()).to_dict()))
+    assert document["default"] == "r2"
+    assert document["layers"][0]["shape"] == ["N", 4, 12, 16]
+    assert set(document["layers"][0]) == {
+        field.name for field in dataclasses.fields(type(list_layers(conv_net()).layers[0]))
+    }
+
+
+def test_what_is_no_classifier(tmp_path):
+    model = conv_net()
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info("r2", TensorProto.FLOAT, ["N", 5, 6, 8]))
+    with pytest.raises(ExportError, match="scores"):
+        list_layers(model)
+    with pytest.raises(ExportError, match="no value 'nothing'"):
+        list_layers(conv_net(), score="nothing")
+    with pytest.raises(ModelFileError, match="no such file"):
+        list_layers(tmp_path / "none.onnx")
+
+
+def test_no_default_is_no_error():
+    """Scores that are read off one cell: no pooling and no flatten of a grid."""
+    model = conv_net()
+    pool = next(node for node in model.graph.node if node.name == "pool")
+    pool.CopyFrom(helper.make_node("Slice", ["r2", "begin", "end", "axes"], ["p"]))
+    for name, values in {"begin": [0, 0], "end": [1, 1], "axes": [2, 3]}.items():
+        model.graph.initializer.append(numpy_helper.from_array(np.array(values), name))
+    found = list_layers(model)
+    assert [layer.name for layer in found.layers] == ["r1", "r2"]
+    assert found.default is None
+    assert found.to_dict()["default"] is None
+
+
+def test_onnx_files_need_no_pytorch(tmp_path):
+    onnx.save(conv_net(), str(tmp_path / "net.onnx"))
+    code = """
+import sys
+sys.modules["torch"] = None
+from cfcam.export.layers import list_layers
+print(list_layers(sys.argv[1]).default.name)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "net.onnx")], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "r2\n"), done.stderr
+
+
+class TestTorch:
+    """The traced route gives the same form."""
+
+    @pytest.fixture
+    def found(self):
+        pytest.importorskip("torch")
+        from small_nets import ConvNet, seeded
+
+        return list_layers(seeded(ConvNet()), (40, 56))
+
+    def test_names_of_modules_and_values(self, found):
+        layers = {layer.name: layer for layer in found.layers}
+        assert found.kind == "torch"
+        assert found.classes == 10
+        assert set(layers) == {"act:0", "pool", "act:1", "act:2"}, "what only feeds an activation is left out"
+        assert layers["pool"].shape == ("N", 8, 11, 15)
+        assert layers["pool"].grid == (11, 15)
+        assert layers["pool"].operator == "max_pool2d"
+        assert layers["act:1"].aliases, "the traced value can be named too"
+        depths = [layer.depth for layer in found.layers]
+        assert depths == sorted(depths)
+
+    def test_default_and_why(self, found):
+        assert found.default.name == "act:2"
+        assert found.default.why == "enters the last global pooling"
+        assert [layer.why for layer in found.layers if not layer.default] == [""] * 3
+
+    def test_tokens(self):
+        pytest.importorskip("torch")
+        from torch import nn
+
+        class Tokens(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.patch = nn.Conv2d(3, 12, 8, stride=8)
+                self.block = nn.Linear(12, 12)
+                self.norm = nn.LayerNorm(12)
+                self.head = nn.Linear(12, 5)
+
+            def forward(self, x):
+                tokens = self.patch(x).flatten(2).transpose(1, 2)
+                return self.head(self.norm(tokens + self.block(tokens)).mean(1))
+
+        found = list_layers(Tokens(), (32, 48))
+        assert found.default is not None
+        assert found.default.name == "norm"
+        assert (found.default.layout, found.default.shape, found.default.grid) == ("NTC", ("N", 24, 12), (4, 6))
+
+    def test_a_module_without_a_pooling(self):
+        pytest.importorskip("torch")
+        from torch import nn
+
+        class OneCell(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.conv = nn.Conv2d(3, 5, 3)
+
+            def forward(self, x):
+                return self.conv(x).relu().select(3, 0).select(2, 0)
+
+        found = list_layers(OneCell(), 16)
+        assert [layer.name for layer in found.layers] == ["relu"]
+        assert "select" in found.layers[0].why
