@@ -20,6 +20,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from ..errors import ExportError, LayerError, UnsupportedOperatorError
 from .decompositions import decomposition_table, restore_names
 from .fold import set_tensor
+from .forward import FORWARD
 from .layouts import NCHW, Layout
 
 __all__ = ["differentiate"]
@@ -42,6 +43,9 @@ class _Cut(fx.Interpreter):
         if n is self._logits_node:
             self.logits = result
         return result
+
+    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return super().call_function(FORWARD.get(target, target), args, kwargs)
 
 
 def differentiate(graph: fx.GraphModule, layer: fx.Node, logits: fx.Node, layout: Layout = NCHW) -> fx.GraphModule:
@@ -72,9 +76,11 @@ def differentiate(graph: fx.GraphModule, layer: fx.Node, logits: fx.Node, layout
         target = torch.empty(image.shape[0], dtype=torch.int64)
         seed = torch.empty(image.shape[0], classes, dtype=image.dtype)
     try:
-        joint = make_fx(run, _allow_non_fake_inputs=True, decomposition_table=decomposition_table())(
-            image, target, seed
-        )
+        # Inside the fake mode: operators on weights alone may have a symbolic size too (class tokens).
+        with image.fake_mode:
+            joint = make_fx(run, _allow_non_fake_inputs=True, decomposition_table=decomposition_table())(
+                image, target, seed
+            )
     except ExportError:
         raise
     except NotImplementedError as error:

@@ -49,6 +49,7 @@ def simplify(joint: fx.GraphModule) -> fx.GraphModule:
         _drop_unread_indices,
         _sink_expand,
     ]
+    _reshapes_only(joint)
     changed = True
     while changed:
         changed = False
@@ -62,13 +63,20 @@ def simplify(joint: fx.GraphModule) -> fx.GraphModule:
     return joint
 
 
+def _reshapes_only(joint: fx.GraphModule) -> None:
+    """Views are reshapes: strides mean nothing in a file, and copies that made a view possible go."""
+    for node in joint.graph.nodes:
+        if node.target in (aten.view.default, aten._unsafe_view.default):
+            node.target = aten.reshape.default
+
+
 def _drop_same_value(node: fx.Node) -> bool:
-    """detach(x), clone(x), and a view or expand to the shape that x has, are x."""
+    """detach(x), clone(x), and a reshape or expand to the shape that x has, are x."""
     if not node.all_input_nodes:
         return False
     source = node.all_input_nodes[0]
     same = node.target in _SAME_VALUE
-    if node.target in (aten.view.default, aten.expand.default):
+    if node.target in (aten.reshape.default, aten.expand.default):
         same = _shape(node) == _shape(source)
     if node.target is aten._to_copy.default:
         same = node.meta["val"].dtype == source.meta["val"].dtype

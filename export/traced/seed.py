@@ -45,7 +45,7 @@ def _gather_rows(graph: fx.Graph, user: fx.Node, seed: fx.Node, chosen: fx.Node)
         user.replace_all_uses_with(rows)
         return
     # 2. A 1x1 convolution on the pooled grid: the same with weight (K, C, 1, 1).
-    if user.target is aten.view.default and user.args[0] is seed:
+    if user.target is aten.reshape.default and user.args[0] is seed:
         for convolution in list(user.users):
             if (
                 convolution.target is aten.convolution.default

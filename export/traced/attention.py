@@ -1,0 +1,68 @@
+"""Scaled-dot-product attention, written out as products and a softmax.
+
+PyTorch runs `scaled_dot_product_attention` by one of several kernels (flash for the CPU,
+efficient, math), each with a backward operator of its own that no exporter knows, and which
+one is a matter of the machine. Written out before it is differentiated there is one form:
+the probabilities are made once and read by both directions, and the adjoint consists of
+products and the softmax's own adjoint, which every engine has.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..errors import UnsupportedOperatorError
+
+__all__ = ["scaled_dot_product_attention"]
+
+
+def scaled_dot_product_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """`aten.scaled_dot_product_attention`: softmax(q k^T * scale + mask) v.
+
+    query (..., L, E), key (..., S, E), value (..., S, V) give (..., L, V). The root of the scale
+    goes to either factor, as in PyTorch's own export, so that rounding is the same in both
+    files. A row whose mask is False everywhere gives zero. Raises `UnsupportedOperatorError`
+    when it drops out at random.
+    """
+    if dropout_p:
+        raise UnsupportedOperatorError(
+            f"an attention drops out probabilities at random (p = {dropout_p}) although the model is in eval mode: "
+            "pass dropout_p=0 when the module is not training"
+        )
+    if enable_gqa:  # each key head serves a run of query heads
+        times = query.shape[-3] // key.shape[-3]
+        key, value = (_repeated(heads, times) for heads in (key, value))
+    root = math.sqrt(1 / math.sqrt(query.shape[-1]) if scale is None else scale)
+    scores = torch.matmul(query * root, key.transpose(-2, -1) * root)
+    if is_causal:
+        sizes = (query.shape[-2], key.shape[-2])
+        attn_mask = torch.ones(sizes, dtype=torch.bool, device=query.device).tril()
+    if attn_mask is None:
+        probabilities = torch.softmax(scores, -1)
+    elif attn_mask.dtype == torch.bool:
+        # The lowest number stands for minus infinity, of which a softmax makes NaN.
+        hidden = torch.where(attn_mask, scores, torch.finfo(scores.dtype).min)
+        probabilities = torch.where(attn_mask, torch.softmax(hidden, -1), 0.0)
+    else:
+        probabilities = torch.softmax(scores + attn_mask, -1)
+    return torch.matmul(probabilities, value)
+
+
+def _repeated(heads: Tensor, times: int) -> Tensor:
+    """(..., H, S, E) -> (..., H * times, S, E), each head `times` times in a row."""
+    *others, count, length, width = heads.shape
+    apart = heads.unsqueeze(-3).expand(*others, count, times, length, width)
+    return apart.reshape(*others, count * times, length, width)

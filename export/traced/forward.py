@@ -1,0 +1,40 @@
+"""Forward operators that are written in another way before they are differentiated.
+
+How PyTorch takes these apart depends on the machine or on strides, and leaves operators that
+no exporter knows. Each stands here in one form, with the same values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .attention import scaled_dot_product_attention
+
+__all__ = ["FORWARD"]
+
+aten = torch.ops.aten
+
+
+def _adaptive_avg_pool2d(source: Tensor, size: Sequence[int]) -> Tensor:
+    """To one cell it is a mean; of channels-last strides PyTorch would make an `as_strided`."""
+    if list(size) == [1, 1]:
+        return source.mean((2, 3), keepdim=True)
+    return aten.adaptive_avg_pool2d.default(source, size)
+
+
+def _reshape(source: Tensor, size: Sequence[Any]) -> Tensor:
+    """A view needs strides that fit, and what it is a view of may have been made in another way."""
+    return source.reshape(size)
+
+
+#: Operator -> what is traced in its place.
+FORWARD: dict[Any, Callable[..., Any]] = {
+    aten.scaled_dot_product_attention.default: scaled_dot_product_attention,
+    aten.adaptive_avg_pool2d.default: _adaptive_avg_pool2d,
+    aten.view.default: _reshape,
+    aten._unsafe_view.default: _reshape,
+}
