@@ -9,11 +9,14 @@ a setting of the whole process; cutting the product into blocks does not.
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["gram", "product"]
+
+Float = TypeVar("Float", np.float32, np.float64)
 
 # OpenBLAS keeps a product of up to this many multiply-adds on the calling thread.
 _SINGLE_THREAD = 2**18
@@ -34,11 +37,11 @@ def product(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np
     return out
 
 
-def gram(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """``rows @ rows.T``, exactly symmetric."""
+def gram(rows: NDArray[Float]) -> NDArray[Float]:
+    """``rows @ rows.T``, exactly symmetric; float32 or float64."""
     count, inner = rows.shape
     side = _block_side(count, count, inner)
-    out = np.empty((count, count), np.float32)
+    out = np.empty((count, count), rows.dtype)
     for i in range(0, count, side):
         for j in range(i, count, side):
             block = out[i : i + side, j : j + side]

@@ -64,14 +64,18 @@ def finish(
     *,
     exponent: int = 0,
     grouping: Grouping | None = None,
+    nothing: str = "the weighted sum of the channels is nowhere positive",
 ) -> CamResult:
-    """A rule's (H, W) map (any scale, not negative) as a `CamResult` that says when it is empty."""
+    """A rule's (H, W) map (any scale, not negative) as a `CamResult` that says when it is empty.
+
+    nothing: why, where neither activations nor gradients are zero and the map is.
+    """
     if not activations.any():
         empty = "all activations are zero"
     elif not gradients.any():
         empty = "all gradients are zero"
     elif not values.any():
-        empty = "the weighted sum of the channels is nowhere positive"
+        empty = nothing
     else:
         return CamResult(as_map(values, exponent), grouping)
     return CamResult(np.zeros(values.shape, np.float32), grouping, empty)
