@@ -50,9 +50,7 @@ class Evaluator:
         self.inputs = [i.name for i in model.graph.input if i.name not in self._tensors]
         self.outputs = [o.name for o in model.graph.output]
         self._nodes = [_Node(_in_precision(n, self._kind), self) for n in model.graph.node]
-        self._last: dict[str, int] = {}
-        for position, node in enumerate(self._nodes):
-            self._last.update(dict.fromkeys(node.needs, position))
+        self._plans: dict[tuple[str, ...], list[tuple[_Node, list[str]]]] = {}
 
     @property
     def opset(self) -> int:
@@ -60,26 +58,35 @@ class Evaluator:
         return self._opsets.get("", 1)
 
     def run(self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
-        """Outputs by name (default: the model's). Floating-point inputs are converted.
+        """Values by name (default: the model's outputs). Only what they depend on is run.
 
+        feeds: the inputs that they depend on; floating-point ones are converted.
         Raises `UnsupportedOperatorError` for an operator that cannot be evaluated.
         """
-        wanted = list(self.outputs if outputs is None else outputs)
+        wanted = tuple(self.outputs if outputs is None else outputs)
         values = {name: self._convert(np.asarray(value)) for name, value in feeds.items()}
-        missing = [name for name in self.inputs if name not in values]
-        if missing:
-            raise KeyError(f"inputs {missing} are missing")
-        for position, node in enumerate(self._nodes):
+        for node, finished in self._plan(wanted):
             arguments = [self._value(values, name) for name in node.proto.input]
             around = {name: self._value(values, name) for name in node.captured}
             results = node.run(arguments, around)
             for name, value in zip(node.proto.output, results, strict=False):
                 if name:
                     values[name] = value
-            for name in (*node.needs, *node.proto.output):
-                if self._last.get(name, -1) <= position and name not in wanted:
-                    values.pop(name, None)
+            for name in finished:
+                values.pop(name, None)
         return {name: self._value(values, name) for name in wanted}
+
+    def _plan(self, wanted: tuple[str, ...]) -> list[tuple[_Node, list[str]]]:
+        """The nodes that `wanted` needs, in order, each with the values that nothing needs after it."""
+        if wanted not in self._plans:
+            needed, plan = set(wanted), []
+            for node in reversed(self._nodes):
+                if not needed.intersection(node.proto.output):
+                    continue
+                plan.append((node, [n for n in (*node.needs, *node.proto.output) if n not in needed]))
+                needed.update(node.needs)
+            self._plans[wanted] = plan[::-1]
+        return self._plans[wanted]
 
     def _value(self, values: Mapping[str, NDArray[Any]], name: str) -> Any:
         if not name:
@@ -87,6 +94,8 @@ class Evaluator:
         if name in values:
             return values[name]
         if name not in self._weights:
+            if name not in self._tensors:
+                raise KeyError(f"'{name}' is not given, and nothing computes it")
             self._weights[name] = self._convert(numpy_helper.to_array(self._tensors[name]))
         return self._weights[name]
 
