@@ -16,7 +16,14 @@ class LayerError(ExportError):
 
 
 class UnsupportedOperatorError(ExportError):
-    """An operator on the path from the layer to the score has no derivative rule."""
+    """An operator on the path from the layer to the score has no derivative rule.
+
+    value: what the node makes, where the error belongs to one.
+    """
+
+    def __init__(self, message: str, value: str | None = None) -> None:
+        super().__init__(message)
+        self.value = value
 
 
 class ProofError(ExportError):

@@ -101,15 +101,14 @@ def list_layers(
 
 
 def _of_onnx(model: Any, score: str | int | None) -> LayerList:
-    from .graph import fold_constants, open_graph
     from .reverse.core import find_path, refusal
     from .reverse.layers import blocker, candidates
+    from .reverse.opening import open_model
     from .reverse.rewriting import find_rewrite
     from .reverse.score import find_score
 
     spec = _spec_of(model)
-    graph, _ = open_graph(model)
-    fold_constants(graph)
+    graph, _ = open_model(model)
     if score is None and spec is not None:
         score = spec.output.name
     found = find_score(graph, None if score is None else str(score))

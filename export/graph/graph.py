@@ -7,7 +7,7 @@ constant value if it has one, and fresh names. Shapes hold ints, symbol names, o
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -245,6 +245,20 @@ class Graph:
         if old in self.types:
             self.types[new] = self.types.pop(old)
         self.reindex()
+
+    def copy(self) -> Graph:
+        """A graph that can be edited apart from this one; the constants are shared, not copied."""
+        return Graph(self._assemble(()), weights=self.constants.values())
+
+    def describe(self, types: Mapping[str, tuple[int, Shape | None]]) -> None:
+        """Write down types and shapes that ONNX's inference cannot find by itself."""
+        known = {i.name for i in self.model.graph.value_info}
+        for name, (kind, shape) in types.items():
+            if shape is None or name not in self.producers or self.shape(name) is not None:
+                continue
+            self.types[name] = (kind, shape)
+            if name not in known:
+                self.model.graph.value_info.append(helper.make_tensor_value_info(name, kind, shape))
 
     def to_model(self) -> ModelProto:
         """The graph as a model of its own."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from ..errors import ExportError, UnsupportedOperatorError
-from ..graph import Graph, fold_constants, open_graph, prune, value_info
+from ..graph import Graph, prune, value_info
 from ..graph.graph import captured_names
 from .emitter import Emitter, Value
 from .registry import Context, find_rule, node_name
@@ -158,10 +158,10 @@ def vjp(model: ModelProto, wrt: Sequence[str], outputs: Sequence[str]) -> ModelP
     shape; gives one ``gradient_<value>`` per value of `wrt`: the gradient of
     sum over outputs of <cotangent, output>. Values of `wrt` may be inputs or inner values.
     """
+    from .opening import open_model
     from .rewriting import rewrite_path
 
-    graph, _ = open_graph(model)
-    fold_constants(graph)
+    graph, _ = open_model(model)
     rewrite_path(graph, wrt, outputs)
     emitter = Emitter(graph)
     seeds: dict[str, Value] = {}

@@ -9,10 +9,11 @@ import onnx
 from onnx import ModelProto, TensorProto, helper
 
 from ..errors import ExportError, LayerError, UnsupportedOperatorError
-from ..graph import Graph, fold_batch_norms, fold_constants, open_graph, prune, value_info
+from ..graph import Graph, fold_batch_norms, prune, value_info
 from .core import backward, expose, find_path
 from .emitter import Emitter, OneHot, Value
 from .layers import Candidate, blocker, candidates, choose_layer, explain_blocker
+from .opening import open_model
 from .rewriting import rewrite_path
 from .score import Score, find_score
 
@@ -52,7 +53,7 @@ class Differentiated:
 
 def list_layers(model: ModelProto, score: str | None = None) -> list[Candidate]:
     """The layers of `model` that can be explained, the default marked. Raises `ExportError`."""
-    graph = _open(model)[0]
+    graph, _ = open_model(model)
     return candidates(graph, find_score(graph, score))
 
 
@@ -77,7 +78,7 @@ def differentiate(
     `UnsupportedOperatorError` for an operator without a rule, `ExportError` for a model without
     a (N, classes) score or one that already has values of the new names.
     """
-    graph, notes = _open(model)
+    graph, notes = open_model(model)
     found_score = find_score(graph, score)
     found = _viewed(choose_layer(graph, found_score, layer), view or LayerView())
     taken = {target, activations, gradients, chosen} & graph.names
@@ -86,17 +87,24 @@ def differentiate(
     stop = blocker(graph, found.name, found_score.value)
     if stop is not None:
         raise UnsupportedOperatorError(explain_blocker(graph, found_score, found, stop))
-    rewrite_path(graph, [found.name], [found_score.value])
-    path = find_path(graph, [found.name], [found_score.value])
-    folded = fold_batch_norms(graph, keep={found.name, found_score.value}, only=path.values)
-    if folded:
-        notes.append(f"{folded} batch normalisations behind the layer were folded into their convolutions")
-
-    emitter = Emitter(graph, prefix="cam")
-    classes = _chosen_class(graph, emitter, found_score, target)
-    kind = graph.elem_type(found_score.value) or TensorProto.FLOAT
-    seed = OneHot(emitter, classes, kind, found_score.shape)
-    gradient = backward(graph, emitter, {found_score.value: seed}, [found.name])[found.name]
+    plain = graph.copy()
+    try:
+        rewrite_path(graph, [found.name], [found_score.value])
+        path = find_path(graph, [found.name], [found_score.value])
+        folded = fold_batch_norms(graph, keep={found.name, found_score.value}, only=path.values)
+        if folded:
+            notes.append(f"{folded} batch normalisations behind the layer were folded into their convolutions")
+        emitter = Emitter(graph, prefix="cam")
+        classes = _chosen_class(graph, emitter, found_score, target)
+        kind = graph.elem_type(found_score.value) or TensorProto.FLOAT
+        seed = OneHot(emitter, classes, kind, found_score.shape)
+        gradient = backward(graph, emitter, {found_score.value: seed}, [found.name])[found.name]
+    except UnsupportedOperatorError as error:
+        # A form that its rule does not cover: say what would work, as for an operator without a rule.
+        node = plain.producers.get(error.value or "")
+        if node is None:
+            raise
+        raise UnsupportedOperatorError(explain_blocker(plain, found_score, found, node, str(error))) from error
     if gradient is None:
         raise LayerError(f"the gradient of score '{found_score.value}' with respect to layer '{found.name}' is zero")
     source = emitter.value(found.name)
@@ -117,12 +125,6 @@ def differentiate(
     graph.ir_version = max(9, helper.find_min_ir_version_for(_imports(graph)))
     finished = graph.to_model()
     return Differentiated(finished, found, value, pooled, found_score, notes)
-
-
-def _open(model: ModelProto) -> tuple[Graph, list[str]]:
-    graph, notes = open_graph(model)
-    fold_constants(graph)
-    return graph, notes
 
 
 def _imports(graph: Graph) -> list[onnx.OperatorSetIdProto]:

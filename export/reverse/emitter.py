@@ -23,7 +23,7 @@ from ..graph.folding import FOLD_LIMIT, evaluate_node
 from ..graph.graph import Dim, type_of
 from ..graph.pruning import node_key
 
-__all__ = ["Emitter", "OneHot", "Value"]
+__all__ = ["Emitter", "OneHot", "Value", "infer_node"]
 
 Number = int | float
 
@@ -226,7 +226,7 @@ class Emitter:
         node.name = graph.fresh(base)
         for position in range(outputs):
             node.output[position] = graph.fresh(f"{base}_value" if outputs == 1 else f"{base}_value_{position}")
-        types = self._infer(node)
+        types = infer_node(graph, node)
         for position, name in enumerate(node.output):
             kind, shape = types.get(name, (inputs[0].kind if inputs and inputs[0] is not None else 1, None))
             if shapes is not None and position < len(shapes) and shapes[position] is not None:
@@ -255,41 +255,6 @@ class Emitter:
         if values is None or sum(v.nbytes for v in values) > FOLD_LIMIT:
             return None
         return values
-
-    def _infer(self, node: NodeProto) -> dict[str, tuple[int, Shape | None]]:
-        graph = self.graph
-        try:
-            schema = onnx.defs.get_schema(node.op_type, graph.opset, node.domain)
-            types, data = {}, {}
-            for name in node.input:
-                if not name:
-                    continue
-                kind, shape = graph.types.get(name, (TensorProto.FLOAT, None))
-                types[name] = helper.make_tensor_type_proto(kind, shape)
-                tensor = graph.constants.get(name)
-                if tensor is not None and math.prod(tensor.dims) <= 64:
-                    data[name] = tensor
-            found = onnx.shape_inference.infer_node_outputs(
-                schema,
-                node,
-                types,
-                data,
-                opset_imports=[helper.make_opsetid("", graph.opset)],
-                ir_version=max(graph.ir_version, 8),
-            )
-        except CfcamError:
-            raise
-        except Exception as error:
-            shapes = ", ".join(f"{n}: {graph.shape(n)}" for n in node.input if n)
-            raise ExportError(
-                f"internal: cannot write node {node.op_type} ({shapes}): {str(error).strip().splitlines()[0]}"
-            ) from error
-        result = {}
-        for name, proto in found.items():
-            kind_shape = type_of(proto)
-            if kind_shape is not None:
-                result[name] = kind_shape
-        return result
 
     # -- shapes
 
@@ -477,3 +442,39 @@ def _merged(given: Shape | None, inferred: Shape | None) -> Shape | None:
     if given is None or inferred is None or len(given) != len(inferred):
         return given if given is not None else inferred
     return tuple(b if a is None else a for a, b in zip(given, inferred, strict=True))
+
+
+def infer_node(graph: Graph, node: NodeProto) -> dict[str, tuple[int, Shape | None]]:
+    """Types of a node's outputs from those of its inputs. Raises `ExportError` where ONNX knows of none."""
+    try:
+        schema = onnx.defs.get_schema(node.op_type, graph.opset, node.domain)
+        types, data = {}, {}
+        for name in node.input:
+            if not name:
+                continue
+            kind, shape = graph.types.get(name, (TensorProto.FLOAT, None))
+            types[name] = helper.make_tensor_type_proto(kind, shape)
+            tensor = graph.constants.get(name)
+            if tensor is not None and math.prod(tensor.dims) <= 64:
+                data[name] = tensor
+        found = onnx.shape_inference.infer_node_outputs(
+            schema,
+            node,
+            types,
+            data,
+            opset_imports=[helper.make_opsetid("", graph.opset)],
+            ir_version=max(graph.ir_version, 8),
+        )
+    except CfcamError:
+        raise
+    except Exception as error:
+        shapes = ", ".join(f"{n}: {graph.shape(n)}" for n in node.input if n)
+        raise ExportError(
+            f"internal: cannot write node {node.op_type} ({shapes}): {str(error).strip().splitlines()[0]}"
+        ) from error
+    result = {}
+    for name, proto in found.items():
+        kind_shape = type_of(proto)
+        if kind_shape is not None:
+            result[name] = kind_shape
+    return result

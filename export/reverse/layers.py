@@ -134,12 +134,12 @@ def blocker(graph: Graph, layer: str, score: str) -> NodeProto | None:
     return bad[-1] if bad else None
 
 
-def usable_behind(graph: Graph, score: Score, layer: str) -> Candidate | None:
-    """The first candidate after `layer` from which the score can be differentiated."""
+def usable_behind(graph: Graph, score: Score, node: NodeProto) -> Candidate | None:
+    """The first candidate that `node` makes or that lies behind it, from which the score can be differentiated."""
     known = candidates(graph, score)
-    behind = graph.descendants([layer])
+    behind = graph.descendants([o for o in node.output if o])
     for candidate in known:
-        if candidate.name in behind and candidate.name != layer and blocker(graph, candidate.name, score.value) is None:
+        if candidate.name in behind and blocker(graph, candidate.name, score.value) is None:
             return candidate
     return None
 
@@ -263,11 +263,11 @@ def _unavoidable(graph: Graph, score: Score, value: str) -> bool:
     return score.value not in seen
 
 
-def explain_blocker(graph: Graph, score: Score, layer: Candidate, node: NodeProto) -> str:
+def explain_blocker(graph: Graph, score: Score, layer: Candidate, node: NodeProto, reason: str | None = None) -> str:
     """The whole sentence about an operator that stops the derivative."""
-    reason = refusal(node) or f"{node_name(node)} cannot be differentiated"
+    reason = reason or refusal(node) or f"{node_name(node)} cannot be differentiated"
     reached = [n for n in node.input if n in graph.descendants([layer.name])]
-    better = usable_behind(graph, score, layer.name)
+    better = usable_behind(graph, score, node)
     advice = (
         f"the nearest layer behind it that works is '{better.name}' ({better.operator}, shape {better.shape})"
         if better is not None

@@ -23,7 +23,7 @@ from ..errors import UnsupportedOperatorError
 from ..graph import Graph, attribute
 from .emitter import Emitter, OneHot, Value
 
-__all__ = ["Context", "Gradients", "Rule", "find_rule", "node_name", "rule", "supported_operators"]
+__all__ = ["Context", "Gradients", "Rule", "find_rule", "node_name", "register_fused", "rule", "supported_operators"]
 
 Gradients = Mapping[int, "Value | Callable[[], Value | None] | None"]
 
@@ -37,6 +37,7 @@ class Rule:
 
 
 _RULES: dict[tuple[str, str], Rule] = {}
+_FUSED: set[tuple[str, str]] = set()
 
 
 def rule(*operators: str, broadcasting: bool = False, domain: str = "") -> Callable[[Callable], Callable]:
@@ -52,6 +53,11 @@ def rule(*operators: str, broadcasting: bool = False, domain: str = "") -> Calla
     return decorate
 
 
+def register_fused(domain: str, operator: str) -> None:
+    """Note that an operator is covered by being written out (see `rewriting`)."""
+    _FUSED.add((domain, operator))
+
+
 def find_rule(node: NodeProto) -> Rule | None:
     """The rule for a node, or None."""
     from . import rules  # noqa: F401 - registers all families
@@ -60,10 +66,10 @@ def find_rule(node: NodeProto) -> Rule | None:
 
 
 def supported_operators() -> list[str]:
-    """Names of operators with a rule, sorted; those of other domains as ``domain::Name``."""
+    """Names of operators that can be differentiated, sorted; those of other domains as ``domain::Name``."""
     from . import rules  # noqa: F401 - registers all families
 
-    return sorted(f"{d}::{n}" if d else n for d, n in _RULES)
+    return sorted(f"{d}::{n}" if d else n for d, n in {*_RULES, *_FUSED})
 
 
 def node_name(node: NodeProto) -> str:
@@ -170,7 +176,10 @@ class Context:
 
     def fail(self, why: str) -> NoReturn:
         """Raise `UnsupportedOperatorError` for this node."""
-        raise UnsupportedOperatorError(f"{node_name(self.node)}: {why}, so it cannot be differentiated")
+        raise UnsupportedOperatorError(
+            f"{node_name(self.node)}: {why}, so it cannot be differentiated",
+            next((o for o in self.node.output if o), None),
+        )
 
     def static(self, value: Value, axes: list[int], what: str) -> list[int]:
         """The dims of `value` on `axes`; raises when one is not static."""

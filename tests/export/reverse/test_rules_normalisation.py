@@ -169,55 +169,6 @@ def test_attention_mask(kind: str) -> None:
     prove(case)
 
 
-def _microsoft(op: str, names: list[str], **attributes):
-    return helper.make_node(op, names, ["y"], domain="com.microsoft", **attributes)
-
-
-FUSED = {
-    "Gelu": (_microsoft("Gelu", ["x"]), {"x": (2, 5)}, F.gelu),
-    "BiasGelu": (_microsoft("BiasGelu", ["x", "b"]), {"x": (2, 5), "b": (5,)}, lambda x, b: F.gelu(x + b)),
-    "FastGelu": (_microsoft("FastGelu", ["x"]), {"x": (2, 5)}, lambda x: F.gelu(x, approximate="tanh")),
-    "QuickGelu": (_microsoft("QuickGelu", ["x"], alpha=1.5), {"x": (2, 5)}, lambda x: x * torch.sigmoid(1.5 * x)),
-    "FusedMatMul": (
-        _microsoft("FusedMatMul", ["a", "b"], transA=1, transB=1, alpha=0.5),
-        {"a": (2, 4, 3), "b": (2, 5, 4)},
-        lambda a, b: 0.5 * a.mT @ b.mT,
-    ),
-    "FusedConv": (
-        _microsoft("FusedConv", ["x", "w", "b"], activation="LeakyRelu", activation_params=[0.25], pads=[1, 1, 1, 1]),
-        {"x": (1, 2, 4, 4), "w": (3, 2, 3, 3), "b": (3,)},
-        lambda x, w, b: F.leaky_relu(F.conv2d(x, w, b, padding=1), 0.25),
-    ),
-    "FusedGemm": (
-        _microsoft("FusedGemm", ["a", "b", "c"], activation="Tanh", transB=1),
-        {"a": (3, 4), "b": (5, 4), "c": (5,)},
-        lambda a, b, c: torch.tanh(a @ b.T + c),
-    ),
-    "SkipLayerNormalization": (
-        _microsoft("SkipLayerNormalization", ["x", "r", "s", "b"], epsilon=1e-5),
-        {"x": (2, 3, 4), "r": (2, 3, 4), "s": (4,), "b": (4,)},
-        lambda x, r, s, b: F.layer_norm(x + r, (4,), s, b),
-    ),
-    "MultiHeadAttention": (
-        _microsoft("MultiHeadAttention", ["q", "k", "v"], num_heads=2),
-        {"q": (2, 3, 8), "k": (2, 5, 8), "v": (2, 5, 8)},
-        lambda q, k, v: (
-            F.scaled_dot_product_attention(*(t.unflatten(2, (2, 4)).transpose(1, 2) for t in (q, k, v)))
-            .transpose(1, 2)
-            .flatten(2)
-        ),
-    ),
-}
-
-
-@pytest.mark.parametrize("name", FUSED)
-def test_fused_operators_of_onnx_runtime(name: str) -> None:
-    node, shapes, reference = FUSED[name]
-    case = Case([node], {n: normal(*s) for n, s in shapes.items()}, torch=reference, domains=["com.microsoft"])
-    case.in_reference = False
-    prove(case)
-
-
 def _pair(axis: int | None = None):
     attributes: dict[str, Any] = {} if axis is None else {"axis": axis}
     return [

@@ -1,0 +1,41 @@
+"""A model as the graph that the backward walk expects."""
+
+from __future__ import annotations
+
+from onnx import ModelProto
+
+from ..errors import UnsupportedOperatorError
+from ..graph import Graph, fold_constants, open_graph
+from .rewriting import is_fused, settle_fused
+
+__all__ = ["open_model"]
+
+# Where ONNX Runtime puts operators on values in the memory layout of one processor.
+_LAYOUT_DOMAINS = ("com.microsoft.nchwc", "com.ms.internal.nhwc")
+
+
+def open_model(model: ModelProto) -> tuple[Graph, list[str]]:
+    """The normalised model with its constants folded and all shapes known, and notes for the user.
+
+    Large weights are shared with `model`, which is not changed. Raises what `normalise` raises,
+    and `UnsupportedOperatorError` for a model that was optimised for one processor.
+    """
+    graph, notes = open_graph(model)
+    bound = [n for n in graph.nodes if n.domain in _LAYOUT_DOMAINS]
+    if bound:
+        raise UnsupportedOperatorError(
+            f"{len(bound)} nodes ('{bound[0].name}' is one) belong to the domain {bound[0].domain}: ONNX Runtime "
+            "optimised this model for the memory layout of one processor; give the model from before that, or one "
+            "that was optimised at the level ORT_ENABLE_EXTENDED"
+        )
+    fold_constants(graph)
+    fused = [n for n in graph.nodes if is_fused(n)]
+    if fused:
+        settle_fused(graph)
+        fold_constants(graph)
+        kinds = ", ".join(sorted({n.op_type for n in fused}))
+        notes.append(
+            f"{len(fused)} nodes are ONNX Runtime's own ({kinds}); those behind the layer are written out in standard "
+            "operators, those before it stay, and run in ONNX Runtime only"
+        )
+    return graph, notes
