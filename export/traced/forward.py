@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .attention import scaled_dot_product_attention
+from .resampling import RESIZES, circular_pad, resize
 
 __all__ = ["FORWARD"]
 
@@ -26,15 +27,30 @@ def _adaptive_avg_pool2d(source: Tensor, size: Sequence[int]) -> Tensor:
     return aten.adaptive_avg_pool2d.default(source, size)
 
 
+def _addcmul(source: Tensor, first: Tensor, second: Tensor, *, value: float = 1) -> Tensor:
+    """Of weights and an image's values; PyTorch's own cannot broadcast a weight to a symbolic batch."""
+    product = first * second
+    return source + (product if value == 1 else value * product)
+
+
 def _reshape(source: Tensor, size: Sequence[Any]) -> Tensor:
     """A view needs strides that fit, and what it is a view of may have been made in another way."""
     return source.reshape(size)
+
+
+def _pad(source: Tensor, padding: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
+    if mode == "circular":
+        return circular_pad(source, padding)
+    return aten.pad.default(source, padding, mode, value)
 
 
 #: Operator -> what is traced in its place.
 FORWARD: dict[Any, Callable[..., Any]] = {
     aten.scaled_dot_product_attention.default: scaled_dot_product_attention,
     aten.adaptive_avg_pool2d.default: _adaptive_avg_pool2d,
+    aten.addcmul.default: _addcmul,
     aten.view.default: _reshape,
     aten._unsafe_view.default: _reshape,
+    aten.pad.default: _pad,
+    **{operator.vec: resize(operator) for operator in RESIZES},
 }
