@@ -86,6 +86,8 @@ def _resize(spec: InputSpec) -> str:
     rule = spec.resize
     if rule.mode == "shorter":
         return f"shorter side {rule.size}, {rule.interpolation}, {rule.crop} crop"
+    if rule.size is not None:
+        return f"{rule.mode} to {rule.size}x{rule.size}, {rule.interpolation}, {rule.crop} crop"
     return f"{rule.mode}, {rule.interpolation}"
 
 

@@ -12,23 +12,69 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..runtime.errors import MissingDependencyError, ModelFileError
 from .errors import ExportError
+from .wording import some, words
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["load_model", "load_weights", "read_state_dict"]
+    from .preprocessing import Preprocessing
+
+__all__ = ["Loaded", "load", "load_model", "load_weights", "read_state_dict"]
 
 #: Keys under which training scripts keep the state dict inside a checkpoint.
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 #: What DataParallel, torch.compile and wrapper classes put in front of every key.
 _PREFIXES = ("module.", "_orig_mod.", "model.")
-_SHOWN = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A module, and what came with it; None is for what its user has to say.
+
+    module: in eval mode. preprocessing, size: how a photo becomes the input, and its (height,
+    width). labels: one per class. multi_label: the classes are independent of each other.
+    notes: what the user should know, in sentences.
+    """
+
+    module: nn.Module
+    preprocessing: Preprocessing | None = None
+    size: tuple[int, int] | None = None
+    labels: tuple[str, ...] | None = None
+    multi_label: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def load(
+    name: str,
+    kwargs: Mapping[str, Any] | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    *,
+    processor: bool = True,
+) -> Loaded:
+    """The model called `name`, from any source.
+
+    ``transformers:CLASS`` reads the folder `weights` (`load_pretrained`; `kwargs` change its
+    config, and processor=False leaves its preprocessing unread); every other name goes to
+    `load_model`. Raises what these raise.
+    """
+    if not name.startswith("transformers:"):
+        return Loaded(module=load_model(name, kwargs, weights))
+    if weights is None:
+        raise ExportError(
+            f"model '{name}': needs --weights DIR, the folder with config.json, model.safetensors and "
+            "preprocessor_config.json that save_pretrained writes"
+        )
+    _import_torch()
+    from .huggingface import load_pretrained
+
+    return load_pretrained(name, weights, kwargs, processor=processor)
 
 
 def load_model(
@@ -60,7 +106,7 @@ def load_model(
                 model = factory(**(kwargs or {}))
             except (Exception, SystemExit) as error:
                 given = ", ".join(f"{key}={value!r}" for key, value in (kwargs or {}).items())
-                raise ExportError(f"model '{name}': calling it with ({given}) failed: {_words(error)}") from error
+                raise ExportError(f"model '{name}': calling it with ({given}) failed: {words(error)}") from error
         elif kwargs:
             raise ExportError(f"model '{name}': is a ready module, which takes no keyword arguments")
     if not isinstance(model, nn.Module):
@@ -88,12 +134,12 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
         return
     parts = []
     if missing:
-        parts.append(f"{len(missing)} keys missing ({_some(missing)})")
+        parts.append(f"{len(missing)} keys missing ({some(missing)})")
     if unexpected:
-        parts.append(f"{len(unexpected)} keys unexpected ({_some(unexpected)})")
+        parts.append(f"{len(unexpected)} keys unexpected ({some(unexpected)})")
     if shapes:
         details = [f"{key}: file {list(found[key].shape)}, model {list(wanted[key].shape)}" for key in shapes]
-        parts.append(f"{len(shapes)} of another shape ({_some(details)})")
+        parts.append(f"{len(shapes)} of another shape ({some(details)})")
     hint = ""
     if shapes and not missing and not unexpected and _only_classes_differ(shapes, found, wanted):
         hint = f": the file has {found[shapes[0]].shape[0]} classes, give the factory that number with --kwargs"
@@ -134,7 +180,7 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise ModelFileError(f"{path}: is not a safetensors file, or is damaged ({_words(error)})") from error
+        raise ModelFileError(f"{path}: is not a safetensors file, or is damaged ({words(error)})") from error
 
 
 def _read_torch(path: Path) -> dict[str, torch.Tensor]:
@@ -153,11 +199,11 @@ def _read_torch(path: Path) -> dict[str, torch.Tensor]:
                 f"{path}: cannot be read with weights_only=True, it is no plain state dict, and loading it could run "
                 "code: save model.state_dict() alone, best as .safetensors"
             ) from error
-        raise ModelFileError(f"{path}: is not a PyTorch file, or is damaged ({_words(error)})") from error
+        raise ModelFileError(f"{path}: is not a PyTorch file, or is damaged ({words(error)})") from error
     except Exception as error:  # zip, pickle and storage readers each raise their own kinds
         if "TorchScript" in str(error):
             raise ModelFileError(f"{path}: is a TorchScript archive: save model.state_dict() instead") from error
-        raise ModelFileError(f"{path}: is not a PyTorch file, or is damaged ({_words(error)})") from error
+        raise ModelFileError(f"{path}: is not a PyTorch file, or is damaged ({words(error)})") from error
     return _unwrap(path, data)
 
 
@@ -171,7 +217,7 @@ def _unwrap(path: Path, data: Any) -> dict[str, torch.Tensor]:
         for candidate in (data, *(data.get(key) for key in _WRAPPERS)):
             if is_state_dict(candidate):
                 return dict(candidate)  # type: ignore[arg-type]
-        held = f"a dictionary with the keys {_some([str(key) for key in data])}" if data else "an empty dictionary"
+        held = f"a dictionary with the keys {some([str(key) for key in data])}" if data else "an empty dictionary"
     else:
         held = f"a {type(data).__name__}"
     raise ModelFileError(f"{path}: holds {held}, expected a state dict (names and tensors)")
@@ -205,9 +251,9 @@ def _import(name: str, module_name: str) -> Any:
                 f"model '{name}': there is no module '{error.name}': install its package, or run cfcam in the folder "
                 "that holds it"
             ) from error
-        raise ExportError(f"model '{name}': importing {module_name} failed: {_words(error)}") from error
+        raise ExportError(f"model '{name}': importing {module_name} failed: {words(error)}") from error
     except (Exception, SystemExit) as error:
-        raise ExportError(f"model '{name}': importing {module_name} failed: {_words(error)}") from error
+        raise ExportError(f"model '{name}': importing {module_name} failed: {words(error)}") from error
 
 
 def _attribute(name: str, owner: Any, dotted: str) -> Any:
@@ -240,15 +286,3 @@ def _current_directory_importable() -> Iterator[None]:
     finally:
         if here in sys.path:
             sys.path.remove(here)
-
-
-def _some(items: list[str]) -> str:
-    rest = len(items) - _SHOWN
-    return ", ".join(items[:_SHOWN]) + (f", and {rest} more" if rest > 0 else "")
-
-
-def _words(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    if len(text) > 300:
-        text = text[:300] + "…"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

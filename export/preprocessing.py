@@ -22,6 +22,7 @@ Color = Literal["rgb", "bgr"]
 Mode = Literal["shorter", "stretch", "pad"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Crop = Literal["center", "none"]
+Corner = Literal["nearest", "down"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +31,8 @@ class Preprocessing:
 
     mean, std: three numbers in the order R, G, B **whatever** `color` is; `input_spec` puts them
     into the model's order. color: the order in which the model takes its channels.
-    mode, interpolation, crop: as in `ResizeSpec`. shorter: the shorter side in pixels before the
-    crop; None derives it from the input size L (its longer side): round(L / ratio).
+    mode, interpolation, crop, corner: as in `ResizeSpec`. shorter: the shorter side in pixels before
+    the crop; None derives it from the input size L (its longer side): round(L / ratio).
 
     >>> preset("torchvision").input_spec("image", 224, 224).resize.size
     256
@@ -48,9 +49,11 @@ class Preprocessing:
     ratio: float = 1.0
     interpolation: Interpolation = "bilinear"
     crop: Crop = "center"
+    corner: Corner = "nearest"
 
     def __post_init__(self) -> None:
-        for name, allowed in (("color", Color), ("mode", Mode), ("interpolation", Interpolation), ("crop", Crop)):
+        choices = {"color": Color, "mode": Mode, "interpolation": Interpolation, "crop": Crop, "corner": Corner}
+        for name, allowed in choices.items():
             value = getattr(self, name)
             if value not in get_args(allowed):
                 raise ExportError(f"{name}: expected one of {', '.join(get_args(allowed))}, got '{value}'")
@@ -97,11 +100,12 @@ class Preprocessing:
         Raises `ExportError` when the shorter side is smaller than what is cropped from it.
         """
         size: int | None = None
-        if self.mode == "shorter":
+        if self.mode == "shorter" or (self.mode == "stretch" and self.crop == "center"):
             size = self.shorter or round(max(height, width) / self.ratio)
             if size < max(height, width):
+                side = "shorter side" if self.mode == "shorter" else "square"
                 raise ExportError(
-                    f"resize: a shorter side of {size} pixels is too small to cut {height}x{width} (height x width) "
+                    f"resize: a {side} of {size} pixels is too small to cut {height}x{width} (height x width) "
                     f"out of it: give at least {max(height, width)}, or 'stretch' or 'pad'"
                 )
         ordered = slice(None, None, -1) if self.color == "bgr" else slice(None)
@@ -115,7 +119,9 @@ class Preprocessing:
             scale=self.scale,
             mean=self.mean[ordered],
             std=self.std[ordered],
-            resize=ResizeSpec(mode=self.mode, size=size, interpolation=self.interpolation, crop=self.crop),
+            resize=ResizeSpec(
+                mode=self.mode, size=size, interpolation=self.interpolation, crop=self.crop, corner=self.corner
+            ),
         )
 
     def doubts(self) -> list[str]:

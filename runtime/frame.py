@@ -13,6 +13,7 @@ the preprocessing really used.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,8 @@ class Frame:
     def fit(cls, photo: tuple[int, int], spec: InputSpec) -> Frame:
         """The frame that `spec` gives a photo of size (width, height).
 
-        Sizes and offsets are rounded as torchvision's ``Resize`` and ``CenterCrop`` round them.
+        Sizes are rounded as torchvision's ``Resize`` rounds them, offsets as its ``CenterCrop``
+        does or, with corner ``down``, as transformers' image processors do.
         """
         (w0, h0), (w, h) = photo, (spec.width, spec.height)
         rule = spec.resize
@@ -55,11 +57,12 @@ class Frame:
             longer = int(size * long / short)
             w1, h1 = (size, longer) if w0 <= h0 else (longer, size)
         elif rule.mode == "stretch":
-            w1, h1 = w, h
+            w1, h1 = (rule.size, rule.size) if rule.size is not None else (w, h)
         else:
             scale = min(w / w0, h / h0)
             w1, h1 = max(1, min(w, round(w0 * scale))), max(1, min(h, round(h0 * scale)))
-        return cls(photo, (w1, h1), (round((w1 - w) / 2.0), round((h1 - h) / 2.0)), (w, h))
+        rounded = round if rule.corner == "nearest" else math.floor
+        return cls(photo, (w1, h1), (rounded((w1 - w) / 2.0), rounded((h1 - h) / 2.0)), (w, h))
 
     @classmethod
     def whole(cls, width: int, height: int) -> Frame:

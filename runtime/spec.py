@@ -46,18 +46,21 @@ class ResizeSpec:
     """How a photo becomes the model's input rectangle.
 
     mode: ``shorter`` scales the photo so that its shorter side is `size` and keeps the
-    aspect ratio; ``stretch`` scales straight to the input's height and width; ``pad``
-    scales so that the whole photo fits and fills the rest with the mean colour.
-    size: the shorter side in pixels before cropping (``shorter`` only).
+    aspect ratio; ``stretch`` scales straight to the input's height and width, or to a
+    square of `size` from which the input is cropped; ``pad`` scales so that the whole photo
+    fits and fills the rest with the mean colour.
+    size: the shorter side in pixels before cropping (``shorter``, and ``stretch`` with a crop).
     interpolation: filter of the resize, always with antialiasing when it shrinks.
     crop: ``center`` cuts the input rectangle out of the middle; ``none`` needs a mode
-    that gives the input's size by itself.
+    that gives the input's size by itself. corner: where the rectangle starts when what is cut
+    off is odd: ``nearest`` rounds half to even as torchvision does, ``down`` as transformers does.
     """
 
     mode: Literal["shorter", "stretch", "pad"] = "shorter"
     size: int | None = None
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
     crop: Literal["center", "none"] = "center"
+    corner: Literal["nearest", "down"] = "nearest"
 
     def validate(self, height: int, width: int) -> None:
         if self.mode == "shorter":
@@ -70,6 +73,13 @@ class ResizeSpec:
                     f"CamSpec input.resize.size: the shorter side is {self.size}, smaller than the "
                     f"{height}x{width} (height x width) that is cropped from it"
                 )
+        elif self.mode == "stretch" and self.size is not None and self.size < max(height, width):
+            raise SpecError(
+                f"CamSpec input.resize.size: the photo is stretched to {self.size}x{self.size}, smaller than the "
+                f"{height}x{width} (height x width) that is cropped from it"
+            )
+        if self.size is not None and self.crop != "center":
+            raise SpecError(f"CamSpec input.resize.size: needs crop 'center', got '{self.crop}'")
 
 
 @dataclass(frozen=True, kw_only=True)

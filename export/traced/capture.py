@@ -20,6 +20,7 @@ from torch.fx.graph import CodeGen
 
 from ..errors import ExportError
 from .axes import AxisMap, map_axes
+from .outputs import tensors_only
 
 __all__ = ["TRACING_BATCH", "Captured", "capture", "evaluation_mode", "quiet_torch"]
 
@@ -34,12 +35,14 @@ class Captured:
 
     graph: takes the image (N, C, H, W), returns a flat tuple of the module's tensors.
     program: the exported program that plain ONNX is made of.
-    input_name: name of forward's image parameter.
+    input_name: name of forward's image parameter. output_names: what the module calls each
+    tensor that it returns ("" where it has no name).
     """
 
     graph: fx.GraphModule
     program: torch.export.ExportedProgram
     input_name: str
+    output_names: tuple[str, ...] = ()
 
     @cached_property
     def axes(self) -> AxisMap:
@@ -68,7 +71,7 @@ def capture(module: nn.Module, example: torch.Tensor) -> Captured:
     # Only the shape is read: the memory is reserved and never touched.
     batch = torch.empty(TRACING_BATCH, *example.shape[1:], dtype=example.dtype, device=example.device)
     try:
-        with quiet_torch(), evaluation_mode(module), torch.no_grad():
+        with quiet_torch(), evaluation_mode(module), tensors_only(module) as names, torch.no_grad():
             program = torch.export.export(module, (batch,), dynamic_shapes=({0: torch.export.Dim("batch")},))
             # An empty table decomposes nothing; it makes in-place operators functional.
             program = program.run_decompositions({})
@@ -81,7 +84,7 @@ def capture(module: nn.Module, example: torch.Tensor) -> Captured:
         ) from error
     graph = program.module(check_guards=False)
     assert isinstance(graph, fx.GraphModule)
-    captured = Captured(graph, program, input_name)
+    captured = Captured(graph, program, input_name, tuple(names))
     _flatten_output(captured)
     if not captured.outputs:
         raise ExportError(f"{type(module).__name__}: forward returns no tensor")

@@ -22,6 +22,7 @@ from .decompositions import decomposition_table, restore_names
 from .fold import set_tensor
 from .forward import FORWARD
 from .layouts import NCHW, Layout
+from .outputs import by_class
 
 __all__ = ["differentiate"]
 
@@ -60,7 +61,7 @@ def differentiate(graph: fx.GraphModule, layer: fx.Node, logits: fx.Node, layout
     def run(image: torch.Tensor, target: torch.Tensor, seed: torch.Tensor) -> tuple[torch.Tensor, ...]:
         interpreter = _Cut(graph, layer, logits)
         outputs = interpreter.run(image)
-        scores = interpreter.logits.flatten(1)
+        scores = by_class(interpreter.logits)
         if not scores.requires_grad:
             raise LayerError(f"layer '{layer.name}' does not reach the score '{logits.name}'")
         (gradient,) = torch.autograd.grad(scores, interpreter.leaf, seed, allow_unused=True)
@@ -71,7 +72,7 @@ def differentiate(graph: fx.GraphModule, layer: fx.Node, logits: fx.Node, layout
         return (*(v.detach() for v in outputs), *planes, chosen)
 
     image = next(node for node in graph.graph.nodes if node.op == "placeholder").meta["val"]
-    classes = logits.meta["val"].shape[1]
+    classes = by_class(logits.meta["val"]).shape[1]
     with image.fake_mode:
         target = torch.empty(image.shape[0], dtype=torch.int64)
         seed = torch.empty(image.shape[0], classes, dtype=image.dtype)

@@ -15,12 +15,13 @@ import torch
 from torch import fx, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
-from torch.utils import _pytree as pytree
 
 from ..errors import ProofError
+from ..wording import first_line
 from .capture import evaluation_mode
 from .fold import copy_graph, get_tensor
 from .layouts import NCHW, Layout
+from .outputs import by_class, named_tensors
 
 __all__ = ["Eager", "in_float64", "run_eager", "value_of"]
 
@@ -68,10 +69,17 @@ def run_eager(
         return tensor.to(image.dtype) if tensor.is_floating_point() else tensor
 
     state = {name: cast(t) for name, t in [*module.named_parameters(), *module.named_buffers()]}
-    watch = _Watch(layer, scores.flatten(1))
-    with evaluation_mode(module), watch:
-        result = torch.func.functional_call(module, state, (image,))
-    outputs = [t.detach() for t in pytree.tree_leaves(result) if isinstance(t, torch.Tensor)]
+    watch = _Watch(layer, by_class(scores))
+    try:
+        with evaluation_mode(module), watch:
+            result = torch.func.functional_call(module, state, (image,))
+    except RuntimeError as error:
+        kind = str(image.dtype).removeprefix("torch.")
+        raise ProofError(
+            f"{type(module).__name__} does not run in {kind}, in which its gradients are proved ({first_line(error)}): "
+            "make what forward creates in the dtype of its input (dtype=image.dtype)"
+        ) from error
+    outputs = [tensor.detach() for _, tensor in named_tensors(result)]
     if watch.leaf is None or watch.scores is None:
         missing = "layer" if watch.leaf is None else "score"
         raise ProofError(
@@ -93,7 +101,12 @@ class _Watch(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        result = _EXACT.get(func, func)(*args, **(kwargs or {}))
+        func, kwargs = _EXACT.get(func, func), kwargs or {}
+        if self._layer.dtype == torch.float64 and func not in _CONSTANTS:
+            # "Upcasts" to float32, as in many attentions, would throw the precision away.
+            func = torch.Tensor.double if func is torch.Tensor.float else func
+            args, kwargs = _swap_dtype(args), _swap_dtype(kwargs)
+        result = func(*args, **kwargs)
         if not isinstance(result, torch.Tensor) or not result.is_floating_point():
             return result
         if self.leaf is None and _equal(result, self._layer):
@@ -112,6 +125,9 @@ def _exact_hardsigmoid(value: torch.Tensor, inplace: bool = False) -> torch.Tens
 
 
 _EXACT: dict[Callable[..., Any], Callable[..., Any]] = {nn.functional.hardsigmoid: _exact_hardsigmoid}
+
+# A constant written in the code is rounded to its dtype, in the trace as well.
+_CONSTANTS: set[Callable[..., Any]] = {torch.tensor, torch.as_tensor}
 
 
 def _equal(value: torch.Tensor, wanted: torch.Tensor) -> bool:

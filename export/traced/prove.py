@@ -36,6 +36,7 @@ from ..proof import Proof, image_errors, relative_error
 from ..session import Session
 from .capture import Captured
 from .oracle import Eager, in_float64, run_eager, value_of
+from .outputs import by_class
 from .values import Score, Value
 
 __all__ = ["Subject", "proof_images", "prove"]
@@ -270,7 +271,7 @@ def _differences(traced: _Graph, classes: torch.Tensor, gradient: torch.Tensor) 
         along = along / along.flatten(1).norm(dim=1).clamp_min(1e-300).reshape(apart)
         direction = (direction / size + along) * value[0].numel() ** 0.5
         sides = [traced.tail(value + sign * scale * direction) for sign in (1, -1)]
-        steps = [side.flatten(1).gather(1, classes[:, None])[:, 0] for side in sides]
+        steps = [by_class(side).gather(1, classes[:, None])[:, 0] for side in sides]
         numeric = (steps[0] - steps[1]) / (2 * scale.flatten())
         analytic = (gradient * direction).sum(dim=every)
         error = (numeric - analytic).abs() / analytic.abs().clamp_min(1e-300)

@@ -1,0 +1,70 @@
+"""What a module returns, whatever it is: tensors, each with the name that it has there."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+__all__ = ["by_class", "named_tensors", "tensors_only"]
+
+
+def named_tensors(result: Any, name: str = "") -> list[tuple[str, torch.Tensor]]:
+    """Every tensor in `result`, in order, with its key, field or attribute ("" where it has none).
+
+    Looked through are mappings (and with them the outputs of transformers), named tuples, data
+    classes, sequences and plain objects, nested at will. None, numbers and texts are left out.
+
+    >>> [name for name, _ in named_tensors({"logits": torch.zeros(1), "more": [torch.zeros(1), None]})]
+    ['logits', 'more']
+    """
+    if isinstance(result, torch.Tensor):
+        return [(name, result)]
+    if result is None or isinstance(result, str | bytes | int | float | complex):
+        return []
+    parts: list[tuple[str, Any]]
+    if isinstance(result, Mapping):
+        parts = [(str(key), value) for key, value in result.items()]
+    elif isinstance(result, tuple) and hasattr(result, "_fields"):
+        parts = list(zip(result._fields, result, strict=True))  # type: ignore[attr-defined]
+    elif isinstance(result, Sequence):
+        parts = [(name, value) for value in result]
+    elif dataclasses.is_dataclass(result):
+        parts = [(field.name, getattr(result, field.name)) for field in dataclasses.fields(result)]
+    else:
+        parts = list(getattr(result, "__dict__", {}).items())
+    return [found for part, value in parts for found in named_tensors(value, part)]
+
+
+@contextmanager
+def tensors_only(module: nn.Module) -> Iterator[list[str]]:
+    """Inside, `module` returns a flat tuple of its tensors, which any tracer takes.
+
+    Yields a list that holds, after each call, the names of `named_tensors`.
+    """
+    names: list[str] = []
+    forward, own = module.forward, module.__dict__.get("forward")
+
+    @functools.wraps(forward)
+    def flat(*args: Any, **kwargs: Any) -> tuple[torch.Tensor, ...]:
+        found = named_tensors(forward(*args, **kwargs))
+        names[:] = [name for name, _ in found]
+        return tuple(tensor for _, tensor in found)
+
+    module.forward = flat
+    try:
+        yield names
+    finally:
+        del module.forward
+        if own is not None:
+            module.forward = own
+
+
+def by_class(scores: torch.Tensor) -> torch.Tensor:
+    """Scores (N, K), from (N, K, 1, 1) or from the (N,) of a single class."""
+    return scores.unsqueeze(1) if scores.dim() == 1 else scores.flatten(1)
