@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from cfcam.export.reverse import LayerView, differentiate
+from cfcam.runtime.spec import CamSpec, InputSpec, LayerSpec, OutputSpec, SourceSpec
 from onnx import ModelProto, helper, numpy_helper
 
-__all__ = ["CLASSES", "NETS", "Builder", "make"]
+__all__ = ["CLASSES", "NETS", "Builder", "exported", "make"]
 
 CLASSES = 7
 
@@ -184,3 +186,30 @@ NETS: dict[str, tuple[Any, str]] = {
 
 def make(name: str) -> ModelProto:
     return NETS[name][0]()
+
+
+def exported(model: ModelProto, layer: str | None = None, view: LayerView | None = None) -> tuple[ModelProto, CamSpec]:
+    """The model with its gradients inside, and what a file would say about it (not where the layer is)."""
+    made = differentiate(model, layer, view=view)
+    found = made.layer
+    height, width = found.grid
+    assert height is not None
+    assert width is not None
+    spec = CamSpec(
+        input=InputSpec(name="image", height=32, width=32, scale=1.0, mean=(0.0,) * 3, std=(1.0,) * 3),
+        output=OutputSpec(
+            name=made.score.output, kind=made.score.kind, score=made.score.value, classes=made.score.classes
+        ),
+        layers=(
+            LayerSpec(
+                name=found.name,
+                value="a tracer's name",  # so that the walk must find it
+                layout=found.layout,
+                channels=found.channels,
+                grid=(height, width),
+                prefix_tokens=found.prefix_tokens,
+            ),
+        ),
+        source=SourceSpec(kind="onnx", name="net", sha256="0" * 64),
+    )
+    return made.model, spec

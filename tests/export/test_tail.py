@@ -12,38 +12,10 @@ import pytest
 from cfcam.export.errors import LayerError
 from cfcam.export.float64 import Evaluator
 from cfcam.export.metadata import set_spec
-from cfcam.export.reverse import LayerView, differentiate
 from cfcam.export.tail import Tail, cut_tail
-from cfcam.runtime.spec import METADATA_KEY, CamSpec, InputSpec, LayerSpec, OutputSpec, SourceSpec
+from cfcam.runtime.spec import METADATA_KEY, CamSpec
 from onnx import ModelProto, TensorProto, helper
-
-SOURCE = SourceSpec(kind="onnx", name="net", sha256="0" * 64)
-
-
-def exported(model: ModelProto, layer: str | None = None, view: LayerView | None = None) -> tuple[ModelProto, CamSpec]:
-    made = differentiate(model, layer, view=view)
-    found = made.layer
-    height, width = found.grid
-    assert height is not None
-    assert width is not None
-    spec = CamSpec(
-        input=InputSpec(name="image", height=32, width=32, scale=1.0, mean=(0.0,) * 3, std=(1.0,) * 3),
-        output=OutputSpec(
-            name=made.score.output, kind=made.score.kind, score=made.score.value, classes=made.score.classes
-        ),
-        layers=(
-            LayerSpec(
-                name=found.name,
-                value="a tracer's name",  # so that the walk must find it
-                layout=found.layout,
-                channels=found.channels,
-                grid=(height, width),
-                prefix_tokens=found.prefix_tokens,
-            ),
-        ),
-        source=SOURCE,
-    )
-    return made.model, spec
+from onnx_nets import exported
 
 
 def run(model: ModelProto, more: tuple[str, ...] = (), count: int = 4) -> dict[str, np.ndarray]:

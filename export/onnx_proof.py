@@ -1,0 +1,469 @@
+"""The proof of an exported file without PyTorch: from the file alone, and the plain model if it is at hand.
+
+What is compared, with which limit and why. "Exact" means: the tail of the file itself (`cut_tail`),
+scores and gradient alike, evaluated in float64 from the activations that ONNX Runtime gave.
+
+1. `outputs_unchanged`: plain outputs against the source file's, in the same runtime: 1e-5 of the largest.
+2. `activations_lead_to_scores`: the exact tail, fed with ``cam_activations``, gives the scores that
+   the file gives (1e-4 of the largest): so the activations are what the network computes with.
+3. `gradient_against_differences`: the exact gradient g against central differences of the exact
+   scores along random directions r. For normally distributed r, (g - g') r is on average as large as |g - g'|: each
+   direction is an estimate of the relative L2 error of the *whole* gradient, in which one swapped
+   channel among two thousand shows as a few percent. Limit 1e-4; rounding makes 1e-6.
+   This decides correctness, for the top class and for another one, and it knows nothing of any
+   derivative. A kink (ReLU, max-pool, clip) inside the step makes the two one-sided differences
+   disagree, and the central one is wrong by at most half of that disagreement. So a direction counts
+   at the first step at which they agree to 1e-4; where they never do, it is tried again
+   without the cells that are exactly zero (after a ReLU these sit on the kink of a max-pool), and
+   then left out. Half of the directions must count.
+   Quantised graphs: rounding has no derivative; what is differentiated is the function that the
+   straight-through rule stands for, in which values are clipped to the range but not rounded.
+4. `gradient_in_float32`: what ONNX Runtime gives against exact. A rounding difference flips ReLU
+   masks, so the yardstick is what float32 itself is off by on the same image: the same tail in
+   float32 by numpy, three times its error, or 1e-5. Whether a mask flips is chance, so where one such run
+   is not enough it is repeated with the last bits of the activations changed, a few times, and the largest
+   error counts; half of the images must then pass, and no image may be off by more than a tenth.
+5. `gradient_moves`: when the image changes (and the class does not), the gradient changes by as much as the
+   exact one, which for pooling and a linear head means: not at all. When the class changes, likewise.
+6. `batch_equals_singles`, by the yardstick of 4. A file with a fixed batch gets the same images in another
+   order; with a fixed batch of one there is nothing to compare.
+7. `explained_class`: the top class when none is asked for, else the one that is asked for.
+
+Weights and activations in float16 carry three digits, and a quantised value near a rounding
+boundary jumps by a step: for such files the limits of 1, 2 and 4 are widened to the constants below.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto
+
+from ..runtime.errors import ArrayError, ModelFileError
+from ..runtime.spec import METADATA_KEY, CamSpec
+from .float64 import Evaluator
+from .graph import load_model, value_info
+from .proof import Check, Proof, image_errors, relative_error
+from .proof_images import structured_images
+from .session import Session
+from .tail import Tail, cut_tail, open_exported
+
+__all__ = [
+    "Answer",
+    "Subject",
+    "activations_lead_to_scores",
+    "batch_equals_singles",
+    "explained_class",
+    "gradient_against_differences",
+    "gradient_in_float32",
+    "gradient_moves",
+    "open_subject",
+    "outputs_unchanged",
+    "plain_outputs",
+    "prove_file",
+]
+
+Array = NDArray[Any]
+
+_FEWEST_IMAGES = 5
+#: Differences cost several runs of the tail each, so they are taken on this many images.
+_DIFFERENCED = 3
+#: Steps of the differences, relative to the mean size of the activations.
+_STEPS = (1e-5, 1e-6, 1e-7)
+_KINK = 1e-4
+_MOST_YARDSTICKS = 6
+#: Limits for files whose numbers are coarser than float32's.
+_COARSE_OUTPUT, _COARSE_SCORE, _COARSE_GRADIENT = 2e-3, 2e-2, 2e-2
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What the file gives for N images: outputs by name, activations and gradients (N, C, H, W), classes (N,)."""
+
+    outputs: dict[str, Array]
+    activations: Array
+    gradients: Array
+    classes: NDArray[np.int64]
+
+
+class Subject:
+    """An exported file, opened for its proof: in ONNX Runtime, and its tail in float64.
+
+    images: the batch (N, ...) that it is proved with, in the layout and dtype of its input. batch: the fixed
+    batch size of the file, or None. coarse: float16 or quantised values lie behind the layer.
+    """
+
+    def __init__(
+        self, session: Session, spec: CamSpec, tail: Tail, probe: Session | None, images: Array, batch: int | None
+    ) -> None:
+        self.session, self.spec, self.tail, self.images, self.batch = session, spec, tail, images, batch
+        self._probe = probe
+        kinds = {node.op_type for node in tail.model.graph.node}
+        self.quantised = "QuantizeLinear" in kinds
+        half = tail.model.graph.input[0].type.tensor_type.elem_type in (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+        self.coarse = self.quantised or half
+
+    def explain(self, images: Array, targets: Sequence[int] | Array) -> Answer:
+        """Run the file on images (N, ...) for targets (N,), in batches of the size that it takes."""
+        spec = self.spec
+        size = self.batch or len(images)
+        targets = np.asarray(targets, np.int64)
+        parts = [
+            self.session.run({spec.input.name: images[i : i + size], spec.target: targets[i : i + size]})
+            for i in range(0, len(images), size)
+        ]
+        found = {name: np.concatenate([np.atleast_1d(part[name]) for part in parts]) for name in self.session.outputs}
+        return Answer(
+            {n: v for n, v in found.items() if n in self.plain_names},
+            found[spec.layer.activations],
+            found[spec.layer.gradients],
+            found[spec.chosen].astype(np.int64),
+        )
+
+    @property
+    def plain_names(self) -> list[str]:
+        """Outputs of the plain model."""
+        added = {self.spec.chosen, *(n for la in self.spec.layers for n in (la.activations, la.gradients))}
+        return [name for name in self.session.outputs if name not in added]
+
+    @cached_property
+    def top(self) -> Answer:
+        """The file's answer for all images when no class is asked for."""
+        return self.explain(self.images, [-1] * len(self.images))
+
+    @cached_property
+    def exact(self) -> _Exact:
+        """The tail in float64, at the layer's values for all images."""
+        return self.exact_at(slice(None))
+
+    def exact_at(self, part: slice) -> _Exact:
+        """The tail in float64, at the layer's values for some of the images."""
+        return _Exact(self.tail, self.spec, Evaluator(self.tail.model), self._state(part))
+
+    def _state(self, part: slice) -> list[dict[str, Array]]:
+        """What the tail needs for some of the images, in batches."""
+        images, activations = self.images[part], self.top.activations[part]
+        size = self.batch or len(images)
+        found = []
+        for i in range(0, len(images), size):
+            known: dict[str, Array] = {}
+            if self._probe is not None:
+                feeds = {self.spec.input.name: images[i : i + size], self.spec.target: np.full(size, -1)}
+                known = {n: v for n, v in self._probe.run(feeds).items() if n in self.tail.needed}
+            value = self.tail.layer_value(activations[i : i + size], known)
+            found.append({**{n: known[n] for n in self.tail.others}, self.tail.layer: value})
+        return found
+
+    @property
+    def other_classes(self) -> NDArray[np.int64]:
+        """For each image a class that is not the top one, and not its neighbours' either; of a single class, that."""
+        classes = self.spec.output.classes
+        return (self.top.classes + 1 + np.arange(len(self.images)) % max(classes - 1, 1)) % classes
+
+    @cached_property
+    def yardstick(self) -> _Yardstick:
+        """What float32 rounding alone does to the gradients of the top classes."""
+        return _Yardstick(self)
+
+
+class _Exact:
+    """The tail at the layer's values of some images, kept as batches."""
+
+    def __init__(self, tail: Tail, spec: CamSpec, evaluator: Evaluator, state: list[dict[str, Array]]) -> None:
+        self.tail, self.spec, self.evaluator, self.state = tail, spec, evaluator, state
+
+    def with_evaluator(self, evaluator: Evaluator) -> _Exact:
+        return _Exact(self.tail, self.spec, evaluator, self.state)
+
+    def scores(self, change: Callable[[Array, int], Array] | None = None) -> Array:
+        """(N, classes); change: what to make of a batch of the layer's value, given its first image's place."""
+        found, place = [], 0
+        for batch in self.state:
+            value = batch[self.tail.layer].astype(self.evaluator.dtype)
+            feeds = {**batch, self.tail.layer: value if change is None else change(value, place)}
+            place += len(value)
+            scores = self.evaluator.run(feeds, [self.tail.score])[self.tail.score]
+            found.append(scores.reshape(len(value), -1))
+        return np.concatenate(found)
+
+    def gradient(self, classes: Array, change: Callable[[Array, int], Array] | None = None) -> Array:
+        """(N, C, H, W): the file's own backward pass."""
+        name, found, place = self.spec.layer.gradients, [], 0
+        for batch in self.state:
+            value = batch[self.tail.layer].astype(self.evaluator.dtype)
+            part = classes[place : place + len(value)]
+            feeds = {**batch, self.tail.layer: value if change is None else change(value, place)}
+            place += len(value)
+            found.append(self.evaluator.run({**feeds, self.spec.target: part}, [name])[name])
+        return np.concatenate(found)
+
+
+class _Yardstick:
+    """What float32 does to the gradients of each image: the tail in float32, by numpy."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._exact = subject.exact
+        self._rough = subject.exact.with_evaluator(Evaluator(subject.tail.model, np.float32))
+        self._classes = subject.top.classes
+        self._floor = _COARSE_GRADIENT if subject.coarse else 1e-5
+        self._errors = np.zeros(len(subject.images))
+        self._runs = 0
+        self.gradient = self._exact.gradient(self._classes)
+
+    def shares(self, gradients: Array, reference: Array | None = None) -> Array:
+        """Which share of the allowed error each image uses up: (N,)."""
+        found = image_errors(gradients, self.gradient if reference is None else reference)
+        while True:
+            shares = found / np.maximum(self._floor, 3 * self._errors)
+            if shares.max() <= 1 or self._runs >= _MOST_YARDSTICKS:
+                return shares
+            generator = np.random.default_rng(self._runs)
+            size = 2.0**-23 if self._runs else 0.0
+
+            def jitter(value: Array, _place: int, generator: Any = generator, size: float = size) -> Array:
+                return (value * (1 + size * generator.standard_normal(value.shape))).astype(value.dtype)
+
+            rough = self._rough.gradient(self._classes, jitter)
+            self._errors = np.maximum(self._errors, image_errors(rough, self.gradient))
+            self._runs += 1
+
+
+def open_subject(
+    path: str | os.PathLike[str], *, model: ModelProto | None = None, images: Array | None = None
+) -> Subject:
+    """Open the exported file at `path`.
+
+    model: its contents, where they are at hand. images: (N, ...) preprocessed, in the input's layout and
+    dtype; None makes some, whose number equals no size in the graph, so that a batch that was
+    taken for another axis cannot pass unnoticed.
+    Raises `ModelFileError` (not an exported file), `LayerError` (its layer is not found),
+    `ArrayError` (images that do not fit), `MissingDependencyError` (no ONNX Runtime).
+    """
+    model = load_model(path) if model is None else model
+    text = next((entry.value for entry in model.metadata_props if entry.key == METADATA_KEY), None)
+    if text is None:
+        raise ModelFileError(f"{path}: was made without cfcam export: run 'cfcam export --onnx {path}' first")
+    spec = CamSpec.from_json(text)
+    graph = open_exported(model)
+    tail = cut_tail(graph, spec, gradients=True)
+    probe = None
+    if tail.needed:
+        names = {o.name for o in graph.outputs}
+        graph.outputs = [*graph.outputs, *(value_info(graph, n) for n in tail.needed if n not in names)]
+        probe = Session(graph.to_model())
+    first = (graph.shape(spec.input.name) or (None,))[0]
+    batch = first if isinstance(first, int) else None
+    if images is None:
+        sizes = {d for _, shape in graph.types.values() for d in shape or () if isinstance(d, int)}
+        count = next(n for n in range(_FEWEST_IMAGES, 4096) if n not in sizes)
+        images = structured_images(spec.input, count if batch is None else batch * -(-_FEWEST_IMAGES // batch))
+    wanted = spec.input.shape(len(images))
+    if images.shape != wanted or images.dtype != spec.input.dtype or len(images) % (batch or 1) or not len(images):
+        raise ArrayError(
+            f"images: expected {spec.input.dtype} {spec.input.shape(batch or 0)} (N, ...)"
+            f"{f' or whole multiples of {batch}' if batch else ''}, got {images.dtype} {images.shape}"
+        )
+    del graph, model
+    return Subject(Session(os.fspath(path)), spec, tail, probe, images, batch)
+
+
+def plain_outputs(path: str | os.PathLike[str], subject: Subject) -> dict[str, Array]:
+    """The outputs of the plain model at `path` for the subject's images."""
+    session = Session(os.fspath(path))
+    size = subject.batch or len(subject.images)
+    parts = [
+        session.run({subject.spec.input.name: subject.images[i : i + size]})
+        for i in range(0, len(subject.images), size)
+    ]
+    return {name: np.concatenate([np.atleast_1d(part[name]) for part in parts]) for name in session.outputs}
+
+
+def prove_file(subject: Subject, plain: Mapping[str, Array] | None = None) -> Proof:
+    """All checks. plain: the plain model's outputs for the subject's images, see `plain_outputs`."""
+    proof = Proof()
+    if plain is not None:
+        proof.checks += outputs_unchanged(subject, plain)
+    proof.checks += explained_class(subject)
+    proof.checks += activations_lead_to_scores(subject)
+    proof.checks += gradient_against_differences(subject)
+    proof.checks += gradient_in_float32(subject)
+    proof.checks += gradient_moves(subject)
+    proof.checks += batch_equals_singles(subject)
+    return proof
+
+
+def outputs_unchanged(subject: Subject, plain: Mapping[str, Array]) -> list[Check]:
+    """Each output of the plain model, in the exported file."""
+    limit = _COARSE_OUTPUT if subject.coarse or subject.spec.input.dtype == "float16" else 1e-5
+    found = []
+    for name, want in plain.items():
+        have = subject.top.outputs.get(name)
+        if have is None or have.shape != want.shape:
+            error = float("inf")
+        elif want.dtype.kind != "f":
+            error = float((have != want).sum())
+        else:
+            error = relative_error(have, want) if want.any() else float(np.abs(have).max(initial=0))
+        found.append(Check(f"output '{name}' against the plain model", error, limit))
+    return found
+
+
+def explained_class(subject: Subject) -> list[Check]:
+    """The top class when none is asked for, the one that is asked for otherwise."""
+    scores = subject.top.outputs[subject.spec.output.name].reshape(len(subject.images), -1)
+    picked = np.take_along_axis(scores, subject.top.classes[:, None], 1)[:, 0]
+    # A softmax may give two classes the same probability: either is the top one.
+    wrong = int((picked < scores.max(1)).sum()) if scores.shape[1] > 1 else int(subject.top.classes.any())
+    asked = subject.other_classes
+    answered = subject.explain(subject.images, asked).classes
+    return [
+        Check("explained class is the top class", wrong, 0),
+        Check("explained class is the one asked for", int((answered != asked).sum()), 0),
+    ]
+
+
+def activations_lead_to_scores(subject: Subject) -> list[Check]:
+    """The tail, from the activations that the file gives out, against the scores that it gives out."""
+    scores = subject.exact.scores()
+    if subject.spec.output.kind == "softmax":
+        scores = np.exp(scores - scores.max(1, keepdims=True))
+        scores /= scores.sum(1, keepdims=True)
+    elif subject.spec.output.kind == "sigmoid":
+        scores = 1 / (1 + np.exp(-scores))
+    given = subject.top.outputs[subject.spec.output.name].reshape(scores.shape).astype(np.float64)
+    if subject.spec.output.kind == "logits":  # a log-softmax differs from its logits by one number per image
+        scores, given = (s - s.mean(1, keepdims=True) for s in (scores, given))
+    limit = _COARSE_SCORE if subject.coarse else 1e-4
+    return [Check("scores of the tail, from the activations", relative_error(scores, given), limit)]
+
+
+def gradient_against_differences(subject: Subject) -> list[Check]:
+    """The exact gradient against central differences of the exact scores, for two classes."""
+    size = subject.batch or _DIFFERENCED
+    part = slice(0, size * -(-min(_DIFFERENCED, len(subject.images)) // size))
+    exact = subject.exact_at(part)
+    if subject.quantised:
+        exact = exact.with_evaluator(Evaluator(subject.tail.model, straight_through=True))
+    activations = subject.top.activations[part].astype(np.float64)
+    errors: list[Array] = []
+    counted = 0
+    for turn, classes in enumerate((subject.top.classes[part], subject.other_classes[part])):
+        gradient = exact.gradient(classes)
+        found = _differences(exact, classes, activations, gradient, np.random.default_rng(turn))
+        errors.append(found)
+        counted += int(np.isfinite(found).sum())
+    every = np.concatenate(errors)
+    worst = float(np.nanmax(every)) if counted else float("nan")
+    return [
+        Check("gradient in float64 against differences", worst, 1e-4),
+        Check("directions that cross no kink, share", counted / every.size, 0.5, at_least=True),
+    ]
+
+
+def _differences(exact: _Exact, classes: Array, activations: Array, gradient: Array, random: Any) -> Array:
+    """Relative error of each image's gradient along one direction (N,); NaN where every step crosses a kink."""
+    count = len(activations)
+    apart = (count, 1, 1, 1)
+    size = np.abs(activations).mean(axis=(1, 2, 3)) + 1e-300
+    norm = np.sqrt((gradient**2).sum(axis=(1, 2, 3)))
+    here = _picked(exact.scores(), classes)
+    # An image whose gradient is zero: the scores must not move, by more than rounding.
+    unit = np.where(norm > 0, norm * size, np.abs(here) + 1e-300)
+    errors = np.full(count, np.nan)
+    for keep in (np.ones(apart, bool), activations != 0):
+        direction = random.standard_normal(activations.shape) * keep
+        expected = (gradient * direction).sum(axis=(1, 2, 3)) * size / unit
+        for step in _STEPS:
+            change = step * size.reshape(apart) * direction
+            ahead, behind = (_picked(exact.scores(_moved(exact.tail, sign * change)), classes) for sign in (1, -1))
+            forward, backward = (ahead - here) / (step * unit), (here - behind) / (step * unit)
+            smooth = np.abs(forward - backward) <= _KINK
+            errors = np.where(np.isnan(errors) & smooth, np.abs((forward + backward) / 2 - expected), errors)
+            if not np.isnan(errors).any():
+                return errors
+    return errors
+
+
+def _picked(scores: Array, classes: Array) -> Array:
+    return np.take_along_axis(scores, classes[:, None], 1)[:, 0]
+
+
+def _moved(tail: Tail, change: Array) -> Callable[[Array, int], Array]:
+    """Adds `change` (N, C, H, W) to batches of the layer's value."""
+
+    def move(value: Array, place: int) -> Array:
+        moved = value.reshape(len(value), -1).copy()
+        moved[:, tail.index.reshape(-1)] += change[place : place + len(value)].reshape(len(value), -1)
+        return moved.reshape(value.shape)
+
+    return move
+
+
+def gradient_in_float32(subject: Subject) -> list[Check]:
+    """What ONNX Runtime gives against the exact gradient."""
+    gradients, yardstick = subject.top.gradients, subject.yardstick
+    shares = yardstick.shares(gradients)
+    worst = image_errors(gradients, yardstick.gradient).max()
+    explained = int(gradients.any(axis=(1, 2, 3)).sum())
+    return [
+        Check("gradient in float32, share of the allowed error (median image)", float(np.median(shares)), 1),
+        Check("gradient in float32, relative error (worst image)", float(worst), 0.1),
+        Check("images whose gradient is not zero", explained, 1, at_least=True),
+    ]
+
+
+def gradient_moves(subject: Subject) -> list[Check]:
+    """Another image, another class: the gradient changes as the exact one does."""
+    exact, count = subject.exact, len(subject.images)
+    shared = np.full(count, subject.top.classes[0])
+    moved = _movement(subject.explain(subject.images, shared).gradients)
+    expected = _movement(exact.gradient(shared))
+    if expected > 1e-6:
+        found = [Check("gradient moves with the image, against exact", moved / expected, 0.5, at_least=True)]
+    else:
+        # After pooling and one linear layer the gradient is the class's weights, whatever the image.
+        limit = _COARSE_GRADIENT if subject.coarse else 1e-5
+        found = [Check("gradient is the same for every image, as it should", moved, limit, note="a linear head")]
+    if subject.spec.output.classes > 1:
+        others = subject.other_classes
+        expected = float(np.median(image_errors(exact.gradient(others), subject.yardstick.gradient)))
+        moved = float(np.median(image_errors(subject.explain(subject.images, others).gradients, subject.top.gradients)))
+        share = moved / expected if expected else float("nan")
+        found.append(Check("gradient moves with the class, against exact", share, 0.5, at_least=True))
+    return found
+
+
+def _movement(gradients: Array) -> float:
+    """Median relative distance between each image's gradient and the next image's."""
+    return float(np.median(image_errors(np.roll(gradients, 1, axis=0), gradients)))
+
+
+def batch_equals_singles(subject: Subject) -> list[Check]:
+    """Each image alone (where the batch is fixed: in another place of the batch) gives what it gives in the batch."""
+    if subject.batch == 1:
+        return []
+    images = subject.images
+    # Every image gets another class: behind a linear head that is all in which their gradients differ.
+    classes = (subject.top.classes + np.arange(len(images))) % subject.spec.output.classes
+    together = subject.explain(images, classes)
+    if subject.batch is None:
+        name = "a batch against its singles"
+        parts = [subject.explain(images[i : i + 1], classes[i : i + 1]) for i in range(len(images))]
+        gradients = np.concatenate([part.gradients for part in parts])
+        activations = np.concatenate([part.activations for part in parts])
+    else:
+        name = "a batch against itself in another order"
+        rolled = subject.explain(np.roll(images, 1, axis=0), np.roll(classes, 1))
+        gradients, activations = (np.roll(a, -1, axis=0) for a in (rolled.gradients, rolled.activations))
+    share = float(np.median(subject.yardstick.shares(gradients, together.gradients)))
+    limit = _COARSE_GRADIENT if subject.coarse else 1e-4
+    return [
+        Check(f"{name}, share of the allowed error", share, 1),
+        Check(f"{name}, activations", float(image_errors(activations, together.activations).max()), limit),
+    ]
