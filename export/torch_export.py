@@ -18,6 +18,7 @@ from .metadata import set_spec, tool_versions, write_model
 from .preprocessing import Preprocessing, preset
 from .report import ExportReport, Stopwatch
 from .traced.capture import Captured, capture
+from .traced.constants import fold_constants
 from .traced.convert import DEFAULT_OPSET, joint_to_onnx, plain_to_onnx
 from .traced.differentiate import differentiate
 from .traced.fold import fold_batch_norms
@@ -42,6 +43,7 @@ def export_torch(
     layer: str | None = None,
     grid: tuple[int, int] | None = None,
     score: int | None = None,
+    multi_label: bool = False,
     preprocessing: Preprocessing | None = None,
     labels: Sequence[str] | None = None,
     label_offset: int = 0,
@@ -65,6 +67,8 @@ def export_torch(
         the value that enters its last block). grid: (H, W) of token layers whose place in
         the image cannot be followed; most can.
     score: which of the module's outputs holds the class scores; None takes the first (N, K).
+    multi_label: the classes are independent, so that each logit gets a sigmoid of its own
+        (a model that ends in a sigmoid says so by itself).
     preprocessing: how a photo becomes the input; None is the preset ``torchvision``.
     labels: one per class, in the model's order. label_offset: see `OutputSpec`.
     name: what the file calls its source; None takes the module's class.
@@ -82,7 +86,7 @@ def export_torch(
     with watch("capture"):
         captured = capture(module, shape)
     with watch("layer"):
-        scores = find_score(captured, score)
+        scores = find_score(captured, score, multi_label)
         value = resolve_value(captured, scores, layer, grid)
     if labels is not None and len(labels) != scores.classes:
         raise ExportError(f"{len(labels)} labels for a model of {scores.classes} classes")
@@ -123,6 +127,7 @@ def joint_graph(graph: fx.GraphModule, layer: fx.Node, score: fx.Node, layout: L
     Returns a graph ``(image, target) -> (*outputs, activations, gradients, chosen)``.
     """
     folded, node = fold_batch_norms(graph, layer)
+    fold_constants(folded)
     logits = next(n for n in folded.graph.nodes if n.name == score.name)
     joint = simplify(differentiate(folded, node, logits, layout))
     return simplify(plant_seed(joint))

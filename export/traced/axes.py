@@ -57,6 +57,11 @@ class Part:
     def whole(self) -> bool:
         return self.stride == 1 and self.size == self.root.size
 
+    @property
+    def coarse(self) -> bool:
+        """Whether it is the root's most significant digit: a number of blocks of rows, say."""
+        return self.stride * self.size == self.root.size
+
 
 Axis = tuple[Part, ...]  # the empty product is an axis of size 1
 Axes = tuple[Axis, ...]
@@ -81,11 +86,10 @@ class AxisMap:
         axes = self._axes.get(node)
         if not isinstance(axes, tuple) or len(axes) not in (3, 4) or not _is_batch(axes[0]):
             return None
-        kinds = [_plain_kind(axis) for axis in axes[1:]]
         if len(axes) == 4:
-            if kinds[1:] == ["H", "W"] and kinds[0] not in ("H", "W", "T"):
+            if _are_grid(axes[2], axes[3], axes[1]):
                 return Layout("NCHW")
-            if kinds[:2] == ["H", "W"] and kinds[2] not in ("H", "W", "T"):
+            if _are_grid(axes[1], axes[2], axes[3]):
                 return Layout("NHWC")
             return None
         tokens, channels = axes[1], axes[2]
@@ -141,11 +145,19 @@ def _is_batch(axis: Axis) -> bool:
     return len(axis) == 1 and axis[0].root.kind == "N" and axis[0].whole
 
 
+def _are_grid(rows: Axis, columns: Axis, channels: Axis) -> bool:
+    """Whether the three are H, W and C. Cells may be blocks whose own cells count as channels."""
+    if (_plain_kind(rows), _plain_kind(columns)) != ("H", "W"):
+        return False
+    inside = {rows[0].root, columns[0].root}
+    return all(part.root in inside or part.root.kind in ("C", "?") for part in channels)
+
+
 def _plain_kind(axis: Axis) -> Kind:
     """The kind of an axis that is one whole root, or "?" ("C" for an axis of size 1)."""
     if not axis:
         return "C"
-    if len(axis) == 1 and axis[0].whole:
+    if len(axis) == 1 and axis[0].coarse:
         return axis[0].root.kind
     return "C" if all(part.root.kind == "C" for part in axis) else "T" if _places(axis) else "?"
 
@@ -368,13 +380,13 @@ class _Follow:
         if target in _SLICES:
             return self._slice(node, sizes, before, index)
         if target is aten.linear.default:
-            return (*before[:-1], _fresh("C", sizes[-1]))
+            return (*_without(before, [rank - 1], keep=False), _fresh("C", sizes[-1]))
         if target is aten.scaled_dot_product_attention.default:
             return (*before[:-1], _fresh("C", sizes[-1]))
         if target in _PRODUCTS and rank == len(sizes) >= 2:
             other = self._axes.get(args[1])  # type: ignore[arg-type]
             last = other[-1] if isinstance(other, tuple) and other else _fresh("?", sizes[-1])
-            return (*before[:-1], last)
+            return (*_without(before, [rank - 1], keep=False), last)
         if target in _PLANAR:
             return self._planar(sizes, before)
         if target in _RESIZING:

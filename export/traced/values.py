@@ -90,24 +90,31 @@ class Value:
         return str(self.node.target).removeprefix("aten.").split(".")[0]
 
 
-def find_score(captured: Captured, position: int | None = None) -> Score:
+def find_score(captured: Captured, position: int | None = None, multi_label: bool = False) -> Score:
     """The class scores (N, K) and the logits behind them.
 
-    position: which of the module's outputs; None takes the first of shape (N, K).
+    position: which of the module's outputs; None takes the one called "logits", or the first
+    of shape (N, K), (N, K, 1, 1), or (N,) for a single class.
+    multi_label: logits are of independent classes.
     Raises `ExportError` when no output has that shape.
     """
     outputs = captured.outputs
-    chosen = range(len(outputs)) if position is None else [position]
+    if position is not None and not 0 <= position < len(outputs):
+        raise ExportError(f"score output {position}: the model has {len(outputs)} outputs (0 to {len(outputs) - 1})")
+    chosen = list(range(len(outputs))) if position is None else [position]
+    if position is None and len(captured.output_names) == len(outputs):
+        # Beside the scores there may be features or auxiliary heads of the same shape.
+        chosen.sort(key=lambda index: (captured.output_names[index] != "logits", _fake(outputs[index]).dim() < 2))
     for index in chosen:
-        if not 0 <= index < len(outputs):
-            raise ExportError(f"score output {index}: the model has {len(outputs)} outputs (0 to {len(outputs) - 1})")
         output = outputs[index]
-        sizes = _static_sizes(output)
-        if sizes is not None and len(sizes) == 1 and _fake(output).is_floating_point():
+        classes = _class_count(output)
+        if classes is not None and _fake(output).is_floating_point():
             node, kind = _logits_behind(output)
-            if kind in ("logits", "sigmoid") and sizes[0] == 1:
+            if multi_label and kind == "softmax":
+                raise ExportError("multi_label: the model ends in a softmax, its classes exclude each other")
+            if kind == "logits" and (multi_label or classes == 1):
                 kind = "binary"
-            return Score(node, output, index, kind, sizes[0])
+            return Score(node, output, index, kind, classes)
     shapes = ", ".join(f"{i}: {_shape_text(node)}" for i, node in enumerate(outputs))
     raise ExportError(
         f"no output looks like class scores of shape (N, classes); the model returns {shapes}. "
@@ -150,7 +157,8 @@ def default_value(captured: Captured, score: Score, grid: tuple[int, int] | None
                     continue
                 if _only_prefix_is_read(values[source], wanted):
                     return _before_last_attention(captured, values, source, score)
-                return values[_before_identity_pooling(source, values)]
+                found = values[_before_identity_pooling(source, values)]
+                return _before_slice(_before_projection(found, values), values)
     hint = "" if grid is not None else "; for tokens (N, T, C) in reading order give their grid (grid=(H, W))"
     raise LayerError(
         f"no value enters a pooling or flatten on the way to the score: name the target layer (layer=...){hint}. "
@@ -226,7 +234,7 @@ def _reads_before(node: fx.Node, prefix: int) -> bool:
 
 
 def _before_last_attention(captured: Captured, values: dict[fx.Node, Value], read: fx.Node, score: Score) -> Value:
-    """The last value that both enters the last attention and goes round it: its residual stream."""
+    """The last value that enters the last attention and that nothing of the image goes round: its residual stream."""
     behind = _ancestors(read)
     attentions = [n for n in captured.graph.graph.nodes if n in behind and n.target in _ATTENTION]
     if not attentions:
@@ -235,11 +243,51 @@ def _before_last_attention(captured: Captured, values: dict[fx.Node, Value], rea
             "it: name the target layer (layer=...). " + _listing(list(values.values()))
         )
     enters = _ancestors(attentions[-1])
-    round_it = _ancestors(score.node, without=attentions[-1])
     for node in reversed(captured.graph.graph.nodes):
-        if node in values and node in enters and node in round_it:
+        if node in values and node in enters and _is_unavoidable(node, captured.image, score):
             return values[node]
     return values[read]
+
+
+def _is_unavoidable(node: fx.Node, image: fx.Node, score: Score) -> bool:
+    """Whether every way of tensors from the image to the score passes `node` (sizes reach everything)."""
+    seen, queue = {node, score.node}, [score.node]
+    while queue:
+        for source in queue.pop().all_input_nodes:
+            if source not in seen and _is_tensor(source):
+                seen.add(source)
+                queue.append(source)
+    return image not in seen
+
+
+def _before_projection(value: Value, values: dict[fx.Node, Value]) -> Value:
+    """Keys and values of an attention pooling are features of what they are projected from."""
+    source = value.node.args[0] if value.node.target is aten.linear.default else None
+    if source in values and _reaches(value.node, _ATTENTION):
+        return values[source]  # type: ignore[index]
+    return value
+
+
+def _before_slice(value: Value, values: dict[fx.Node, Value]) -> Value:
+    """Setting prefix tokens aside is what the export does too: take the value that still has them, and a name."""
+    while value.node.target is aten.slice.Tensor:
+        source = value.node.args[0]
+        if source not in values or values[source].shape != value.shape:  # type: ignore[index]
+            break
+        value = values[source]  # type: ignore[index]
+    return value
+
+
+def _reaches(node: fx.Node, targets: set[Any]) -> bool:
+    seen, queue = {node}, [node]
+    while queue:
+        for user in queue.pop().users:
+            if user.target in targets:
+                return True
+            if user not in seen:
+                seen.add(user)
+                queue.append(user)
+    return False
 
 
 def _listing(values: list[Value], limit: int = 12) -> str:
@@ -285,11 +333,18 @@ def _logits_behind(output: fx.Node) -> tuple[fx.Node, str]:
             node = node.all_input_nodes[0]
         else:
             break
-    sizes = _static_sizes(output)
-    # Reshapes are only looked through; the score itself stays (N, K) or (N, K, 1, 1).
-    if sizes is None or any(size != 1 for size in sizes[1:]):
+    # Reshapes are only looked through; the score itself stays (N, K), (N, K, 1, 1) or (N,).
+    if _class_count(output) is None:
         raise ExportError(f"the logits before the final {kind} have shape {_shape_text(output)}, expected (N, classes)")
     return output, kind
+
+
+def _class_count(node: fx.Node) -> int | None:
+    """K of (N, K) with any axes of 1 behind, 1 of (N,), and None of every other shape."""
+    sizes = _static_sizes(node)
+    if sizes is None or any(size != 1 for size in sizes[1:]):
+        return None
+    return sizes[0] if sizes else 1
 
 
 def _before_identity_pooling(node: fx.Node, values: dict[fx.Node, Value]) -> fx.Node:
@@ -311,6 +366,9 @@ def _is_global_average(node: fx.Node, source: fx.Node, layout: Layout) -> bool:
     if node.target is aten.mean.dim:
         rank = _fake(source).dim()
         return sorted(d % rank for d in node.args[1]) == list(layout.grid_axes)  # type: ignore[union-attr]
+    if node.target is aten.slice.Tensor and _keeps_the_grid(node, source, layout):
+        users = [user for user in node.users if _is_tensor(user)]
+        return bool(users) and all(_is_global_average(user, node, layout) for user in users)
     if layout.kind != "NCHW":
         return False
     if node.target in (aten.adaptive_avg_pool2d.default, aten._adaptive_avg_pool2d.default):
@@ -321,12 +379,20 @@ def _is_global_average(node: fx.Node, source: fx.Node, layout: Layout) -> bool:
     return False
 
 
-def _ancestors(node: fx.Node, without: fx.Node | None = None) -> set[fx.Node]:
-    """`node` and everything that it is computed from, on paths that avoid `without`."""
+def _keeps_the_grid(node: fx.Node, source: fx.Node, layout: Layout) -> bool:
+    """Whether a slice of tokens drops those before and behind the grid, and nothing else."""
+    sizes, before = _static_sizes(node), _static_sizes(source)
+    if layout.kind != "NTC" or sizes is None or before is None or len(node.args) < 3 or node.args[1] != 1:
+        return False
+    return sizes[0] == before[0] - layout.prefix - layout.suffix and (node.args[2] or 0) == layout.prefix
+
+
+def _ancestors(node: fx.Node) -> set[fx.Node]:
+    """`node` and everything that it is computed from."""
     found, queue = {node}, [node]
     while queue:
         for source in queue.pop().all_input_nodes:
-            if source not in found and source is not without:
+            if source not in found:
                 found.add(source)
                 queue.append(source)
     return found
