@@ -93,10 +93,23 @@ def differentiate(graph: fx.GraphModule, layer: fx.Node, logits: fx.Node, layout
             f"the path from '{layer.name}' to the score fixes the batch size (to {joint_batch} in the trace): "
             "an operator there reads the batch size as a number"
         )
-    restore_names(joint)
     joint.graph.eliminate_dead_code()
+    _refuse_writes(joint, layer)
+    restore_names(joint)
     _name_tensors(joint, graph)
     return joint
+
+
+def _refuse_writes(joint: fx.GraphModule, layer: fx.Node) -> None:
+    """The passes that follow take every node for a pure function: an operator that writes in place is none."""
+    for node in joint.graph.nodes:
+        if node.target is torch.ops.aten.detach_.default:  # of a fresh constant
+            node.target = torch.ops.aten.detach.default
+        if isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable:
+            raise UnsupportedOperatorError(
+                f"the path from '{layer.name}' to the score: {node.target} writes into its argument; "
+                "write the module's operator in another way, or choose a layer behind it"
+            )
 
 
 def _result_shape(joint: fx.GraphModule) -> torch.Size:

@@ -44,6 +44,16 @@ def _pad(source: Tensor, padding: Sequence[int], mode: str = "constant", value: 
     return aten.pad.default(source, padding, mode, value)
 
 
+def _rms_norm(
+    source: Tensor, shape: Sequence[int], weight: Tensor | None = None, epsilon: float | None = None
+) -> Tensor:
+    """PyTorch's own writes into a temporary."""
+    axes = list(range(-len(shape), 0))
+    smallest = torch.finfo(source.dtype).eps if epsilon is None else epsilon
+    normed = source * torch.rsqrt(source.square().mean(axes, keepdim=True) + smallest)
+    return normed if weight is None else normed * weight
+
+
 #: Operator -> what is traced in its place.
 FORWARD: dict[Any, Callable[..., Any]] = {
     aten.scaled_dot_product_attention.default: scaled_dot_product_attention,
@@ -52,5 +62,6 @@ FORWARD: dict[Any, Callable[..., Any]] = {
     aten.view.default: _reshape,
     aten._unsafe_view.default: _reshape,
     aten.pad.default: _pad,
+    aten.rms_norm.default: _rms_norm,
     **{operator.vec: resize(operator) for operator in RESIZES},
 }
