@@ -1,0 +1,67 @@
+"""Measures of maps: faithfulness, localisation, class sensitivity, stability; and maps to beat.
+
+Functions for arrays, and objects with update / compute / reset for a loop over batches. They reach a
+network through two callables, images -> probabilities and images, classes -> maps;
+`EngineAccess` makes both from a ``.cam.onnx`` file.
+"""
+
+from .access import EngineAccess
+from .adcc import Adcc, adcc, coherency, complexity
+from .base import Explain, Measure, Predict
+from .baselines import CentreGaussian, Edges, Random, Uniform, baselines
+from .class_sensitivity import ClassSensitivity
+from .confidence import Confidence, average_drop, average_increase, mask_images
+from .insertion_deletion import Curves, InsertionDeletion, fill_images, insertion_deletion
+from .localisation import Localisation, energy_inside, pixel_precision, pointing_game
+from .max_sensitivity import MaxSensitivity
+from .mosaics import choose_groups, make_mosaic
+from .noise import GradientNoise, InputNoise
+from .ranks import rank_biased_overlap, spearman
+from .regions import box_region, cell_regions, mask_region
+from .robustness import Robustness
+from .transformations import Brightness, Jpeg, Shift, Transformation, Transformed
+
+__all__ = [
+    "Adcc",
+    "Brightness",
+    "CentreGaussian",
+    "ClassSensitivity",
+    "Confidence",
+    "Curves",
+    "Edges",
+    "EngineAccess",
+    "Explain",
+    "GradientNoise",
+    "InputNoise",
+    "InsertionDeletion",
+    "Jpeg",
+    "Localisation",
+    "MaxSensitivity",
+    "Measure",
+    "Predict",
+    "Random",
+    "Robustness",
+    "Shift",
+    "Transformation",
+    "Transformed",
+    "Uniform",
+    "adcc",
+    "average_drop",
+    "average_increase",
+    "baselines",
+    "box_region",
+    "cell_regions",
+    "choose_groups",
+    "coherency",
+    "complexity",
+    "energy_inside",
+    "fill_images",
+    "insertion_deletion",
+    "make_mosaic",
+    "mask_images",
+    "mask_region",
+    "pixel_precision",
+    "pointing_game",
+    "rank_biased_overlap",
+    "spearman",
+]
