@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from ..runtime.errors import CfcamError
-from . import demo, explain, export, inspect, layers, parts
+from . import check, demo, explain, export, inspect, layers, parts
 from .exitcodes import DONE, NOT_DONE
 
 __all__ = ["app", "run"]
@@ -31,6 +31,7 @@ app.command("export")(export.export)
 app.command("layers")(layers.layers)
 app.command("explain")(explain.explain)
 app.command("inspect")(inspect.inspect)
+app.command("check")(check.check)
 app.command("parts")(parts.parts)
 app.command("demo")(demo.demo)
 

@@ -1,0 +1,209 @@
+"""`check_file`: anybody's proof of an exported file, on anybody's machine.
+
+With onnx and ONNX Runtime only. What the exporters prove as they write a file is measured again
+on the file itself, and with it what can be seen from outside: weights that are stored twice, and
+operators that TensorRT refuses.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ..export import onnx_proof
+from ..export.errors import LayerError
+from ..export.graph import load_model
+from ..export.onnx_proof import Subject
+from ..export.proof import Check
+from ..export.repeated_weights import repeated_weights
+from ..export.report import Stopwatch
+from ..export.tensorrt_table import tensorrt_refusals
+from ..runtime.errors import EngineError, MissingDependencyError, ModelFileError
+from ..runtime.modelfile import file_sha256, read_model_info, read_spec
+
+if TYPE_CHECKING:
+    import onnx
+    from numpy.typing import NDArray
+
+    from ..runtime.spec import CamSpec
+
+__all__ = ["CheckReport", "CheckRow", "check_file"]
+
+Status = Literal["ok", "failed", "warning"]
+
+#: So many examples are named in a note.
+_NAMED = 3
+
+#: What is measured on the subject, in this order: what people read while they wait, and the checks.
+_STEPS: dict[str, Callable[[Subject], list[Check]]] = {
+    "classes": onnx_proof.explained_class,
+    "activations": onnx_proof.activations_lead_to_scores,
+    "differences": onnx_proof.gradient_against_differences,
+    "float32": onnx_proof.gradient_in_float32,
+    "movement": onnx_proof.gradient_moves,
+    "batch": onnx_proof.batch_equals_singles,
+}
+
+
+@dataclass(frozen=True)
+class CheckRow:
+    """One check. It holds when ``value <= limit`` (``>=`` with `at_least`); a warning is not a failure.
+
+    value, limit: None where nothing was measured.
+    """
+
+    name: str
+    status: Status
+    value: float | None = None
+    limit: float | None = None
+    at_least: bool = False
+    note: str = ""
+
+
+@dataclass
+class CheckReport:
+    """What was found out about one file. True when no check failed.
+
+    layer: as people call it. source: path of the plain model, when one was given. seconds: step
+    -> seconds. images: how many the file was run on.
+    """
+
+    path: str
+    sha256: str
+    layer: str
+    source: str | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    images: int = 0
+    rows: list[CheckRow] = field(default_factory=list)
+
+    def add(self, checks: list[Check]) -> None:
+        """Take over checks of the proof."""
+        for c in checks:
+            status: Status = "ok" if c.ok else "failed"
+            self.rows.append(CheckRow(c.name, status, c.value, c.limit, c.at_least, c.note))
+
+    def __bool__(self) -> bool:
+        return bool(self.rows) and not self.failures
+
+    @property
+    def failures(self) -> list[CheckRow]:
+        return [row for row in self.rows if row.status == "failed"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values; a figure that is no number is null."""
+        rows = [
+            {
+                key: None if isinstance(value, float) and not math.isfinite(value) else value
+                for key, value in row.items()
+            }
+            for row in map(asdict, self.rows)
+        ]
+        model = {"path": self.path, "sha256": self.sha256, "layer": self.layer}
+        return {"ok": bool(self), "model": model, "source": self.source, "checks": rows, "seconds": self.seconds}
+
+
+def check_file(
+    path: str | os.PathLike[str],
+    images: NDArray[np.floating] | None = None,
+    *,
+    source: str | os.PathLike[str] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> CheckReport:
+    """Measure everything about the exported file at `path`.
+
+    images: (N, ...) preprocessed, in the layout and dtype of the file's input; None makes random ones with structure.
+    source: the plain model, whose outputs must be the file's. progress: told the name of each step.
+    What is compared and with which limits: `export.onnx_proof`.
+
+    Raises `ModelFileError` (not an exported file, or another source), `ArrayError` (images that do not fit),
+    `ExportError` (ONNX Runtime refuses the file, or an operator of its tail cannot be evaluated),
+    `MissingDependencyError` (no ONNX Runtime).
+    """
+    path = os.fspath(path)
+    spec = read_spec(path)
+    watch = Stopwatch(progress)
+    report = CheckReport(
+        path, file_sha256(path), spec.layer.name, None if source is None else os.fspath(source), watch.seconds
+    )
+    with watch("open"):
+        model = load_model(path)
+        try:
+            subject = onnx_proof.open_subject(path, model=model, images=_filled_up(images, path, spec))
+        except LayerError as error:
+            report.rows.append(CheckRow("the layer is a value that leads to the scores", "failed", note=str(error)))
+            return report
+    report.images = len(subject.images)
+    if source is not None:
+        with watch("source"):
+            _refuse_other_input(source, spec)
+            report.add(onnx_proof.outputs_unchanged(subject, onnx_proof.plain_outputs(source, subject)))
+    for step, measure in _STEPS.items():
+        with watch(step):
+            report.add(measure(subject))
+    with watch("weights"):
+        report.rows += _weights_rows(model, spec, None if source is None else load_model(source))
+    with watch("TensorRT"):
+        report.rows += _tensorrt_rows(path, model)
+    return report
+
+
+def _filled_up(images: NDArray[Any] | None, path: str, spec: CamSpec) -> NDArray[Any] | None:
+    """As many images as a file with a fixed batch takes: the last one is repeated."""
+    declared = next(value.shape for value in read_model_info(path).inputs if value.name == spec.input.name)
+    if images is None or not declared or not isinstance(declared[0], int):
+        return images
+    missing = -len(images) % declared[0]
+    return np.concatenate([images, np.repeat(images[-1:], missing, axis=0)])
+
+
+def _refuse_other_input(source: str | os.PathLike[str], spec: CamSpec) -> None:
+    names = [value.name for value in read_model_info(source).inputs]
+    if names != [spec.input.name]:
+        raise ModelFileError(
+            f"{os.fspath(source)}: takes {', '.join(map(repr, names))}, the exported file takes '{spec.input.name}': "
+            "it is not the model that the file was made of"
+        )
+
+
+def _weights_rows(model: onnx.ModelProto, spec: CamSpec, source: onnx.ModelProto | None) -> list[CheckRow]:
+    added = {spec.chosen, *(name for layer in spec.layers for name in (layer.activations, layer.gradients))}
+    plain = [output.name for output in model.graph.output if output.name not in added]
+    found = repeated_weights(model, plain, source)
+    # Without the plain model nobody knows whether a copy among its own weights was there before.
+    ours = [repeat for repeat in found if repeat.added or source is not None]
+    theirs = [repeat for repeat in found if not (repeat.added or source is not None)]
+    rows = [_row("weights above 1 KB that are stored twice", len(ours), 0, note=_some(ours))]
+    if theirs:
+        name = "weights above 1 KB that the plain model itself stores twice"
+        rows.append(CheckRow(name, "warning", len(theirs), 0, note=f"{_some(theirs)}; --source tells whose they are"))
+    return rows
+
+
+def _tensorrt_rows(path: str, model: onnx.ModelProto) -> list[CheckRow]:
+    refused = tensorrt_refusals(model)
+    status: Status = "warning" if refused else "ok"
+    rows = [CheckRow("operators that TensorRT refuses (table)", status, len(refused), 0, note=_some(refused))]
+    from ..runtime.tensorrt_build import parse_onnx
+
+    try:
+        result = parse_onnx(path)
+    except MissingDependencyError:
+        return rows  # nobody to ask
+    except (EngineError, ModelFileError) as error:
+        return [*rows, CheckRow("TensorRT's own parser", "warning", note=f"could not be asked: {error}")]
+    return [*rows, CheckRow("TensorRT's own parser", "ok" if result else "warning", note=str(result))]
+
+
+def _row(name: str, value: float, limit: float, *, at_least: bool = False, note: str = "") -> CheckRow:
+    holds = value >= limit if at_least else value <= limit  # NaN fails either way
+    return CheckRow(name, "ok" if holds else "failed", value, limit, at_least, note)
+
+
+def _some(items: list[Any]) -> str:
+    rest = len(items) - _NAMED
+    return "; ".join(map(str, items[:_NAMED])) + (f"; and {rest} more" if rest > 0 else "")

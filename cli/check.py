@@ -1,0 +1,120 @@
+"""``cfcam check``: proof that a file explains what it computes, by ONNX Runtime and float64 arithmetic alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .exitcodes import DONE, DONE_IN_PART
+from .options import Json, ModelFile
+from .sources import failure, find_each, report_failure
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ..calibration.check import CheckReport
+    from ..runtime.spec import InputSpec
+
+__all__ = ["SCHEMA", "check"]
+
+#: Name and version of the JSON document.
+SCHEMA = "cfcam.check/1"
+
+
+def check(
+    model: ModelFile,
+    images: Annotated[
+        list[str] | None,
+        typer.Option("--images", metavar="DIR", help="Photos to check with: folder, file or pattern. Repeatable."),
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option("--source", metavar="MODEL.onnx", help="The plain model, whose outputs must be unchanged."),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=2, help="Use the first N photos.")] = 5,
+    json: Json = False,
+) -> None:
+    """Check that an exported file is right.
+
+    Gradients against differences of the scores in float64, batches against single images, the class, the weights, and
+    what TensorRT refuses. Without photos, random images are used.
+    """
+    from ..runtime.modelfile import read_spec
+    from .console import print_json, stderr
+
+    spec = read_spec(model)
+    batch, names, errors = _photos(images or [], limit, spec.input)
+    with stderr().status("checking") as status:
+        report = _checked(model, batch, source, lambda step: status.update(f"checking: {step}"))
+    if json:
+        used: dict[str, Any] = {"kind": "photos" if names else "random", "count": report.images, "files": names}
+        print_json({"schema": SCHEMA, **report.to_dict(), "images": used, "errors": errors})
+    else:
+        for error in errors:
+            report_failure(error)
+        _print(report)
+    raise typer.Exit(DONE if report and not errors else DONE_IN_PART)
+
+
+def _photos(
+    sources: list[str], limit: int, spec: InputSpec
+) -> tuple[NDArray[np.floating] | None, list[str], list[dict[str, str]]]:
+    """The first `limit` photos as a batch (None when no photos were asked for), their paths, and what failed."""
+    import numpy as np
+
+    from ..runtime.errors import ArrayError, ImageError
+    from ..runtime.images import open_image
+    from ..runtime.preprocess import prepare
+
+    if not sources:
+        return None, [], []
+    found, errors = find_each(sources)
+    tensors, names = [], []
+    for path in found:
+        if len(tensors) == limit:
+            break
+        try:
+            tensors.append(prepare(open_image(path), spec).tensor)
+            names.append(str(path))
+        except (ImageError, ArrayError) as error:
+            errors.append(failure(path, error))
+    if len(tensors) < 2:
+        for error in errors:
+            report_failure(error)
+        raise ImageError(
+            f"check needs at least two photos that can be read, found {len(tensors)} in {', '.join(sources)}"
+        )
+    return np.stack(tensors), names, errors
+
+
+def _checked(model: str, batch: Any, source: str | None, progress: Any) -> CheckReport:
+    from ..runtime.errors import MissingDependencyError
+
+    try:
+        from ..calibration.check import check_file
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "onnx":
+            raise
+        raise MissingDependencyError("checking a file needs onnx: install cfcam[onnx]") from error
+    return check_file(model, batch, source=source, progress=progress)
+
+
+def _print(report: CheckReport) -> None:
+    from rich.text import Text
+
+    from .console import print_table, rich_table
+
+    table = rich_table("check", "value", "limit", "", "", right=("value", "limit"))
+    words = {"ok": "ok", "failed": "FAILED", "warning": "warning", "skipped": "-"}
+    for row in report.rows:
+        value = "" if row.value is None else f"{row.value:.3g}"
+        limit = "" if row.limit is None else f"{'>=' if row.at_least else '<='} {row.limit:.3g}"
+        style = "bold" if row.status in ("failed", "warning") else ""
+        table.add_row(Text(row.name), value, limit, Text(words[row.status], style=style), Text(row.note))
+    print_table(table)
+    failed = sum(row.status == "failed" for row in report.rows)
+    verdict = "all checks hold" if report else f"{failed} of {len(report.rows)} checks FAILED"
+    seconds = sum(report.seconds.values())
+    print(f"{report.path}: layer {report.layer}, {report.images} images, {seconds:.1f} s: {verdict}")
