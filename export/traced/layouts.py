@@ -7,9 +7,10 @@ which T runs over the grid, behind class and register tokens that belong to no p
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
+if TYPE_CHECKING:  # the ONNX route, which has no PyTorch, names layouts too
+    import torch
 
 __all__ = ["NCHW", "Digit", "Layout", "raster"]
 
