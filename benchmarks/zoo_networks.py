@@ -121,5 +121,131 @@ _CONVOLUTIONAL = [
     Network("cspdarknet53", "CSPNet (Darknet)", _timm("cspdarknet53"), 128, "stages.3"),
 ]
 
+
+def _vision_transformer() -> nn.Module:
+    models = import_torchvision().models
+    return models.VisionTransformer(96, 16, num_layers=4, num_heads=3, hidden_dim=96, mlp_dim=192)
+
+
+def _swin(version: int) -> Callable[[], nn.Module]:
+    def build() -> nn.Module:
+        swin = import_torchvision().models.swin_transformer
+        parts = {} if version == 1 else {"block": swin.SwinTransformerBlockV2, "downsample_layer": swin.PatchMergingV2}
+        return swin.SwinTransformer([4, 4], 24, [2, 2, 2], [2, 4, 4], [4, 4], **parts)
+
+    return build
+
+
+def _max_vit() -> nn.Module:
+    models = import_torchvision().models
+    return models.MaxVit((64, 64), 16, 4, [16, 32], [1, 1], head_dim=8, stochastic_depth_prob=0.0)
+
+
+def _metaformer(mixer: str) -> Callable[[], nn.Module]:
+    """The stages of the published networks, narrower and less deep."""
+
+    def build() -> nn.Module:
+        import_torchvision()
+        from timm.models import metaformer as m
+
+        sizes: dict[str, Any] = {"depths": (1, 1, 2, 1), "dims": (32, 64, 96, 128)}
+        if mixer == "pool":
+            pooled: dict[str, Any] = {"downsample_norm": None, "mlp_act": nn.GELU, "mlp_bias": True}
+            scales: dict[str, Any] = {"layer_scale_init_values": 1e-5, "res_scale_init_values": None}
+            return m.MetaFormer(**sizes, **pooled, **scales, norm_layers=m.GroupNorm1, use_mlp_head=False)
+        mixers = [m.SepConv] * 4 if mixer == "conv" else [m.SepConv] * 2 + [m.Attention] * 2
+        norms = [m.LayerNorm2dNoBias if one is m.SepConv else m.LayerNormNoBias for one in mixers]
+        return m.MetaFormer(**sizes, token_mixers=mixers, norm_layers=norms)
+
+    return build
+
+
+def _conv_mixer() -> nn.Module:
+    import_torchvision()
+    from timm.models.convmixer import ConvMixer
+
+    return ConvMixer(dim=128, depth=5, kernel_size=7, patch_size=7)
+
+
+def _mlp_mixer() -> nn.Module:
+    import_torchvision()
+    from timm.models.mlp_mixer import MlpMixer
+
+    return MlpMixer(img_size=96, patch_size=16, num_blocks=4, embed_dim=128)
+
+
+def _short(name: str, **options: Any) -> Callable[[], nn.Module]:
+    """A transformer of timm with fewer blocks, on images of 96 pixels."""
+    return _timm(name, **{"img_size": 96, "depth": 4, **options})
+
+
+def _small(name: str, **options: Any) -> Callable[[], nn.Module]:
+    """A windowed transformer of timm with two stages, on images of 64 pixels."""
+    sizes = {"img_size": 64, "window_size": 4, "depths": (2, 2), "embed_dim": 24, "num_heads": (2, 4)}
+    return _timm(name, **sizes, **options)
+
+
+_MAXXVIT = {"img_size": 64, "depths": (1, 1), "embed_dim": (32, 64)}
+_COATNET = {"img_size": 64, "depths": (1, 1, 2, 1), "embed_dim": (32, 32, 64, 64)}
+_NARROW = {"depths": (1, 1, 2, 1)}
+
+# Transformers, their hybrids with convolutions, and what else keeps its channels last.
+_TRANSFORMERS = [
+    Network("convnext_atto", "ConvNeXt", _timm("convnext_atto"), 64, "stages.2.blocks.3"),
+    Network("convnext_tiny", "ConvNeXt, channels last", _torchvision("convnext_tiny"), 64, "features.5.4.block.5"),
+    Network("convnextv2_atto", "ConvNeXt V2", _timm("convnextv2_atto"), 64, "stages.2.blocks.3"),
+    Network("poolformer", "PoolFormer", _metaformer("pool"), 64, "stages.2.blocks.0"),
+    Network("convformer", "MetaFormer, convolutions", _metaformer("conv"), 64, "stages.2.blocks.0"),
+    Network("caformer", "MetaFormer, convolutions and attention", _metaformer("attention"), 64, "stages.2.blocks.0"),
+    Network("convmixer", "ConvMixer", _conv_mixer, 70, "blocks.2"),
+    Network("mlp_mixer", "MLP-Mixer", _mlp_mixer, 96, "blocks.1"),
+    Network("vision_transformer", "ViT, torchvision", _vision_transformer, 96, "encoder.layers.encoder_layer_1"),
+    Network("vit_tiny", "ViT", _short("vit_tiny_patch16_224"), 96, "blocks.1"),
+    Network(
+        "vit_tiny_pooled", "ViT, mean of tokens", _short("vit_tiny_patch16_224", global_pool="avg"), 96, "blocks.1"
+    ),
+    Network("vit_tiny_registers", "ViT, registers", _short("vit_tiny_patch16_224", reg_tokens=4), 96, "blocks.1"),
+    Network(
+        "vit_tiny_map",
+        "ViT, attention pooling",
+        _short("vit_tiny_patch16_224", global_pool="map", class_token=False),
+        96,
+        "blocks.1",
+    ),
+    Network("deit_tiny", "DeiT", _short("deit_tiny_patch16_224"), 96, "blocks.1"),
+    Network("deit_tiny_distilled", "DeiT, distilled", _short("deit_tiny_distilled_patch16_224"), 96, "blocks.1"),
+    Network("deit3", "DeiT III", _short("deit3_small_patch16_224", embed_dim=96, num_heads=3), 96, "blocks.1"),
+    Network("beit", "BEiT", _short("beit_base_patch16_224", embed_dim=96, num_heads=3), 96, "blocks.1"),
+    Network("cait_xxs24", "CaiT", _short("cait_xxs24_224"), 96, "blocks.1"),
+    Network("eva02_tiny", "EVA-02", _timm("eva02_tiny_patch14_224", img_size=84, depth=4), 84, "blocks.1"),
+    Network("swin", "Swin, torchvision", _swin(1), 64, "features.3.0"),
+    Network("swin_v2", "Swin V2, torchvision", _swin(2), 64, "features.3.0"),
+    Network("swin_tiny", "Swin", _small("swin_tiny_patch4_window7_224"), 64, "layers.1.blocks.0"),
+    Network("swinv2_tiny", "Swin V2", _small("swinv2_tiny_window8_256"), 64, "layers.1.blocks.0"),
+    Network("maxvit", "MaxViT, torchvision", _max_vit, 64, "blocks.1.layers.0.layers.window_attention"),
+    Network("maxvit_tiny_tf", "MaxViT", _timm("maxvit_tiny_tf_224", **_MAXXVIT), 64, "stages.1.blocks.0.attn_block"),
+    Network("coatnet_nano_rw", "CoAtNet", _timm("coatnet_nano_rw_224", **_COATNET), 64, "stages.2.blocks.0"),
+    Network("mobilevit_xxs", "MobileViT", _timm("mobilevit_xxs"), 64, "stages.3.0"),
+    Network("mobilevitv2_050", "MobileViT V2", _timm("mobilevitv2_050"), 64, "stages.3.0"),
+    Network("efficientformer_l1", "EfficientFormer", _timm("efficientformer_l1", depths=(1, 1, 1, 2)), 224, "stages.2"),
+    Network("efficientformerv2_s0", "EfficientFormer V2", _timm("efficientformerv2_s0", img_size=64), 64, "stages.2"),
+    Network("efficientvit_b0", "EfficientViT (MIT)", _timm("efficientvit_b0"), 64, "stages.2"),
+    Network("efficientvit_m0", "EfficientViT (MSRA)", _timm("efficientvit_m0", img_size=128), 128, "stages.1"),
+    Network("pvt_v2_b0", "PVT v2", _timm("pvt_v2_b0", depths=(1, 1, 2, 1)), 64, "stages.2.blocks.0"),
+    Network("pvt_v2_b2_li", "PVT v2, linear", _timm("pvt_v2_b2_li", **_NARROW), 64, "stages.2.blocks.0"),
+    Network("tiny_vit_5m", "TinyViT", _timm("tiny_vit_5m_224", **_NARROW), 128, "stages.2.blocks.0"),
+    Network("fastvit_t8", "FastViT, as trained", _timm("fastvit_t8"), 64, "stages.2"),
+    Network("fastvit_t8_fused", "FastViT, fused", _timm("fastvit_t8"), 64, "stages.2", finish=_fuse),
+    Network(
+        "fastvit_sa12",
+        "FastViT, attention",
+        _timm("fastvit_sa12", layers=(1, 1, 1, 1), embed_dims=(16, 32, 48, 64)),
+        64,
+        "stages.2",
+    ),
+    Network("hiera_tiny", "Hiera", _timm("hiera_tiny_224", img_size=(64, 64), stages=(1, 1, 2, 1)), 64, "blocks.2"),
+    Network("vit_rope", "ViT, rotary", _short("vit_small_patch16_rope_224", embed_dim=96, num_heads=3), 96, "blocks.1"),
+]
+
 #: Every row, in the order of the table. Names are unique.
-NETWORKS: list[Network] = [*_CONVOLUTIONAL]
+NETWORKS: list[Network] = [*_CONVOLUTIONAL, *_TRANSFORMERS]
