@@ -46,3 +46,19 @@ def tiny_path() -> Callable[[str], Path]:
         return folder / f"{name}.cam.onnx"
 
     return path_of
+
+
+@pytest.fixture
+def summary_line(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Gives a function that adds a line to the end of the run's output: what a test has counted."""
+    return lambda line: record_property("summary", line)
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    # Properties of a test come back from the workers of a parallel run too.
+    reports = [r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, ())]
+    lines = [text for r in reports for key, text in getattr(r, "user_properties", ()) if key == "summary"]
+    if lines:
+        terminalreporter.section("counted")
+        for line in sorted(set(lines)):
+            terminalreporter.write_line(line)

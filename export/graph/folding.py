@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from onnx import NodeProto, helper
 from onnx.reference import ReferenceEvaluator
 
-from .graph import Graph, subgraphs
+from .graph import Graph, attribute, subgraphs
 
 __all__ = ["FOLD_LIMIT", "evaluate_node", "fold_constants"]
 
@@ -18,6 +20,9 @@ _KEPT = {
     "Bernoulli", "DequantizeLinear", "DynamicQuantizeLinear", "If", "Loop", "Multinomial", "QuantizeLinear",
     "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Scan",
 }  # fmt: skip
+
+# Whose result can be much larger than what goes in.
+_GROWING = {"ConstantOfShape", "Expand", "EyeLike", "OneHot", "Pad", "Range", "Resize", "Tile"}
 
 
 def evaluate_node(node: NodeProto, inputs: dict[str, np.ndarray], opset: int) -> list[np.ndarray] | None:
@@ -66,13 +71,13 @@ def _fold(graph: Graph, node: NodeProto) -> list[np.ndarray] | None:
         shape = graph.shape(node.input[0])
         if shape is None or not all(isinstance(d, int) for d in shape):
             return None
-        inputs = {node.input[0]: np.zeros(tuple(int(d or 0) for d in shape), np.bool_)}
-        if inputs[node.input[0]].nbytes > 1 << 28:
-            return None
-        return evaluate_node(node, inputs, graph.opset)
+        dims = [int(d or 0) for d in shape]
+        if node.op_type == "Size":
+            return [np.array(math.prod(dims), np.int64)]
+        return [np.array(dims[attribute(node, "start", 0) : attribute(node, "end")], np.int64)]
     if not node.input or any(n and n not in graph.constants for n in node.input):
         return None
-    size = sum(_size(graph, o) for o in node.output if o)
+    size = sum(_size(graph, o, unknown=FOLD_LIMIT + 1 if node.op_type in _GROWING else 0) for o in node.output if o)
     if size > FOLD_LIMIT:
         return None
     inputs = {n: a for n in node.input if n and (a := graph.constant(n)) is not None}
@@ -82,14 +87,14 @@ def _fold(graph: Graph, node: NodeProto) -> list[np.ndarray] | None:
     return values
 
 
-def _size(graph: Graph, name: str) -> int:
+def _size(graph: Graph, name: str, *, unknown: int) -> int:
     kind, shape = graph.elem_type(name), graph.shape(name)
     if kind is None or shape is None:
         return FOLD_LIMIT + 1
     count = 1
     for dim in shape:
         if not isinstance(dim, int):
-            # Lengths that inference leaves open belong to index arithmetic: evaluate and see.
-            return 0
+            # Lengths that inference leaves open belong to index arithmetic mostly: evaluate and see.
+            return unknown
         count *= dim
     return count * 8

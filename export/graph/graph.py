@@ -15,6 +15,8 @@ import onnx
 import onnx.shape_inference
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, helper, numpy_helper
 
+from ...runtime.errors import ModelFileError
+from .checking import first_line
 from .loading import LARGE_WEIGHT, tensor_bytes
 
 __all__ = ["Dim", "Graph", "Shape", "attribute", "captured_names", "subgraphs", "type_of"]
@@ -136,9 +138,9 @@ class Graph:
         slim.graph.input.extend(helper.make_tensor_value_info(t.name, t.data_type, list(t.dims)) for t in large)
         # What the model says itself helps behind operators that inference does not know.
         slim.graph.value_info.extend(i for i in self.model.graph.value_info if i.name in self.producers)
-        graph = onnx.shape_inference.infer_shapes(slim, data_prop=True).graph
+        graph = _inferred(slim)
         while self._fill_in(slim, graph):
-            graph = onnx.shape_inference.infer_shapes(slim, data_prop=True).graph
+            graph = _inferred(slim)
         self.types.update(_known_types(graph))
         for name, tensor in self.constants.items():
             self.types[name] = (tensor.data_type, tuple(tensor.dims))
@@ -280,6 +282,13 @@ class Graph:
         graph.output.extend(self.outputs)
         graph.initializer.extend(constants)
         return model
+
+
+def _inferred(model: ModelProto) -> GraphProto:
+    try:
+        return onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    except Exception as error:  # what a graph that contradicts itself makes of the C++ code
+        raise ModelFileError(f"the shapes of the model contradict each other ({first_line(error)})") from error
 
 
 def _known_types(graph: GraphProto) -> dict[str, tuple[int, Shape | None]]:

@@ -16,14 +16,15 @@ from onnx import GraphProto, ModelProto, TensorProto, helper
 
 from ...runtime.errors import ModelFileError
 from ...runtime.files import atomic_path
+from .checking import check_tensors, first_line
 
-__all__ = ["LARGE_WEIGHT", "load_model", "save_model", "tensor_bytes", "without_weights"]
+__all__ = ["INLINE_LIMIT", "LARGE_WEIGHT", "load_model", "model_shell", "save_model", "tensor_bytes", "without_weights"]
 
 #: Initializers of more bytes than this are "weights": never copied, never folded into a second one.
 LARGE_WEIGHT = 1024
 
 # Protobuf refuses messages of 2 GiB; nodes and metadata need some room too.
-_INLINE_LIMIT = 2**31 - 2**26
+INLINE_LIMIT = 2**31 - 2**26
 
 
 def load_model(path: str | os.PathLike[str]) -> ModelProto:
@@ -38,9 +39,13 @@ def load_model(path: str | os.PathLike[str]) -> ModelProto:
     try:
         model = onnx.load(file)
     except Exception as error:  # protobuf, checker and OS errors have no common base
-        raise ModelFileError(f"{file}: not a readable ONNX model ({_first_line(error)})") from error
+        raise ModelFileError(f"{file}: not a readable ONNX model ({first_line(error)})") from error
     if not model.graph.node and not model.graph.output:
         raise ModelFileError(f"{file}: not an ONNX model, or one without a graph")
+    try:
+        check_tensors(model)
+    except ModelFileError as error:
+        raise ModelFileError(f"{file}: {error}") from error
     return model
 
 
@@ -51,14 +56,14 @@ def save_model(model: ModelProto, path: str | os.PathLike[str]) -> None:
     """
     final = Path(path)
     weights = sum(tensor_bytes(t) for t in model.graph.initializer)
-    if weights < _INLINE_LIMIT:
+    if weights < INLINE_LIMIT:
         with atomic_path(final) as temporary:
             temporary.write_bytes(model.SerializeToString())
         return
     data_name = final.name + ".data"
     with atomic_path(final.with_name(data_name)) as data, data.open("wb") as stream:
         slim = ModelProto()
-        slim.CopyFrom(_shell(model))
+        slim.CopyFrom(model_shell(model))
         for tensor in model.graph.initializer:
             slim.graph.initializer.append(_moved_out(tensor, stream, data_name))
     with atomic_path(final) as temporary:
@@ -73,7 +78,7 @@ def without_weights(model: ModelProto, call: Callable[[ModelProto], ModelProto],
     """
     large = [t for t in model.graph.initializer if tensor_bytes(t) > LARGE_WEIGHT]
     names = {t.name for t in large}
-    slim = _shell(model)
+    slim = model_shell(model)
     slim.graph.initializer.extend(t for t in model.graph.initializer if t.name not in names)
     listed = {i.name for i in slim.graph.input}
     added = [t for t in large if t.name not in listed]
@@ -102,7 +107,7 @@ def tensor_bytes(tensor: TensorProto) -> int:
     return count * bits // 8
 
 
-def _shell(model: ModelProto) -> ModelProto:
+def model_shell(model: ModelProto) -> ModelProto:
     """`model` without initializers; nodes and everything small are copied."""
     shell = ModelProto()
     for field, value in model.ListFields():
@@ -137,8 +142,3 @@ def _moved_out(tensor: TensorProto, stream, data_name: str) -> TensorProto:
         entry.key, entry.value = key, str(value)
     stream.write(tensor.raw_data)
     return moved
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:200]

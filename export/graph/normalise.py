@@ -18,9 +18,10 @@ import onnx.inliner
 import onnx.version_converter
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from ...runtime.errors import ModelFileError
+from ...runtime.errors import CfcamError, ModelFileError
 from ..errors import ExportError
-from .graph import Graph, attribute, subgraphs
+from .checking import check_nodes, check_tensors, first_line
+from .graph import Graph, attribute, captured_names, subgraphs
 from .loading import LARGE_WEIGHT, tensor_bytes, without_weights
 
 __all__ = ["MINIMUM_OPSET", "NEWEST_OPSET", "PREFERRED_OPSET", "normalise", "open_graph"]
@@ -57,6 +58,20 @@ def open_graph(model: ModelProto) -> tuple[Graph, list[str]]:
 
 def _normalised(model: ModelProto) -> tuple[ModelProto, list[TensorProto], list[str]]:
     """(normalised model without its large weights, those weights, notes)."""
+    if not 1 <= model.ir_version <= onnx.IR_VERSION:
+        raise ModelFileError(
+            f"the model is of IR version {model.ir_version}, the installed onnx package knows 1 to {onnx.IR_VERSION}"
+        )
+    try:
+        check_tensors(model)
+        return _passes(model)
+    except CfcamError:
+        raise
+    except Exception as error:  # ONNX's C++ helpers and protobuf have no common base, nor a complete list
+        raise ModelFileError(f"the model is not valid ONNX ({type(error).__name__}: {first_line(error)})") from error
+
+
+def _passes(model: ModelProto) -> tuple[ModelProto, list[TensorProto], list[str]]:
     notes: list[str] = []
     initial = {t.name for t in model.graph.initializer}
 
@@ -70,7 +85,14 @@ def _normalised(model: ModelProto) -> tuple[ModelProto, list[TensorProto], list[
             try:
                 slim = onnx.inliner.inline_local_functions(slim)
             except Exception as error:
-                raise ModelFileError(f"the model's functions cannot be inlined ({_line(error)})") from error
+                raise ModelFileError(f"the model's functions cannot be inlined ({first_line(error)})") from error
+        _unique_node_names(slim)
+        _drop_trailing_blanks(slim)
+        _default_opset(slim)
+        check_nodes(slim)
+        _one_import_per_domain(slim)
+        _sort(slim)
+        _free_negative_sizes(slim, notes)
         _lift_constants(slim)
         slim = _raise_opset(slim, notes)
         _lift_constants(slim)
@@ -86,6 +108,69 @@ def _normalised(model: ModelProto) -> tuple[ModelProto, list[TensorProto], list[
     del result.graph.input[:]
     result.graph.input.extend(inputs)
     return result, large, notes
+
+
+def _drop_trailing_blanks(model: ModelProto) -> None:
+    """An optional input that is left out at the end needs no name; ONNX Runtime 1.32 crashes on some."""
+    for node in model.graph.node:
+        while node.input and not node.input[-1]:
+            del node.input[-1]
+
+
+def _sort(model: ModelProto) -> None:
+    """Nodes in the order in which they can be computed, as they were where that is already so.
+
+    ONNX asks writers for that, not all of them comply, and ONNX Runtime does not mind.
+    Raises `ModelFileError` for a cycle.
+    """
+    nodes = list(model.graph.node)
+    makers = {o: i for i, node in enumerate(nodes) for o in node.output if o}
+    needs = [{makers[n] for n in {*node.input, *captured_names(node)} if n in makers} for node in nodes]
+    if all(j < i for i, before in enumerate(needs) for j in before):
+        return
+    order: list[int] = []
+    state = [0] * len(nodes)  # 0 untouched, 1 waiting for its inputs, 2 placed
+    for start in range(len(nodes)):
+        stack = [start]
+        while stack:
+            i = stack[-1]
+            if state[i] == 0:
+                state[i] = 1
+                for j in sorted(needs[i], reverse=True):
+                    if state[j] == 1:
+                        raise ModelFileError(
+                            f"the graph has a cycle: node '{nodes[i].name}' ({nodes[i].op_type}) needs what "
+                            f"'{nodes[j].name}' ({nodes[j].op_type}) makes, and the other way round"
+                        )
+                    if state[j] == 0:
+                        stack.append(j)
+                continue
+            stack.pop()
+            if state[i] == 1:
+                state[i] = 2
+                order.append(i)
+    kept = [NodeProto.FromString(nodes[i].SerializeToString()) for i in order]
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+
+
+def _one_import_per_domain(model: ModelProto) -> None:
+    """``ai.onnx`` is another name of the default domain, and some writers list both."""
+    versions = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in model.opset_import}
+    del model.opset_import[:]
+    model.opset_import.extend(helper.make_opsetid(d, v) for d, v in versions.items())
+
+
+def _free_negative_sizes(model: ModelProto, notes: list[str]) -> None:
+    """A size of -1 is how some exporters write "any"."""
+    for info in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        if not info.type.HasField("tensor_type"):
+            continue
+        for dim in info.type.tensor_type.shape.dim:
+            if dim.HasField("dim_value") and dim.dim_value < 0:
+                if info in model.graph.input:
+                    notes.append(f"a size of {dim.dim_value} of input '{info.name}' was read as free")
+                dim.ClearField("dim_value")
 
 
 def _lift_constants(model: ModelProto) -> None:
@@ -118,15 +203,22 @@ def _constant_tensor(node: NodeProto) -> TensorProto | None:
     return None
 
 
-def _raise_opset(model: ModelProto, notes: list[str]) -> ModelProto:
+def _default_opset(model: ModelProto) -> int:
     version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), None)
     if version is None:
         raise ExportError("the model imports no default operator set (ai.onnx): it has no operator that can be derived")
+    if version < 1:
+        raise ModelFileError(f"the model imports opset {version}, which does not exist: the file is damaged")
     if version > NEWEST_OPSET:
         raise ExportError(
             f"opset {version} is newer than the newest that is known here ({NEWEST_OPSET}): "
             "export the model again with an older opset, or upgrade cfcam"
         )
+    return version
+
+
+def _raise_opset(model: ModelProto, notes: list[str]) -> ModelProto:
+    version = _default_opset(model)
     if version >= PREFERRED_OPSET:
         return model
     failures = []
@@ -136,7 +228,7 @@ def _raise_opset(model: ModelProto, notes: list[str]) -> ModelProto:
         try:
             converted = _convert(model, target)
         except Exception as error:
-            failures.append(f"to {target}: {_line(error)}")
+            failures.append(f"to {target}: {first_line(error)}")
             continue
         notes.append(f"converted from opset {version} to {target}")
         return converted
@@ -219,7 +311,3 @@ def _is_identity(node: NodeProto) -> bool:
     # Without a training_mode input, Dropout copies its input and the mask is rarely wanted.
     plain = len([n for n in node.input if n]) <= 2 and len([n for n in node.output if n]) == 1
     return node.op_type == "Dropout" and plain and not attribute(node, "training_mode", 0)
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

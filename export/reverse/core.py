@@ -10,11 +10,13 @@ from collections.abc import Mapping, Sequence
 
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
+from ...runtime.errors import CfcamError
 from ..errors import ExportError, UnsupportedOperatorError
 from ..graph import Graph, prune, value_info
+from ..graph.checking import first_line
 from ..graph.graph import captured_names
 from .emitter import Emitter, Value
-from .registry import Context, find_rule, node_name
+from .registry import Context, Rule, find_rule, node_name
 
 __all__ = ["Path", "backward", "expose", "find_path", "refusal", "vjp"]
 
@@ -122,9 +124,21 @@ def _node_gradients(
     assert found is not None
     wanted = frozenset(i for i, n in enumerate(node.input) if n in on_path)
     context = Context(emitter, node, given, wanted)
+    try:
+        return _by_rule(found, context)
+    except CfcamError:
+        raise
+    except Exception as error:  # inputs or attributes that no model may have, but that a file can hold
+        raise ExportError(
+            f"{node_name(node)} cannot be differentiated: its inputs or attributes do not fit its operator "
+            f"({type(error).__name__}: {first_line(error)})"
+        ) from error
+
+
+def _by_rule(found: Rule, context: Context) -> dict[int, Value]:
     result: dict[int, Value] = {}
     for position, entry in found.derive(context).items():
-        if position not in wanted:
+        if position not in context.wanted:
             continue
         gradient = entry() if callable(entry) else entry
         if gradient is None:
@@ -132,7 +146,7 @@ def _node_gradients(
         target = context.x(position)
         if found.broadcasting:
             gradient = context.sum_to(gradient, context.y(), target)
-        _check(node, gradient, target)
+        _check(context.node, gradient, target)
         result[position] = gradient
     return result
 
@@ -146,8 +160,8 @@ def _check(node: NodeProto, gradient: Value, target: Value) -> None:
     )
     if not fits:
         raise ExportError(
-            f"internal: the rule of {node_name(node)} made a gradient of shape {gradient.shape} "
-            f"for '{target.name}' of shape {target.shape}"
+            f"the rule of {node_name(node)} made a gradient of shape {gradient.shape} for '{target.name}' of shape "
+            f"{target.shape}: the shapes that the model states contradict each other, or this is an error in cfcam"
         )
 
 

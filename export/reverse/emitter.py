@@ -19,6 +19,7 @@ from onnx import NodeProto, TensorProto, helper
 from ...runtime.errors import CfcamError
 from ..errors import ExportError
 from ..graph import Graph, Shape
+from ..graph.checking import first_line
 from ..graph.folding import FOLD_LIMIT, evaluate_node
 from ..graph.graph import Dim, type_of
 from ..graph.pruning import node_key
@@ -470,7 +471,8 @@ def infer_node(graph: Graph, node: NodeProto) -> dict[str, tuple[int, Shape | No
     except Exception as error:
         shapes = ", ".join(f"{n}: {graph.shape(n)}" for n in node.input if n)
         raise ExportError(
-            f"internal: cannot write node {node.op_type} ({shapes}): {str(error).strip().splitlines()[0]}"
+            f"cannot write a node {node.op_type} of {shapes} ({first_line(error)}): the shapes that the model states "
+            "contradict each other, or this is an error in cfcam"
         ) from error
     result = {}
     for name, proto in found.items():

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from onnx import ModelProto
 
+from ...runtime.errors import ModelFileError
 from ..errors import UnsupportedOperatorError
 from ..graph import Graph, fold_constants, open_graph
 from .rewriting import is_fused, settle_fused
@@ -12,6 +15,9 @@ __all__ = ["open_model"]
 
 # Where ONNX Runtime puts operators on values in the memory layout of one processor.
 _LAYOUT_DOMAINS = ("com.microsoft.nchwc", "com.ms.internal.nhwc")
+
+# Of one value. Activations of real classifiers stay far below.
+_MOST_ELEMENTS = 2**31
 
 
 def open_model(model: ModelProto) -> tuple[Graph, list[str]]:
@@ -28,6 +34,7 @@ def open_model(model: ModelProto) -> tuple[Graph, list[str]]:
             "optimised this model for the memory layout of one processor; give the model from before that, or one "
             "that was optimised at the level ORT_ENABLE_EXTENDED"
         )
+    _refuse_sizes_beyond_reason(graph)
     fold_constants(graph)
     fused = [n for n in graph.nodes if is_fused(n)]
     if fused:
@@ -39,3 +46,11 @@ def open_model(model: ModelProto) -> tuple[Graph, list[str]]:
             "operators, those before it stay, and run in ONNX Runtime only"
         )
     return graph, notes
+
+
+def _refuse_sizes_beyond_reason(graph: Graph) -> None:
+    """Sizes come from the file, and some constants are as long as an axis: none may fill the memory."""
+    for name, (_, shape) in graph.types.items():
+        count = math.prod(d for d in shape or () if isinstance(d, int))
+        if count > _MOST_ELEMENTS:
+            raise ModelFileError(f"value '{name}' of shape {shape} would hold {count} elements: is the file damaged?")

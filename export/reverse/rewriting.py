@@ -12,10 +12,12 @@ from collections.abc import Callable, Sequence
 
 from onnx import NodeProto, helper
 
+from ...runtime.errors import CfcamError
 from ..errors import ExportError, UnsupportedOperatorError
 from ..graph import Graph
+from ..graph.checking import first_line
 from .emitter import Emitter, Value, infer_node
-from .registry import Context, register_fused
+from .registry import Context, node_name, register_fused
 
 __all__ = ["find_rewrite", "is_fused", "rewrite", "rewrite_path", "settle_fused"]
 
@@ -124,7 +126,7 @@ def _written_out(graph: Graph, node: NodeProto) -> list[NodeProto]:
     before, graph.nodes = graph.nodes, []
     try:
         emitter = Emitter(graph, prefix=node.name or node.op_type.lower(), share=False)
-        values = make(Context(emitter, node, [], frozenset()))
+        values = _values(make, Context(emitter, node, [], frozenset()))
         renamed: set[str] = set()
         for position, output in enumerate(node.output):
             value = values[position] if position < len(values) else None
@@ -147,6 +149,18 @@ def _written_out(graph: Graph, node: NodeProto) -> list[NodeProto]:
         return graph.nodes
     finally:
         graph.nodes = before
+
+
+def _values(make: Rewrite, context: Context) -> list[Value | None]:
+    try:
+        return make(context)
+    except CfcamError:
+        raise
+    except Exception as error:  # inputs or attributes that no model may have, but that a file can hold
+        raise ExportError(
+            f"{node_name(context.node)} cannot be written out: its inputs or attributes do not fit its operator "
+            f"({type(error).__name__}: {first_line(error)})"
+        ) from error
 
 
 def _rename(nodes: list[NodeProto], old: str, new: str) -> None:

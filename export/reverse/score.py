@@ -53,9 +53,19 @@ def find_score(graph: Graph, name: str | None = None) -> Score:
             f"score '{value}' has shape {_written(shape)}, expected (N, classes) with a fixed number of classes; "
             f"name another value with --score; outputs: {_described(graph)}"
         )
+    _check_batch(graph, value, shape)
     if kind == "logits" and classes == 1:
         kind = "binary"
     return Score(output=name, kind=kind, value=value, shape=shape, classes=classes)
+
+
+def _check_batch(graph: Graph, value: str, shape: Shape) -> None:
+    """A score of several fixed rows cannot have one row per image where the number of images is free."""
+    batches = [s[0] for i in graph.input_names if graph.is_float(i) and (s := graph.shape(i))]
+    if isinstance(shape[0], int) and shape[0] > 1 and batches and not any(isinstance(b, int) for b in batches):
+        raise ExportError(
+            f"score '{value}' has shape {_written(shape)} whatever the number of images is, expected one row per image"
+        )
 
 
 def _step_over(graph: Graph, name: str) -> tuple[str, Literal["logits", "softmax", "sigmoid", "binary"]]:

@@ -18,7 +18,7 @@ __all__ = ["matmul_gradients"]
 def gemm(c: Context) -> Gradients:
     """Y = alpha * A' B' + beta * C, with A' and B' possibly transposed."""
     alpha, beta = c.attr("alpha", 1.0), c.attr("beta", 1.0)
-    turned_a, turned_b = c.attr("transA", 0), c.attr("transB", 0)
+    turned_a, turned_b = int(bool(c.attr("transA", 0))), int(bool(c.attr("transB", 0)))
 
     def first() -> Value:
         row = _gathered_row(c, turned_b) if not turned_a else None

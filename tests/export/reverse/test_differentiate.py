@@ -2,90 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
-
 import numpy as np
 import onnx
 import pytest
 from cfcam.export.errors import ExportError, LayerError, UnsupportedOperatorError
 from cfcam.export.graph import Graph, extract, load_model, normalise
 from cfcam.export.reverse import LayerView, differentiate, list_layers
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 from onnx_gradcheck import run_ort
+from onnx_nets import (
+    CLASSES,
+    RNG,
+    as_double,
+    body,
+    classifier,
+    conv_head,
+    deep_head,
+    gated_head,
+    images,
+    linear_head,
+    matmul_head,
+    model,
+    stored_twice,
+    token_classifier,
+    weights,
+)
 from shared_data import shared_path
-
-RNG = np.random.default_rng(6)
-CLASSES = 7
-
-
-def weights(*shape: int) -> np.ndarray:
-    return (RNG.standard_normal(shape) / np.sqrt(np.prod(shape[1:]) or 1)).astype(np.float32)
-
-
-def model(
-    nodes, constants, *, batch="N", size=12, opset=18, outputs=("logits",), kind=TensorProto.FLOAT, **extra
-) -> ModelProto:
-    graph = helper.make_graph(
-        nodes,
-        "net",
-        [helper.make_tensor_value_info("image", kind, [batch, 3, size, size])],
-        [helper.make_value_info(o, helper.make_tensor_type_proto(kind, None)) for o in outputs],
-        [numpy_helper.from_array(v, k) for k, v in constants.items()],
-    )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8, **extra)
-    return onnx.shape_inference.infer_shapes(made)
-
-
-def body() -> tuple[list, dict]:
-    """Two convolutions with normalisation; the layer to explain is ``features`` (N, 6, 6, 6)."""
-    nodes = [
-        helper.make_node("Conv", ["image", "w1"], ["c1"], name="first", pads=[1, 1, 1, 1], strides=[2, 2]),
-        helper.make_node("BatchNormalization", ["c1", "s1", "b1", "m1", "v1"], ["n1"], name="norm"),
-        helper.make_node("Relu", ["n1"], ["a1"], name="act1"),
-        helper.make_node("Conv", ["a1", "w2"], ["c2"], name="second", pads=[1, 1, 1, 1]),
-        helper.make_node("BatchNormalization", ["c2", "s2", "b2", "m2", "v2"], ["n2"], name="norm2"),
-        helper.make_node("Relu", ["n2"], ["features"], name="act2"),
-    ]
-    constants: dict[str, np.ndarray] = {"w1": weights(8, 3, 3, 3), "w2": weights(6, 8, 3, 3)}
-    for i, channels in ((1, 8), (2, 6)):
-        constants |= {
-            f"s{i}": 1 + 0.3 * weights(channels), f"b{i}": 0.2 + 0.1 * weights(channels),
-            f"m{i}": 0.1 * weights(channels), f"v{i}": 1 + np.abs(weights(channels)),
-        }  # fmt: skip
-    return nodes, constants
-
-
-def linear_head(name: str = "logits") -> tuple[list, dict]:
-    nodes = [
-        helper.make_node("GlobalAveragePool", ["features"], ["pooled"], name="pool"),
-        helper.make_node("Flatten", ["pooled"], ["flat"], name="flatten"),
-        helper.make_node("Gemm", ["flat", "wh", "bh"], [name], name="head", transB=1),
-    ]
-    return nodes, {"wh": weights(CLASSES, 6), "bh": weights(CLASSES)}
-
-
-def classifier(head: Callable = linear_head, tail: list | None = None, **settings) -> ModelProto:
-    nodes, constants = body()
-    more, extra = head()
-    return model([*nodes, *more, *(tail or [])], {**constants, **extra}, **settings)
-
-
-def images(count: int, size: int = 12) -> np.ndarray:
-    return RNG.standard_normal((count, 3, size, size)).astype(np.float32)
-
-
-def as_double(source: ModelProto) -> ModelProto:
-    made = ModelProto()
-    made.CopyFrom(source)
-    for tensor in made.graph.initializer:
-        if tensor.data_type == TensorProto.FLOAT:
-            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))
-    for info in (*made.graph.input, *made.graph.output):
-        if info.type.tensor_type.elem_type == TensorProto.FLOAT:
-            info.type.tensor_type.elem_type = TensorProto.DOUBLE
-    return made
 
 
 def assert_gradient_is_that_of_the_tail(source: ModelProto, made, feeds: dict, rtol: float = 2e-4) -> list[np.ndarray]:
@@ -113,17 +56,6 @@ def assert_gradient_is_that_of_the_tail(source: ModelProto, made, feeds: dict, r
     return list(values.values())
 
 
-def stored_twice(made: ModelProto) -> list[str]:
-    seen, twice = set(), []
-    for tensor in made.graph.initializer:
-        data = numpy_helper.to_array(tensor)
-        key = hashlib.sha256(data.tobytes()).digest()
-        if data.nbytes > 1024 and key in seen:
-            twice.append(tensor.name)
-        seen.add(key)
-    return twice
-
-
 def test_contract_of_the_outputs() -> None:
     source = classifier()
     made = differentiate(source)
@@ -149,48 +81,6 @@ def test_source_is_not_changed() -> None:
     before = source.SerializeToString(deterministic=True)
     differentiate(source, "a1")
     assert source.SerializeToString(deterministic=True) == before
-
-
-def conv_head():
-    nodes = [
-        helper.make_node("GlobalAveragePool", ["features"], ["pooled"]),
-        helper.make_node("Conv", ["pooled", "wh", "bh"], ["maps"]),
-        helper.make_node("Flatten", ["maps"], ["logits"]),
-    ]
-    return nodes, {"wh": weights(CLASSES, 6, 1, 1), "bh": weights(CLASSES)}
-
-
-def matmul_head():
-    nodes = [
-        helper.make_node("ReduceMean", ["features", "hw"], ["pooled"], keepdims=0),
-        helper.make_node("MatMul", ["pooled", "wh"], ["product"]),
-        helper.make_node("Add", ["product", "bh"], ["logits"]),
-    ]
-    return nodes, {"wh": weights(6, CLASSES), "bh": weights(CLASSES), "hw": np.array([2, 3])}
-
-
-def deep_head():
-    nodes = [
-        helper.make_node("Flatten", ["features"], ["flat"]),
-        helper.make_node("Gemm", ["flat", "wa", "ba"], ["hidden"], transB=1),
-        helper.make_node("Relu", ["hidden"], ["active"]),
-        helper.make_node("Gemm", ["active", "wh", "bh"], ["logits"], transB=1),
-    ]
-    return nodes, {"wa": weights(20, 216), "ba": weights(20), "wh": weights(CLASSES, 20), "bh": weights(CLASSES)}
-
-
-def gated_head():
-    """Squeeze and excitation, then pooling: the layer is used twice."""
-    nodes = [
-        helper.make_node("GlobalAveragePool", ["features"], ["squeezed"]),
-        helper.make_node("Conv", ["squeezed", "we"], ["excited"]),
-        helper.make_node("Sigmoid", ["excited"], ["gate"]),
-        helper.make_node("Mul", ["features", "gate"], ["gated"]),
-        helper.make_node("GlobalMaxPool", ["gated"], ["pooled"]),
-        helper.make_node("Squeeze", ["pooled", "hw"], ["flat"]),
-        helper.make_node("Gemm", ["flat", "wh"], ["logits"], transB=1),
-    ]
-    return nodes, {"we": weights(6, 6, 1, 1), "wh": weights(CLASSES, 6), "hw": np.array([2, 3])}
 
 
 @pytest.mark.parametrize("head", [linear_head, conv_head, matmul_head])
@@ -311,33 +201,6 @@ def test_channels_last_comes_out_channels_first() -> None:
     made = differentiate(source)
     assert (made.layer.name, made.layer.layout, made.layer.grid) == ("last", "NHWC", (6, 6))
     assert_gradient_is_that_of_the_tail(source, made, {"image": images(2), "cam_target": np.array([3, -1])})
-
-
-def token_classifier() -> ModelProto:
-    """Patches and a class token, one attention without projections, the class token decides."""
-    nodes = [
-        helper.make_node("Conv", ["image", "wp"], ["patches"], strides=[3, 3]),
-        helper.make_node("Reshape", ["patches", "flat_shape"], ["flat"]),
-        helper.make_node("Transpose", ["flat"], ["tokens"], perm=[0, 2, 1]),
-        helper.make_node("Shape", ["image"], ["batch"], start=0, end=1),
-        helper.make_node("Concat", ["batch", "rest"], ["class_shape"], axis=0),
-        helper.make_node("Expand", ["class_token", "class_shape"], ["class_tokens"]),
-        helper.make_node("Concat", ["class_tokens", "tokens"], ["stream"], axis=1),
-        helper.make_node("LayerNormalization", ["stream", "g", "h"], ["normed"]),
-        helper.make_node("Transpose", ["normed"], ["keys"], perm=[0, 2, 1]),
-        helper.make_node("MatMul", ["normed", "keys"], ["scores"]),
-        helper.make_node("Softmax", ["scores"], ["weights"]),
-        helper.make_node("MatMul", ["weights", "normed"], ["mixed"]),
-        helper.make_node("Add", ["stream", "mixed"], ["out"]),
-        helper.make_node("Gather", ["out", "zero"], ["first"], axis=1),
-        helper.make_node("Gemm", ["first", "wh"], ["logits"], transB=1),
-    ]
-    constants = {
-        "wp": weights(5, 3, 3, 3), "flat_shape": np.array([0, 5, 16]), "rest": np.array([1, 5]),
-        "class_token": weights(1, 1, 5), "g": 1 + weights(5), "h": weights(5), "zero": np.array(0),
-        "wh": weights(CLASSES, 5),
-    }  # fmt: skip
-    return model(nodes, constants)
 
 
 def test_tokens_come_out_as_a_grid() -> None:
