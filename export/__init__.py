@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .errors import ExportError, LayerError, ProofError, UnsupportedOperatorError
+    from .onnx_export import export_onnx
     from .preprocessing import Preprocessing, preset
     from .proof import Check, Proof
     from .report import ExportReport
@@ -24,6 +25,7 @@ __all__ = [
     "Proof",
     "ProofError",
     "UnsupportedOperatorError",
+    "export_onnx",
     "export_torch",
     "preset",
 ]
@@ -37,6 +39,7 @@ _WHERE = {
     "Proof": "proof",
     "ProofError": "errors",
     "UnsupportedOperatorError": "errors",
+    "export_onnx": "onnx_export",
     "export_torch": "torch_export",
     "preset": "preprocessing",
 }

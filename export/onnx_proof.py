@@ -39,6 +39,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,7 @@ __all__ = [
     "outputs_unchanged",
     "plain_outputs",
     "prove_file",
+    "tail_file_agrees",
 ]
 
 Array = NDArray[Any]
@@ -100,14 +102,19 @@ class Subject:
     """
 
     def __init__(
-        self, session: Session, spec: CamSpec, tail: Tail, probe: Session | None, images: Array, batch: int | None
+        self, path: Path, spec: CamSpec, tail: Tail, probe: Session | None, images: Array, batch: int | None
     ) -> None:
-        self.session, self.spec, self.tail, self.images, self.batch = session, spec, tail, images, batch
+        self.path, self.spec, self.tail, self.images, self.batch = path, spec, tail, images, batch
         self._probe = probe
         kinds = {node.op_type for node in tail.model.graph.node}
         self.quantised = "QuantizeLinear" in kinds
         half = tail.model.graph.input[0].type.tensor_type.elem_type in (TensorProto.FLOAT16, TensorProto.BFLOAT16)
         self.coarse = self.quantised or half
+
+    @cached_property
+    def session(self) -> Session:
+        """The file in ONNX Runtime, opened when it is first needed."""
+        return Session(str(self.path))
 
     def explain(self, images: Array, targets: Sequence[int] | Array) -> Answer:
         """Run the file on images (N, ...) for targets (N,), in batches of the size that it takes."""
@@ -136,6 +143,11 @@ class Subject:
     def top(self) -> Answer:
         """The file's answer for all images when no class is asked for."""
         return self.explain(self.images, [-1] * len(self.images))
+
+    @cached_property
+    def other(self) -> Answer:
+        """The file's answer for all images when other classes are asked for, see `other_classes`."""
+        return self.explain(self.images, self.other_classes)
 
     @cached_property
     def exact(self) -> _Exact:
@@ -269,12 +281,14 @@ def open_subject(
             f"images: expected {spec.input.dtype} {spec.input.shape(batch or 0)} (N, ...)"
             f"{f' or whole multiples of {batch}' if batch else ''}, got {images.dtype} {images.shape}"
         )
-    del graph, model
-    return Subject(Session(os.fspath(path)), spec, tail, probe, images, batch)
+    return Subject(Path(path), spec, tail, probe, images, batch)
 
 
 def plain_outputs(path: str | os.PathLike[str], subject: Subject) -> dict[str, Array]:
-    """The outputs of the plain model at `path` for the subject's images."""
+    """The outputs of the plain model at `path` for the subject's images.
+
+    Best asked for before the subject is run: then two networks are never in memory at once.
+    """
     session = Session(os.fspath(path))
     size = subject.batch or len(subject.images)
     parts = [
@@ -321,7 +335,7 @@ def explained_class(subject: Subject) -> list[Check]:
     # A softmax may give two classes the same probability: either is the top one.
     wrong = int((picked < scores.max(1)).sum()) if scores.shape[1] > 1 else int(subject.top.classes.any())
     asked = subject.other_classes
-    answered = subject.explain(subject.images, asked).classes
+    answered = subject.other.classes
     return [
         Check("explained class is the top class", wrong, 0),
         Check("explained class is the one asked for", int((answered != asked).sum()), 0),
@@ -330,7 +344,26 @@ def explained_class(subject: Subject) -> list[Check]:
 
 def activations_lead_to_scores(subject: Subject) -> list[Check]:
     """The tail, from the activations that the file gives out, against the scores that it gives out."""
-    scores = subject.exact.scores()
+    return [_scores_check(subject, subject.exact.scores(), "scores of the tail, from the activations")]
+
+
+def tail_file_agrees(subject: Subject, path: str | os.PathLike[str]) -> list[Check]:
+    """The file that `TailSpec` names, in ONNX Runtime from the activations, against the scores of the file."""
+    tail = subject.spec.tail
+    assert tail is not None
+    session = Session(os.fspath(path))
+    feeds = {subject.spec.layer.activations: subject.top.activations, subject.spec.input.name: subject.images}
+    size = subject.batch or len(subject.images)
+    parts = [
+        session.run({name: feeds[name][i : i + size] for name in tail.inputs})[tail.score]
+        for i in range(0, len(subject.images), size)
+    ]
+    return [_scores_check(subject, np.concatenate(parts), "scores of the tail's own file")]
+
+
+def _scores_check(subject: Subject, logits: Array, name: str) -> Check:
+    """Logits (N, classes) against what the file gives."""
+    scores = np.asarray(logits, np.float64)
     if subject.spec.output.kind == "softmax":
         scores = np.exp(scores - scores.max(1, keepdims=True))
         scores /= scores.sum(1, keepdims=True)
@@ -340,7 +373,7 @@ def activations_lead_to_scores(subject: Subject) -> list[Check]:
     if subject.spec.output.kind == "logits":  # a log-softmax differs from its logits by one number per image
         scores, given = (s - s.mean(1, keepdims=True) for s in (scores, given))
     limit = _COARSE_SCORE if subject.coarse else 1e-4
-    return [Check("scores of the tail, from the activations", relative_error(scores, given), limit)]
+    return Check(name, relative_error(scores, given), limit)
 
 
 def gradient_against_differences(subject: Subject) -> list[Check]:
@@ -433,7 +466,7 @@ def gradient_moves(subject: Subject) -> list[Check]:
     if subject.spec.output.classes > 1:
         others = subject.other_classes
         expected = float(np.median(image_errors(exact.gradient(others), subject.yardstick.gradient)))
-        moved = float(np.median(image_errors(subject.explain(subject.images, others).gradients, subject.top.gradients)))
+        moved = float(np.median(image_errors(subject.other.gradients, subject.top.gradients)))
         share = moved / expected if expected else float("nan")
         found.append(Check("gradient moves with the class, against exact", share, 0.5, at_least=True))
     return found

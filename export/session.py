@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +15,15 @@ from numpy.typing import NDArray
 from ..runtime.errors import MissingDependencyError
 from .errors import ExportError
 
-__all__ = ["Session"]
+__all__ = ["Session", "release_memory"]
+
+
+def release_memory() -> None:
+    """Give memory that was freed back to the system, where the C library keeps it for itself (glibc does)."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
 
 
 class Session:
@@ -37,6 +48,7 @@ class Session:
             self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise ExportError(f"ONNX Runtime refuses the exported graph: {error}") from error
+        release_memory()  # loading leaves the weights in their old form behind
         self.inputs = [value.name for value in self._session.get_inputs()]
         self.outputs = [value.name for value in self._session.get_outputs()]
 

@@ -32,13 +32,14 @@ __all__ = [
     "OutputSpec",
     "ResizeSpec",
     "SourceSpec",
+    "TailSpec",
 ]
 
 #: Key of the ONNX ``metadata_props`` entry that holds the JSON.
 METADATA_KEY = "cfcam.spec"
 
 #: Schema that this version writes.
-SCHEMA = "1.0"
+SCHEMA = "1.1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,12 +207,28 @@ class SourceSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TailSpec:
+    """A file beside this one that computes the scores from the target layer's activations.
+
+    file: its name. sha256: of its bytes. inputs: what it takes, first the activations (N, C, H, W) as this
+    file gives them; the image input too where the tail needs more of the network. score: its
+    output, the logits (N, classes).
+    """
+
+    file: str
+    sha256: str
+    inputs: tuple[str, ...]
+    score: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class CamSpec:
     """Everything that a program must know to explain images with an exported file.
 
     target, chosen: names of the class input (int64, (N,), -1 = top class) and of the
     output that says which class was explained. layers: at least one; the first is the one
     that single-layer methods use. precision: of the arithmetic (``float32``, ...).
+    tail: the file that runs the tail alone, where one was written (schema 1.1).
     tools: name -> version of what made the file. extra: unknown sections, kept as read.
 
     >>> spec = CamSpec.from_json(text)                                  # doctest: +SKIP
@@ -228,6 +245,7 @@ class CamSpec:
     method: MethodSpec = field(default_factory=MethodSpec)
     precision: str = "float32"
     source: SourceSpec
+    tail: TailSpec | None = None
     tools: dict[str, str] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -257,6 +275,8 @@ class CamSpec:
         data["layer"] = first
         if others:
             data["more_layers"] = others
+        if self.tail is None:
+            del data["tail"]
         return {**extra, **data}
 
     def to_json(self) -> str:

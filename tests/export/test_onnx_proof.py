@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_nets
+import onnx_classifiers
 import pytest
 from cfcam.export.errors import LayerError
 from cfcam.export.metadata import set_spec
@@ -17,12 +17,12 @@ from cfcam.export.onnx_proof import Subject, open_subject, plain_outputs, prove_
 from cfcam.export.proof import Proof
 from cfcam.runtime.errors import ArrayError, ModelFileError
 from onnx import ModelProto, helper, numpy_helper
-from onnx_nets import exported
+from onnx_classifiers import exported
 
 
 def write(folder: Path, name: str = "plain", layer: str | None = None, **options: object) -> tuple[Path, Path]:
     """(exported file, plain model)."""
-    source = onnx_nets.NETS[name][0](**options)
+    source = onnx_classifiers.NETS[name][0](**options)
     model, spec = exported(source, layer)
     changes = {"layout": "NHWC"} if name == "keras" else {"dtype": "float16"} if name == "half" else {}
     image = dataclasses.replace(spec.input, scale=1 / 127.5, mean=(1.0,) * 3, **changes)
@@ -38,9 +38,9 @@ def failures(proof: Proof) -> set[str]:
 
 
 @pytest.mark.parametrize("which", ["default", "middle"])
-@pytest.mark.parametrize("name", onnx_nets.NETS)
+@pytest.mark.parametrize("name", onnx_classifiers.NETS)
 def test_right_files_pass(name: str, which: str, tmp_path: Path) -> None:
-    path, plain = write(tmp_path, name, None if which == "default" else onnx_nets.NETS[name][1])
+    path, plain = write(tmp_path, name, None if which == "default" else onnx_classifiers.NETS[name][1])
     subject = open_subject(path)
     proof = prove_file(subject, plain_outputs(plain, subject))
     assert proof, proof.rows()
@@ -50,7 +50,7 @@ def test_right_files_pass(name: str, which: str, tmp_path: Path) -> None:
     pooled = which == "default" and name != "tokens"
     assert ("gradient is the same for every image, as it should" in values) == pooled
     assert ("gradient moves with the image, against exact" in values) != pooled
-    sizes = {16, 8, 12, 3, 32, onnx_nets.CLASSES}
+    sizes = {16, 8, 12, 3, 32, onnx_classifiers.CLASSES}
     assert len(subject.images) not in sizes
 
 
@@ -68,11 +68,11 @@ def test_a_fixed_batch(batch: int, compared: str | None, tmp_path: Path) -> None
 
 def test_a_max_pool_behind_the_layer_is_no_excuse(tmp_path: Path) -> None:
     """Exact zeros of the ReLU tie in the windows: these directions are tried without the zeros, and count."""
-    b = onnx_nets.Builder()
+    b = onnx_classifiers.Builder()
     x = b("Relu", b.conv("image", 3, 8), out="before")
     x = b.conv(b("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2]), 8, 16)
-    onnx_nets._head(b, b("Relu", x))
-    model, spec = exported(b.model({"logits": ["N", onnx_nets.CLASSES]}, ["N", 3, 32, 32]), "before")
+    onnx_classifiers._head(b, b("Relu", x))
+    model, spec = exported(b.model({"logits": ["N", onnx_classifiers.CLASSES]}, ["N", 3, 32, 32]), "before")
     set_spec(model, dataclasses.replace(spec, input=dataclasses.replace(spec.input, scale=1 / 127.5, mean=(1.0,) * 3)))
     onnx.save(model, tmp_path / "x.cam.onnx")
     proof = prove_file(open_subject(tmp_path / "x.cam.onnx"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnx_nets
+import onnx_classifiers
 import onnxruntime as ort
 import pytest
 from cfcam.export.errors import LayerError
@@ -15,7 +15,7 @@ from cfcam.export.metadata import set_spec
 from cfcam.export.tail import Tail, cut_tail
 from cfcam.runtime.spec import METADATA_KEY, CamSpec
 from onnx import ModelProto, TensorProto, helper
-from onnx_nets import exported
+from onnx_classifiers import exported
 
 
 def run(model: ModelProto, more: tuple[str, ...] = (), count: int = 4) -> dict[str, np.ndarray]:
@@ -43,10 +43,10 @@ def evaluate(tail: Tail, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("which", ["default", "middle"])
-@pytest.mark.parametrize("name", onnx_nets.NETS)
+@pytest.mark.parametrize("name", onnx_classifiers.NETS)
 def test_the_tail_gives_the_file_s_own_scores_and_gradients(name: str, which: str) -> None:
-    layer = None if which == "default" else onnx_nets.NETS[name][1]
-    model, spec = exported(onnx_nets.make(name), layer)
+    layer = None if which == "default" else onnx_classifiers.NETS[name][1]
+    model, spec = exported(onnx_classifiers.make(name), layer)
     tail = cut_tail(model, spec, gradients=True)
     found = run(model, tail.needed)
     values = evaluate(tail, found)
@@ -70,7 +70,7 @@ def test_the_tail_gives_the_file_s_own_scores_and_gradients(name: str, which: st
 
 
 def test_scores_alone_need_no_target() -> None:
-    model, spec = exported(onnx_nets.plain(), "middle")
+    model, spec = exported(onnx_classifiers.plain(), "middle")
     tail = cut_tail(model, spec)
     assert [i.name for i in tail.model.graph.input] == [tail.layer]
     assert [o.name for o in tail.model.graph.output] == [tail.score]
@@ -79,7 +79,7 @@ def test_scores_alone_need_no_target() -> None:
 
 def test_the_index_maps_cells_and_channels_of_every_layout() -> None:
     for name, layer in (("plain", "middle"), ("keras", "early"), ("tokens", "stream")):
-        model, spec = exported(onnx_nets.make(name), layer)
+        model, spec = exported(onnx_classifiers.make(name), layer)
         tail = cut_tail(model, spec)
         found = run(model, (tail.layer,))
         assert tail.index.shape == found["cam_activations"].shape[1:]
@@ -89,7 +89,7 @@ def test_the_index_maps_cells_and_channels_of_every_layout() -> None:
 
 
 def test_a_changed_cell_changes_the_layer_at_its_own_place() -> None:
-    model, spec = exported(onnx_nets.keras(), "early")
+    model, spec = exported(onnx_classifiers.keras(), "early")
     tail = cut_tail(model, spec)
     activations = run(model)["cam_activations"]
     before = tail.layer_value(activations)
@@ -117,7 +117,7 @@ def test_a_traced_export_has_a_tail_too(tmp_path: Path) -> None:
 
 
 def test_a_fixed_batch_is_kept() -> None:
-    model, spec = exported(onnx_nets.plain(batch=2))
+    model, spec = exported(onnx_classifiers.plain(batch=2))
     tail = cut_tail(model, spec, gradients=True)
     assert tail.shape == (2, 16, 8, 8)
     found = run(model, count=2)
@@ -125,7 +125,7 @@ def test_a_fixed_batch_is_kept() -> None:
 
 
 def test_activations_that_are_not_on_the_way_are_refused() -> None:
-    model, spec = exported(onnx_nets.plain(), "middle")
+    model, spec = exported(onnx_classifiers.plain(), "middle")
     for node in model.graph.node:
         for names in (node.input, node.output):
             for position, name in enumerate(names):
@@ -137,7 +137,7 @@ def test_activations_that_are_not_on_the_way_are_refused() -> None:
 
 
 def test_the_model_is_left_as_it_was() -> None:
-    model, spec = exported(onnx_nets.tokens(), "stream")
+    model, spec = exported(onnx_classifiers.tokens(), "stream")
     set_spec(model, spec)
     before = model.SerializeToString(deterministic=True)
     cut_tail(model, spec, gradients=True)
