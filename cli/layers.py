@@ -28,15 +28,21 @@ def layers(
         typer.Option("--model", metavar="PKG.MODULE:FACTORY", help="Instead: what makes a PyTorch model."),
     ] = None,
     weights: Annotated[
-        str | None, typer.Option("--weights", metavar="FILE", help="State dict of the PyTorch model.")
+        str | None,
+        typer.Option(
+            "--weights", metavar="FILE|DIR", help="State dict of the PyTorch model; for transformers:CLASS its folder."
+        ),
     ] = None,
     kwargs: Annotated[
         str | None,
         typer.Option("--kwargs", metavar="JSON", help="Keyword arguments for the factory, as a JSON object."),
     ] = None,
     input_size: Annotated[
-        str, typer.Option("--input-size", metavar="N|HxW", help="Input height and width of the PyTorch model.")
-    ] = "224",
+        str | None,
+        typer.Option(
+            "--input-size", metavar="N|HxW", help="Input of the PyTorch model in pixels; 224 when nothing says."
+        ),
+    ] = None,
     score: Annotated[
         str | None,
         typer.Option("--score", metavar="OUTPUT", help="Output to explain: a name (ONNX) or a position (PyTorch)."),
@@ -75,20 +81,22 @@ def _onnx(path: str, score: str | None) -> LayerList:
         raise MissingDependencyError("listing the layers of an ONNX file needs onnx: install cfcam[onnx]") from error
 
 
-def _torch(model: str, weights: str | None, kwargs: str | None, input_size: str, score: str | None) -> LayerList:
+def _torch(model: str, weights: str | None, kwargs: str | None, input_size: str | None, score: str | None) -> LayerList:
     import sys
 
     from ..export.layers import list_layers
-    from ..export.loading import load_model
+    from ..export.loading import load
     from ..export.preprocessing import parse_input_size
 
     arguments = json_object(kwargs, "--kwargs")
-    size = parse_input_size(input_size)
+    size = parse_input_size(input_size or "224")
     if score is not None and not score.isdecimal():
         raise typer.BadParameter(f"--score: outputs of a PyTorch model are numbered from 0, got '{score}'")
     with redirect_stdout(sys.stderr):  # what models and libraries print: stdout is for results
-        module = load_model(model, arguments, weights)
-        return list_layers(module, size, None if score is None else int(score))
+        loaded = load(model, arguments, weights)
+        if input_size is None and loaded.size is not None:
+            size = loaded.size
+        return list_layers(loaded.module, size, None if score is None else int(score))
 
 
 def _print(found: LayerList) -> None:
