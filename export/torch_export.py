@@ -13,6 +13,7 @@ from torch import fx, nn
 from ..runtime.errors import ArrayError
 from ..runtime.spec import CamSpec, LayerSpec, OutputSpec, SourceSpec
 from .errors import ExportError, ProofError
+from .graph.fast_forms import fast_forms
 from .hashing import state_dict_sha256
 from .metadata import set_spec, tool_versions, write_model
 from .preprocessing import Preprocessing, preset
@@ -98,6 +99,7 @@ def export_torch(
         plain_names = [entry.name for entry in plain.graph.output]
         _refuse_taken_names([image_name, *plain_names])
         model = joint_to_onnx(joint, [image_name, _TARGET], [*plain_names, *_ADDED], opset)
+        fast_forms(model, plain_names)
     source = SourceSpec(kind="torch", name=name or type(module).__name__, sha256=state_dict_sha256(module.state_dict()))
     spec = CamSpec(
         input=(preprocessing or preset("torchvision")).input_spec(image_name, *shape.shape[2:]),

@@ -10,6 +10,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from ..errors import ExportError, LayerError, UnsupportedOperatorError
 from ..graph import Graph, fold_batch_norms, prune, value_info
+from ..graph.fast_forms import use_fast_forms
 from .core import backward, expose, find_path
 from .emitter import Emitter, OneHot, Value
 from .layers import Candidate, blocker, candidates, choose_layer, explain_blocker
@@ -119,9 +120,11 @@ def differentiate(
     if value is None:
         _name_output(graph, maps, activations, dims)
         value = found.name
+    plain_outputs = graph.output_names
     for name in (activations, gradients, chosen):
         graph.outputs.append(value_info(graph, name))
     prune(graph)
+    use_fast_forms(graph, plain_outputs)
     graph.ir_version = max(9, helper.find_min_ir_version_for(_imports(graph)))
     finished = graph.to_model()
     return Differentiated(finished, found, value, pooled, found_score, notes)

@@ -102,10 +102,13 @@ def hard_sigmoid(c: Context) -> Gradients:
 
 @rule("HardSwish")
 def hard_swish(c: Context) -> Gradients:
-    """0 up to -3, x/3 + 1/2 between, 1 from 3 on: there 1/2 - x/3 is added, which makes 1."""
+    """x times its hard sigmoid h: h + x / 6 between -3 and 3, where x / 6 is h - 1/2, and h itself (0 or 1) outside.
+
+    Engines compute HardSwish from the same h, which is then shared.
+    """
     x = c.x()
-    third = x * (1 / 3)
-    return {0: c.g * (c.e.masked(x > -3.0, third + 0.5) + c.e.masked(x > 3.0, 0.5 - third))}
+    gate = c.e("HardSigmoid", x, alpha=1 / 6, beta=0.5)
+    return {0: c.g * (gate + c.e.masked((x > -3.0) & (x < 3.0), gate - 0.5))}
 
 
 @rule("Swish")
