@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..sensitivity import pearson
-from .base import Explain, Maps, Measure, Predict, check_classes, check_images, check_maps, slices
+from .base import Explain, Maps, Measure, Predict, check_classes, check_images, check_maps, explained, slices
 from .confidence import average_drop, average_increase, class_probability, mask_images
 
 __all__ = ["Adcc", "adcc", "coherency", "complexity"]
@@ -89,7 +89,7 @@ class Adcc(Measure):
         wanted = check_classes(classes, len(values))
         masked = mask_images(values, maps)
         before, after = (class_probability(self._predict, x, wanted, self._batch) for x in (values, masked))
-        again = [self._explain(masked[part], wanted[part]) for part in slices(len(values), self._batch)]
+        again = [explained(self._explain, masked[part], wanted[part]) for part in slices(len(values), self._batch)]
         drop, coherence, share = average_drop(before, after), coherency(maps, np.concatenate(again)), complexity(maps)
         return self._keep(
             average_drop=drop,

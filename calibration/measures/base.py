@@ -26,6 +26,8 @@ __all__ = [
     "check_classes",
     "check_images",
     "check_maps",
+    "explained",
+    "predicted",
     "slices",
 ]
 
@@ -106,6 +108,22 @@ def check_classes(classes: ArrayLike, count: int, known: int | None = None) -> N
         limit = "" if known is None else f" to {known - 1}"
         raise TargetError(f"classes: expected 0{limit}, got {int(values.min())} to {int(values.max())}")
     return values.astype(np.int64)
+
+
+def predicted(predict: Predict, images: Images) -> NDArray[np.floating[Any]]:
+    """``predict(images)``, checked to be probabilities (N, K). Raises `ArrayError`."""
+    p = np.asarray(predict(images))
+    if p.ndim != 2 or len(p) != len(images):
+        raise ArrayError(f"predict: expected ({len(images)}, K) for {len(images)} images, got shape {p.shape}")
+    # A softmax in float32 or float16 may end just above 1.
+    if not ((p >= 0) & (p <= 1.01)).all():
+        raise ArrayError("predict: expected probabilities from 0 to 1; does it return logits?")
+    return p
+
+
+def explained(explain: Explain, images: Images, classes: NDArray[np.int64]) -> Maps:
+    """``explain(images, classes)``, checked to be maps in [0, 1] on the images' pixels. Raises `ArrayError`."""
+    return check_maps(explain(images, classes), (len(images), *images.shape[2:]))
 
 
 def slices(count: int, size: int) -> Iterator[slice]:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..sensitivity import class_sensitivity
-from .base import Explain, Measure, check_classes, check_images, slices
+from .base import Explain, Measure, check_classes, check_images, explained, slices
 
 __all__ = ["ClassSensitivity"]
 
@@ -33,6 +33,6 @@ class ClassSensitivity(Measure):
         first, second = (check_classes(which, len(x)) for which in (classes, others))
         found = []
         for part in slices(len(x), self._batch):
-            pairs = zip(self._explain(x[part], first[part]), self._explain(x[part], second[part]), strict=True)
-            found += [class_sensitivity(a, b) for a, b in pairs]
+            one, other = (explained(self._explain, x[part], which[part]) for which in (first, second))
+            found += [class_sensitivity(a, b) for a, b in zip(one, other, strict=True)]
         return self._keep(class_sensitivity=found)

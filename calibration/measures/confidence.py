@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .base import Images, Maps, Measure, Predict, check_classes, check_images, check_maps, slices
+from .base import Images, Maps, Measure, Predict, check_classes, check_images, check_maps, predicted, slices
 
 __all__ = ["Confidence", "average_drop", "average_increase", "class_probability", "mask_images"]
 
@@ -50,7 +50,7 @@ def class_probability(predict: Predict, images: Images, classes: ArrayLike, batc
     parts = []
     wanted = check_classes(classes, len(images))
     for part in slices(len(images), batch):
-        p = predict(images[part])
+        p = predicted(predict, images[part])
         parts.append(p[np.arange(len(p)), check_classes(wanted[part], len(p), p.shape[1])])
     return np.concatenate(parts).astype(np.float64)
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ...runtime.errors import ArrayError
 from ...runtime.methods.filtering import gaussian
-from .base import Images, Maps, Measure, Predict, check_classes, check_images, check_maps, slices
+from .base import Images, Maps, Measure, Predict, check_classes, check_images, check_maps, predicted, slices
 
 __all__ = ["Curves", "Fill", "InsertionDeletion", "fill_images", "insertion_deletion"]
 
@@ -95,7 +95,7 @@ def insertion_deletion(
     jobs += [(1, i, t) for i in range(len(x)) for t in range(1, steps)]
     for part in slices(len(jobs), batch):
         some = jobs[part]
-        p = predict(np.stack(list(_perturbed(x, under, ranks, counts, some))))
+        p = predicted(predict, np.stack(list(_perturbed(x, under, ranks, counts, some))))
         of = check_classes([wanted[i] for _, i, _ in some], len(some), p.shape[1])
         for row, (curve, i, t) in enumerate(some):
             curves[curve, i, t] = p[row, of[row]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .base import Explain, Maps, Measure, check_classes, check_images, check_maps, slices
+from .base import Explain, Maps, Measure, check_classes, check_images, check_maps, explained, slices
 from .noise import check_level
 
 __all__ = ["MaxSensitivity"]
@@ -45,7 +45,7 @@ class MaxSensitivity(Measure):
             radius = self._radius * x[part].std(axis=(1, 2, 3), keepdims=True)
             for _ in range(self._samples):
                 shift = radius * self._random.uniform(-1, 1, x[part].shape)
-                again = self._explain((x[part] + shift).astype(x.dtype), wanted[part])
+                again = explained(self._explain, (x[part] + shift).astype(x.dtype), wanted[part])
                 found[part] = np.maximum(found[part], _norms(again - clean[part]))
         sizes = _norms(clean)
         return self._keep(max_sensitivity=np.where(sizes > 0, found / np.where(sizes > 0, sizes, 1), np.nan))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...runtime.errors import ArrayError
-from .base import Explain, Maps, Measure, check_classes, check_images, check_maps, slices
+from .base import Explain, Maps, Measure, check_classes, check_images, check_maps, explained, slices
 from .ranks import spearman
 
 __all__ = ["GradientNoise", "InputNoise", "Rule", "agreement", "check_level", "noisy"]
@@ -65,7 +65,7 @@ class InputNoise(Measure):
         found = np.empty((len(x), self._samples))
         for part in slices(len(x), self._batch):
             for sample in range(self._samples):
-                again = self._explain(noisy(x[part], self._level, self._random), wanted[part])
+                again = explained(self._explain, noisy(x[part], self._level, self._random), wanted[part])
                 found[part, sample] = [agreement(a, b) for a, b in zip(clean[part], again, strict=True)]
         return self._keep(input_noise=found.mean(axis=1))
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...runtime.errors import ArrayError
-from .base import Explain, Maps, Measure, Predict, check_images, check_maps, slices
+from .base import Explain, Measure, Predict, check_images, explained, predicted, slices
 from .noise import check_level, noisy
 from .ranks import rank_biased_overlap
 
@@ -111,8 +111,8 @@ class Robustness(Measure):
     def _orders(
         self, images: NDArray[np.floating], segments: NDArray[np.integer]
     ) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
-        classes = self._predict(images).argmax(axis=1).astype(np.int64)
-        maps: Maps = check_maps(self._explain(images, classes), segments.shape)
+        classes = predicted(self._predict, images).argmax(axis=1).astype(np.int64)
+        maps = explained(self._explain, images, classes)
         return classes, [segment_order(heat, labels) for heat, labels in zip(maps, segments, strict=True)]
 
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ...runtime.errors import ArrayError
 from ...runtime.spec import InputSpec
-from .base import Explain, Images, Maps, Measure, check_classes, check_images, check_maps, slices
+from .base import Explain, Images, Maps, Measure, check_classes, check_images, check_maps, explained, slices
 from .noise import agreement
 
 __all__ = ["Brightness", "Jpeg", "Shift", "Transformation", "Transformed"]
@@ -137,7 +137,7 @@ class Transformed(Measure):
         found: dict[str, list[float]] = {name: [] for name in self.columns}
         for part in slices(len(x), self._batch):
             for change in self._changes:
-                again = self._explain(change.apply(x[part]), wanted[part])
+                again = explained(self._explain, change.apply(x[part]), wanted[part])
                 pairs = zip(*change.align(clean[part], again), strict=True)
                 found[change.name] += [agreement(before, after) for before, after in pairs]
         return self._keep(**found)

@@ -91,3 +91,13 @@ def test_maps_are_checked(maps, words):
 def test_classes_are_checked(classes):
     with pytest.raises(TargetError, match="classes: expected"):
         base.check_classes(classes, 2, 3)
+
+
+def test_what_the_network_returns_is_checked():
+    images = np.zeros((2, 3, 4, 4))
+    with pytest.raises(ArrayError, match="does it return logits"):
+        base.predicted(lambda x: np.full((len(x), 3), 4.0), images)
+    with pytest.raises(ArrayError, match=r"predict: expected \(2, K\) for 2 images, got shape \(3,\)"):
+        base.predicted(lambda x: np.ones(3), images)
+    with pytest.raises(ArrayError, match=r"maps: expected shape \(2, 4, 4\)"):
+        base.explained(lambda x, _: np.ones((2, 2, 2)), images, np.zeros(2, np.int64))
