@@ -16,10 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnx.shape_inference
 import onnxruntime
 import torch
-from cfcam.export import ExportReport, export_torch
+from cfcam.export import ExportError, ExportReport, export_onnx, export_torch
 from cfcam.export.proof import image_errors
+from cfcam.runtime.errors import CfcamError, MissingDependencyError
+from cfcam.runtime.tensorrt_build import parse_onnx
 from numpy.typing import NDArray
 from zoo_networks import Network
 
@@ -38,7 +42,7 @@ _CALIBRATED_ON, _PROVED_ON = 8, 5
 # in the worst. A wrong one differs by its own size.
 _AGREE_MEDIAN, _AGREE_WORST = 1e-2, 1e-1
 
-_FLOAT64 = ("gradient in float64 against autograd", "gradient in float64 against finite differences")
+_FLOAT64 = ("gradient in float64 against autograd", "gradient in float64 against differences")
 _FLOAT32 = "gradient in float32, share of the allowed error (median image)"
 
 
@@ -153,7 +157,8 @@ def _measure_layer(
                     module, network.size, path, layer=row.layer or None, images=proving, keep_plain=plain
                 )
             else:
-                report = _export_onnx(module, network, plain, path, row.layer and value, proving)
+                layer = None if row.position == "last" and network.last is None else value
+                report = _export_onnx(plain, path, layer, paths.get("traced"), proving)
         except Exception as error:
             route.error = one_line(error)
             continue
@@ -177,15 +182,40 @@ def _measure_layer(
         _compare_routes(row, paths, images)
 
 
-def _export_onnx(
-    module: torch.nn.Module, network: Network, plain: Path, path: Path, layer: str | None, images: torch.Tensor
-) -> ExportReport:
-    """The plain export of `network`, differentiated as a graph."""
-    from cfcam.export import export_onnx
-
+def _export_onnx(plain: Path, path: Path, layer: str | None, traced: Path | None, images: torch.Tensor) -> ExportReport:
+    """The plain export, differentiated as a graph. layer: the value's name in the trace; None takes the default."""
     if not plain.exists():
-        raise FileNotFoundError("there is no plain export to start from: the traced route failed")
+        raise ExportError("there is no plain export to start from, because the traced route failed")
+    if layer is not None and traced is not None:
+        activations = _run(traced, images, np.full(len(images), -1))["cam_activations"]
+        layer = _name_in_file(plain, layer, images, activations)
     return export_onnx(plain, path, layer=layer, images=images.numpy())
+
+
+def _name_in_file(plain: Path, name: str, images: torch.Tensor, activations: NDArray[Any]) -> str:
+    """What the traced value `name` is called in the plain export.
+
+    The converter keeps most names; where it merged the operator with the next one (a batch norm
+    into its convolution), the value is known by what it holds.
+    """
+    model = onnx.load(plain)
+    made = {output for node in model.graph.node for output in node.output}
+    if name in made:
+        return name
+    _, channels, height, width = activations.shape
+    layouts = ([channels, height, width], [height, width, channels])
+    for value in onnx.shape_inference.infer_shapes(model).graph.value_info:
+        if value.name in made and [d.dim_value for d in value.type.tensor_type.shape.dim][1:] in layouts:
+            model.graph.output.append(value)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    values = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+    for candidate, value in zip(names, map(np.asarray, values), strict=True):
+        if value.ndim == 4 and value.shape != activations.shape:
+            value = np.moveaxis(value, -1, 1)
+        if value.shape == activations.shape and image_errors(value, activations).max() < 1e-4:
+            return candidate
+    raise ExportError(f"the plain export has no value equal to '{name}': the converter merged it with others")
 
 
 def _read_proof(route: Route, report: ExportReport) -> None:
@@ -223,16 +253,12 @@ def _compare_routes(row: Layer, paths: dict[str, Path], images: torch.Tensor) ->
 
 def _parse(route: Route, path: Path) -> None:
     try:
-        from cfcam.runtime.tensorrt_parser import parse_onnx  # type: ignore[import-not-found]
-    except ImportError:
-        route.tensorrt = None
-        return
-    try:
-        parse_onnx(path)
-        route.tensorrt = "parsed"
-    except Exception as error:
-        route.tensorrt = one_line(error)
-        route.error = f"TensorRT refuses the file: {route.tensorrt}"
+        found = parse_onnx(path)
+    except MissingDependencyError:
+        return  # not installed here: the column says so
+    route.tensorrt = "parsed" if found else "refused"
+    if not found:
+        route.error = f"TensorRT refuses the file ({found})"
 
 
 def _time(route: Route, plain: Path, path: Path, rounds: int) -> None:
@@ -244,7 +270,5 @@ def _time(route: Route, plain: Path, path: Path, rounds: int) -> None:
 
 def one_line(error: BaseException) -> str:
     """The first line of what `error` says, with its type when it is not one of ours."""
-    from cfcam.runtime.errors import CfcamError
-
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     return text if isinstance(error, CfcamError) else f"{type(error).__name__}: {text}"

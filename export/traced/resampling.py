@@ -46,8 +46,8 @@ def resize(operator: Any) -> Callable[..., Tensor]:
     What comes back takes ``(source, sizes or None, *options, factors or None)``.
     """
 
-    def forward(source: Tensor, sizes: Sequence[int] | None, *options: Any) -> Tensor:
-        *options, factors = options
+    def forward(source: Tensor, sizes: Sequence[int] | None, *others: Any) -> Tensor:
+        *options, factors = others
         if sizes is None:
             sizes = [int(source.shape[2 + axis] * factor) for axis, factor in enumerate(factors)]
         return operator.default(source, list(sizes), *options, *(factors or (None, None)))
@@ -57,12 +57,13 @@ def resize(operator: Any) -> Callable[..., Tensor]:
 
 def restore_resize(node: fx.Node) -> None:
     """Make a traced resize ``operator.vec`` again, of which the converter makes one Resize."""
-    if node.target not in _VEC:
+    operator: Any = node.target
+    if operator not in _VEC:
         return
-    missing = len(node.target._schema.arguments) - len(node.args)  # trailing None
+    missing = len(operator._schema.arguments) - len(node.args)  # trailing None
     source, sizes, *options, height, width = (*node.args, *[None] * missing)
     factors = None if height is None else [height, width]
-    node.target = _VEC[node.target]
+    node.target = _VEC[operator]
     node.args = (source, sizes if factors is None else None, *options, factors)
 
 
