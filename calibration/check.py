@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -145,6 +146,9 @@ def check_file(
     for step, measure in _STEPS.items():
         with watch(step):
             report.add(measure(subject))
+    if spec.tail is not None:
+        with watch("tail file"):
+            _check_tail_file(report, subject, Path(path).with_name(Path(spec.tail.file).name))
     with watch("weights"):
         report.rows += _weights_rows(model, spec, None if source is None else load_model(source))
     with watch("TensorRT"):
@@ -159,6 +163,19 @@ def _filled_up(images: NDArray[Any] | None, path: str, spec: CamSpec) -> NDArray
         return images
     missing = -len(images) % declared[0]
     return np.concatenate([images, np.repeat(images[-1:], missing, axis=0)])
+
+
+def _check_tail_file(report: CheckReport, subject: Subject, path: Path) -> None:
+    """The file of the tail that the `CamSpec` names, which lies beside the file itself."""
+    expected = subject.spec.tail
+    assert expected is not None
+    name = f"tail's own file '{path.name}'"
+    if not path.is_file():
+        report.rows.append(CheckRow(name, "warning", note="is not there: methods that run the tail need it"))
+    elif file_sha256(path) != expected.sha256:
+        report.rows.append(CheckRow(name, "failed", note="is another file than the one that was exported with this"))
+    else:
+        report.add(onnx_proof.tail_file_agrees(subject, path))
 
 
 def _refuse_other_input(source: str | os.PathLike[str], spec: CamSpec) -> None:

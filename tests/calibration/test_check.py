@@ -187,6 +187,22 @@ def test_an_output_that_is_gone_is_caught(files, tmp_path):
     assert failing(report) == {"output 'positive' against the plain model"}
 
 
+def test_the_tails_own_file(files, tmp_path):
+    from cfcam.export.onnx_export import export_onnx
+
+    path, tail = tmp_path / "net.cam.onnx", tmp_path / "net.tail.onnx"
+    export_onnx(files["plain"], path, layer="middle", with_tail=True)
+    report = check_file(path)
+    assert report, report.failures
+    assert by_name(report)["scores of the tail's own file"].status == "ok"
+    tail.write_bytes(tail.read_bytes() + b"\0")
+    assert failing(check_file(path)) == {"tail's own file 'net.tail.onnx'"}
+    tail.unlink()
+    report = check_file(path)
+    assert report, "the file itself is right"
+    assert by_name(report)["tail's own file 'net.tail.onnx'"].status == "warning"
+
+
 def test_what_tensorrt_refuses_is_a_warning(files, tmp_path):
     report = check_file(break_file(files["middle"], "scatter_with_reduction", tmp_path))
     assert report, "the file is right; it does not run everywhere"
