@@ -18,7 +18,7 @@ def weights(*shape: int) -> np.ndarray:
 
 
 def model(
-    nodes, constants, *, batch="N", size=12, opset=18, outputs=("logits",), kind=TensorProto.FLOAT, **extra
+    nodes, constants, *, batch="N", size=12, opset=18, outputs=("logits",), kind=TensorProto.FLOAT, ir=8, **extra
 ) -> ModelProto:
     graph = helper.make_graph(
         nodes,
@@ -27,7 +27,7 @@ def model(
         [helper.make_value_info(o, helper.make_tensor_type_proto(kind, None)) for o in outputs],
         [numpy_helper.from_array(v, k) for k, v in constants.items()],
     )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8, **extra)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir, **extra)
     return onnx.shape_inference.infer_shapes(made)
 
 
@@ -221,8 +221,9 @@ def keras_classifier(*, optimised: bool) -> ModelProto:
         return add("Transpose", [made], name, perm=to_nhwc)
 
     def bias(value: str, name: str, channels: int) -> str:
-        shape = (1, channels, 1, 1) if optimised else (channels,)
-        return add("Add", [value, weight(f"{name}/bias", 0.1 + 0.1 * weights(*shape))], f"{name}/BiasAdd")
+        shift = 0.1 + 0.1 * weights(channels)
+        shift = shift.reshape(1, channels, 1, 1) if optimised else shift
+        return add("Add", [value, weight(f"{name}/bias", shift)], f"{name}/BiasAdd")
 
     x = "input_1"
     if optimised:

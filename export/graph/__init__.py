@@ -1,6 +1,7 @@
 """Utilities on ONNX graphs: loading, asking, small passes, cutting. Needs the onnx package only."""
 
 from .batchnorm import fold_batch_norms
+from .branches import take_known_branches
 from .extraction import extract, value_info
 from .folding import fold_constants
 from .graph import Graph, Shape, attribute
@@ -24,6 +25,7 @@ __all__ = [
     "prune",
     "save_model",
     "share_subexpressions",
+    "take_known_branches",
     "tensor_bytes",
     "value_info",
     "without_weights",

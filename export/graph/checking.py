@@ -74,8 +74,11 @@ def _check_against(node: NodeProto, schema: onnx.defs.OpSchema, what: str) -> No
     if not schema.min_output <= outputs <= schema.max_output:
         raise ModelFileError(f"{what} has {outputs} outputs, expected {_range(schema.min_output, schema.max_output)}")
     for position in range(min(schema.min_input, inputs)):
-        if not node.input[position]:
-            raise ModelFileError(f"{what} lacks its input {position} ('{schema.inputs[position].name}')")
+        formal = schema.inputs[min(position, len(schema.inputs) - 1)]
+        optional = formal.option == onnx.defs.OpSchema.FormalParameterOption.Optional
+        # Resize 11 asks for a region that most of its modes ignore; exporters leave it out.
+        if not node.input[position] and not optional and node.op_type != "Resize":
+            raise ModelFileError(f"{what} lacks its input {position} ('{formal.name}')")
     given = {a.name: a for a in node.attribute}
     for name, wanted in schema.attributes.items():
         if name not in given:

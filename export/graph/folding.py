@@ -8,7 +8,7 @@ import numpy as np
 from onnx import NodeProto, helper
 from onnx.reference import ReferenceEvaluator
 
-from .graph import Graph, attribute, subgraphs
+from .graph import Graph, Shape, attribute, subgraphs
 
 __all__ = ["FOLD_LIMIT", "evaluate_node", "fold_constants"]
 
@@ -44,7 +44,8 @@ def evaluate_node(node: NodeProto, inputs: dict[str, np.ndarray], opset: int) ->
 def fold_constants(graph: Graph) -> int:
     """Replace nodes with constant inputs and small results by constants; returns how many.
 
-    ``Shape`` and ``Size`` of a value whose shape is static count as constant.
+    ``Shape`` and ``Size`` of a value whose shape is static count as constant, and so does a size
+    that is picked from a shape and is known itself.
     """
     folded = 0
     kept: list[NodeProto] = []
@@ -67,14 +68,9 @@ def fold_constants(graph: Graph) -> int:
 def _fold(graph: Graph, node: NodeProto) -> list[np.ndarray] | None:
     if node.domain not in ("", "ai.onnx") or node.op_type in _KEPT or any(True for _ in subgraphs(node)):
         return None
-    if node.op_type in ("Shape", "Size"):
-        shape = graph.shape(node.input[0])
-        if shape is None or not all(isinstance(d, int) for d in shape):
-            return None
-        dims = [int(d or 0) for d in shape]
-        if node.op_type == "Size":
-            return [np.array(math.prod(dims), np.int64)]
-        return [np.array(dims[attribute(node, "start", 0) : attribute(node, "end")], np.int64)]
+    sizes = _sizes(graph, node)
+    if sizes is not None:
+        return [sizes]
     if not node.input or any(n and n not in graph.constants for n in node.input):
         return None
     size = sum(_size(graph, o, unknown=FOLD_LIMIT + 1 if node.op_type in _GROWING else 0) for o in node.output if o)
@@ -85,6 +81,35 @@ def _fold(graph: Graph, node: NodeProto) -> list[np.ndarray] | None:
     if values is None or sum(v.nbytes for v in values) > FOLD_LIMIT:
         return None
     return values
+
+
+def _sizes(graph: Graph, node: NodeProto) -> np.ndarray | None:
+    """What a Shape or Size gives where the sizes are known; of a Gather from a Shape only those that it picks."""
+    if node.op_type == "Gather" and attribute(node, "axis", 0) == 0:
+        maker, picked = graph.producers.get(node.input[0]), graph.constant(node.input[1])
+        if maker is None or maker.op_type != "Shape" or picked is None:
+            return None
+        dims = _dims(graph, maker)
+        if dims is None or any(not -len(dims) <= i < len(dims) for i in picked.reshape(-1)):
+            return None
+        wanted = [dims[int(i)] for i in picked.reshape(-1)]
+        known = [d for d in wanted if isinstance(d, int)]
+        return np.array(known, np.int64).reshape(picked.shape) if len(known) == len(wanted) else None
+    if node.op_type not in ("Shape", "Size"):
+        return None
+    dims = _dims(graph, node)
+    if dims is None or not all(isinstance(d, int) for d in dims):
+        return None
+    whole = [d for d in dims if isinstance(d, int)]
+    return np.array(math.prod(whole) if node.op_type == "Size" else whole, np.int64)
+
+
+def _dims(graph: Graph, node: NodeProto) -> Shape | None:
+    """The sizes that a Shape node gives out, known or not."""
+    shape = graph.shape(node.input[0])
+    if shape is None or node.op_type == "Size":
+        return shape
+    return shape[attribute(node, "start", 0) : attribute(node, "end")]
 
 
 def _size(graph: Graph, name: str, *, unknown: int) -> int:

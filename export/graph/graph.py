@@ -19,7 +19,7 @@ from ...runtime.errors import ModelFileError
 from .checking import first_line
 from .loading import LARGE_WEIGHT, tensor_bytes
 
-__all__ = ["Dim", "Graph", "Shape", "attribute", "captured_names", "subgraphs", "type_of"]
+__all__ = ["Dim", "Graph", "Shape", "attribute", "captured_names", "rename_inputs", "subgraphs", "type_of"]
 
 Dim = int | str | None
 Shape = tuple[Dim, ...]
@@ -234,13 +234,13 @@ class Graph:
     def replace_uses(self, old: str, new: str) -> None:
         """Make every node (bodies included) that reads `old` read `new`."""
         for node in self.nodes:
-            _rename_inputs(node, {old: new})
+            rename_inputs(node, {old: new})
         self.reindex()
 
     def rename(self, old: str, new: str) -> None:
         """Give a value that a node produces another name, everywhere."""
         for node in self.nodes:
-            _rename_inputs(node, {old: new})
+            rename_inputs(node, {old: new})
             for position, name in enumerate(node.output):
                 if name == old:
                     node.output[position] = new
@@ -301,7 +301,8 @@ def _known_types(graph: GraphProto) -> dict[str, tuple[int, Shape | None]]:
     return known
 
 
-def _rename_inputs(node: NodeProto, names: dict[str, str]) -> None:
+def rename_inputs(node: NodeProto, names: dict[str, str]) -> None:
+    """Give the values that a node and its bodies read other names."""
     for position, name in enumerate(node.input):
         if name in names:
             node.input[position] = names[name]
@@ -310,7 +311,7 @@ def _rename_inputs(node: NodeProto, names: dict[str, str]) -> None:
         own |= {o for n in body.node for o in n.output}
         outer = {k: v for k, v in names.items() if k not in own}
         for inner in body.node:
-            _rename_inputs(inner, outer)
+            rename_inputs(inner, outer)
         for output in body.output:
             if output.name in outer:
                 output.name = outer[output.name]

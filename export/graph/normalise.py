@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import onnx.inliner
+import onnx.shape_inference
 import onnx.version_converter
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
@@ -34,6 +35,8 @@ NEWEST_OPSET = 28
 MINIMUM_OPSET = 13
 #: What older models are converted to.
 PREFERRED_OPSET = 18
+
+_EXPANDED = {"CenterCropPad", "RotaryEmbedding"}
 
 
 def normalise(model: ModelProto) -> tuple[ModelProto, list[str]]:
@@ -83,13 +86,14 @@ def _passes(model: ModelProto) -> tuple[ModelProto, list[TensorProto], list[str]
         if slim.functions:
             notes.append(f"{len(slim.functions)} model-local functions were inlined")
             try:
-                slim = onnx.inliner.inline_local_functions(slim)
+                slim = onnx.inliner.inline_local_functions(slim, convert_version=True)
             except Exception as error:
                 raise ModelFileError(f"the model's functions cannot be inlined ({first_line(error)})") from error
         _unique_node_names(slim)
         _drop_trailing_blanks(slim)
         _default_opset(slim)
         check_nodes(slim)
+        slim = _expand_functions(slim)
         _one_import_per_domain(slim)
         _sort(slim)
         _free_negative_sizes(slim, notes)
@@ -152,6 +156,25 @@ def _sort(model: ModelProto) -> None:
     kept = [NodeProto.FromString(nodes[i].SerializeToString()) for i in order]
     del model.graph.node[:]
     model.graph.node.extend(kept)
+
+
+def _expand_functions(model: ModelProto) -> ModelProto:
+    """Standard operators without a rule of their own that ONNX itself defines by others are written out."""
+    kinds = {n.op_type for n in model.graph.node if n.domain in ("", "ai.onnx")} & _EXPANDED
+    if not kinds:
+        return model
+    # The inliner asks for the types of all values, and looks for those of constants among the inputs only.
+    listed = {i.name for i in model.graph.input}
+    constants = [t for t in model.graph.initializer if t.name not in listed]
+    model.graph.input.extend(helper.make_tensor_value_info(t.name, t.data_type, list(t.dims)) for t in constants)
+    model = onnx.shape_inference.infer_shapes(model)
+    model = onnx.inliner.inline_selected_functions(
+        model, [("", kind) for kind in sorted(kinds)], inline_schema_functions=True
+    )
+    kept = [i for i in model.graph.input if i.name in listed]
+    del model.graph.input[:]
+    model.graph.input.extend(kept)
+    return model
 
 
 def _one_import_per_domain(model: ModelProto) -> None:

@@ -8,7 +8,7 @@ from onnx import ModelProto
 
 from ...runtime.errors import ModelFileError
 from ..errors import UnsupportedOperatorError
-from ..graph import Graph, fold_constants, open_graph
+from ..graph import Graph, fold_constants, open_graph, take_known_branches
 from .rewriting import is_fused, settle_fused
 
 __all__ = ["open_model"]
@@ -35,17 +35,23 @@ def open_model(model: ModelProto) -> tuple[Graph, list[str]]:
             "that was optimised at the level ORT_ENABLE_EXTENDED"
         )
     _refuse_sizes_beyond_reason(graph)
-    fold_constants(graph)
+    _fold(graph)
     fused = [n for n in graph.nodes if is_fused(n)]
     if fused:
         settle_fused(graph)
-        fold_constants(graph)
+        _fold(graph)
         kinds = ", ".join(sorted({n.op_type for n in fused}))
         notes.append(
             f"{len(fused)} nodes are ONNX Runtime's own ({kinds}); those behind the layer are written out in standard "
             "operators, those before it stay, and run in ONNX Runtime only"
         )
     return graph, notes
+
+
+def _fold(graph: Graph) -> None:
+    """Until nothing changes: a folded size lets inference find a shape, whose sizes then fold in turn."""
+    while fold_constants(graph) or take_known_branches(graph):
+        pass
 
 
 def _refuse_sizes_beyond_reason(graph: Graph) -> None:

@@ -154,3 +154,38 @@ def gather_nd(c: Context) -> Gradients:
         return e.reshape(e("MatMul", hot, flat), x, (*lead, *indexed, *rest))
 
     return {0: back}
+
+
+@rule("TopK")
+def top_k(c: Context) -> Gradients:
+    """Back to where the values came from; no place is taken twice, so nothing is added up."""
+    e, x = c.e, c.x()
+    axis = c.axis(c.attr("axis", -1), x.rank)
+    return {0: lambda: e("ScatterElements", e.zeros_like(x), c.y(1), c.full, axis=axis, shape=x.shape)}
+
+
+@rule("ScatterElements", "ScatterND")
+def scatter(c: Context) -> Gradients:
+    """What is overwritten has no gradient; the updates take theirs from the places where they went."""
+    e, kind = c.e, c.attr("reduction", "none")
+    if kind not in ("none", "add"):
+        c.fail(f"it combines values by '{kind}'")
+    elements = c.node.op_type == "ScatterElements"
+    axis = {"axis": c.attr("axis", 0)} if elements else {}
+
+    def data() -> Value:
+        if kind == "add":
+            return c.g
+        return e(c.node.op_type, c.full, c.x(1), e.zeros_like(c.x(2)), shape=c.x().shape, **axis)
+
+    def updates() -> Value:
+        return e("GatherElements" if elements else "GatherND", c.full, c.x(1), shape=c.x(2).shape, **axis)
+
+    return {0: data, 2: updates}
+
+
+@rule("ReverseSequence")
+def reverse_sequence(c: Context) -> Gradients:
+    """Turning round twice is no change."""
+    axes = {"batch_axis": c.attr("batch_axis", 1), "time_axis": c.attr("time_axis", 0)}
+    return {0: lambda: c.e("ReverseSequence", c.full, c.x(1), **axes)}

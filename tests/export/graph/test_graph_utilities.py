@@ -56,7 +56,7 @@ def test_save_and_load(tmp_path: Path) -> None:
 
 
 def test_large_models_get_external_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "_INLINE_LIMIT", 1000)
+    monkeypatch.setattr(loading, "INLINE_LIMIT", 1000)
     model = linear()
     save_model(model, tmp_path / "big.onnx")
     assert (tmp_path / "big.onnx").stat().st_size < 1000
