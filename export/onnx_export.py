@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 
 from ..runtime.modelfile import file_sha256
-from ..runtime.spec import METADATA_KEY, CamSpec, InputSpec, LayerSpec, OutputSpec, SourceSpec, TailSpec
+from ..runtime.spec import METADATA_KEY, CamSpec, InputSpec, LayerSpec, OutputSpec, SourceSpec
 from .errors import ExportError, LayerError, ProofError
 from .graph import load_model, tensor_bytes, value_info
 from .metadata import set_spec, tool_versions, write_model
@@ -26,10 +26,9 @@ from .reverse.opening import open_model
 from .reverse.score import Score
 from .session import release_memory
 from .staging import staging_folder
-from .tail import open_exported
-from .tail_model import tail_model
+from .tail_model import tail_path, write_tail
 
-__all__ = ["export_onnx", "tail_path"]
+__all__ = ["export_onnx"]
 
 
 def export_onnx(
@@ -44,7 +43,8 @@ def export_onnx(
     preprocessing: Preprocessing | None = None,
     labels: Sequence[str] | None = None,
     label_offset: int = 0,
-    name: str | None = None,
+    source: SourceSpec | None = None,
+    layer_name: str | None = None,
     images: NDArray[Any] | None = None,
     with_tail: bool = False,
     progress: Callable[[str], None] | None = None,
@@ -64,7 +64,8 @@ def export_onnx(
     input_size: (height, width), for a model that leaves them open.
     preprocessing: how a photo becomes the input; None is the preset ``torchvision``.
     labels: one per class, in the model's order. label_offset: see `OutputSpec`.
-    name: what the new file calls its source; None takes the file's name.
+    source: where the weights came from; None is the file itself. layer_name: what the new file calls the
+        layer; None takes the name of its value.
     images: preprocessed images (N, ...) in the input's layout and dtype to prove the file with; None
         makes some. with_tail: write the part behind the layer as a file of its own, see `tail_path`.
     progress: told the name of each pass as it starts.
@@ -92,9 +93,9 @@ def export_onnx(
     spec = CamSpec(
         input=_input_spec(image, preprocessing or preset("torchvision")),
         output=_output_spec(made.score, multi_label, labels, label_offset),
-        layers=(_layer_spec(made),),
+        layers=(_layer_spec(made, layer_name),),
         precision=_precision(made.model),
-        source=SourceSpec(kind="onnx", name=name or path.name, sha256=file_sha256(path)),
+        source=source or SourceSpec(kind="onnx", name=path.name, sha256=file_sha256(path)),
         tools=tool_versions("onnx", "onnxruntime"),
     )
     notes = _notes(made, image, made_output)
@@ -102,7 +103,7 @@ def export_onnx(
         staged = folder / output.name
         with watch("write"):
             if with_tail:
-                spec = _write_tail(made.model, spec, folder / tail_path(output).name)
+                spec = write_tail(made.model, spec, folder / tail_path(output).name)
             set_spec(made.model, spec)
             write_model(made.model, staged)
         with watch("prove"):
@@ -114,12 +115,6 @@ def export_onnx(
             failed = "; ".join(f"{c.name}: {c.value:.3g}, limit {c.limit:.3g}" for c in proof.failures)
             raise ProofError(f"{output}: not written, the exported graph failed its proof ({failed})")
     return ExportReport(output, spec, proof, watch.seconds, notes)
-
-
-def tail_path(output: str | os.PathLike[str]) -> Path:
-    """Where the tail of `output` is written: ``X.tail.onnx`` for ``X.cam.onnx``."""
-    output = Path(output)
-    return output.with_name(output.name.removesuffix(".onnx").removesuffix(".cam") + ".tail.onnx")
 
 
 def _prove(path: Path, subject: Subject, outputs: list[str], folder: Path) -> Proof:
@@ -183,13 +178,13 @@ def _output_spec(score: Score, multi_label: bool, labels: Sequence[str] | None, 
     )
 
 
-def _layer_spec(made: Differentiated) -> LayerSpec:
+def _layer_spec(made: Differentiated, name: str | None) -> LayerSpec:
     layer = made.layer
     height, width = layer.grid
     if height is None or width is None:
         raise LayerError(f"layer '{layer.name}' has a grid that is not fixed, {layer.shape}: give its size with view")
     return LayerSpec(
-        name=layer.name,
+        name=name or layer.name,
         value=made.value,
         layout=layer.layout,
         channels=layer.channels,
@@ -208,16 +203,6 @@ def _precision(model: ModelProto) -> str:
         if tensor.data_type in sizes:
             sizes[tensor.data_type] += tensor_bytes(tensor)
     return "float16" if sizes[TensorProto.FLOAT16] > sizes[TensorProto.FLOAT] else "float32"
-
-
-def _write_tail(model: ModelProto, spec: CamSpec, path: Path) -> CamSpec:
-    """Write the tail to `path`; the spec that names it."""
-    part = tail_model(open_exported(model), spec)
-    write_model(part, path)
-    weights = {tensor.name for tensor in part.graph.initializer}
-    inputs = tuple(entry.name for entry in part.graph.input if entry.name not in weights)
-    tail = TailSpec(file=path.name, sha256=file_sha256(path), inputs=inputs, score=part.graph.output[0].name)
-    return replace(spec, tail=tail)
 
 
 def _notes(made: Differentiated, image: ImageInput, made_output: str | None) -> list[str]:

@@ -74,10 +74,13 @@ __all__ = [
 Array = NDArray[Any]
 
 _FEWEST_IMAGES = 5
+#: The exact tail takes so many images at once, where the batch is free: enough to have a batch, few for the memory.
+_AT_ONCE = 2
 #: Differences cost several runs of the tail each, so they are taken on this many images.
 _DIFFERENCED = 3
-#: Steps of the differences, relative to the mean size of the activations.
-_STEPS = (1e-5, 1e-6, 1e-7)
+#: Steps of the differences, relative to the mean size of the activations. A small one first: in a wide one
+#: lie many kinks, which may cancel each other and pass for none.
+_STEPS = (1e-7, 1e-8, 1e-6)
 _KINK = 1e-4
 _MOST_YARDSTICKS = 6
 #: Limits for files whose numbers are coarser than float32's.
@@ -161,12 +164,13 @@ class Subject:
     def _state(self, part: slice) -> list[dict[str, Array]]:
         """What the tail needs for some of the images, in batches."""
         images, activations = self.images[part], self.top.activations[part]
-        size = self.batch or len(images)
+        size = self.batch or _AT_ONCE
         found = []
         for i in range(0, len(images), size):
             known: dict[str, Array] = {}
             if self._probe is not None:
-                feeds = {self.spec.input.name: images[i : i + size], self.spec.target: np.full(size, -1)}
+                some = images[i : i + size]
+                feeds = {self.spec.input.name: some, self.spec.target: np.full(len(some), -1)}
                 known = {n: v for n, v in self._probe.run(feeds).items() if n in self.tail.needed}
             value = self.tail.layer_value(activations[i : i + size], known)
             found.append({**{n: known[n] for n in self.tail.others}, self.tail.layer: value})

@@ -8,16 +8,36 @@ were set aside that the activations do not hold.
 from __future__ import annotations
 
 import importlib.metadata
+import os
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from ..runtime.spec import CamSpec
+from ..runtime.modelfile import file_sha256
+from ..runtime.spec import CamSpec, TailSpec
 from .graph import Graph, prune, value_info
-from .tail import Tail, cut, cut_tail
+from .metadata import write_model
+from .tail import Tail, cut, cut_tail, open_exported
 
-__all__ = ["tail_model"]
+__all__ = ["tail_model", "tail_path", "write_tail"]
+
+
+def tail_path(output: str | os.PathLike[str]) -> Path:
+    """Where the tail of `output` is written: ``X.tail.onnx`` for ``X.cam.onnx``."""
+    output = Path(output)
+    return output.with_name(output.name.removesuffix(".onnx").removesuffix(".cam") + ".tail.onnx")
+
+
+def write_tail(model: ModelProto, spec: CamSpec, path: Path) -> CamSpec:
+    """Write the tail of an exported model to `path`; returns the spec that names it. Raises `OutputError`."""
+    part = tail_model(open_exported(model), spec)
+    write_model(part, path)
+    inputs = tuple(entry.name for entry in part.graph.input)
+    tail = TailSpec(file=path.name, sha256=file_sha256(path), inputs=inputs, score=part.graph.output[0].name)
+    return replace(spec, tail=tail)
 
 
 def tail_model(graph: Graph, spec: CamSpec) -> ModelProto:
