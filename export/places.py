@@ -47,7 +47,7 @@ class Root:
     """A whole axis that the parts are digits of.
 
     kind "T" is a token axis that holds more than the grid: `prefix` tokens, then the ones
-    of `parts`, then `suffix` more.
+    of `parts`, then `suffix` more; without parts it holds places in an order that is lost.
     """
 
     kind: Kind
@@ -137,7 +137,9 @@ def sliced(axis: Axis, start: int, size: int) -> Axis:
         return axis
     if len(axis) == 1 and axis[0].root.kind == "T":
         root = axis[0].root
-        return root.parts if start == root.prefix and size == count(root.parts) else fresh("?", size)
+        if start == root.prefix and size == count(root.parts):
+            return root.parts
+        return fresh("?" if root.parts else "T", size)
     return resized(axis, size)
 
 

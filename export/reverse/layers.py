@@ -11,6 +11,8 @@ from onnx import NodeProto, TensorProto
 
 from ..errors import LayerError
 from ..graph import Graph, Shape, attribute
+from ..traced.layouts import raster
+from .axes import AxisMap, map_axes
 from .core import find_path, refusal
 from .registry import node_name
 from .rewriting import find_rewrite
@@ -62,12 +64,13 @@ def candidates(graph: Graph, score: Score) -> list[Candidate]:
     and that every way to the score passes.
     """
     on_way = graph.ancestors([score.value]) & graph.descendants(graph.input_names)
+    axes = map_axes(graph)
     found: list[Candidate] = []
     for depth, node in enumerate(graph.nodes):
         for name in node.output:
             if not name or name not in on_way or _feeds_activation_only(graph, name):
                 continue
-            made = _candidate(graph, score, node, name, depth)
+            made = _candidate(graph, axes, score, node, name, depth)
             if made is not None:
                 found.append(made)
     chosen = _default(graph, score, {c.name: c for c in found})
@@ -76,7 +79,7 @@ def candidates(graph: Graph, score: Score) -> list[Candidate]:
     name, why = chosen
     if name not in {c.name for c in found}:
         node = graph.producers[name]
-        extra = _candidate(graph, score, node, name, graph.nodes.index(node))
+        extra = _candidate(graph, axes, score, node, name, graph.nodes.index(node))
         if extra is None:
             return found
         found = sorted([*found, extra], key=lambda c: c.depth)
@@ -109,7 +112,7 @@ def choose_layer(graph: Graph, score: Score, name: str | None) -> Candidate:
     if value not in graph.ancestors([score.value]):
         raise LayerError(f"layer '{name}' does not reach the score '{score.value}'; {describe(known)}")
     node = graph.producers[value]
-    made = _candidate(graph, score, node, value, graph.nodes.index(node))
+    made = _candidate(graph, map_axes(graph), score, node, value, graph.nodes.index(node))
     if made is None:
         raise LayerError(
             f"layer '{name}' has shape {graph.shape(value)}, expected a grid of features (N, C, H, W), (N, H, W, C) "
@@ -149,13 +152,27 @@ def _feeds_activation_only(graph: Graph, name: str) -> bool:
     return len(users) == 1 and users[0].op_type in _ACTIVATIONS and users[0].input[0] == name
 
 
-def _candidate(graph: Graph, score: Score, node: NodeProto, name: str, depth: int) -> Candidate | None:
+def _candidate(graph: Graph, axes: AxisMap, score: Score, node: NodeProto, name: str, depth: int) -> Candidate | None:
     shape = graph.shape(name)
     if shape is None or not graph.is_float(name) or len(shape) not in (3, 4):
         return None
     batch, ours = score.shape[0], shape[0]
     if isinstance(batch, int) and isinstance(ours, int) and batch != ours:
         return None
+    known, sizes = axes.layout(name), axes.sizes(name)
+    if known is not None and sizes is not None:
+        channels, height, width = known.grid(tuple(sizes[1:]))
+        # Tokens in another order than reading order (windows) cannot be told in a file's metadata.
+        if known.kind == "NTC" and known != raster(height, width, sizes[1]):
+            return None
+        return Candidate(
+            name, node.name, node.op_type, shape, known.kind, channels, (height, width), depth, known.prefix
+        )
+    return _guessed(graph, node, name, depth, shape) if axes.is_lost(name) else None
+
+
+def _guessed(graph: Graph, node: NodeProto, name: str, depth: int, shape: Shape) -> Candidate | None:
+    """What a value of unknown axes looks like by its shape and its neighbours."""
     if len(shape) == 4:
         layout: Layout = "NHWC" if _is_nhwc(graph, name, shape) else "NCHW"
         c, h, w = (1, 2, 3) if layout == "NCHW" else (3, 1, 2)
@@ -206,7 +223,7 @@ def _default(graph: Graph, score: Score, known: dict[str, Candidate]) -> tuple[s
     for node in reversed(graph.nodes):
         if not any(o in on_way for o in node.output) or not node.input:
             continue
-        why = _pools(graph, node)
+        why = _pools(graph, node, known)
         if why is not None and _unavoidable(graph, score, node.input[0]):
             return node.input[0], f"enters the last {why} ({node.op_type} '{node.name}')"
     # Class-token networks: the last stream before tokens are mixed for the last time.
@@ -222,7 +239,7 @@ def _default(graph: Graph, score: Score, known: dict[str, Candidate]) -> tuple[s
     return None
 
 
-def _pools(graph: Graph, node: NodeProto) -> str | None:
+def _pools(graph: Graph, node: NodeProto, known: dict[str, Candidate]) -> str | None:
     """What kind of end of the grid this node is, or None."""
     shape, out = graph.shape(node.input[0]), graph.shape(node.output[0])
     if shape is None or not graph.is_float(node.input[0]):
@@ -240,10 +257,9 @@ def _pools(graph: Graph, node: NodeProto) -> str | None:
             return "pooling over the whole grid"
         if node.op_type in ("Flatten", "Reshape") and out is not None and len(out) == 2:
             return "flatten"
-    if len(shape) == 3:
-        flat_grid = node.op_type in _REDUCTIONS and isinstance(shape[1], int) and math.isqrt(shape[1]) ** 2 == shape[1]
-        if flat_grid and _axes(graph, node, 3) == [1] and shape[1] != 1:
-            return "pooling over the tokens"
+    tokens = known.get(node.input[0])
+    if tokens is not None and tokens.layout == "NTC" and node.op_type in _REDUCTIONS and _axes(graph, node, 3) == [1]:
+        return "pooling over the tokens"
     return None
 
 
