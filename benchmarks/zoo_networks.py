@@ -114,7 +114,7 @@ _CONVOLUTIONAL = [
     Network("repvgg_a0_fused", "RepVGG, fused", _timm("repvgg_a0"), 128, "stages.2", finish=_fuse),
     Network("mobileone_s0", "MobileOne, as trained", _timm("mobileone_s0"), 128, "stages.2"),
     Network("mobileone_s0_fused", "MobileOne, fused", _timm("mobileone_s0"), 128, "stages.2", finish=_fuse),
-    Network("hrnet_w18_small", "HRNet", _timm("hrnet_w18_small"), 128, "stage3"),
+    Network("hrnet_w18_small", "HRNet", _timm("hrnet_w18_small"), 128, "stage3.0.fuse_act:2"),
     Network("dla34", "DLA", _timm("dla34"), 128, "level4"),
     Network("ese_vovnet19b_dw", "VoVNet", _timm("ese_vovnet19b_dw"), 128, "stages.2"),
     Network("cspresnet50", "CSPNet", _timm("cspresnet50"), 128, "stages.2"),
@@ -239,7 +239,7 @@ _TRANSFORMERS = [
     Network(
         "fastvit_sa12",
         "FastViT, attention",
-        _timm("fastvit_sa12", layers=(1, 1, 1, 1), embed_dims=(16, 32, 48, 64)),
+        _timm("fastvit_sa12", layers=(1, 1, 1, 1), embed_dims=(16, 32, 64, 128)),
         64,
         "stages.2",
     ),

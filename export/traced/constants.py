@@ -50,7 +50,7 @@ def fold_constants(graph: fx.GraphModule) -> fx.GraphModule:
     for node in graph.graph.nodes:
         if node.op == "get_attr":
             tensor = get_tensor(graph, str(node.target)).detach()
-            if not tensor.is_floating_point():  # a table of indices, not a weight
+            if not tensor.is_floating_point() or tensor.dim() == 0:  # a table of indices, a number in the code
                 known[node] = tensor
         elif node.op == "call_function" and _is_constant(node, known):
             with torch.no_grad():
@@ -76,7 +76,7 @@ def _is_constant(node: fx.Node, known: dict[fx.Node, Any]) -> bool:
         return False
     inputs = node.all_input_nodes
     if node.target in _OF_SHAPE:
-        return set(inputs) <= {node.args[0]}
+        return inputs == [node.args[0]]
     if node.target in _CREATION:
         return not inputs
     return bool(inputs) and all(source in known for source in inputs)

@@ -46,7 +46,8 @@ class _Cut(fx.Interpreter):
         return result
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return super().call_function(FORWARD.get(target, target), args, kwargs)
+        replacement: Any = FORWARD.get(target, target)
+        return super().call_function(replacement, args, kwargs)
 
 
 def differentiate(graph: fx.GraphModule, layer: fx.Node, logits: fx.Node, layout: Layout = NCHW) -> fx.GraphModule:
@@ -100,11 +101,19 @@ def differentiate(graph: fx.GraphModule, layer: fx.Node, logits: fx.Node, layout
     return joint
 
 
+# Of a constant, and in the derivative of a norm.
+_FRESH = {
+    torch.ops.aten.detach_.default: torch.ops.aten.detach.default,
+    torch.ops.aten.masked_fill_.Scalar: torch.ops.aten.masked_fill.Scalar,
+}
+
+
 def _refuse_writes(joint: fx.GraphModule, layer: fx.Node) -> None:
     """The passes that follow take every node for a pure function: an operator that writes in place is none."""
     for node in joint.graph.nodes:
-        if node.target is torch.ops.aten.detach_.default:  # of a fresh constant
-            node.target = torch.ops.aten.detach.default
+        # PyTorch's own derivatives do so where the argument is fresh and nobody else reads it.
+        if node.target in _FRESH and len(node.args[0].users) == 1:
+            node.target = _FRESH[node.target]
         if isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable:
             raise UnsupportedOperatorError(
                 f"the path from '{layer.name}' to the score: {node.target} writes into its argument; "

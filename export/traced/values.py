@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -367,6 +367,8 @@ def _is_global_average(node: fx.Node, source: fx.Node, layout: Layout) -> bool:
         rank = _fake(source).dim()
         return sorted(d % rank for d in node.args[1]) == list(layout.grid_axes)  # type: ignore[union-attr]
     if node.target is aten.slice.Tensor and _keeps_the_grid(node, source, layout):
+        if _static_sizes(node) != _static_sizes(source):
+            layout = replace(layout, prefix=0, suffix=0)
         users = [user for user in node.users if _is_tensor(user)]
         return bool(users) and all(_is_global_average(user, node, layout) for user in users)
     if layout.kind != "NCHW":
@@ -380,11 +382,14 @@ def _is_global_average(node: fx.Node, source: fx.Node, layout: Layout) -> bool:
 
 
 def _keeps_the_grid(node: fx.Node, source: fx.Node, layout: Layout) -> bool:
-    """Whether a slice of tokens drops those before and behind the grid, and nothing else."""
+    """Whether a slice drops nothing, or just the tokens before and behind the grid."""
     sizes, before = _static_sizes(node), _static_sizes(source)
+    if sizes == before:
+        return True
     if layout.kind != "NTC" or sizes is None or before is None or len(node.args) < 3 or node.args[1] != 1:
         return False
-    return sizes[0] == before[0] - layout.prefix - layout.suffix and (node.args[2] or 0) == layout.prefix
+    start: Any = node.args[2]
+    return bool(sizes[0] == before[0] - layout.prefix - layout.suffix and (start or 0) == layout.prefix)
 
 
 def _ancestors(node: fx.Node) -> set[fx.Node]:
