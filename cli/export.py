@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,6 +14,7 @@ from .exitcodes import DONE, DONE_IN_PART
 from .options import json_object
 
 if TYPE_CHECKING:
+    from ..export.preprocessing import Preprocessing
     from ..export.report import ExportReport
 
 __all__ = ["BUILT_IN_LABELS", "export", "export_model", "print_report", "read_label_option"]
@@ -19,16 +22,28 @@ __all__ = ["BUILT_IN_LABELS", "export", "export_model", "print_report", "read_la
 #: Label lists that come with the package, by the name that ``--labels`` takes.
 BUILT_IN_LABELS = {"imagenet": "imagenet1k.txt"}
 
+_DEFAULT_SIZE = (224, 224)
+
 
 def export(
-    model: Annotated[
-        str,
-        typer.Option("--model", metavar="PKG.MODULE:FACTORY", help="Function or class that makes the PyTorch model."),
-    ],
     output: Annotated[str, typer.Option("--output", "-o", metavar="X.cam.onnx", help="The file to write.")],
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="PKG.MODULE:FACTORY", help="Function or class that makes the PyTorch model."),
+    ] = None,
+    onnx: Annotated[
+        str | None,
+        typer.Option(
+            "--onnx", metavar="MODEL.onnx", help="A plain ONNX classifier, instead of --model: no PyTorch needed."
+        ),
+    ] = None,
     weights: Annotated[
         str | None,
-        typer.Option("--weights", metavar="FILE", help="State dict: .safetensors, or .pt with tensors only."),
+        typer.Option(
+            "--weights",
+            metavar="FILE|DIR",
+            help="State dict: .safetensors, or .pt with tensors only; for transformers:CLASS the model's folder.",
+        ),
     ] = None,
     kwargs: Annotated[
         str | None,
@@ -36,7 +51,28 @@ def export(
     ] = None,
     layer: Annotated[
         str | None,
-        typer.Option("--layer", metavar="NAME", help="Target layer, for instance layer4.1 or act:1 (second call)."),
+        typer.Option(
+            "--layer",
+            metavar="NAME",
+            help="Target layer: layer4.1, act:1 (second call); of an ONNX file a value or node. See `cfcam layers`.",
+        ),
+    ] = None,
+    score: Annotated[
+        str | None,
+        typer.Option(
+            "--score", metavar="OUTPUT", help="Output with the class scores: its name, with --model its position."
+        ),
+    ] = None,
+    grid: Annotated[
+        str | None, typer.Option("--grid", metavar="HxW", help="How a layer of tokens is laid out over the image.")
+    ] = None,
+    prefix_tokens: Annotated[
+        int | None,
+        typer.Option("--prefix-tokens", metavar="K", min=0, help="Class and register tokens in front (--onnx)."),
+    ] = None,
+    layout: Annotated[
+        Literal["NCHW", "NHWC", "NTC"] | None,
+        typer.Option("--layout", help="How the layer's value is held, if that is not to be seen (--onnx)."),
     ] = None,
     labels: Annotated[
         str | None, typer.Option("--labels", metavar="FILE", help="Class names: text or JSON file, or 'imagenet'.")
@@ -44,13 +80,22 @@ def export(
     label_offset: Annotated[
         int, typer.Option("--label-offset", metavar="K", min=0, help="Classes in front of those that have labels.")
     ] = 0,
+    multi_label: Annotated[
+        bool, typer.Option("--multi-label", help="The classes are independent: each logit gets a sigmoid of its own.")
+    ] = False,
     input_size: Annotated[
-        str, typer.Option("--input-size", metavar="N|HxW", help="Input height and width in pixels.")
-    ] = "224",
+        str | None,
+        typer.Option(
+            "--input-size", metavar="N|HxW", help="Input height and width in pixels; what the model says, else 224."
+        ),
+    ] = None,
     preset: Annotated[
-        Literal["torchvision", "tf", "lite"],
-        typer.Option("--preset", help="Preprocessing that the options below change."),
-    ] = "torchvision",
+        Literal["torchvision", "tf", "lite"] | None,
+        typer.Option(
+            "--preset",
+            help="Preprocessing that the options below change; torchvision, or what a transformers folder says.",
+        ),
+    ] = None,
     scale: Annotated[
         str | None, typer.Option("--scale", metavar="S", help="x = (p * S - mean) / std, p in 0..255; 1/255 is fine.")
     ] = None,
@@ -71,62 +116,153 @@ def export(
     crop: Annotated[
         Literal["center", "none"] | None, typer.Option("--crop", help="What happens to the rest after scaling.")
     ] = None,
-    opset: Annotated[int, typer.Option("--opset", metavar="N", help="ONNX operator set.")] = 18,
+    with_tail: Annotated[
+        bool, typer.Option("--with-tail", help="Also write X.tail.onnx: from the layer's activations to the scores.")
+    ] = False,
+    route: Annotated[
+        Literal["traced", "onnx"] | None,
+        typer.Option(
+            "--route", help="With --model: differentiate what PyTorch traces (default), or its plain ONNX export."
+        ),
+    ] = None,
+    opset: Annotated[
+        int | None, typer.Option("--opset", metavar="N", help="ONNX operator set, with --model; default 18.")
+    ] = None,
 ) -> None:
     """Export a classifier with its gradients inside."""
-    from ..export.loading import load_model
     from ..export.preprocessing import parse_input_size, parse_numbers, parse_resize
     from ..export.preprocessing import preset as named_preset
     from ..runtime.errors import OutputError
-    from .console import note
 
+    _one_source(
+        model,
+        onnx,
+        only_model={"--weights": weights, "--kwargs": kwargs, "--opset": opset, "--route": route},
+        only_onnx={"--prefix-tokens": prefix_tokens, "--layout": layout},
+    )
     if Path(output).is_dir() or output.endswith("/"):
         raise OutputError(f"{output}: is a folder, give a file name such as {Path(output) / 'model.cam.onnx'}")
-    preprocessing = named_preset(preset).override(
-        scale=None if scale is None else parse_numbers(scale, "--scale", 1)[0],
-        mean=None if mean is None else parse_numbers(mean, "--mean"),
-        std=None if std is None else parse_numbers(std, "--std"),
-        color=color,
-        interpolation=interpolation,
-        crop=crop,
+    changes = {
+        "scale": None if scale is None else parse_numbers(scale, "--scale", 1)[0],
+        "mean": None if mean is None else parse_numbers(mean, "--mean"),
+        "std": None if std is None else parse_numbers(std, "--std"),
+        "color": color,
+        "interpolation": interpolation,
+        "crop": crop,
         **({} if resize is None else parse_resize(resize)),
-    )
-    height, width = parse_input_size(input_size)
-    preprocessing.input_spec("image", height, width)  # what cannot work fails before the model is loaded
-    names = read_label_option(labels, label_offset)
-    arguments = json_object(kwargs, "--kwargs")
-    for doubt in preprocessing.doubts():
-        note(f"cfcam: warning: {doubt}")
-    with _quiet_stdout():
-        module = load_model(model, arguments, weights)
-    report = export_model(
-        module,
-        (height, width),
-        output,
-        layer=layer,
-        preprocessing=preprocessing,
-        labels=names,
-        label_offset=label_offset,
-        name=model,
-        opset=opset,
-    )
+    }
+    preprocessing = named_preset(preset or "torchvision")
+    options: dict[str, Any] = {
+        "layer": layer,
+        "labels": read_label_option(labels, label_offset),
+        "label_offset": label_offset,
+        "multi_label": multi_label,
+        "with_tail": with_tail,
+    }
+    size = None if input_size is None else parse_input_size(input_size)
+    cells = None if grid is None else parse_input_size(grid, "--grid")
+    if onnx is not None:
+        preprocessing = _checked(preprocessing.override(**changes), size)
+        view = (layout, cells, prefix_tokens)
+        report = _from_onnx(onnx, output, view, score=score, input_size=size, preprocessing=preprocessing, **options)
+    else:
+        assert model is not None
+        options |= {"grid": cells, "score": _position(score), "route": route or "traced", "opset": opset or 18}
+        own = model.startswith("transformers:") and preset is None
+        how = _Preprocessing(preprocessing, changes, own)
+        report = _from_torch(model, weights, json_object(kwargs, "--kwargs"), size, output, how, options)
     print_report(report)
     raise typer.Exit(DONE if report.proof else DONE_IN_PART)
+
+
+def _one_source(model: str | None, onnx: str | None, only_model: dict[str, Any], only_onnx: dict[str, Any]) -> None:
+    """Raises a usage error unless one model is given, with options that go with its kind."""
+    if (model is None) == (onnx is None):
+        raise typer.BadParameter("give one of --model (PyTorch) and --onnx (an ONNX file)")
+    for kind, options in (("--onnx", only_model), ("--model", only_onnx)):
+        given = [name for name, value in options.items() if value is not None]
+        if given and (kind == "--onnx") == (onnx is not None):
+            raise typer.BadParameter(f"{', '.join(given)}: not with {kind}")
+
+
+def _position(score: str | None) -> int | None:
+    if score is None or score.isdigit():
+        return None if score is None else int(score)
+    raise typer.BadParameter(f"--score: with --model expected the output's position (0 is the first), got '{score}'")
+
+
+def _from_onnx(path: str, output: str, view: tuple[Any, Any, Any], **options: Any) -> ExportReport:
+    from ..export import export_onnx
+    from ..export.reverse import LayerView
+
+    return _announced(export_onnx, path, output, view=LayerView(*view), **options)
+
+
+@dataclass(frozen=True)
+class _Preprocessing:
+    """The preset, what the options change about it, and whether the model's own comes before the preset."""
+
+    named: Preprocessing
+    changes: dict[str, Any]
+    brings_its_own: bool
+
+
+def _from_torch(
+    model: str,
+    weights: str | None,
+    kwargs: dict[str, Any] | None,
+    size: tuple[int, int] | None,
+    output: str,
+    how: _Preprocessing,
+    options: dict[str, Any],
+) -> ExportReport:
+    """Load the model, with its own size, preprocessing and labels where it brings some, and export it."""
+    from ..export.loading import load
+    from .console import note
+
+    preprocessing = how.named
+    if not how.brings_its_own:  # what cannot work fails before the model is loaded
+        preprocessing = _checked(preprocessing.override(**how.changes), size or _DEFAULT_SIZE)
+    with _quiet_stdout():
+        loaded = load(model, kwargs, weights, processor=how.brings_its_own)
+    for doubt in loaded.notes:
+        note(f"cfcam: warning: {doubt}")
+    size = size or loaded.size or _DEFAULT_SIZE
+    if how.brings_its_own:
+        preprocessing = _checked((loaded.preprocessing or preprocessing).override(**how.changes), size)
+    options["labels"] = options["labels"] or loaded.labels
+    options["multi_label"] = options["multi_label"] or loaded.multi_label
+    return export_model(loaded.module, size, output, preprocessing=preprocessing, name=model, **options)
+
+
+def _checked(preprocessing: Preprocessing, size: tuple[int, int] | None) -> Preprocessing:
+    """`preprocessing`, if it can be had at `size`; what looks wrong about it is said. Raises `ExportError`."""
+    from .console import note
+
+    if size is not None:
+        preprocessing.input_spec("image", *size)
+    for doubt in preprocessing.doubts():
+        note(f"cfcam: warning: {doubt}")
+    return preprocessing
 
 
 def export_model(module: Any, size: tuple[int, int], output: str | Path, **options: Any) -> ExportReport:
     """`export_torch` with a spinner that names the pass it is at."""
     from ..export import export_torch
+
+    return _announced(export_torch, module, size, output, **options)
+
+
+def _announced(function: Callable[..., ExportReport], *arguments: Any, **options: Any) -> ExportReport:
+    """Call an exporter with a spinner that names the pass it is at."""
     from .console import stderr
 
     console = stderr()
     with _quiet_stdout():
         if not console.is_terminal:
-            return export_torch(module, size, output, **options)
+            return function(*arguments, **options)
         with console.status("exporting") as status:
-            return export_torch(
-                module, size, output, progress=lambda name: status.update(f"exporting: {name}"), **options
-            )
+            return function(*arguments, progress=lambda name: status.update(f"exporting: {name}"), **options)
 
 
 def read_label_option(labels: str | None, offset: int = 0) -> tuple[str, ...] | None:
@@ -161,8 +297,11 @@ def print_report(report: ExportReport) -> None:
         f"{spec.layer.grid[0]}x{spec.layer.grid[1]}), {spec.output.classes} classes, "
         f"{sum(report.seconds.values()):.1f} s"
     )
+    if spec.tail is not None:
+        tail = Path(report.path).with_name(spec.tail.file)
+        print(f"{tail}: {file_size(tail.stat().st_size)}, {', '.join(spec.tail.inputs)} -> {spec.tail.score}")
     for warning in report.warnings:
-        note(f"cfcam: warning: {warning}")
+        note(f"cfcam: note: {warning}")
 
 
 def _quiet_stdout() -> redirect_stdout[Any]:

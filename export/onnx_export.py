@@ -45,6 +45,7 @@ def export_onnx(
     label_offset: int = 0,
     source: SourceSpec | None = None,
     layer_name: str | None = None,
+    tools: dict[str, str] | None = None,
     images: NDArray[Any] | None = None,
     with_tail: bool = False,
     progress: Callable[[str], None] | None = None,
@@ -65,7 +66,7 @@ def export_onnx(
     preprocessing: how a photo becomes the input; None is the preset ``torchvision``.
     labels: one per class, in the model's order. label_offset: see `OutputSpec`.
     source: where the weights came from; None is the file itself. layer_name: what the new file calls the
-        layer; None takes the name of its value.
+        layer; None takes the name of its value. tools: versions of what made the model, and this file.
     images: preprocessed images (N, ...) in the input's layout and dtype to prove the file with; None
         makes some. with_tail: write the part behind the layer as a file of its own, see `tail_path`.
     progress: told the name of each pass as it starts.
@@ -96,7 +97,7 @@ def export_onnx(
         layers=(_layer_spec(made, layer_name),),
         precision=_precision(made.model),
         source=source or SourceSpec(kind="onnx", name=path.name, sha256=file_sha256(path)),
-        tools=tool_versions("onnx", "onnxruntime"),
+        tools=tools or tool_versions("onnx", "onnxruntime"),
     )
     notes = _notes(made, image, made_output)
     with staging_folder(output) as folder:

@@ -199,19 +199,22 @@ def parse_resize(text: str) -> dict[str, Any]:
     return {"mode": "shorter", "shorter": int(match[1])}
 
 
-def parse_input_size(text: str | int | Sequence[int]) -> tuple[int, int]:
-    """(height, width) from ``224``, ``"224"``, ``"224x320"`` or a pair. Raises `ExportError`."""
+def parse_input_size(text: str | int | Sequence[int], what: str = "input size") -> tuple[int, int]:
+    """(height, width) from ``224``, ``"224"``, ``"224x320"`` or a pair; what: how the error calls it.
+
+    Raises `ExportError`.
+    """
     if isinstance(text, int):
         sizes = (text, text)
     elif isinstance(text, str):
         match = re.fullmatch(r"(\d+)(?:\s*[xX,]\s*(\d+))?", text.strip())
         if match is None:
-            raise ExportError(f"input size: expected PIXELS or HEIGHTxWIDTH, got '{text}'")
+            raise ExportError(f"{what}: expected PIXELS or HEIGHTxWIDTH, got '{text}'")
         sizes = (int(match[1]), int(match[2] or match[1]))
     else:
         sizes = (int(text[0]), int(text[1])) if len(text) == 2 else (0, 0)
     if not all(1 <= size <= 16384 for size in sizes):
-        raise ExportError(f"input size: expected 1 to 16384 pixels, got '{text}'")
+        raise ExportError(f"{what}: expected 1 to 16384 pixels, got '{text}'")
     return sizes
 
 

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import fx, nn
 
 from ..runtime.errors import ArrayError
 from ..runtime.spec import CamSpec, LayerSpec, OutputSpec, SourceSpec
-from .errors import ExportError, ProofError
+from .errors import ExportError, LayerError, ProofError
 from .graph.fast_forms import fast_forms
 from .hashing import state_dict_sha256
 from .metadata import set_spec, tool_versions, write_model
+from .onnx_proof import open_subject, tail_file_agrees
 from .preprocessing import Preprocessing, preset
+from .proof import Proof
 from .report import ExportReport, Stopwatch
+from .staging import staging_folder
+from .tail_model import tail_path, write_tail
+from .torch_by_onnx import ByOnnx, export_by_onnx
 from .traced.capture import Captured, capture
 from .traced.constants import fold_constants
 from .traced.convert import DEFAULT_OPSET, joint_to_onnx, plain_to_onnx
@@ -52,6 +58,8 @@ def export_torch(
     opset: int = DEFAULT_OPSET,
     images: torch.Tensor | None = None,
     keep_plain: str | os.PathLike[str] | None = None,
+    with_tail: bool = False,
+    route: Literal["traced", "onnx"] = "traced",
     progress: Callable[[str], None] | None = None,
 ) -> ExportReport:
     """Export `module` with its explanation inside, prove the file, and write it to `output`.
@@ -74,7 +82,10 @@ def export_torch(
     labels: one per class, in the model's order. label_offset: see `OutputSpec`.
     name: what the file calls its source; None takes the module's class.
     opset: ONNX opset to write. images: preprocessed images (N, C, H, W) to prove the file
-        with; None makes some. keep_plain: also write the plain export there.
+        with; None makes some. keep_plain: also write the plain export there. with_tail: write
+        the part behind the layer as a file of its own, ``X.tail.onnx``.
+    route: ``traced`` differentiates the program that PyTorch traces, ``onnx`` PyTorch's plain ONNX
+        export, as `export_onnx` does; there a layer may be named by its ONNX value too.
     progress: told the name of each pass as it starts.
 
     Raises `ExportError` (cannot be captured or converted), `LayerError` (no such layer),
@@ -88,9 +99,35 @@ def export_torch(
         captured = capture(module, shape)
     with watch("layer"):
         scores = find_score(captured, score, multi_label)
-        value = resolve_value(captured, scores, layer, grid)
+        try:
+            value = resolve_value(captured, scores, layer, grid)
+        except LayerError:
+            if route == "traced" or layer is None:
+                raise
+            value = None  # a name of the ONNX graph, perhaps
     if labels is not None and len(labels) != scores.classes:
         raise ExportError(f"{len(labels)} labels for a model of {scores.classes} classes")
+    source = SourceSpec(kind="torch", name=name or type(module).__name__, sha256=state_dict_sha256(module.state_dict()))
+    if value is None or route == "onnx":
+        with watch("convert"):
+            plain = plain_to_onnx(captured, opset)
+            if keep_plain is not None:
+                write_model(plain, keep_plain)
+        report = export_by_onnx(
+            ByOnnx(module, captured, plain, value, layer),
+            output,
+            images,
+            score=plain.graph.output[scores.position].name,
+            multi_label=multi_label,
+            preprocessing=preprocessing,
+            labels=labels,
+            label_offset=label_offset,
+            source=source,
+            with_tail=with_tail,
+            progress=progress,
+        )
+        plain_path = None if keep_plain is None else Path(keep_plain)
+        return replace(report, seconds={**watch.seconds, **report.seconds}, plain_path=plain_path)
     with watch("differentiate"):
         joint = joint_graph(captured.graph, value.node, scores.node, value.layout)
     with watch("convert"):
@@ -100,7 +137,6 @@ def export_torch(
         _refuse_taken_names([image_name, *plain_names])
         model = joint_to_onnx(joint, [image_name, _TARGET], [*plain_names, *_ADDED], opset)
         fast_forms(model, plain_names)
-    source = SourceSpec(kind="torch", name=name or type(module).__name__, sha256=state_dict_sha256(module.state_dict()))
     spec = CamSpec(
         input=(preprocessing or preset("torchvision")).input_spec(image_name, *shape.shape[2:]),
         output=_output_spec(plain_names, scores, labels, label_offset),
@@ -108,19 +144,31 @@ def export_torch(
         source=source,
         tools=tool_versions("torch", "onnx", "onnxscript", "onnxruntime"),
     )
-    set_spec(model, spec)
     with watch("prove"):
         joint64 = _joint_in_float64(captured, value, scores)
         proof = prove(Subject(module, captured, value, scores, joint64, model, plain), images)
+    _demand(proof, output)
+    with watch("write"), staging_folder(output) as folder:
+        if with_tail:
+            spec = write_tail(model, spec, folder / tail_path(output).name)
+        set_spec(model, spec)
+        write_model(model, folder / output.name)
+        if spec.tail is not None:
+            batch = None if images is None else images.numpy()
+            subject = open_subject(folder / output.name, model=model, images=batch)
+            proof.checks += tail_file_agrees(subject, folder / spec.tail.file)
+            _demand(proof, output)
+    if keep_plain is not None:
+        write_model(plain, keep_plain)
+    plain_path = None if keep_plain is None else Path(keep_plain)
+    return ExportReport(output, spec, proof, watch.seconds, _warnings(scores, labels), plain_path)
+
+
+def _demand(proof: Proof, output: Path) -> None:
+    """Raise `ProofError` unless everything holds."""
     if not proof:
         failed = "; ".join(f"{c.name}: {c.value:.3g}, limit {c.limit:.3g}" for c in proof.failures)
         raise ProofError(f"{output}: not written, the exported graph failed its proof ({failed})")
-    with watch("write"):
-        write_model(model, output)
-        if keep_plain is not None:
-            write_model(plain, keep_plain)
-    plain_path = None if keep_plain is None else Path(keep_plain)
-    return ExportReport(output, spec, proof, watch.seconds, _warnings(scores, labels), plain_path)
 
 
 def joint_graph(graph: fx.GraphModule, layer: fx.Node, score: fx.Node, layout: Layout = NCHW) -> fx.GraphModule:
