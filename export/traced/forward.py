@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .attention import scaled_dot_product_attention
+from .normalisation import layer_norm
 from .resampling import RESIZES, circular_pad, resize
 
 __all__ = ["FORWARD"]
@@ -58,6 +59,7 @@ def _rms_norm(
 FORWARD: dict[Any, Callable[..., Any]] = {
     aten.scaled_dot_product_attention.default: scaled_dot_product_attention,
     aten.adaptive_avg_pool2d.default: _adaptive_avg_pool2d,
+    aten.layer_norm.default: layer_norm,
     aten.addcmul.default: _addcmul,
     aten.view.default: _reshape,
     aten._unsafe_view.default: _reshape,

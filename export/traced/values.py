@@ -15,6 +15,7 @@ enters the last block in which tokens are mixed (its residual stream, before tha
 from __future__ import annotations
 
 import difflib
+import operator
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import Any
@@ -53,6 +54,18 @@ _RESHAPES = {
     aten.alias.default,
     aten.dropout.default,
     aten.contiguous.default,
+}
+
+
+# How keys and values are taken out of one projection.
+_PARTS = {
+    operator.getitem,
+    aten.unbind.int,
+    aten.chunk.default,
+    aten.split.Tensor,
+    aten.select.int,
+    aten.permute.default,
+    aten.transpose.int,
 }
 
 
@@ -262,10 +275,11 @@ def _is_unavoidable(node: fx.Node, image: fx.Node, score: Score) -> bool:
 
 def _before_projection(value: Value, values: dict[fx.Node, Value]) -> Value:
     """Keys and values of an attention pooling are features of what they are projected from."""
-    source = value.node.args[0] if value.node.target is aten.linear.default else None
-    if source in values and _reaches(value.node, _ATTENTION):
-        return values[source]  # type: ignore[index]
-    return value
+    node: Any = value.node
+    while node.target in _PARTS or node.target in _RESHAPES:
+        node = node.args[0]
+    source = node.args[0] if node.target is aten.linear.default else None
+    return values[source] if source in values and _reaches(node, _ATTENTION) else value
 
 
 def _before_slice(value: Value, values: dict[fx.Node, Value]) -> Value:
