@@ -217,7 +217,7 @@ def _try_out(name: str, processor: Any, spec: InputSpec, geometry: _Geometry) ->
         if theirs.shape != ours.shape:
             problem = f"gives {theirs.shape} instead of {ours.shape}"
         elif (difference := float(np.abs(theirs - ours).max())) > allowed:
-            problem = f"differs by {difference:.3g} (x is in units of {spec.scale / spec.std[0]:.3g} per level)"
+            problem = f"differs by {difference:.3g} (one level of a pixel is {spec.scale / spec.std[0]:.3g})"
         else:
             continue
         raise ExportError(
