@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx
 from torch._decomp import get_decompositions
 
+from .gathering import index_add, index_put
 from .pooling import (
     adaptive_avg_pool_backward,
     adaptive_max_pool_backward,
@@ -55,7 +56,6 @@ _PYTORCHS_OWN = [
     aten.native_batch_norm_backward,
     aten.native_layer_norm_backward,
     aten.native_group_norm_backward,
-    aten.diagonal_backward,
 ]
 
 
@@ -67,6 +67,8 @@ def decomposition_table() -> dict[Any, Callable[..., Any]]:
         aten.convolution_backward.default: _convolution_backward,
         aten.slice_backward.default: slice_backward,
         aten.select_backward.default: select_backward,
+        aten.index_add.default: index_add,
+        aten.index_put.default: index_put,
         aten.max_pool2d_with_indices_backward.default: max_pool_backward,
         aten.avg_pool2d_backward.default: avg_pool_backward,
         aten.avg_pool3d_backward.default: avg_pool3d_backward,

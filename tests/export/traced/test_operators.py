@@ -40,7 +40,8 @@ OPERATORS: dict[str, Callable[[Tensor], Tensor]] = {
     "glu": lambda x: F.glu(x, 1),
     "log sigmoid": F.logsigmoid,
     "transposed convolution": lambda x: F.conv_transpose2d(x, x.new_ones(6, 2, 3, 3), stride=2),
-    "diagonal": lambda x: x.diagonal(dim1=2, dim2=3),
+    "index": lambda x: x[:, [2, 0, 1, 4, 4]],
+    "index of an axis": lambda x: x.index_select(2, torch.tensor([3, 1, 1, 5])),
     "maximum over channels": lambda x: x.amax(1),
 }
 
@@ -84,6 +85,14 @@ def test_gradient_through_the_operator(name: str) -> None:
     *_, activations, gradients, _ = joint(images.double(), classes)
     torch.testing.assert_close(activations, leaf.detach(), rtol=0, atol=1e-12)
     torch.testing.assert_close(gradients, expected, rtol=0, atol=1e-10 * float(expected.abs().max()))
+
+
+def test_indices_into_several_axes_are_refused() -> None:
+    net = Net(lambda x: x[:, [2, 0, 1], [3, 3, 4]])
+    with torch.no_grad():
+        net(torch.randn(2, 3, 12, 12))
+    with pytest.raises(UnsupportedOperatorError, match="indexed by several tensors at once"):
+        traced(net)
 
 
 def test_an_operator_that_writes_in_place_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,132 @@
+"""A dozen architectures of the zoo by both routes, and the harness that runs them all."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import zoo
+from tensorrt_required import require_tensorrt
+from zoo_measure import Layer, Route, measure_network
+from zoo_networks import NETWORKS, find
+
+# Name -> what it is here for. Between them they meet every rule that the zoo needs.
+CHOSEN = {
+    "squeezenet1_1": "overlapping max pooling, a convolution as the head",
+    "shufflenet_v2_x1_0": "channels split and shuffled",
+    "mobilenet_v3_large": "hard swish, squeeze and excitation",
+    "resnest14d": "split attention, average pooling",
+    "skresnet18": "a softmax over branches",
+    "ghostnetv2_100": "average pooling and enlarging inside a gate",
+    "nf_regnet_b0": "weights standardised in the graph",
+    "tf_efficientnet_b0": "paddings that differ by side",
+    "repvgg_a0_fused": "branches merged after training",
+    "convnext_atto": "layer norms over channels, layer scales",
+    "vit_tiny": "attention, a class token",
+    "swin_tiny": "shifted windows, channels last",
+    "mobilevit_xxs": "patches as tokens between convolutions",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CHOSEN)
+def test_architecture_by_both_routes(name: str, tmp_path: Path) -> None:
+    """In a middle layer, whose tail has every operator of the network; all figures are there and hold."""
+    network = find(name)
+    if network.size == 128:
+        network = replace(network, size=96)
+    (row,) = measure_network(network, tmp_path, positions=["middle"])
+    assert row.errors == []
+    assert row.layer == network.middle
+    assert row.shape is not None
+    assert len(row.shape) == 3
+    assert row.agreement is not None
+    for route in row.routes.values():
+        assert route.float64 is not None
+        assert route.share is not None
+    require_tensorrt()
+    assert [route.tensorrt for route in row.routes.values()] == ["parsed", "parsed"]
+
+
+def test_names_are_unique() -> None:
+    names = [network.name for network in NETWORKS]
+    assert len(set(names)) == len(names)
+    assert set(CHOSEN) <= set(names)
+
+
+def test_what_fails_is_a_row(tmp_path: Path) -> None:
+    small = find("squeezenet1_1")
+    (row,) = measure_network(
+        replace(small, size=64, middle="features.99"), tmp_path, positions=["middle"], routes=["traced"]
+    )
+    assert "no layer 'features.99'" in row.errors[0]
+
+    def broken() -> None:
+        raise MemoryError("no room\nfor this")
+
+    rows = measure_network(replace(small, build=broken), tmp_path)  # type: ignore[arg-type]
+    assert [row.errors for row in rows] == [["cannot be built: MemoryError: no room"]] * 2
+
+
+def rows(error: str | None = None) -> list[Layer]:
+    good = Route(seconds=7, float64=1e-15, share=0.5, tensorrt="parsed", ratio=1.25, spread=0.01, control=1.0)
+    route = good if error is None else Route(error=error)
+    return [Layer("net", "Nets", "last", "layer4", (8, 4, 4), {"traced": good, "onnx": route}, 1e-6)]
+
+
+def test_the_table_has_every_figure_and_every_failure() -> None:
+    text = zoo.table(rows())
+    assert (
+        "| net | Nets | layer4 (last) | 8 x 4 x 4 | traced | 7 | 1.0e-15 | 0.50 | 1.0e-06 | parsed | 1.25 ± 0.01"
+        in text
+    )
+    assert text.endswith("No row failed.")
+    text = zoo.table(rows("no rule for Foo"))
+    assert "**failed**" in text
+    assert text.endswith("- net, last layer: onnx route: no rule for Foo")
+    assert "- gone, last layer: signal 9" in zoo.table([Layer("gone", "Nets", "last", "", error="signal 9")])
+
+
+def test_results_are_kept_until_the_exporter_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(zoo, "_RESULTS", tmp_path)
+    asked: list[str] = []
+    errors: list[str | None] = [None]
+
+    def process(command: list[str], **_: object) -> argparse.Namespace:
+        asked.append(command[command.index("--only") + 1])
+        part = Path(command[command.index("--worker") + 1])
+        part.write_text(zoo.json.dumps([row.to_dict() for row in rows(errors[0])]))
+        return argparse.Namespace(returncode=0)
+
+    monkeypatch.setattr(zoo.subprocess, "run", process)
+    arguments = ["--only", "resnet18", "--no-timing", "--output", str(tmp_path / "zoo.md")]
+    assert zoo.main(arguments) == 0
+    assert zoo.main(arguments) == 0
+    assert asked == ["resnet18"]
+    assert "| net | Nets |" in (tmp_path / "zoo.md").read_text()
+    assert zoo.main([*arguments, "--fresh"]) == 0
+    monkeypatch.setattr(zoo, "_fingerprint", lambda: "changed")
+    errors[0] = "no rule for Foo"
+    assert zoo.main(arguments) == 1
+    assert zoo.main(arguments) == 1  # failures are tried again
+    assert asked == ["resnet18"] * 4
+    assert "no rule for Foo" in capsys.readouterr().out
+
+
+def test_a_process_that_dies_or_hangs_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zoo, "_RESULTS", tmp_path)
+    monkeypatch.setattr(zoo.sys, "executable", str(tmp_path / "python"))
+    interpreter = tmp_path / "python"
+    interpreter.write_text("#!/bin/sh\nkill -9 $$\n")
+    interpreter.chmod(0o755)
+    options = zoo._parser().parse_args(["--timeout", "1"])
+    options.routes = ["traced"]
+    died = zoo._in_a_process(find("resnet18"), "now", options)
+    assert [row.errors for row in died] == [["the process was ended by signal 9"]] * 2
+    interpreter.write_text("#!/bin/sh\nexec sleep 30\n")
+    hung = zoo._in_a_process(find("resnet18"), "now", options)
+    assert [row.errors for row in hung] == [["no result within 1 s"]] * 2
