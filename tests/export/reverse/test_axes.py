@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -26,7 +28,7 @@ def model(nodes: list, constants: dict[str, np.ndarray], batch: str | int = "N")
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, 3, 24, 16])],
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, 5])],
         [
-            numpy_helper.from_array(np.asarray(v) if np.asarray(v).dtype == np.int64 else np.float32(v), k)
+            numpy_helper.from_array(v if v.dtype == np.int64 else v.astype(np.float32), k)
             for k, v in {**weights, **constants}.items()
         ],
     )
@@ -41,7 +43,7 @@ def layers(made: ModelProto) -> tuple[dict[str, Candidate], Candidate]:
     return {layer.name: layer for layer in known}, default
 
 
-def node(kind: str, inputs: str, output: str, **attributes: object) -> onnx.NodeProto:
+def node(kind: str, inputs: str, output: str, **attributes: Any) -> onnx.NodeProto:
     return helper.make_node(kind, inputs.split(), output.split(), **attributes)
 
 
