@@ -3,11 +3,12 @@
 For each network the plain export and the explained file run interleaved in shuffled order,
 and ratios are taken within a round, so that a machine that slows down slows both. The A/A
 column is plain against plain: outside 0.98 to 1.02 the row is void and is measured again.
-``bound`` is what the counted work allows: multiply-adds of the explained graph over those of
-the plain one, or bytes of weights read, whichever is larger.
+``bound`` is the least that counted multiply-adds and bytes allow (see counted.py), ``counted``
+is what the written graph comes to. Exit code 1 when a limit is missed.
 
-    python benchmarks/overhead.py                      # one table, Markdown
-    python benchmarks/overhead.py resnet18 --rounds 60
+    python benchmarks/overhead.py                      # last layers, traced route, Markdown
+    python benchmarks/overhead.py --routes traced,onnx --layers last,middle
+    python benchmarks/overhead.py resnet18 --rounds 60 --two-threads
 """
 
 from __future__ import annotations
@@ -19,30 +20,55 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 import torch
 from cfcam.cli.timing import Comparison, compare
-from cfcam.export import export_torch, preset
-from onnx import shape_inference
+from cfcam.export import ExportReport, export_onnx, export_torch, preset
+from counted import adjoint, executed, total
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from calibrated import calibrate, photo_batch
 from torchvision_compat import import_torchvision
 
-NETWORKS = [
-    "efficientnet_lite0",
-    "resnet18",
-    "resnet50",
-    "mobilenet_v2",
-    "mobilenet_v3_large",
-    "squeezenet1_0",
-    "vgg11",
-]
+ROUTES, LAYERS = ("traced", "onnx"), ("last", "middle")
+SIZE = 224
 
-_CONTRACTIONS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+
+def _torchvision(name: str) -> Callable[[], torch.nn.Module]:
+    return lambda: getattr(import_torchvision().models, name)(weights=None)
+
+
+def _lite0() -> torch.nn.Module:
+    from cfcam.cli.demo import load_lite0
+
+    return load_lite0()
+
+
+def _vit_tiny() -> torch.nn.Module:
+    import_torchvision()  # timm imports it
+    import timm
+
+    return timm.create_model("vit_tiny_patch16_224", pretrained=False)
+
+
+#: Name -> how it is built, and its middle layer: the last value of the last stage but one or so.
+NETWORKS: dict[str, tuple[Callable[[], torch.nn.Module], str]] = {
+    "efficientnet_lite0": (_lite0, "_blocks.10"),
+    "resnet18": (_torchvision("resnet18"), "layer3"),
+    "resnet50": (_torchvision("resnet50"), "layer3"),
+    "mobilenet_v2": (_torchvision("mobilenet_v2"), "features.13"),
+    "mobilenet_v3_large": (_torchvision("mobilenet_v3_large"), "features.12"),
+    "squeezenet1_0": (_torchvision("squeezenet1_0"), "features.7"),
+    "regnet_y_400mf": (_torchvision("regnet_y_400mf"), "trunk_output.block3"),
+    "vgg11": (_torchvision("vgg11"), "features.15"),
+    "convnext_tiny": (_torchvision("convnext_tiny"), "features.5"),
+    "vit_tiny": (_vit_tiny, "blocks.7"),
+}
 
 
 def processor() -> str:
@@ -55,44 +81,63 @@ def processor() -> str:
 
 
 def build(name: str) -> torch.nn.Module:
-    """The network with random weights (they do not change the cost), or the pretrained Lite0."""
-    if name == "efficientnet_lite0":
-        from cfcam.cli.demo import load_lite0
-
-        return load_lite0()
+    """The network with random weights (they do not change the cost), calibrated on photos; or the pretrained Lite0."""
     torch.manual_seed(0)
-    return getattr(import_torchvision().models, name)(weights=None)
+    module = NETWORKS[name][0]()
+    return module if name == "efficientnet_lite0" else calibrate(module, photo_batch(4, SIZE))
 
 
-def work(path: Path) -> tuple[float, float]:
-    """(multiply-adds of one image, bytes of weights read) of a file's contractions and gathers."""
-    model = shape_inference.infer_shapes(onnx.load(path))
-    shapes: dict[str, list[int]] = {i.name: list(i.dims) for i in model.graph.initializer}
-    weights = set(shapes)
-    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
-        shapes[value.name] = [d.dim_value or 1 for d in value.type.tensor_type.shape.dim]
-    additions, read = 0.0, 0.0
-    for node in model.graph.node:
-        if node.op_type == "Gather" and node.input[0] in weights:
-            read += 4 * np.prod(shapes[node.input[0]][1:])
-        if node.op_type not in _CONTRACTIONS or len(node.input) < 2:
-            continue
-        source, weight, result = (shapes.get(n, []) for n in (node.input[0], node.input[1], node.output[0]))
-        if node.input[1] in weights:
-            read += 4 * np.prod(weight)
-        if node.op_type == "Conv":
-            additions += np.prod(result) * np.prod(weight[1:])
-        elif node.op_type == "ConvTranspose":
-            additions += np.prod(source) * np.prod(weight[1:])
-        elif weight:
-            additions += np.prod(result) * (source[-1] if source else 1)
-    return float(additions), float(read)
+@dataclass
+class Row:
+    """One file: its network, layer and route, and what it is compared with."""
+
+    network: str
+    layer: str
+    route: str
+    plain: Path
+    explained: Path
+    bound: float
+    counted: float
+    limit: float
+
+    def __str__(self) -> str:
+        return f"| {self.network} | {self.layer} | {self.route} | {self.bound:.3f} | {self.counted:.3f} |"
 
 
-def bound(plain: Path, explained: Path) -> float:
-    """The larger of the two ratios of counted work."""
-    (adds0, read0), (adds1, read1) = work(plain), work(explained)
-    return max(adds1 / adds0, read1 / read0)
+def rows(name: str, layers: list[str], routes: list[str], folder: Path) -> Iterator[Row]:
+    """Export the network by each route for each layer. The routes explain the same value of the same export."""
+    module = build(name)
+    plain = folder / f"{name}.plain.onnx"
+    options = preset("lite" if name == "efficientnet_lite0" else "torchvision")
+    for which in layers:
+        layer = None if which == "last" else NETWORKS[name][1]
+        traced = folder / f"{name}.{which}.traced.cam.onnx"
+        report = export_torch(module, SIZE, traced, layer=layer, preprocessing=options, keep_plain=plain)
+        value = _name_in_plain(plain, report)
+        files = {"traced": traced}
+        if "onnx" in routes:
+            files["onnx"] = folder / f"{name}.{which}.onnx.cam.onnx"
+            export_onnx(plain, files["onnx"], layer=value, preprocessing=options)
+        forward = total(executed(plain))
+        back = adjoint(plain, value, report.spec.output.score)
+        bound = 1 + total(back) / forward
+        if which == "middle":
+            limit = 1.25 * bound
+        else:  # a linear head behind a pooling needs no multiply-adds: one row of it is the gradient
+            limit = 1.05 * bound if any(work.multiply_adds for work in back) else 1.03
+        for route in routes:
+            counted = total(executed(files[route])) / forward
+            yield Row(name, report.spec.layer.name, route, plain, files[route], bound, counted, limit)
+
+
+def _name_in_plain(plain: Path, report: ExportReport) -> str:
+    from zoo_measure import name_in_file
+
+    images = photo_batch(1, SIZE)
+    session = onnxruntime.InferenceSession(str(report.path), providers=["CPUExecutionProvider"])
+    feeds = {session.get_inputs()[0].name: images.numpy(), "cam_target": np.array([-1])}
+    (activations,) = map(np.asarray, session.run(["cam_activations"], feeds))
+    return name_in_file(plain, report.spec.layer.value, images, activations)
 
 
 def measure(plain: Path, explained: Path, threads: int, rounds: int, attempts: int = 4) -> Comparison:
@@ -152,31 +197,48 @@ def import_milliseconds(repeats: int = 7) -> float:
     return 1000 * statistics.median(times)
 
 
-def main() -> None:
+def _choice(known: tuple[str, ...]) -> Callable[[str], list[str]]:
+    def parse(text: str) -> list[str]:
+        chosen = text.split(",")
+        if not set(chosen) <= set(known):
+            raise argparse.ArgumentTypeError(f"expected some of {', '.join(known)}")
+        return chosen
+
+    return parse
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("networks", nargs="*", default=NETWORKS, metavar="NETWORK")
+    parser.add_argument("networks", nargs="*", default=list(NETWORKS), metavar="NETWORK")
+    parser.add_argument("--routes", type=_choice(ROUTES), default=["traced"], help="traced,onnx")
+    parser.add_argument("--layers", type=_choice(LAYERS), default=["last"], help="last,middle")
     parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--two-threads", action="store_true", help="one more pair of columns")
     arguments = parser.parse_args()
     versions = f"onnxruntime {onnxruntime.__version__}, torch {torch.__version__}"
     print(f"{processor()}, {os.cpu_count()} cores, {versions}")
-    print(f"`python benchmarks/overhead.py --rounds {arguments.rounds}`, {time.strftime('%Y-%m-%d')}\n")
-    print("| network | layer | bound | one thread | A/A | two threads | A/A |")
-    print("|---|---|---|---|---|---|---|")
-    whole = None
-    with tempfile.TemporaryDirectory() as folder:
-        for name in arguments.networks:
-            explained, plain = Path(folder) / f"{name}.cam.onnx", Path(folder) / f"{name}.plain.onnx"
-            options = preset("lite" if name == "efficientnet_lite0" else "torchvision")
-            report = export_torch(build(name), 224, explained, preprocessing=options, keep_plain=plain)
-            one, two = (measure(plain, explained, threads, arguments.rounds) for threads in (1, 2))
-            limit = bound(plain, explained)
-            print(f"| {name} | {report.spec.layer.name} | {limit:.3f} | {cell(one)} | {cell(two)} |", flush=True)
-            if name == "efficientnet_lite0":
-                whole = whole_explain(explained, plain, arguments.rounds)
+    print(f"`python benchmarks/{' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])}`, {time.strftime('%Y-%m-%d')}\n")
+    more = "two threads | A/A |" if arguments.two_threads else ""
+    print(f"| network | layer | route | bound | counted | one thread | A/A | share of bound | limit | {more}")
+    print("|---" * (9 + 2 * arguments.two_threads) + "|")
+    whole, missed = None, 0
+    for name in arguments.networks:
+        with tempfile.TemporaryDirectory() as folder:
+            for row in rows(name, arguments.layers, arguments.routes, Path(folder)):
+                one = measure(row.plain, row.explained, 1, arguments.rounds)
+                too_slow = one.steady and one.ratio > row.limit
+                missed += too_slow
+                line = f"{row} {cell(one)} | {one.ratio / row.bound:.3f} | {row.limit:.3f}{' missed' * too_slow} |"
+                if arguments.two_threads:
+                    line += f" {cell(measure(row.plain, row.explained, 2, arguments.rounds))} |"
+                print(line, flush=True)
+                if whole is None and name == "efficientnet_lite0":
+                    whole = whole_explain(row.explained, row.plain, arguments.rounds)
     if whole is not None:
         print(f"\nWhole `explain` (photo decoded before) / plain inference, efficientnet_lite0, one thread: {whole}")
     print(f"`import cfcam.runtime`: {import_milliseconds():.1f} ms")
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

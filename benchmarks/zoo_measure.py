@@ -188,11 +188,11 @@ def _export_onnx(plain: Path, path: Path, layer: str | None, traced: Path | None
         raise ExportError("there is no plain export to start from, because the traced route failed")
     if layer is not None and traced is not None:
         activations = _run(traced, images, np.full(len(images), -1))["cam_activations"]
-        layer = _name_in_file(plain, layer, images, activations)
+        layer = name_in_file(plain, layer, images, activations)
     return export_onnx(plain, path, layer=layer, images=images.numpy())
 
 
-def _name_in_file(plain: Path, name: str, images: torch.Tensor, activations: NDArray[Any]) -> str:
+def name_in_file(plain: Path, name: str, images: torch.Tensor, activations: NDArray[Any]) -> str:
     """What the traced value `name` is called in the plain export.
 
     The converter keeps most names; where it merged the operator with the next one (a batch norm

@@ -37,7 +37,6 @@ aten = torch.ops.aten
 _PYTORCHS_OWN = [
     aten.threshold_backward,
     aten.hardtanh_backward,
-    aten.hardswish_backward,
     aten.hardsigmoid_backward,
     aten.sigmoid_backward,
     aten.tanh_backward,
@@ -64,6 +63,7 @@ def decomposition_table() -> dict[Any, Callable[..., Any]]:
     return {
         **get_decompositions(_PYTORCHS_OWN),
         aten.constant_pad_nd.default: _constant_pad,
+        aten.hardswish_backward.default: _hardswish_backward,
         aten.convolution_backward.default: _convolution_backward,
         aten.slice_backward.default: slice_backward,
         aten.select_backward.default: select_backward,
@@ -117,6 +117,15 @@ def restore_names(graph: fx.GraphModule) -> None:
             source, pad, value = node.args
             node.target = aten.pad.default
             node.args = (source, pad, "constant", value)
+
+
+def _hardswish_backward(gradient: Tensor, source: Tensor) -> Tensor:
+    """Of x h(x), with h the hard sigmoid: h + x / 6 between -3 and 3, where x / 6 is h - 1/2, and h outside.
+
+    PyTorch's own makes a choice of three, which engines run slowly; h they have already.
+    """
+    gate = aten.hardsigmoid(source)
+    return gradient * (gate + torch.where((source > -3) & (source < 3), gate - 0.5, 0.0))
 
 
 def _convolution_backward(

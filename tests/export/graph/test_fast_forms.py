@@ -35,7 +35,9 @@ def operators(made: ModelProto) -> list[str]:
     return [node.op_type for node in made.graph.node]
 
 
-def check(made: ModelProto, feeds: dict[str, np.ndarray], rewritten: int, *, exact: bool = False) -> ModelProto:
+def check(
+    made: ModelProto, feeds: dict[str, np.ndarray], rewritten: int, *, exact: bool = False, scale: float = 1e-6
+) -> ModelProto:
     """Rewrite a copy, compare what both compute, and return the copy."""
     fast = ModelProto()
     fast.CopyFrom(made)
@@ -43,7 +45,7 @@ def check(made: ModelProto, feeds: dict[str, np.ndarray], rewritten: int, *, exa
     onnx.shape_inference.infer_shapes(fast, check_type=True, strict_mode=True)
     for was, now in zip(run(made, feeds), run(fast, feeds), strict=True):
         assert was.shape == now.shape
-        np.testing.assert_allclose(now, was, rtol=0 if exact else 1e-5, atol=0 if exact else 1e-6)
+        np.testing.assert_allclose(now, was, rtol=0 if exact else 1e-5, atol=0 if exact else scale)
     assert fast_forms(fast, ["plain"]) == 0
     return fast
 
@@ -149,6 +151,9 @@ def test_transposed_convolutions_without_stride(case: str) -> None:
     ("weight", "attributes"),
     [
         ((4, 5, 3, 3), {"strides": [2, 2]}),
+        ((256, 256, 3, 3), {"strides": [2, 2]}),  # 6 x 7 cells become 13 x 15: not whole steps
+        ((256, 256, 3, 3), {"strides": [2, 1], "pads": [1, 1, 1, 1], "output_padding": [1, 0]}),
+        ((256, 256, 1, 1), {"strides": [2, 2], "output_padding": [1, 1]}),
         ((4, 5, 3, 3), {"pads": [3, 3, 3, 3]}),
         ((4, 5, 3, 3), {"dilations": [2, 2], "output_padding": [1, 1]}),
         ((4, 5, 3, 3), {"auto_pad": "SAME_UPPER"}),
@@ -159,6 +164,26 @@ def test_other_transposed_convolutions_stay(weight: tuple[int, ...], attributes:
     made = transposed(weight, (6, 7), **attributes)
     assert fast_forms(made, ["plain"]) == 0
     assert operators(made) == ["Identity", "ConvTranspose"]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "attributes"),
+    [
+        ((3, 3), {"strides": [2, 2], "pads": [1, 1, 1, 1], "output_padding": [1, 1]}),
+        ((2, 2), {"strides": [2, 2]}),
+        ((4, 4), {"strides": [2, 2], "pads": [1, 1, 1, 1]}),
+        ((5, 3), {"strides": [2, 2], "pads": [2, 0, 2, 1], "output_padding": [1, 0]}),
+        ((3, 3), {"strides": [3, 3]}),
+        ((7, 5), {"strides": [3, 3], "pads": [2, 1, 2, 1]}),
+    ],
+)
+def test_strided_ones_with_many_channels_become_phases(kernel: tuple[int, int], attributes: dict[str, Any]) -> None:
+    made = transposed((256, 256, *kernel), (4, 3), **attributes)
+    g = np.random.default_rng(1).standard_normal((2, 256, 4, 3)).astype(np.float32)
+    fast = check(made, {"seed": np.ones(1, np.float32), "g": g}, 1, scale=1e-3)
+    assert operators(fast).count("Conv") == attributes["strides"][0] ** 2
+    assert operators(fast)[-2:] == ["Concat", "DepthToSpace"]
+    assert [t.name for t in fast.graph.initializer if t.data_type == TensorProto.FLOAT] == ["w"]
 
 
 def test_the_plain_model_is_left_as_it_is() -> None:
