@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from cfcam.runtime.errors import SpecError
-from cfcam.runtime.spec import CamSpec, LayerSpec
+from cfcam.runtime.spec import CamSpec, LayerSpec, TailSpec
 from tiny_model import VARIANTS
 
 _SPEC = VARIANTS["logits"].spec
@@ -85,3 +85,19 @@ def test_not_json():
         CamSpec.from_json("{")
     with pytest.raises(SpecError, match="expected a JSON object, got list"):
         CamSpec.from_json("[]")
+
+
+def test_the_tail_section_is_written_only_where_there_is_a_tail():
+    spec = _SPEC
+    assert "tail" not in spec.to_dict()
+    assert CamSpec.from_json(spec.to_json()).tail is None
+    tail = TailSpec(file="x.tail.onnx", sha256="1" * 64, inputs=("cam_activations", "image"), score="logits")
+    written = replace(spec, tail=tail)
+    assert written.to_dict()["tail"]["inputs"] == ["cam_activations", "image"]
+    assert CamSpec.from_json(written.to_json()) == written
+
+
+def test_files_of_schema_1_0_are_read():
+    data = _SPEC.to_dict()
+    data["schema"] = "1.0"
+    assert CamSpec.from_dict(data).schema == "1.0"
