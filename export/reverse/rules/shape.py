@@ -211,14 +211,10 @@ def slice_(c: Context) -> Gradients:
 
 
 def _unslice(c: Context, g: Value, axis: int, start: int, end: int, step: int) -> Value:
-    e, x, y = c.e, c.x(), c.y()
+    e, x = c.e, c.x()
     size = x.dims[axis]
     if not isinstance(size, int):
-        if step != 1:
-            c.fail(f"it takes every {step}th cell of an axis of unknown size")
-        whole = e.dim(x, axis)
-        before = start if start >= 0 else whole + start
-        return e.pad(g, axis, before, whole - before - e.dim(y, axis), length=size)
+        return _unslice_unknown(c, g, axis, start, step)
     cells = range(*slice(start, end, step).indices(size))
     if step < 0:
         g, cells = e.flip(g, [axis]), cells[::-1]
@@ -231,6 +227,36 @@ def _unslice(c: Context, g: Value, axis: int, start: int, end: int, step: int) -
         count = min(count * stride, size - before)
         g = e.slice(g, axis, 0, count, length=count)
     return e.pad(g, axis, before, size - before - count, length=size)
+
+
+def _unslice_unknown(c: Context, g: Value, axis: int, start: int, step: int) -> Value:
+    """The same for an axis whose size is known at run time only."""
+    e, x, y = c.e, c.x(), c.y()
+    size = x.dims[axis]
+    whole, count = e.dim(x, axis), e.dim(y, axis)
+    # Exporters write "from the end" as the lowest number there is, or as the highest.
+    lowest, highest = start <= -(2**31) + 1, start >= 2**31 - 1
+    if step == 1:
+        before = 0 if lowest else start if start >= 0 else whole + start
+        return e.pad(g, axis, before, whole - before - count, length=size)
+    stride = abs(step)
+    if step > 0:
+        before = 0 if lowest else start if start >= 0 else whole + start
+    else:
+        g = e.flip(g, [axis])
+        last = whole - 1 if highest or start == -1 else start if start >= 0 else whole + start
+        if isinstance(last, int):
+            last = e("Min", whole - 1, e.constant(np.array(last, np.int64)))
+        before = last - (count - 1) * stride
+    # Each cell, then stride - 1 zeros; cut where the axis ends.
+    gaps = e.pad(e.unsqueeze(g, [axis + 1]), axis + 1, 0, stride - 1, length=stride)
+    rest = [d if isinstance(d, int) else e.dim(g, a) for a, d in enumerate(g.dims) if a > axis]
+    target = e.ints([0] * axis + [-1])
+    if rest:
+        target = e("Concat", target, *(e.vector(d) for d in rest), axis=0)
+    spread = e("Reshape", gaps, target, shape=(*g.dims[:axis], None, *g.dims[axis + 1 :]))
+    filled = e.pad(spread, axis, before, whole)
+    return e.slice(filled, axis, 0, whole, length=size)
 
 
 @rule("Pad")

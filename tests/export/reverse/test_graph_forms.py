@@ -272,7 +272,7 @@ def branching(condition: list, extra: dict | None = None) -> ModelProto:
     ]
     fork = helper.make_node("If", ["flag"], ["odd"], name="fork", then_branch=branches[0], else_branch=branches[1])
     nodes[3].input[0] = "odd"
-    return model([*nodes[:3], *condition, fork, *nodes[3:], *more], {**constants, **head, **(extra or {})}, batch=batch)
+    return model([*nodes[:3], *condition, fork, *nodes[3:], *more], {**constants, **head, **(extra or {})})
 
 
 def plainly(op: str) -> ModelProto:

@@ -138,11 +138,24 @@ def test_slice(cut) -> None:
     prove(Case([helper.make_node("Slice", ["x", *constants], ["y"])], {"x": normal(3, 7, 5)}, constants))
 
 
-@pytest.mark.parametrize("cut", [([1], [3], [1]), ([0], [-1], [1]), ([-2], [100], [1])])
-def test_slice_of_unknown_size(cut) -> None:
-    constants: dict[str, np.ndarray] = dict(zip(("starts", "ends", "axes"), (ints(*v) for v in cut), strict=True))
-    case = Case([helper.make_node("Slice", ["x", *constants], ["y"])], {"x": normal(3, 7)}, constants)
-    case.symbolic = {"x": ["N", "T"]}
+@pytest.mark.parametrize(
+    "cut",
+    [
+        *((start, end, 1) for start, end in ((1, 3), (0, -1), (-2, 100), (-(2**63), 4))),
+        *(
+            (start, end, step)
+            for step in (2, 3)
+            for start, end in ((0, 100), (1, 100), (2, 6), (-5, -1), (-(2**63), 5))
+        ),
+        *((start, end, step) for step in (-1, -2, -3) for start, end in ((-1, -100), (2**63 - 1, 1), (4, 0), (-2, -6))),
+    ],
+)
+@pytest.mark.parametrize("axis", [1, 2])
+def test_slice_of_unknown_size(cut, axis: int) -> None:
+    names = ("starts", "ends", "axes", "steps")
+    constants: dict[str, np.ndarray] = dict(zip(names, (ints(v) for v in (*cut[:2], axis, cut[2])), strict=True))
+    case = Case([helper.make_node("Slice", ["x", *constants], ["y"])], {"x": normal(2, 7, 7)}, constants)
+    case.symbolic = {"x": ["N", "H", "W"]}
     prove(case)
 
 
