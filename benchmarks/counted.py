@@ -2,7 +2,8 @@
 
 What is executed is taken from ONNX Runtime's own profile, after its fusions, its folding of constants
 and its choice of layouts, so that a graph is not charged for what the engine removes. The time that
-the counted work allows is a roofline (Williams et al. 2009): per node the larger of multiply-adds and bytes, each at its rate.
+the counted work allows is a roofline (Williams et al. 2009): per node the larger of multiply-adds and
+bytes, each at its rate.
 
     python benchmarks/counted.py MODEL.onnx            # the costliest operators of a file
     python benchmarks/counted.py A.cam.onnx B.cam.onnx # of two, side by side
