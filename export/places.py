@@ -249,6 +249,8 @@ def without(axes: Axes, gone: Sequence[int], keep: bool) -> Axes:
         if not any(part.root is root for axis in left for part in axis):
             continue
         lost = [part for part in removed if part.root is root]
+        if any(_overlap(part, other) for axis in left for part in axis for other in lost if part.root is root):
+            continue  # the digits are there twice (tokens by tokens), and stay once
         span = math.prod(part.size for part in lost)
         # Only the lowest digits may go: a mean over neighbours. Anything else has no place.
         kind: Kind = root.kind if _covers_lowest(lost, span) else "?"
@@ -261,6 +263,10 @@ def without(axes: Axes, gone: Sequence[int], keep: bool) -> Axes:
 
         left = [tuple(renew(part) for part in axis) for axis in left]
     return tuple(left)
+
+
+def _overlap(one: Part, other: Part) -> bool:
+    return max(one.stride, other.stride) < min(one.stride * one.size, other.stride * other.size)
 
 
 def _covers_lowest(parts: Sequence[Part], span: int) -> bool:
@@ -286,7 +292,7 @@ def resized(axis: Axis, size: int) -> Axis:
     if count(axis) == size:
         return axis
     kind = plain_kind(axis)
-    return fresh(kind if kind in ("H", "W", "C") else "?", size)
+    return fresh(kind if kind in ("H", "W", "C", "T") else "?", size)
 
 
 def forget(axis: Axis, selected: Axis) -> Axis:
@@ -304,4 +310,4 @@ def _joined_tokens(parts: Sequence[Axis | None], lengths: Sequence[int], size: i
         assert grid is not None
         return (Part(Root("T", size, sum(lengths[:at]), grid, sum(lengths[at + 1 :])), 1, size),)
     kinds = {plain_kind(part) if part else "?" for part in parts}
-    return fresh(kinds.pop() if len(kinds) == 1 and not kinds & {"T", "N"} else "?", size)
+    return fresh(kinds.pop() if len(kinds) == 1 and kinds != {"N"} else "?", size)

@@ -7,10 +7,10 @@ size is a number and the batch is known by its size where it is merged into wind
 
 from __future__ import annotations
 
-from onnx import NodeProto
+from onnx import NodeProto, helper
 
 from ...runtime.errors import ModelFileError
-from ..graph import Graph, attribute, fold_constants
+from ..graph import Graph, Shape, attribute, fold_constants
 from ..places import (
     Axes,
     Root,
@@ -32,10 +32,10 @@ from ..places import (
 )
 from ..traced.layouts import Layout
 
-__all__ = ["AxisMap", "map_axes"]
+__all__ = ["AxisMap", "map_axes", "settle_sizes"]
 
-#: A prime, as in the traced route.
-_BATCH = 509
+#: Primes that no layer has, as in the traced route.
+_BATCH, _OTHER_BATCH = 509, 521
 
 _RESHAPES = {"Reshape", "Flatten", "Squeeze", "Unsqueeze"}
 _PLANAR = {
@@ -96,7 +96,34 @@ def _channels_last(batch: Root, sizes: list[int]) -> Axes:
     return (first, height, width, channels)
 
 
-def _with_numbers(graph: Graph) -> tuple[Graph, dict[str, list[int]], Root]:
+def settle_sizes(graph: Graph) -> None:
+    """Write down sizes that do not depend on the batch and that inference leaves open because something else does.
+
+    Older exporters compute all sizes from the image's: with a batch that is a number they are numbers.
+    """
+    unclear = {
+        name: (kind, shape)
+        for name, (kind, shape) in graph.types.items()
+        if shape is not None and name in graph.producers and any(not isinstance(d, int) for d in shape[1:])
+    }
+    if not unclear:
+        return
+    one, other = _with_numbers(graph)[1], _with_numbers(graph, _OTHER_BATCH)[1]
+    found: dict[str, tuple[int, Shape]] = {}
+    for name, (kind, shape) in unclear.items():
+        sizes = list(zip(shape, one.get(name, ()), other.get(name, ()), strict=False))
+        if len(sizes) == len(shape):
+            found[name] = kind, tuple(first if first == second else dim for dim, first, second in sizes)
+    kept = [info for info in graph.model.graph.value_info if info.name not in found]
+    del graph.model.graph.value_info[:]
+    graph.model.graph.value_info.extend(kept)
+    graph.model.graph.value_info.extend(
+        helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in found.items()
+    )
+    graph.infer()
+
+
+def _with_numbers(graph: Graph, number: int = _BATCH) -> tuple[Graph, dict[str, list[int]], Root]:
     """A copy with a batch of fixed size, the sizes of its values where they are known, and the batch."""
     twin = graph.copy()
     batch = 0
@@ -104,7 +131,7 @@ def _with_numbers(graph: Graph) -> tuple[Graph, dict[str, list[int]], Root]:
         dims = info.type.tensor_type.shape.dim
         if len(dims) == 4:
             if not dims[0].dim_value:
-                dims[0].dim_value = _BATCH
+                dims[0].dim_value = number
             batch = batch or dims[0].dim_value
     for info in twin.outputs:
         info.type.tensor_type.ClearField("shape")

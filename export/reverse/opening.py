@@ -9,6 +9,7 @@ from onnx import ModelProto
 from ...runtime.errors import ModelFileError
 from ..errors import UnsupportedOperatorError
 from ..graph import Graph, fold_constants, open_graph, take_known_branches
+from .axes import settle_sizes
 from .rewriting import is_fused, settle_fused
 
 __all__ = ["open_model"]
@@ -45,6 +46,8 @@ def open_model(model: ModelProto) -> tuple[Graph, list[str]]:
             f"{len(fused)} nodes are ONNX Runtime's own ({kinds}); those behind the layer are written out in standard "
             "operators, those before it stay, and run in ONNX Runtime only"
         )
+    settle_sizes(graph)
+    _fold(graph)
     return graph, notes
 
 
