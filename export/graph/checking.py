@@ -17,7 +17,7 @@ from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper
 
 from ...runtime.errors import ModelFileError
 
-__all__ = ["check_nodes", "check_tensors", "first_line"]
+__all__ = ["check_nodes", "check_tensors", "check_values", "first_line"]
 
 
 def check_tensors(model: ModelProto) -> None:
@@ -41,6 +41,15 @@ def check_tensors(model: ModelProto) -> None:
             onnx.checker.check_tensor(tensor)
         except Exception as error:
             raise ModelFileError(f"{what} is not a valid array ({first_line(error)})") from error
+
+
+def check_values(model: ModelProto) -> None:
+    """Inputs and outputs have element types that exist. Raises `ModelFileError`."""
+    for role, infos in (("input", model.graph.input), ("output", model.graph.output)):
+        for info in infos:
+            kind = info.type.tensor_type.elem_type
+            if info.type.HasField("tensor_type") and kind and kind not in helper.get_all_tensor_dtypes():
+                raise ModelFileError(f"{role} '{info.name}' has the unknown element type {kind}: the file is damaged")
 
 
 def check_nodes(model: ModelProto) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx.shape_inference
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto, helper, numpy_helper
 
 from ...runtime.errors import ModelFileError
 from .checking import first_line
@@ -136,14 +136,34 @@ class Graph:
         large = [t for t in self.constants.values() if tensor_bytes(t) > LARGE_WEIGHT]
         slim = self._assemble(t for t in self.constants.values() if tensor_bytes(t) <= LARGE_WEIGHT)
         slim.graph.input.extend(helper.make_tensor_value_info(t.name, t.data_type, list(t.dims)) for t in large)
-        # What the model says itself helps behind operators that inference does not know.
-        slim.graph.value_info.extend(i for i in self.model.graph.value_info if i.name in self.producers)
         graph = _inferred(slim)
+        stated = self._stated(graph)
+        if stated:
+            slim.graph.value_info.extend(stated)
+            graph = _inferred(slim)
         while self._fill_in(slim, graph):
             graph = _inferred(slim)
         self.types.update(_known_types(graph))
         for name, tensor in self.constants.items():
             self.types[name] = (tensor.data_type, tuple(tensor.dims))
+
+    def _stated(self, inferred: GraphProto) -> list[ValueInfoProto]:
+        """What the model itself says of shapes that inference leaves open.
+
+        Only that: it may have been written before somebody changed the size of the input.
+        """
+        known = _known_types(inferred)
+        stated = []
+        for info in self.model.graph.value_info:
+            said, found = type_of(info.type), known.get(info.name)
+            if info.name not in self.producers or said is None or said[1] is None:
+                continue
+            if found is None or found[1] is None:
+                stated.append(info)
+            elif len(found[1]) == len(said[1]) and not all(isinstance(d, int) for d in found[1]):
+                dims = [f if isinstance(f, int) else s for f, s in zip(found[1], said[1], strict=True)]
+                stated.append(helper.make_tensor_value_info(info.name, said[0], dims))
+        return stated
 
     def _fill_in(self, slim: ModelProto, inferred: GraphProto) -> bool:
         """Write down shapes that inference leaves open but that equal the input's; True when it did."""

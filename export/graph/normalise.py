@@ -21,7 +21,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from ...runtime.errors import CfcamError, ModelFileError
 from ..errors import ExportError
-from .checking import check_nodes, check_tensors, first_line
+from .checking import check_nodes, check_tensors, check_values, first_line
 from .graph import Graph, attribute, captured_names, subgraphs
 from .loading import LARGE_WEIGHT, tensor_bytes, without_weights
 
@@ -67,6 +67,7 @@ def _normalised(model: ModelProto) -> tuple[ModelProto, list[TensorProto], list[
         )
     try:
         check_tensors(model)
+        check_values(model)
         return _passes(model)
     except CfcamError:
         raise

@@ -245,7 +245,7 @@ def _unslice_unknown(c: Context, g: Value, axis: int, start: int, step: int) -> 
     else:
         g = e.flip(g, [axis])
         last = whole - 1 if highest or start == -1 else start if start >= 0 else whole + start
-        if isinstance(last, int):
+        if isinstance(last, int) and isinstance(whole, Value):
             last = e("Min", whole - 1, e.constant(np.array(last, np.int64)))
         before = last - (count - 1) * stride
     # Each cell, then stride - 1 zeros; cut where the axis ends.

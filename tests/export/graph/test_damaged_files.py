@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 from onnx import ModelProto
 from onnx_fuzz import damaged_bytes, damaged_graphs, try_all
-from onnx_nets import classifier, deep_head, gated_head, keras_classifier, quantised_classifier, token_classifier
+from onnx_nets import (
+    classifier,
+    deep_head,
+    gated_head,
+    keras_classifier,
+    quantised_classifier,
+    restart,
+    token_classifier,
+)
 
 SOURCES = {
     "convolutions": lambda: classifier(gated_head),
@@ -38,6 +46,7 @@ def _write(folder: Path, source: ModelProto, seed: int) -> int:
 @pytest.mark.parametrize("seed", [0])
 @pytest.mark.parametrize("name", SOURCES)
 def test_damaged_models(name: str, seed: int, tmp_path: Path, summary_line) -> None:
+    restart()
     count = _write(tmp_path, SOURCES[name](), seed)
     before = sorted(p.name for p in (tmp_path / "models").iterdir())
     results = try_all(tmp_path / "models")
