@@ -96,6 +96,9 @@ _CONVOLUTIONAL = [
     Network("mobilenetv1_100", "MobileNet V1", _timm("mobilenetv1_100"), 128, "blocks.3"),
     Network("mobilenet_v2", "MobileNet V2", _torchvision("mobilenet_v2"), 128, "features.13"),
     Network("mobilenet_v3_large", "MobileNet V3", _torchvision("mobilenet_v3_large"), 128, "features.12"),
+    Network(
+        "tf_mobilenetv3_small_075", "MobileNet V3, SAME padding", _timm("tf_mobilenetv3_small_075"), 128, "blocks.3"
+    ),
     Network("mobilenetv4_conv_small", "MobileNet V4", _timm("mobilenetv4_conv_small"), 128, "blocks.2"),
     Network("mobilenetv4_hybrid_medium", "MobileNet V4, hybrid", _timm("mobilenetv4_hybrid_medium"), 128, "blocks.2"),
     Network("shufflenet_v2_x1_0", "ShuffleNet V2", _torchvision("shufflenet_v2_x1_0"), 128, "stage3"),
@@ -247,5 +250,14 @@ _TRANSFORMERS = [
     Network("vit_rope", "ViT, rotary", _short("vit_small_patch16_rope_224", embed_dim=96, num_heads=3), 96, "blocks.1"),
 ]
 
+
+def _hybrid_quantum() -> nn.Module:
+    from quantum_net import HybridNet
+
+    return HybridNet()
+
+
+_OTHERS = [Network("hybrid_quantum", "Hybrid, quantum circuit as head", _hybrid_quantum, 64, "features.1")]
+
 #: Every row, in the order of the table. Names are unique.
-NETWORKS: list[Network] = [*_CONVOLUTIONAL, *_TRANSFORMERS]
+NETWORKS: list[Network] = [*_CONVOLUTIONAL, *_TRANSFORMERS, *_OTHERS]

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from .errors import ExportError
 
-__all__ = ["BACKGROUND", "read_labels"]
+__all__ = ["BACKGROUND", "check_labels", "read_labels"]
 
 #: Name of the classes that a model has in front of those that the file names.
 BACKGROUND = "background"
@@ -41,6 +42,14 @@ def read_labels(path: str | os.PathLike[str], offset: int = 0) -> tuple[str, ...
     if not labels:
         raise ExportError(f"{path}: holds no labels")
     return (BACKGROUND,) * offset + tuple(labels)
+
+
+def check_labels(labels: Sequence[str] | None, classes: int) -> None:
+    """Raises `ExportError` unless there is a label for every class (or none at all)."""
+    if labels is None or len(labels) == classes:
+        return
+    hint = ": its one logit speaks for one class, name that one alone" if classes == 1 and len(labels) == 2 else ""
+    raise ExportError(f"{len(labels)} labels for a model of {classes} class{'' if classes == 1 else 'es'}{hint}")
 
 
 def _from_lines(path: Path, text: str) -> list[str]:

@@ -15,6 +15,7 @@ from ..runtime.modelfile import file_sha256
 from ..runtime.spec import METADATA_KEY, CamSpec, InputSpec, LayerSpec, OutputSpec, SourceSpec
 from .errors import ExportError, LayerError, ProofError
 from .graph import load_model, tensor_bytes, value_info
+from .labels import check_labels
 from .metadata import set_spec, tool_versions, write_model
 from .onnx_input import ImageInput, image_input
 from .onnx_proof import Subject, open_subject, plain_outputs, prove_file, tail_file_agrees
@@ -162,8 +163,7 @@ def _input_spec(image: ImageInput, preprocessing: Preprocessing) -> InputSpec:
 
 
 def _output_spec(score: Score, multi_label: bool, labels: Sequence[str] | None, label_offset: int) -> OutputSpec:
-    if labels is not None and len(labels) != score.classes:
-        raise ExportError(f"{len(labels)} labels for a model of {score.classes} classes")
+    check_labels(labels, score.classes)
     kind: Literal["logits", "softmax", "sigmoid", "binary"] = score.kind
     if multi_label and kind == "softmax":
         raise ExportError(f"multi-label: output '{score.output}' is a softmax, its classes exclude each other")

@@ -16,6 +16,7 @@ from ..runtime.spec import CamSpec, LayerSpec, OutputSpec, SourceSpec
 from .errors import ExportError, LayerError, ProofError
 from .graph.fast_forms import fast_forms
 from .hashing import state_dict_sha256
+from .labels import check_labels
 from .metadata import set_spec, tool_versions, write_model
 from .onnx_proof import open_subject, tail_file_agrees
 from .preprocessing import Preprocessing, preset
@@ -105,8 +106,7 @@ def export_torch(
             if route == "traced" or layer is None:
                 raise
             value = None  # a name of the ONNX graph, perhaps
-    if labels is not None and len(labels) != scores.classes:
-        raise ExportError(f"{len(labels)} labels for a model of {scores.classes} classes")
+    check_labels(labels, scores.classes)
     source = SourceSpec(kind="torch", name=name or type(module).__name__, sha256=state_dict_sha256(module.state_dict()))
     if value is None or route == "onnx":
         with watch("convert"):

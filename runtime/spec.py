@@ -135,7 +135,9 @@ class OutputSpec:
 
     name: the model output that is shown to people. kind: what that output holds.
     score: the value that was differentiated (the logit, before any final softmax).
-    binary: one logit; its single class has index 0.
+    binary: logits that get a sigmoid each. Mostly it is one, of a model that tells one class from
+    everything else: that class has index 0, its probability is sigmoid(logit), and there is no
+    other class to explain. A multi-label model that ends in logits has several.
     label_offset: how far the model's index is ahead of the usual one (1 where index 0 is
     "background"); `labels`, when present, are in the model's own order.
     """

@@ -26,6 +26,9 @@ class QuantumHead(nn.Module):
     Qubit 0 is the most significant bit of a basis state's number.
     """
 
+    signs: Tensor
+    ring: Tensor
+
     def __init__(self, qubits: int = 4, layers: int = 2) -> None:
         super().__init__()
         self.qubits = qubits

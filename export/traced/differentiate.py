@@ -62,7 +62,8 @@ def differentiate(graph: fx.GraphModule, layer: fx.Node, logits: fx.Node, layout
     def run(image: torch.Tensor, target: torch.Tensor, seed: torch.Tensor) -> tuple[torch.Tensor, ...]:
         interpreter = _Cut(graph, layer, logits)
         outputs = interpreter.run(image)
-        scores = by_class(interpreter.logits)
+        with torch.enable_grad():  # whatever the caller's mode
+            scores = by_class(interpreter.logits)
         if not scores.requires_grad:
             raise LayerError(f"layer '{layer.name}' does not reach the score '{logits.name}'")
         (gradient,) = torch.autograd.grad(scores, interpreter.leaf, seed, allow_unused=True)

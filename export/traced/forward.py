@@ -28,6 +28,11 @@ def _adaptive_avg_pool2d(source: Tensor, size: Sequence[int]) -> Tensor:
     return aten.adaptive_avg_pool2d.default(source, size)
 
 
+def _adaptive_avg_pool1d(source: Tensor, size: Sequence[int]) -> Tensor:
+    """Of tokens (N, C, T); the same in one dimension."""
+    return _adaptive_avg_pool2d(source.unsqueeze(-2), [1, *size]).squeeze(-2)
+
+
 def _addcmul(source: Tensor, first: Tensor, second: Tensor, *, value: float = 1) -> Tensor:
     """Of weights and an image's values; PyTorch's own cannot broadcast a weight to a symbolic batch."""
     product = first * second
@@ -58,6 +63,7 @@ def _rms_norm(
 #: Operator -> what is traced in its place.
 FORWARD: dict[Any, Callable[..., Any]] = {
     aten.scaled_dot_product_attention.default: scaled_dot_product_attention,
+    aten.adaptive_avg_pool1d.default: _adaptive_avg_pool1d,
     aten.adaptive_avg_pool2d.default: _adaptive_avg_pool2d,
     aten.layer_norm.default: layer_norm,
     aten.addcmul.default: _addcmul,

@@ -47,7 +47,10 @@ class Eager:
     def own_gradient(self, classes: torch.Tensor) -> torch.Tensor:
         """The same in the model's own layout."""
         picked = self._scores.gather(1, classes[:, None])
-        (gradient,) = torch.autograd.grad(picked.sum(), self.leaf, retain_graph=True)
+        try:
+            (gradient,) = torch.autograd.grad(picked.sum(), self.leaf, retain_graph=True)
+        except RuntimeError as error:  # in-place operators that overwrite what a gradient needs
+            raise ProofError(f"PyTorch itself cannot differentiate this module: {first_line(error)}") from error
         return gradient
 
 

@@ -385,6 +385,9 @@ def _is_global_average(node: fx.Node, source: fx.Node, layout: Layout) -> bool:
             layout = replace(layout, prefix=0, suffix=0)
         users = [user for user in node.users if _is_tensor(user)]
         return bool(users) and all(_is_global_average(user, node, layout) for user in users)
+    if node.target is aten.transpose.int and layout.kind == "NTC" and {d % 3 for d in node.args[1:]} == {1, 2}:  # type: ignore[operator]
+        one_cell = [u.target is aten.adaptive_avg_pool1d.default and u.args[1] == [1] for u in node.users]
+        return bool(one_cell) and all(one_cell)
     if layout.kind != "NCHW":
         return False
     if node.target in (aten.adaptive_avg_pool2d.default, aten._adaptive_avg_pool2d.default):

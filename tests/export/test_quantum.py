@@ -16,8 +16,7 @@ import onnxruntime
 import pytest
 import torch
 from calibrated import assert_spread, calibrate, photo_batch
-from cfcam.export import export_torch
-from cfcam.export.reverse import differentiate
+from cfcam.export import export_onnx, export_torch
 from cfcam.runtime import Explainer
 from numpy.typing import NDArray
 from quantum_net import HybridNet, QuantumHead
@@ -101,7 +100,9 @@ def exported(net: HybridNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     report = export_torch(net, 64, path, images=photo_batch(6, 64), keep_plain=path.with_name("plain.onnx"))
     assert report.proof
     assert report.spec.layer.grid == (16, 16)
-    onnx.save(differentiate(onnx.load(path.with_name("plain.onnx"))).model, path.with_name("y.cam.onnx"))
+    reverse = export_onnx(path.with_name("plain.onnx"), path.with_name("y.cam.onnx"), images=photo_batch(6, 64).numpy())
+    assert reverse.proof
+    assert reverse.spec.layer.grid == (16, 16)
     return path
 
 
@@ -130,17 +131,18 @@ def test_both_routes_give_the_gradient_of_the_parameter_shift_rule(net: HybridNe
     largest = np.abs(expected).max()
     for answer in (traced, reverse):
         np.testing.assert_allclose(answer[0], net(images).detach().numpy(), atol=1e-5)
-        assert np.abs(answer[2] - expected).max() < 1e-6 * largest
+        assert np.abs(answer[2] - expected).max() < 2e-6 * largest  # float32 against float64
         np.testing.assert_array_equal(answer[3], classes)
     assert np.abs(traced[2] - reverse[2]).max() < 1e-6 * largest
 
 
 def test_the_weights_of_the_circuit_are_computed_at_export(exported: Path) -> None:
     """What depends on trained angles alone is a constant: only the embedding is left to compute."""
-    operators = [node.op_type for node in onnx.load(exported).graph.node]
     forward_and_backward = 2
-    assert operators.count("Sin") <= forward_and_backward
-    assert operators.count("Cos") <= forward_and_backward
+    for path in (exported, exported.with_name("y.cam.onnx")):
+        operators = [node.op_type for node in onnx.load(path).graph.node]
+        assert 0 < operators.count("Sin") <= forward_and_backward
+        assert 0 < operators.count("Cos") <= forward_and_backward
 
 
 def test_a_photo_is_explained(exported: Path) -> None:
