@@ -104,12 +104,13 @@ class _Watch(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        func, kwargs = _EXACT.get(func, func), kwargs or {}
+        func = _EXACT.get(func, func)
+        options: dict[str, Any] = kwargs or {}
         if self._layer.dtype == torch.float64 and func not in _CONSTANTS:
             # "Upcasts" to float32, as in many attentions, would throw the precision away.
             func = torch.Tensor.double if func is torch.Tensor.float else func
-            args, kwargs = _swap_dtype(args), _swap_dtype(kwargs)
-        result = func(*args, **kwargs)
+            args, options = _swap_dtype(args), _swap_dtype(options)
+        result = func(*args, **options)
         if not isinstance(result, torch.Tensor) or not result.is_floating_point():
             return result
         if self.leaf is None and _equal(result, self._layer):
