@@ -23,7 +23,16 @@ def weights(*shape: int) -> np.ndarray:
 
 
 def model(
-    nodes, constants, *, batch="N", size=12, opset=18, outputs=("logits",), kind=TensorProto.FLOAT, ir=8, **extra
+    nodes,
+    constants,
+    *,
+    batch: int | str = "N",
+    size=12,
+    opset=18,
+    outputs=("logits",),
+    kind=TensorProto.FLOAT,
+    ir=8,
+    **extra,
 ) -> ModelProto:
     graph = helper.make_graph(
         nodes,
@@ -32,7 +41,7 @@ def model(
         [helper.make_value_info(o, helper.make_tensor_type_proto(kind, None)) for o in outputs],
         [numpy_helper.from_array(v, k) for k, v in constants.items()],
     )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir, **extra)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir)
     return onnx.shape_inference.infer_shapes(made)
 
 

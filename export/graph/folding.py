@@ -9,6 +9,7 @@ from onnx import NodeProto, helper
 from onnx.reference import ReferenceEvaluator
 
 from .graph import Graph, Shape, attribute, subgraphs
+from .loading import tensor_bytes
 
 __all__ = ["FOLD_LIMIT", "evaluate_node", "fold_constants"]
 
@@ -73,7 +74,10 @@ def _fold(graph: Graph, node: NodeProto) -> list[np.ndarray] | None:
         return [sizes]
     if not node.input or any(n and n not in graph.constants for n in node.input):
         return None
-    size = sum(_size(graph, o, unknown=FOLD_LIMIT + 1 if node.op_type in _GROWING else 0) for o in node.output if o)
+    # A length that inference leaves open belongs to index arithmetic mostly: evaluate and see, where that is cheap.
+    given = sum(tensor_bytes(graph.constants[n]) for n in node.input if n)
+    unknown = FOLD_LIMIT + 1 if node.op_type in _GROWING or given > 64 * FOLD_LIMIT else 0
+    size = sum(_size(graph, o, unknown) for o in node.output if o)
     if size > FOLD_LIMIT:
         return None
     inputs = {n: a for n in node.input if n and (a := graph.constant(n)) is not None}
@@ -112,14 +116,13 @@ def _dims(graph: Graph, node: NodeProto) -> Shape | None:
     return shape[attribute(node, "start", 0) : attribute(node, "end")]
 
 
-def _size(graph: Graph, name: str, *, unknown: int) -> int:
+def _size(graph: Graph, name: str, unknown: int) -> int:
     kind, shape = graph.elem_type(name), graph.shape(name)
     if kind is None or shape is None:
-        return FOLD_LIMIT + 1
+        return unknown
     count = 1
     for dim in shape:
         if not isinstance(dim, int):
-            # Lengths that inference leaves open belong to index arithmetic mostly: evaluate and see.
             return unknown
         count *= dim
     return count * 8

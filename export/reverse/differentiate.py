@@ -9,7 +9,7 @@ import onnx
 from onnx import ModelProto, TensorProto, helper
 
 from ..errors import ExportError, LayerError, UnsupportedOperatorError
-from ..graph import Graph, fold_batch_norms, prune, value_info
+from ..graph import Graph, fold_batch_norms, fold_constants, prune, value_info
 from ..graph.fast_forms import use_fast_forms
 from .core import backward, expose, find_path
 from .emitter import Emitter, OneHot, Value
@@ -125,6 +125,8 @@ def differentiate(
         graph.outputs.append(value_info(graph, name))
     prune(graph)
     use_fast_forms(graph, plain_outputs)
+    if fold_constants(graph):
+        prune(graph)
     graph.ir_version = max(9, helper.find_min_ir_version_for(_imports(graph)))
     finished = graph.to_model()
     return Differentiated(finished, found, value, pooled, found_score, notes)
