@@ -149,15 +149,19 @@ def _metaformer(mixer: str) -> Callable[[], nn.Module]:
 
     def build() -> nn.Module:
         import_torchvision()
+        from timm.layers.norm import GroupNorm1
         from timm.models import metaformer as m
 
         sizes: dict[str, Any] = {"depths": (1, 1, 2, 1), "dims": (32, 64, 96, 128)}
         if mixer == "pool":
             pooled: dict[str, Any] = {"downsample_norm": None, "mlp_act": nn.GELU, "mlp_bias": True}
             scales: dict[str, Any] = {"layer_scale_init_values": 1e-5, "res_scale_init_values": None}
-            return m.MetaFormer(**sizes, **pooled, **scales, norm_layers=m.GroupNorm1, use_mlp_head=False)
-        mixers = [m.SepConv] * 4 if mixer == "conv" else [m.SepConv] * 2 + [m.Attention] * 2
-        norms = [m.LayerNorm2dNoBias if one is m.SepConv else m.LayerNormNoBias for one in mixers]
+            return m.MetaFormer(**sizes, **pooled, **scales, norm_layers=GroupNorm1, use_mlp_head=False)
+        later = m.SepConv if mixer == "conv" else m.Attention
+        mixers: list[type[nn.Module]] = [m.SepConv, m.SepConv, later, later]
+        norms: list[type[nn.Module]] = [
+            m.LayerNorm2dNoBias if one is m.SepConv else m.LayerNormNoBias for one in mixers
+        ]
         return m.MetaFormer(**sizes, token_mixers=mixers, norm_layers=norms)
 
     return build
@@ -246,7 +250,8 @@ _TRANSFORMERS = [
         64,
         "stages.2",
     ),
-    Network("hiera_tiny", "Hiera", _timm("hiera_tiny_224", img_size=(64, 64), stages=(1, 1, 2, 1)), 64, "blocks.2"),
+    # Before its last stage the tokens are sorted by units, which the ONNX route refuses.
+    Network("hiera_tiny", "Hiera", _timm("hiera_tiny_224", img_size=(64, 64), stages=(1, 1, 2, 2)), 64, "blocks.4"),
     Network("vit_rope", "ViT, rotary", _short("vit_small_patch16_rope_224", embed_dim=96, num_heads=3), 96, "blocks.1"),
 ]
 
