@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx.shape_inference
 import onnxruntime
 import torch
 from cfcam.export import ExportError, ExportReport, export_onnx, export_torch
@@ -202,17 +201,14 @@ def name_in_file(plain: Path, name: str, images: torch.Tensor, activations: NDAr
     made = {output for node in model.graph.node for output in node.output}
     if name in made:
         return name
-    _, channels, height, width = activations.shape
-    layouts = ([channels, height, width], [height, width, channels])
-    for value in onnx.shape_inference.infer_shapes(model).graph.value_info:
-        if value.name in made and [d.dim_value for d in value.type.tensor_type.shape.dim][1:] in layouts:
-            model.graph.output.append(value)
+    known = {output.name for output in model.graph.output}
+    model.graph.output.extend(onnx.ValueInfoProto(name=value) for value in sorted(made - known) if value)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    values = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+    names = [output.name for output in session.get_outputs() if output.type == "tensor(float)"]
+    values = session.run(names, {session.get_inputs()[0].name: images.numpy()})
     for candidate, value in zip(names, map(np.asarray, values), strict=True):
         if value.ndim == 4 and value.shape != activations.shape:
-            value = np.moveaxis(value, -1, 1)
+            value = np.moveaxis(value, -1, 1)  # channels last
         if value.shape == activations.shape and image_errors(value, activations).max() < 1e-4:
             return candidate
     raise ExportError(f"the plain export has no value equal to '{name}': the converter merged it with others")
