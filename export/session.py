@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..runtime.errors import MissingDependencyError
 from .errors import ExportError
+from .graph.checking import first_line
 
 __all__ = ["Session", "release_memory"]
 
@@ -57,5 +58,5 @@ class Session:
         try:
             values = self._session.run(None, dict(feeds))
         except Exception as error:
-            raise ExportError(f"ONNX Runtime cannot run the exported graph: {error}") from error
+            raise ExportError(f"ONNX Runtime cannot run the exported graph: {first_line(error)}") from error
         return {name: np.asarray(value) for name, value in zip(self.outputs, values, strict=True)}

@@ -16,7 +16,7 @@ from onnx import GraphProto, ModelProto, TensorProto, helper
 
 from ...runtime.errors import ModelFileError
 from ...runtime.files import atomic_path
-from .checking import check_tensors, first_line
+from .checking import check_tensors, check_values, first_line
 
 __all__ = ["INLINE_LIMIT", "LARGE_WEIGHT", "load_model", "model_shell", "save_model", "tensor_bytes", "without_weights"]
 
@@ -44,6 +44,7 @@ def load_model(path: str | os.PathLike[str]) -> ModelProto:
         raise ModelFileError(f"{file}: not an ONNX model, or one without a graph")
     try:
         check_tensors(model)
+        check_values(model)
     except ModelFileError as error:
         raise ModelFileError(f"{file}: {error}") from error
     return model
