@@ -11,6 +11,7 @@ from onnx import NodeProto, helper
 
 from ...runtime.errors import ModelFileError
 from ..graph import Graph, Shape, attribute, fold_constants
+from ..graph.graph import Dim
 from ..places import (
     Axes,
     Root,
@@ -97,14 +98,18 @@ def _channels_last(batch: Root, sizes: list[int]) -> Axes:
 
 
 def settle_sizes(graph: Graph) -> None:
-    """Write down sizes that do not depend on the batch and that inference leaves open because something else does.
+    """Write down sizes that inference leaves open though they are those of the batch, or do not depend on it.
 
     Older exporters compute all sizes from the image's: with a batch that is a number they are numbers.
     """
+    batches = [shape[0] for name in graph.input_names if (shape := graph.shape(name)) is not None and len(shape) == 4]
+    known: set[object] = {batches[0]} if batches else set()
     unclear = {
         name: (kind, shape)
         for name, (kind, shape) in graph.types.items()
-        if shape is not None and name in graph.producers and any(not isinstance(d, int) for d in shape[1:])
+        if shape is not None
+        and name in graph.producers
+        and any(not isinstance(dim, int) and (axis or dim not in known) for axis, dim in enumerate(shape))
     }
     if not unclear:
         return
@@ -113,7 +118,7 @@ def settle_sizes(graph: Graph) -> None:
     for name, (kind, shape) in unclear.items():
         sizes = list(zip(shape, one.get(name, ()), other.get(name, ()), strict=False))
         if len(sizes) == len(shape):
-            found[name] = kind, tuple(first if first == second else dim for dim, first, second in sizes)
+            found[name] = kind, tuple(_settled(dim, first, second, batches) for dim, first, second in sizes)
     kept = [info for info in graph.model.graph.value_info if info.name not in found]
     del graph.model.graph.value_info[:]
     graph.model.graph.value_info.extend(kept)
@@ -121,6 +126,13 @@ def settle_sizes(graph: Graph) -> None:
         helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in found.items()
     )
     graph.infer()
+
+
+def _settled(dim: Dim, first: int, second: int, batches: list[Dim]) -> Dim:
+    """A dimension that is `first` with one batch and `second` with another."""
+    if first == second:
+        return first
+    return batches[0] if (first, second) == (_BATCH, _OTHER_BATCH) and batches else dim
 
 
 def _with_numbers(graph: Graph, number: int = _BATCH) -> tuple[Graph, dict[str, list[int]], Root]:

@@ -153,7 +153,9 @@ def _viewed(layer: Candidate, view: LayerView) -> Candidate:
             prefix = tokens - view.grid[0] * view.grid[1]
         if view.prefix_tokens is not None:
             prefix = view.prefix_tokens
-        grid = view.grid or _square(tokens - prefix)
+        height, width = layer.grid
+        found = (height, width) if prefix == layer.prefix_tokens and height and width else None
+        grid = view.grid or found or _square(tokens - prefix)
         if grid is None or grid[0] * grid[1] + prefix != tokens or prefix < 0:
             raise LayerError(
                 f"layer '{layer.name}' has {tokens} tokens, which are not {prefix} prefix tokens and a grid of "

@@ -177,7 +177,7 @@ def _guessed(graph: Graph, node: NodeProto, name: str, depth: int, shape: Shape)
         layout: Layout = "NHWC" if _is_nhwc(graph, name, shape) else "NCHW"
         c, h, w = (1, 2, 3) if layout == "NCHW" else (3, 1, 2)
         channels, grid, prefix = shape[c], (shape[h], shape[w]), 0
-        if grid == (1, 1):
+        if 1 in grid:  # a row or a column at most
             return None
     else:
         layout, channels = "NTC", shape[2]

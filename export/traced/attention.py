@@ -16,7 +16,9 @@ from torch import Tensor
 
 from ..errors import UnsupportedOperatorError
 
-__all__ = ["scaled_dot_product_attention"]
+__all__ = ["for_converter", "scaled_dot_product_attention"]
+
+aten = torch.ops.aten
 
 
 def scaled_dot_product_attention(
@@ -59,6 +61,15 @@ def scaled_dot_product_attention(
     else:
         probabilities = torch.softmax(scores + attn_mask, -1)
     return torch.matmul(probabilities, value)
+
+
+def for_converter(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """`program` as PyTorch's ONNX converter takes it: attention with more axes than four is written out."""
+    operator = aten.scaled_dot_product_attention.default
+    calls = [node for node in program.graph.nodes if node.target is operator]
+    if all(node.args[0].meta["val"].dim() == 4 for node in calls):
+        return program
+    return program.run_decompositions({operator: scaled_dot_product_attention})
 
 
 def _repeated(heads: Tensor, times: int) -> Tensor:

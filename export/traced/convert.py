@@ -14,6 +14,7 @@ import torch
 from torch import fx
 
 from ..errors import ExportError
+from .attention import for_converter
 from .capture import TRACING_BATCH, Captured, quiet_torch
 
 __all__ = ["DEFAULT_OPSET", "joint_to_onnx", "plain_to_onnx"]
@@ -27,7 +28,7 @@ _IR_VERSION = {18: 9, 19: 9, 20: 9}
 
 def plain_to_onnx(captured: Captured, opset: int = DEFAULT_OPSET) -> onnx.ModelProto:
     """The model as PyTorch itself exports it, with its own names. Raises `ExportError`."""
-    model = _convert(captured.program, opset, None, None)
+    model = _convert(for_converter(captured.program), opset, None, None)
     _name_batch(model)
     return model
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from cfcam.export.reverse import list_layers
+from cfcam.export.reverse import differentiate, list_layers
 from cfcam.export.reverse.layers import Candidate
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
@@ -83,9 +83,11 @@ def test_behind_class_tokens_the_default_enters_the_last_attention() -> None:
         *attention("first", "second"),
         node("Gather", "second zero", "pooled", axis=1),
     ]
-    known, default = layers(model(nodes, {**constants, "zero": np.array(0, np.int64)}))
+    made = model(nodes, {**constants, "zero": np.array(0, np.int64)})
+    known, default = layers(made)
     assert (default.name, default.layout, default.grid, default.prefix_tokens) == ("first", "NTC", (H, W), 2)
     assert default.channels == C
+    assert differentiate(made).layer.grid == (H, W)  # not square
     assert "first_scores" not in known  # tokens by tokens is no grid
     assert "second_k" not in known
 
