@@ -62,8 +62,8 @@ CHOSEN: dict[str, dict[str, Any]] = {
     "vit_tiny": {},
     # shifted windows, channels last
     "swin_tiny": {},
-    # patches as tokens between convolutions
-    "mobilevit_xxs": {},
+    # means over neighbours without the padding, one group for all channels
+    "poolformer": {},
 }
 
 
