@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cfcam.runtime.errors import CfcamError, ModelFileError, SpecError
 from cfcam.runtime.modelfile import ValueInfo, file_sha256, read_model_info, read_spec
-from cfcam.runtime.spec import METADATA_KEY
+from cfcam.runtime.spec import METADATA_KEY, SCHEMA
 from shared_data import shared_path
 from tiny_model import VARIANTS
 
@@ -146,7 +146,8 @@ def test_spec_that_disagrees_with_the_graph(tiny_path, tmp_path):
 
 def test_spec_errors_name_the_file(tiny_path, tmp_path):
     path = tmp_path / "newer.cam.onnx"
-    path.write_bytes(tiny_path("logits").read_bytes().replace(b'"schema": "1.0"', b'"schema": "7.0"'))
+    ours = f'"schema": "{SCHEMA}"'.encode()
+    path.write_bytes(tiny_path("logits").read_bytes().replace(ours, b'"schema": "7.0"'))
     with pytest.raises(SpecError, match=r"newer\.cam\.onnx: CamSpec schema 7\.0 is newer"):
         read_spec(path)
 
