@@ -8,6 +8,7 @@ TensorRT's parser says, and what an explained inference costs.
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -209,6 +210,9 @@ def name_in_file(plain: Path, name: str, images: torch.Tensor, activations: NDAr
     for candidate, value in zip(names, map(np.asarray, values), strict=True):
         if value.ndim == 4 and value.shape != activations.shape:
             value = np.moveaxis(value, -1, 1)  # channels last
+        cells = math.prod(activations.shape[2:])
+        if value.ndim == 3 and value.shape[::2] == activations.shape[:2] and value.shape[1] >= cells:
+            value = np.moveaxis(value[:, -cells:], 2, 1).reshape(activations.shape)  # tokens, behind others
         if value.shape == activations.shape and image_errors(value, activations).max() < 1e-4:
             return candidate
     raise ExportError(f"the plain export has no value equal to '{name}': the converter merged it with others")
