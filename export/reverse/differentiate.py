@@ -88,7 +88,6 @@ def differentiate(
     stop = blocker(graph, found.name, found_score.value)
     if stop is not None:
         raise UnsupportedOperatorError(explain_blocker(graph, found_score, found, stop))
-    plain = graph.copy()
     try:
         rewrite_path(graph, [found.name], [found_score.value])
         path = find_path(graph, [found.name], [found_score.value])
@@ -102,6 +101,7 @@ def differentiate(
         gradient = backward(graph, emitter, {found_score.value: seed}, [found.name])[found.name]
     except UnsupportedOperatorError as error:
         # A form that its rule does not cover: say what would work, as for an operator without a rule.
+        plain, _ = open_model(model)
         node = plain.producers.get(error.value or "")
         if node is None:
             raise
