@@ -42,12 +42,12 @@ lint: $(VENV)/stamp-dev
 
 # Two workers on two cores: PyTorch's own threads would only get in each other's way.
 pytest: $(VENV)/stamp-dev
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal
 
 # A device has neither PyTorch nor onnx. Runs after `pytest`, which builds the model files that it reads.
 pytest-runtime: $(RUNTIME)/stamp pytest
 	$(RUNTIME)/bin/python -c "import importlib.util as u; found = [n for n in ('torch', 'onnx', 'onnxscript') if u.find_spec(n)]; assert not found, found"
-	$(RUNTIME)/bin/python -m pytest -n 2 tests/runtime tests/test_imports.py
+	$(RUNTIME)/bin/python -m pytest -n 2 --dist worksteal tests/runtime tests/test_imports.py
 
 format: $(VENV)/stamp-dev
 	$(PY) -m ruff check --fix
