@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
@@ -22,6 +24,7 @@ from .onnx_proof import open_subject, tail_file_agrees
 from .preprocessing import Preprocessing, preset
 from .proof import Proof
 from .report import ExportReport, Stopwatch
+from .session import release_memory
 from .staging import staging_folder
 from .tail_model import tail_path, write_tail
 from .torch_by_onnx import ByOnnx, export_by_onnx
@@ -130,38 +133,45 @@ def export_torch(
         return replace(report, seconds={**watch.seconds, **report.seconds}, plain_path=plain_path)
     with watch("differentiate"):
         joint = joint_graph(captured.graph, value.node, scores.node, value.layout)
-    with watch("convert"):
-        plain = plain_to_onnx(captured, opset)
-        image_name = plain.graph.input[0].name
-        plain_names = [entry.name for entry in plain.graph.output]
-        _refuse_taken_names([image_name, *plain_names])
-        model = joint_to_onnx(joint, [image_name, _TARGET], [*plain_names, *_ADDED], opset)
-        fast_forms(model, plain_names)
-    spec = CamSpec(
-        input=(preprocessing or preset("torchvision")).input_spec(image_name, *shape.shape[2:]),
-        output=_output_spec(plain_names, scores, labels, label_offset),
-        layers=(_layer_spec(value),),
-        source=source,
-        tools=tool_versions("torch", "onnx", "onnxscript", "onnxruntime"),
-    )
-    with watch("prove"):
-        joint64 = _joint_in_float64(captured, value, scores)
-        proof = prove(Subject(module, captured, value, scores, joint64, model, plain), images)
-    _demand(proof, output)
-    with watch("write"), staging_folder(output) as folder:
-        if with_tail:
-            spec = write_tail(model, spec, folder / tail_path(output).name)
-        set_spec(model, spec)
-        write_model(model, folder / output.name)
-        if spec.tail is not None:
-            batch = None if images is None else images.numpy()
-            subject = open_subject(folder / output.name, model=model, images=batch)
-            proof.checks += tail_file_agrees(subject, folder / spec.tail.file)
+    kept = None if keep_plain is None else Path(keep_plain)
+    with staging_folder(output) as folder, staging_folder(kept) if kept else TemporaryDirectory(dir=folder) as beside:
+        with watch("convert"):
+            plain = plain_to_onnx(captured, opset)
+            image_name = plain.graph.input[0].name
+            plain_names = [entry.name for entry in plain.graph.output]
+            _refuse_taken_names([image_name, *plain_names])
+            # What is not at work waits in a file: five copies of the weights are not needed at once.
+            plain_file = Path(beside) / (kept.name if kept else "plain.onnx")
+            write_model(plain, plain_file)
+            del plain
+            release_memory()
+            model = joint_to_onnx(joint, [image_name, _TARGET], [*plain_names, *_ADDED], opset)
+            fast_forms(model, plain_names)
+            del joint
+        spec = CamSpec(
+            input=(preprocessing or preset("torchvision")).input_spec(image_name, *shape.shape[2:]),
+            output=_output_spec(plain_names, scores, labels, label_offset),
+            layers=(_layer_spec(value),),
+            source=source,
+            tools=tool_versions("torch", "onnx", "onnxscript", "onnxruntime"),
+        )
+        staged = folder / output.name
+        with watch("write"):
+            if with_tail:
+                spec = write_tail(model, spec, folder / tail_path(output).name)
+            set_spec(model, spec)
+            write_model(model, staged)
+            del model
+            release_memory()
+        with watch("prove"):
+            make64 = partial(_joint_in_float64, captured, value, scores)
+            proof = prove(Subject(module, captured, value, scores, make64, str(staged), str(plain_file)), images)
             _demand(proof, output)
-    if keep_plain is not None:
-        write_model(plain, keep_plain)
-    plain_path = None if keep_plain is None else Path(keep_plain)
-    return ExportReport(output, spec, proof, watch.seconds, _warnings(scores, labels), plain_path)
+            if spec.tail is not None:
+                tail_subject = open_subject(staged, images=None if images is None else images.numpy())
+                proof.checks += tail_file_agrees(tail_subject, folder / spec.tail.file)
+                _demand(proof, output)
+    return ExportReport(output, spec, proof, watch.seconds, _warnings(scores, labels), kept)
 
 
 def _demand(proof: Proof, output: Path) -> None:

@@ -71,6 +71,8 @@ def _convert(
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ExportError(f"PyTorch's ONNX converter refuses the graph at opset {opset}: {reason}") from error
     model: onnx.ModelProto = converted.model_proto
+    for value in converted.model.graph.initializers.values():
+        value.const_value = None  # onnxscript's rewriter remembers the last graph it saw, weights included
     _strip_traces(model)
     written = {entry.domain: entry.version for entry in model.opset_import}[""]
     model.ir_version = _IR_VERSION.get(written, model.ir_version)

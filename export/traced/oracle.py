@@ -23,7 +23,7 @@ from .fold import copy_graph, get_tensor
 from .layouts import NCHW, Layout
 from .outputs import by_class, named_tensors
 
-__all__ = ["Eager", "in_float64", "run_eager", "value_of"]
+__all__ = ["Doubles", "Eager", "in_float64", "run_eager", "value_of"]
 
 
 class Eager:
@@ -60,18 +60,24 @@ def run_eager(
     layer: torch.Tensor,
     scores: torch.Tensor,
     layout: Layout = NCHW,
+    doubles: Doubles | None = None,
 ) -> Eager:
     """Run `module` on `image` (N, C, H, W), in the dtype of `image`.
 
-    layer, scores: the values to recognise, from `value_of` on the same image.
+    layer, scores: the values to recognise, from `value_of` on the same image. doubles: weights in
+    float64 that exist already, for an image in float64.
     Raises `ProofError` when the eager run never makes such a value.
     """
 
     def cast(tensor: torch.Tensor) -> torch.Tensor:
         tensor = tensor.detach()
+        if doubles is not None:
+            return doubles(tensor)
         return tensor.to(image.dtype) if tensor.is_floating_point() else tensor
 
-    state = {name: cast(t) for name, t in [*module.named_parameters(), *module.named_buffers()]}
+    state: dict[str, torch.Tensor] = {
+        name: cast(t) for name, t in [*module.named_parameters(), *module.named_buffers()]
+    }
     watch = _Watch(layer, by_class(scores))
     try:
         with evaluation_mode(module), watch:
@@ -158,15 +164,32 @@ def value_of(graph: fx.GraphModule, image: torch.Tensor, *nodes: fx.Node) -> lis
     return [wanted[node] for node in nodes]
 
 
-def in_float64(graph: fx.GraphModule, *nodes: fx.Node) -> tuple[fx.GraphModule, list[fx.Node]]:
-    """The same program in float64, and what `nodes` are called in it."""
+class Doubles:
+    """Tensors in float64, each made once: a module and the program traced from it share their weights."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[Any, ...], tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
+        if not tensor.is_floating_point():
+            return tensor
+        key = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
+        if key not in self._made or not tensor.numel():
+            self._made[key] = (tensor, tensor.double())  # the tensor is kept, so that its address stays its own
+        return self._made[key][1]
+
+
+def in_float64(
+    graph: fx.GraphModule, *nodes: fx.Node, doubles: Doubles | None = None
+) -> tuple[fx.GraphModule, list[fx.Node]]:
+    """The same program in float64, and what `nodes` are called in it. doubles: weights that exist already."""
+    doubles = doubles or Doubles()
     copied, mapping = copy_graph(graph)
     double: dict[str, torch.Tensor] = {}
     for node in copied.graph.nodes:
         if node.op == "get_attr":
             name = str(node.target)
-            tensor = get_tensor(graph, name).detach()
-            double[name] = tensor.double() if tensor.is_floating_point() else tensor
+            double[name] = doubles(get_tensor(graph, name).detach())
         node.args = _swap_dtype(node.args)
         node.kwargs = _swap_dtype(node.kwargs)
         value = node.meta.get("val")

@@ -23,6 +23,7 @@ What is compared, with which limit and why:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,9 +34,9 @@ from numpy.typing import NDArray
 from torch import fx, nn
 
 from ..proof import Proof, image_errors, relative_error
-from ..session import Session
+from ..session import Session, release_memory
 from .capture import Captured
-from .oracle import Eager, in_float64, run_eager, value_of
+from .oracle import Doubles, Eager, in_float64, run_eager, value_of
 from .outputs import by_class
 from .values import Score, Value
 
@@ -48,17 +49,18 @@ FloatArray = NDArray[Any]
 class Subject:
     """What is proved: a file (as `model`), the traced program it came from, and the module.
 
-    joint64: the program in float64, ``(image, target) -> (*outputs, activations,
-    gradients, chosen)``.
+    joint64: makes the program in float64, ``(image, target) -> (*outputs, activations,
+    gradients, chosen)``; it has twice the size of the model, so it is made when it is needed.
+    model, plain: contents, or paths of files, which leaves more memory for the proof.
     """
 
     module: nn.Module
     captured: Captured
     value: Value
     score: Score
-    joint64: fx.GraphModule
-    model: onnx.ModelProto
-    plain: onnx.ModelProto
+    joint64: Callable[[], fx.GraphModule]
+    model: onnx.ModelProto | str
+    plain: onnx.ModelProto | str
 
 
 def proof_images(captured: Captured, seed: int = 0) -> torch.Tensor:
@@ -92,22 +94,13 @@ def prove(subject: Subject, images: torch.Tensor | None = None) -> Proof:
     if images is None:
         images = proof_images(subject.captured)
     proof = Proof()
-    session = Session(subject.model)
-    image_name, target_name = session.inputs
-    plain_names = [output.name for output in subject.plain.graph.output]
-
-    def explain(batch: FloatArray, targets: Any) -> tuple[dict[str, FloatArray], FloatArray, FloatArray]:
-        found = session.run({image_name: batch, target_name: np.asarray(targets, np.int64)})
-        *_, activations, gradients, _ = (found[name] for name in session.outputs)
-        return found, activations, gradients
-
-    batch = images.numpy()
-    count = len(batch)
-    top, activations, gradients = explain(batch, [-1] * count)
-    classes = top[session.outputs[-1]]
-    plain = Session(subject.plain).run({subject.plain.graph.input[0].name: batch})
-    score_name = plain_names[subject.score.position]
-    expected = plain[score_name].reshape(count, -1).argmax(1)
+    batch, count = images.numpy(), len(images)
+    answers = _ask(subject, batch)
+    top, classes, activations, gradients = answers.outputs, answers.classes, answers.activations, answers.gradients
+    plain_session = Session(subject.plain)
+    plain, plain_names = plain_session.run({plain_session.inputs[0]: batch}), plain_session.outputs
+    del plain_session
+    expected = plain[plain_names[subject.score.position]].reshape(count, -1).argmax(1)
     proof.add("explained class is the top class", int((classes != expected).sum()), 0)
     for name in plain_names:
         proof.add(f"output '{name}' against the plain export", relative_error(top[name], plain[name]), 1e-5)
@@ -121,38 +114,119 @@ def prove(subject: Subject, images: torch.Tensor | None = None) -> Proof:
     activation32 = eager32.activations.numpy()
     del eager32
 
-    graph64, (layer64, score64) = in_float64(subject.captured.graph, subject.value.node, subject.score.node)
-    traced64 = _Graph(graph64, layer64, score64, images.double())
-    eager64 = _eager(subject, traced64)
-    gradient64 = eager64.gradient(chosen).numpy()
-    activation64 = eager64.activations.numpy()
-    with torch.no_grad():
-        *_, traced, _ = subject.joint64(images.double(), chosen)
-    worst = max(_of_maximum(a, b) for a, b in zip(traced.numpy(), gradient64, strict=True))
+    release_memory()
+    traced = _traced_gradient(subject.joint64(), images, chosen)
+    release_memory()
+    exact = _exact(subject, images, answers)
+    gradient64 = exact.gradient
+    worst = max(_of_maximum(a, b) for a, b in zip(traced, gradient64, strict=True))
     proof.add("gradient in float64 against autograd", worst, 1e-8)
-    proof.add(
-        "gradient in float64 against finite differences",
-        _differences(traced64, chosen, eager64.own_gradient(chosen)),
-        1e-3,
-    )
+    proof.add("gradient in float64 against finite differences", exact.differences, 1e-3)
 
-    yardstick = _Yardstick(subject, images, chosen, activation64, gradient64)
+    yardstick = _Yardstick(subject, images, chosen, exact.activations, gradient64)
     yardstick.add(activation32, gradient32)
     shares = yardstick.shares(activations, gradients)
     proof.add("activations in float32, share of the allowed error", shares[0].max(), 1)
     proof.add("gradient in float32, share of the allowed error (median image)", np.median(shares[1]), 1)
     proof.add("gradient in float32, relative error (worst image)", image_errors(gradients, gradient64).max(), 0.1)
 
-    _prove_movement(proof, gradients, gradient64, eager64, explain, batch, classes, subject.score.classes)
+    _prove_movement(proof, answers, exact)
 
-    singles = [explain(batch[i : i + 1], classes[i : i + 1]) for i in range(count)]
-    activations1 = np.concatenate([single[1] for single in singles])
-    gradients1 = np.concatenate([single[2] for single in singles])
+    classes1, activations1, gradients1 = answers.singles
     shares = yardstick.shares(activations1, gradients1, reference=(activations, gradients))
     proof.add("a batch against its singles, share of the allowed error", max(np.median(s) for s in shares), 1)
-    answered = np.concatenate([single[0][session.outputs[-1]] for single in singles])
-    proof.add("explained class is the one asked for", int((answered != classes).sum()), 0)
+    proof.add("explained class is the one asked for", int((classes1 != classes).sum()), 0)
     return proof
+
+
+@dataclass
+class _Answers:
+    """What the file says, all of it, so that its session is gone when float64 needs the memory.
+
+    outputs, classes, activations, gradients: to the batch, asked for the top class. same_class: the
+    gradients for the first image's class. next_class: classes that were asked for, classes that
+    were explained, gradients; None for a single class. singles: classes, activations, gradients of
+    the images one by one, asked for their top classes.
+    """
+
+    outputs: dict[str, FloatArray]
+    classes: FloatArray
+    activations: FloatArray
+    gradients: FloatArray
+    same_class: FloatArray
+    next_class: tuple[FloatArray, FloatArray, FloatArray] | None
+    singles: tuple[FloatArray, FloatArray, FloatArray]
+
+
+def _ask(subject: Subject, batch: FloatArray) -> _Answers:
+    session = Session(subject.model)
+    image_name, target_name = session.inputs
+
+    def explain(images: FloatArray, targets: Any) -> tuple[dict[str, FloatArray], FloatArray, FloatArray, FloatArray]:
+        found = session.run({image_name: images, target_name: np.asarray(targets, np.int64)})
+        *_, activations, gradients, classes = (found[name] for name in session.outputs)
+        return found, classes, activations, gradients
+
+    outputs, classes, activations, gradients = explain(batch, [-1] * len(batch))
+    # One class for all images, so that only the image differs between neighbours.
+    *_, same_class = explain(batch, np.full(len(batch), classes[0]))
+    next_class = None
+    if subject.score.classes > 1:
+        others = (classes + 1) % subject.score.classes
+        _, answered, _, moved = explain(batch, others)
+        next_class = (others, answered, moved)
+    each = [explain(batch[i : i + 1], classes[i : i + 1])[1:] for i in range(len(batch))]
+    singles = tuple(np.concatenate(part) for part in zip(*each, strict=True))
+    return _Answers(outputs, classes, activations, gradients, same_class, next_class, singles)  # type: ignore[arg-type]
+
+
+#: Images that run in float64 together: enough to mix them up, few enough for the memory.
+_TOGETHER = 2
+
+
+def _traced_gradient(joint64: fx.GraphModule, images: torch.Tensor, classes: torch.Tensor) -> FloatArray:
+    parts = []
+    for batch, wanted in zip(images.split(_TOGETHER), classes.split(_TOGETHER), strict=True):
+        with torch.no_grad():
+            *_, gradients, _ = joint64(batch.double(), wanted)
+        parts.append(gradients.numpy())
+    return np.concatenate(parts)
+
+
+@dataclass
+class _Exact:
+    """Eager PyTorch in float64. gradient, same_class, next_class: of the classes of `_Answers`.
+
+    differences: the worst relative error of the gradient against finite differences.
+    """
+
+    activations: FloatArray
+    gradient: FloatArray
+    same_class: FloatArray
+    next_class: FloatArray | None
+    differences: float
+
+
+def _exact(subject: Subject, images: torch.Tensor, answers: _Answers) -> _Exact:
+    doubles = Doubles()
+    value, score = subject.value, subject.score
+    graph, (layer, logits) = in_float64(subject.captured.graph, value.node, score.node, doubles=doubles)
+    wanted = [answers.classes, np.full(len(images), answers.classes[0])]
+    if answers.next_class is not None:
+        wanted.append(answers.next_class[0])
+    activations, gradients, worst = [], [], []
+    for start in range(0, len(images), _TOGETHER):
+        part = slice(start, start + _TOGETHER)
+        traced = _Graph(graph, layer, logits, images[part].double())
+        eager = _eager(subject, traced, doubles)
+        classes = [torch.from_numpy(each[part]) for each in wanted]
+        activations.append(eager.activations.numpy())
+        gradients.append([eager.gradient(each).numpy() for each in classes])
+        worst.append(_differences(traced, classes[0], eager.own_gradient(classes[0])))
+    top, same, *following = (np.concatenate(each) for each in zip(*gradients, strict=True))
+    known = [error for error in worst if error == error]  # not a number where all derivatives are zero
+    differences = max(known) if known else float("nan")
+    return _Exact(np.concatenate(activations), top, same, following[0] if following else None, differences)
 
 
 class _Graph:
@@ -192,9 +266,9 @@ class _Graph:
         return interpreter.found
 
 
-def _eager(subject: Subject, traced: _Graph) -> Eager:
+def _eager(subject: Subject, traced: _Graph, doubles: Doubles | None = None) -> Eager:
     layout = subject.value.layout
-    return run_eager(subject.module, traced.images, traced.layer_value, traced.score_value, layout)
+    return run_eager(subject.module, traced.images, traced.layer_value, traced.score_value, layout, doubles)
 
 
 class _Yardstick:
@@ -279,38 +353,22 @@ def _differences(traced: _Graph, classes: torch.Tensor, gradient: torch.Tensor) 
     return worst
 
 
-def _prove_movement(
-    proof: Proof,
-    gradients: FloatArray,
-    gradient64: FloatArray,
-    eager64: Eager,
-    explain: Any,
-    batch: FloatArray,
-    classes: FloatArray,
-    class_count: int,
-) -> None:
+def _prove_movement(proof: Proof, answers: _Answers, exact: _Exact) -> None:
     """Changed image, changed target: the gradient must move as eager's does."""
-    # One class for all images, so that only the image differs between neighbours.
-    shared = np.full(len(batch), classes[0])
-    _, _, same_class = explain(batch, shared)
-    reference = eager64.gradient(torch.from_numpy(shared)).numpy()
-    moved, expected = _movement(same_class), _movement(reference)
+    moved, expected = _movement(answers.same_class), _movement(exact.same_class)
     if expected > 1e-6:
         proof.add("gradient moves with the image, against eager", moved / expected, 0.5, at_least=True)
     else:
         # After global pooling and one linear layer the gradient is the class's weights,
         # whatever the image: it must not move either.
         proof.add("gradient is the same for every image, as in eager", moved, 1e-5, note="pooling and a linear head")
-    if class_count > 1:
-        others = (classes + 1) % class_count
-        found, _, other = explain(batch, others)
-        wrong = int((list(found.values())[-1] != others).sum())
-        proof.add("another target is taken", wrong, 0)
-        reference = eager64.gradient(torch.from_numpy(others)).numpy()
-        expected = float(np.median(image_errors(reference, gradient64)))
+    if answers.next_class is not None and exact.next_class is not None:
+        others, answered, other = answers.next_class
+        proof.add("another target is taken", int((answered != others).sum()), 0)
+        expected = float(np.median(image_errors(exact.next_class, exact.gradient)))
         proof.add(
             "gradient moves with the target, against eager",
-            float(np.median(image_errors(other, gradients))) / expected if expected else float("nan"),
+            float(np.median(image_errors(other, answers.gradients))) / expected if expected else float("nan"),
             0.5,
             at_least=True,
         )

@@ -36,7 +36,13 @@ def subject() -> Subject:
     names = [output.name for output in plain.graph.output]
     added = ["cam_activations", "cam_gradients", "cam_class"]
     model = joint_to_onnx(joint, [plain.graph.input[0].name, "cam_target"], [*names, *added])
-    return Subject(net, captured, value, score, joint_graph(wide, node, logits), model, plain)
+    joint64 = joint_graph(wide, node, logits)
+    return Subject(net, captured, value, score, lambda: joint64, model, plain)
+
+
+def contents(model: onnx.ModelProto | str) -> onnx.ModelProto:
+    assert isinstance(model, onnx.ModelProto)
+    return model
 
 
 def renamed(model: onnx.ModelProto, output: str) -> str:
@@ -49,7 +55,7 @@ def renamed(model: onnx.ModelProto, output: str) -> str:
 
 
 def with_nodes(subject: Subject, *nodes: onnx.NodeProto, constants: dict[str, np.ndarray] | None = None) -> Subject:
-    model = copy.deepcopy(subject.model)
+    model = copy.deepcopy(contents(subject.model))
     for name in {name for node in nodes for name in node.output}:
         if name in {value.name for value in model.graph.output}:
             renamed(model, name)
@@ -101,7 +107,7 @@ def test_activations_of_another_place_are_caught(subject: Subject) -> None:
 
 
 def test_changed_plain_outputs_are_caught(subject: Subject) -> None:
-    name = subject.plain.graph.output[0].name
+    name = contents(subject.plain).graph.output[0].name
     node = helper.make_node("Mul", [f"true_{name}", "factor"], [name])
     found = failures(with_nodes(subject, node, constants={"factor": np.float32(1.0001) * np.ones(1, np.float32)}))
     assert f"output '{name}' against the plain export" in found
@@ -109,7 +115,7 @@ def test_changed_plain_outputs_are_caught(subject: Subject) -> None:
 
 def test_a_target_that_is_ignored_is_caught(subject: Subject) -> None:
     """Everything reads the top class, whatever was asked for."""
-    model = copy.deepcopy(subject.model)
+    model = copy.deepcopy(contents(subject.model))
     for node in model.graph.node:
         node.input[:] = ["always_top" if name == "cam_target" else name for name in node.input]
     model.graph.node.insert(0, helper.make_node("Sub", ["cam_target", "cam_target"], ["zero"]))
@@ -129,13 +135,13 @@ def test_images_that_mix_in_a_batch_are_caught(subject: Subject) -> None:
 
 
 def test_a_wrong_derivative_in_the_traced_program_is_caught(subject: Subject) -> None:
-    wrong = copy.deepcopy(subject.joint64)
+    wrong = copy.deepcopy(subject.joint64())
     (output,) = (node for node in wrong.graph.nodes if node.op == "output")
     with wrong.graph.inserting_before(output):
         scaled = wrong.graph.call_function(torch.ops.aten.mul.Scalar, (output.args[0][2], 1.000001))
     output.args = ((*output.args[0][:2], scaled, output.args[0][3]),)
     wrong.recompile()
-    assert "gradient in float64 against autograd" in failures(replace(subject, joint64=wrong))
+    assert "gradient in float64 against autograd" in failures(replace(subject, joint64=lambda: wrong))
 
 
 def test_another_module_than_the_captured_one_cannot_be_compared(subject: Subject) -> None:
