@@ -142,15 +142,22 @@ def gather_nd(c: Context) -> Gradients:
         depth = c.static(indices, [indices.rank - 1], "the depth of its indices")[0]
         indexed = c.static(x, list(range(batch, batch + depth)), "the sizes of its indexed axes")
         lead = c.static(x, list(range(batch)), "the sizes of its batch axes") if batch else []
-        rest = c.static(x, list(range(batch + depth, x.rank)), "the sizes of its other axes")
+        rest = x.dims[batch + depth :]
         steps = [Context.product(indexed[i + 1 :]) for i in range(depth)]
         wrapped = e.where(indices < 0, indices + e.ints(indexed), indices)
         linear = e.reduce("ReduceSum", wrapped * e.ints(steps), [indices.rank - 1], keepdims=False)
-        groups, size, width = Context.product(lead), Context.product(indexed), Context.product(rest)
+        groups, size = Context.product(lead), Context.product(indexed)
         places = e("Reshape", linear, e.ints([groups, 1, -1]), shape=(groups, 1, None))
         cells = e.constant(np.arange(size, dtype=np.int64).reshape(1, size, 1))
         hot = e.cast(e("Equal", cells, places), c.g.kind)
-        flat = e("Reshape", c.full, e.ints([groups, -1, width]), shape=(groups, None, width))
+        # One of the two may be open: the number of places, or what is taken at each.
+        if is_static(rest):
+            count, width = None, Context.product([int(d or 0) for d in rest])
+        else:
+            count = Context.product(c.static(indices, list(range(batch, indices.rank - 1)), "the sizes of its indices"))
+            width = None
+        sizes = [groups, count or -1, width or -1]
+        flat = e("Reshape", c.full, e.ints(sizes), shape=(groups, count, width))
         return e.reshape(e("MatMul", hot, flat), x, (*lead, *indexed, *rest))
 
     return {0: back}

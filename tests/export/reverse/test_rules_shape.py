@@ -261,6 +261,13 @@ def test_gather_nd(shape, indices, batch: int) -> None:
     prove(Case([node], {"x": normal(*shape)}, {"i": np.array(indices, np.int64)}))
 
 
+def test_gather_nd_with_the_batch_among_the_axes_that_are_kept() -> None:
+    """What PyTorch's converter writes for pooling to a grid that the size does not divide by."""
+    indices = np.array([[[0, 1], [1, 2]], [[1, 2], [0, 0]]], np.int64)
+    node = helper.make_node("GatherND", ["x", "i"], ["y"])
+    prove(Case([node], {"x": normal(2, 3, 5, 4)}, {"i": indices}, symbolic={"x": (2, 3, "batch", 4)}))
+
+
 RESIZES = {
     "nearest, twice": (
         "nearest",
