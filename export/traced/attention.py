@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from ..errors import UnsupportedOperatorError
 
@@ -64,12 +64,26 @@ def scaled_dot_product_attention(
 
 
 def for_converter(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
-    """`program` as PyTorch's ONNX converter takes it: attention with more axes than four is written out."""
+    """`program` as PyTorch's ONNX converter takes it, with the same values.
+
+    Attention with a mask or with more axes than four is written out here: the converter's own way
+    leaves strides that the views behind it do not fit, or fails. Views become reshapes, for the
+    same reason.
+    """
     operator = aten.scaled_dot_product_attention.default
-    calls = [node for node in program.graph.nodes if node.target is operator]
-    if all(node.args[0].meta["val"].dim() == 4 for node in calls):
+    if not any(_beyond_converter(node) for node in program.graph.nodes if node.target is operator):
         return program
+    for node in program.graph.nodes:
+        if node.target is aten.view.default:
+            node.target = aten.reshape.default
+    program.graph_module.recompile()
     return program.run_decompositions({operator: scaled_dot_product_attention})
+
+
+def _beyond_converter(call: fx.Node) -> bool:
+    query, _, _, *options = call.args
+    masked = bool(options and options[0] is not None) or call.kwargs.get("attn_mask") is not None
+    return masked or query.meta["val"].dim() != 4  # type: ignore[union-attr]
 
 
 def _repeated(heads: Tensor, times: int) -> Tensor:

@@ -58,8 +58,10 @@ def fold_constants(graph: fx.GraphModule) -> fx.GraphModule:
     for node, value in known.items():
         read = any(user not in known for user in node.users)
         if node.op != "get_attr" and read and isinstance(value, torch.Tensor):
+            # Its own name is free for another operator, and the converter names values after operators.
+            name = f"constant_{node.name}"
             with graph.graph.inserting_before(node):
-                constant = graph.graph.get_attr(set_tensor(graph, node.name, value.contiguous()))
+                constant = graph.graph.get_attr(set_tensor(graph, name, value.contiguous()))
             constant.meta["val"] = node.meta["val"]
             node.replace_all_uses_with(constant)
     graph.graph.eliminate_dead_code()
