@@ -237,7 +237,7 @@ _TRANSFORMERS = [
     Network("swin_v2", "Swin V2, torchvision", _swin(2), 64, "features.3.0"),
     Network("swin_tiny", "Swin", _small("swin_tiny_patch4_window7_224"), 64, "layers.1.blocks.0"),
     Network("swinv2_tiny", "Swin V2", _small("swinv2_tiny_window8_256"), 64, "layers.1.blocks.0"),
-    Network("maxvit", "MaxViT, torchvision", _max_vit, 64, "blocks.1.layers.0.layers.window_attention"),
+    Network("maxvit", "MaxViT, torchvision", _max_vit, 64, "blocks.1.layers.0.layers.MBconv"),
     Network("maxvit_tiny_tf", "MaxViT", _timm("maxvit_tiny_tf_224", **_MAXXVIT), 64, "stages.1.blocks.0.attn_block"),
     Network("coatnet_nano_rw", "CoAtNet", _timm("coatnet_nano_rw_224", **_COATNET), 64, "stages.2.blocks.0"),
     Network("mobilevit_xxs", "MobileViT", _timm("mobilevit_xxs"), 64, "stages.3.0"),

@@ -7,10 +7,13 @@ After `normalise`:
 3. the default opset is at least `MINIMUM_OPSET`, converted to `PREFERRED_OPSET` where the
    converter can;
 4. every node has a name, and no two share one;
-5. Identity nodes are gone, except where they give an output its name.
+5. Identity nodes are gone, except where they give an output its name;
+6. Einsum equations are in small letters, without spaces.
 """
 
 from __future__ import annotations
+
+import string
 
 import numpy as np
 import onnx
@@ -104,6 +107,7 @@ def _passes(model: ModelProto) -> tuple[ModelProto, list[TensorProto], list[str]
         _unique_node_names(slim)
         _check_single_assignment(slim)
         _drop_identities(slim)
+        _small_letters(slim)
         return slim
 
     large = [t for t in model.graph.initializer if tensor_bytes(t) > LARGE_WEIGHT]
@@ -120,6 +124,23 @@ def _drop_trailing_blanks(model: ModelProto) -> None:
     for node in model.graph.node:
         while node.input and not node.input[-1]:
             del node.input[-1]
+
+
+def _small_letters(model: ModelProto) -> None:
+    """Einsum equations in small letters without spaces: TensorRT refuses what else ONNX allows.
+
+    The letters keep their alphabetical order, which is that of the output where none is written.
+    """
+    for node in model.graph.node:
+        if node.op_type != "Einsum" or node.domain not in ("", "ai.onnx"):
+            continue
+        equation = "".join(str(attribute(node, "equation", "")).split())
+        letters = sorted({c for c in equation if c.isalpha()})
+        if len(letters) <= len(string.ascii_lowercase):
+            small = str.maketrans(dict(zip(letters, string.ascii_lowercase, strict=False)))
+            kept = [a for a in node.attribute if a.name != "equation"]
+            del node.attribute[:]
+            node.attribute.extend([*kept, helper.make_attribute("equation", equation.translate(small))])
 
 
 def _sort(model: ModelProto) -> None:

@@ -234,9 +234,23 @@ def _default(graph: Graph, score: Score, known: dict[str, Candidate]) -> tuple[s
         if mixed:
             for output in node.output:
                 if output in known and known[output].layout == "NTC" and _unavoidable(graph, score, output):
-                    return output, "the token stream that enters the last attention block"
+                    stream = _before_projections(graph, output, known)
+                    return stream, "the token stream that enters the last attention block"
         mixed = mixed or node.op_type in _MIXERS
     return None
+
+
+def _before_projections(graph: Graph, value: str, known: dict[str, Candidate]) -> str:
+    """The stream that keys and values are projected from, where all that attention reads is one projection."""
+    found, node = value, graph.producers.get(value)
+    while node is not None and node.op_type in ("Add", "Gemm", "MatMul"):
+        sources = [n for n in node.input if n and n not in graph.constants]
+        if len(sources) != 1:
+            break
+        if sources[0] in known and known[sources[0]].layout == "NTC":
+            found = sources[0]
+        node = graph.producers.get(sources[0])
+    return found
 
 
 def _pools(graph: Graph, node: NodeProto, known: dict[str, Candidate]) -> str | None:

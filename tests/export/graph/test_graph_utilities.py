@@ -144,6 +144,19 @@ def test_normalised_form() -> None:
     assert len(source.graph.node) == 6
 
 
+@pytest.mark.parametrize("written", ["B i J, Z J -> i B Z", "c a j, b j", "bij,zj->ibz"])
+def test_einsum_equations_are_in_small_letters(written: str) -> None:
+    source = make(
+        [helper.make_node("Einsum", ["x", "w"], ["y"], equation=written)], {"w": normal(5, 4)}, inputs={"x": [2, 3, 4]}
+    )
+    model, _ = normalise(source)
+    (node,) = model.graph.node
+    equation = helper.get_attribute_value(node.attribute[0]).decode()
+    assert equation == equation.lower().replace(" ", "")
+    x = normal(2, 3, 4)
+    np.testing.assert_array_equal(run_ort(source, {"x": x})[0], run_ort(model, {"x": x})[0])
+
+
 @pytest.mark.parametrize("opset", [7, 8, 9, 10, 11, 12, 13, 17])
 def test_old_opsets_compute_the_same(opset: int) -> None:
     nodes = [

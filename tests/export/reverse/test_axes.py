@@ -92,6 +92,24 @@ def test_behind_class_tokens_the_default_enters_the_last_attention() -> None:
     assert "second_k" not in known
 
 
+def test_before_attention_pooling_the_default_is_what_keys_and_values_are_projected_from() -> None:
+    nodes, constants = tokens_with_prefix()
+    nodes += [
+        *attention("tokens", "first"),
+        node("MatMul", "first wkv", "both"),
+        node("Add", "both bias", "shifted"),
+        node("Split", "shifted", "k v", axis=2, num_outputs=2),
+        node("Transpose", "k", "turned", perm=[0, 2, 1]),
+        node("MatMul", "query turned", "seen"),
+        node("Softmax", "seen", "p"),
+        node("MatMul", "p v", "one"),
+        node("Squeeze", "one along", "pooled"),
+    ]
+    constants |= {"wkv": RNG.standard_normal((C, 2 * C)), "bias": RNG.standard_normal(2 * C), "along": sizes(1)}
+    _, default = layers(model(nodes, constants | {"query": RNG.standard_normal((1, 1, C))}))
+    assert (default.name, default.channels, default.prefix_tokens) == ("first", C, 2)
+
+
 def test_a_mean_of_the_grids_tokens_is_a_pooling() -> None:
     nodes, constants = tokens_with_prefix()
     nodes += [
