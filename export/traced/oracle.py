@@ -119,6 +119,8 @@ class _Watch(TorchFunctionMode):
         result = func(*args, **options)
         if not isinstance(result, torch.Tensor) or not result.is_floating_point():
             return result
+        if func in _BATCH_NORMS and result.requires_grad:
+            result.register_hook(torch.Tensor.contiguous)
         if self.leaf is None and _equal(result, self._layer):
             self.leaf = result.detach().clone().requires_grad_(True)
             return self.leaf.clone()  # in-place operators may follow, and a leaf refuses them
@@ -135,6 +137,10 @@ def _exact_hardsigmoid(value: torch.Tensor, inplace: bool = False) -> torch.Tens
 
 
 _EXACT: dict[Callable[..., Any], Callable[..., Any]] = {nn.functional.hardsigmoid: _exact_hardsigmoid}
+
+# Their backward on the CPU (PyTorch 2.13) takes the gradient of a batch of one for channels-last when its
+# strides are, whatever those of the input, and is then wrong by more than its own size.
+_BATCH_NORMS: set[Callable[..., Any]] = {nn.functional.batch_norm, torch.batch_norm}
 
 # A constant written in the code is rounded to its dtype, in the trace as well.
 _CONSTANTS: set[Callable[..., Any]] = {torch.tensor, torch.as_tensor}
