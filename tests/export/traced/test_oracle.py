@@ -33,8 +33,8 @@ def test_a_batch_of_one_has_the_gradient_that_it_has_among_others() -> None:
     layer = resolve_value(captured, scores, "conv")
 
     def gradient(images: Tensor) -> Tensor:
-        values = value_of(captured.graph, images, layer.node, scores.node)
-        return run_eager(module, images, *values).own_gradient(torch.zeros(len(images), dtype=torch.int64))
+        held, logits = value_of(captured.graph, images, layer.node, scores.node)
+        return run_eager(module, images, held, logits).own_gradient(torch.zeros(len(images), dtype=torch.int64))
 
     alone, among = gradient(image), gradient(torch.cat([image, -image]))
     torch.testing.assert_close(alone[0], among[0], rtol=1e-12, atol=1e-15)
