@@ -23,6 +23,7 @@ import torch
 from cfcam.export import ExportError, ExportReport, export_onnx, export_torch
 from cfcam.export.proof import image_errors
 from cfcam.runtime.errors import CfcamError, MissingDependencyError
+from cfcam.runtime.modelfile import read_spec
 from cfcam.runtime.tensorrt_build import parse_onnx
 from numpy.typing import NDArray
 from zoo_networks import Network
@@ -233,14 +234,14 @@ def _run(path: Path, images: torch.Tensor, targets: NDArray[np.int64]) -> dict[s
 
 def _demand_spread(path: Path, images: torch.Tensor) -> None:
     """Fail where outputs, activations or gradients hardly differ: anything would pass there."""
-    targets = np.arange(len(images), dtype=np.int64) * 2
+    targets = np.arange(len(images), dtype=np.int64) * 2 % read_spec(path).output.classes
     found = _run(path, images, targets)
     logits = next(v for v in found.values() if v.ndim == 2)
     assert_spread(logits, found["cam_activations"], found["cam_gradients"])
 
 
 def _compare_routes(row: Layer, paths: dict[str, Path], images: torch.Tensor) -> None:
-    targets = np.arange(len(images), dtype=np.int64)
+    targets = np.arange(len(images), dtype=np.int64) % read_spec(paths[ROUTES[0]]).output.classes
     one, other = (_run(paths[name], images, targets)["cam_gradients"] for name in ROUTES)
     if one.shape != other.shape:
         row.error = f"the routes give gradients of different shapes, {one.shape} and {other.shape}"
