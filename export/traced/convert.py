@@ -68,8 +68,7 @@ def _convert(
                 verbose=False,
             )
     except Exception as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ExportError(f"PyTorch's ONNX converter refuses the graph at opset {opset}: {reason}") from error
+        raise ExportError(f"PyTorch's ONNX converter refuses the graph at opset {opset}: {_reason(error)}") from error
     model: onnx.ModelProto = converted.model_proto
     for value in converted.model.graph.initializers.values():
         value.const_value = None  # onnxscript's rewriter remembers the last graph it saw, weights included
@@ -77,6 +76,13 @@ def _convert(
     written = {entry.domain: entry.version for entry in model.opset_import}[""]
     model.ir_version = _IR_VERSION.get(written, model.ir_version)
     return model
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what went wrong first; the converter wraps it in advice of its own."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _strip_traces(model: onnx.ModelProto) -> None:
