@@ -51,12 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.worker:
         return _work(networks[0], options)
     _RESULTS.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
     rows = _run_all(networks, options)
     text = table(rows)
     print(text)
     if options.output:
-        page = _page(text, rows, time.monotonic() - started)
+        page = _page(text, rows)
         options.output.with_suffix(".part").write_text(page)
         options.output.with_suffix(".part").replace(options.output)
     failed = {row.network for row in rows if row.errors}
@@ -205,7 +204,7 @@ def _figure(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
 
-def _page(text: str, rows: Sequence[Layer], seconds: float) -> str:
+def _page(text: str, rows: Sequence[Layer]) -> str:
     from overhead import processor
 
     networks = {row.network for row in rows}
@@ -213,7 +212,7 @@ def _page(text: str, rows: Sequence[Layer], seconds: float) -> str:
     return f"""# The zoo: which architectures export, and how exactly
 
 Written by `make zoo`; do not edit. {len(networks)} architectures, {time.strftime("%Y-%m-%d")}, {processor()},
-{os.cpu_count()} cores, Python {platform.python_version()}, {tools}. {seconds / 60:.0f} minutes.
+{os.cpu_count()} cores, Python {platform.python_version()}, {tools}.
 
 Weights are random and calibrated on photos, so that every branch counts (`tests/calibrated.py`); inputs are 96 to
 224 pixels wide. Every file was written only after its proof held on five photos.

@@ -36,15 +36,17 @@ class CfcamSettings:
     """Settings of `cfcam`; lengths are in cells of the layer's grid.
 
     last: whether the layer feeds a global pooling; None looks at the data (`is_pooled`).
-    sigma: width of the Gaussian over the gradients; None is 2 in the last layer and 1 in
-        others, 0 switches the filter off.
+    sigma: width of the Gaussian over the gradients, 0 switches the filter off. None is the mean over
+        the map in the last layer, where the gradient has no shape to keep, and 1 in others.
     feature_sigma: width of the Gaussian over the activations before they are compared.
     live_threshold: a channel is dead when its norm is at or below this times the largest.
     neighbour: DBSCAN's radius is the median distance to the neighbour of this rank.
     min_samples: DBSCAN's, the channel itself counted.
     shrinkage: 0 keeps each channel's own gradient, 1 replaces it by its group's mean.
     size_exponent: a group of n channels weighs n to this power.
-    sign_split: divide clusters by the sign of each channel's evidence.
+    sign_split: divide clusters by the sign of each channel's evidence; None does so in layers other
+        than the last.
+    map_sigma: width of the Gaussian over the map; None is 0 in the last layer and 0.5 in others.
     clustering: ``dbscan``, or one of two controls: ``random`` (groups of the sizes that
         DBSCAN found, members drawn with `seed`) and ``none`` (one cluster of all).
 
@@ -58,8 +60,9 @@ class CfcamSettings:
     neighbour: int = 3
     min_samples: int = 3
     shrinkage: float = 0.5
-    size_exponent: float = 0.25
-    sign_split: bool = True
+    size_exponent: float = 0.0
+    sign_split: bool | None = None
+    map_sigma: float | None = None
     clustering: Clustering = "dbscan"
     seed: int = 0
 
@@ -74,7 +77,10 @@ class CfcamSettings:
         _integer("min_samples", self.min_samples, 1)
         _number("shrinkage", self.shrinkage, 0, 1)
         _number("size_exponent", self.size_exponent, -1, 1)
-        _flag("sign_split", self.sign_split)
+        if self.sign_split is not None:
+            _flag("sign_split", self.sign_split)
+        if self.map_sigma is not None:
+            _number("map_sigma", self.map_sigma, 0, 100)
         if self.clustering not in get_args(Clustering):
             choices = ", ".join(map(repr, get_args(Clustering)))
             raise MethodError(f"settings of 'cfcam': clustering: expected one of {choices}, got {self.clustering!r}")
@@ -106,30 +112,36 @@ def cfcam(activations: FloatArray, gradients: FloatArray, settings: CfcamSetting
 
         groups j  = DBSCAN over directions of gaussian(A, feature_sigma), split by the sign of sum(A * G1)
         S_j       = n_j ** size_exponent * sum over k in j of A_k * (shrinkage * mean_j(G1) + (1 - shrinkage) * G1_k)
-        map       = ReLU(sum_j S_j) in the last layer, sum_j ReLU(S_j) in others
+        map       = ReLU(sum_j S_j) in the last layer, gaussian(sum_j ReLU(S_j), map_sigma) in others
+
+    In the last layer G1 is the mean over the map and clusters are not split. What each part is
+    worth is measured in ``docs/evidence.md``.
     """
     settings = settings or CfcamSettings()
     a, a_exponent = prepare(activations)
     g, g_exponent = prepare(gradients)
     last = is_pooled(g) if settings.last is None else settings.last
-    sigma = settings.sigma if settings.sigma is not None else (2.0 if last else 1.0)
     clusters = group_channels(a, settings)
-    filtered = gaussian(g, sigma)
+    filtered = _filtered(g, settings.sigma, last)
+    split = not last if settings.sign_split is None else settings.sign_split
+    evidence = np.einsum("khw,khw->k", a, filtered) if split else np.zeros(len(a), np.float32)
     shares = group_maps(
         a,
         filtered,
-        split_by_sign(clusters.labels, _evidence(a, filtered, settings)),
+        split_by_sign(clusters.labels, evidence),
         shrinkage=settings.shrinkage,
         size_exponent=settings.size_exponent,
     )
     values = np.maximum(shares.sum(axis=0), 0) if last else np.maximum(shares, 0).sum(axis=0)
+    map_sigma = settings.map_sigma if settings.map_sigma is not None else (0.0 if last else 0.5)
+    values = gaussian(values[None], map_sigma)[0]
     return finish(values, a, g, exponent=a_exponent + g_exponent, grouping=clusters.grouping())
 
 
-def _evidence(a: NDArray[np.float32], filtered: NDArray[np.float32], settings: CfcamSettings) -> NDArray[np.float32]:
-    if not settings.sign_split:
-        return np.zeros(len(a), np.float32)
-    return np.einsum("khw,khw->k", a, filtered)
+def _filtered(gradients: NDArray[np.float32], sigma: float | None, last: bool) -> NDArray[np.float32]:
+    if sigma is not None or not last:
+        return gaussian(gradients, 1.0 if sigma is None else sigma)
+    return np.broadcast_to(gradients.mean(axis=(1, 2), keepdims=True), gradients.shape)
 
 
 def group_channels(activations: NDArray[np.float32], settings: CfcamSettings) -> Clusters:
