@@ -65,7 +65,7 @@ def blurred(inner: Rule, sigma: float) -> Rule:
 
 def class_blind(a: NDArray[Any], g: NDArray[Any], last: bool) -> Plane:
     """The mean activation: no gradient, no class."""
-    return np.maximum(a.mean(axis=0), 0)
+    return np.maximum(a.mean(axis=0), 0).astype(np.float32)
 
 
 def gate(first: Plane, second: Plane) -> Plane:

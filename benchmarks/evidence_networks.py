@@ -74,9 +74,9 @@ def middle_layer(model: Any, size: int | None = None) -> str:
     """The last value at twice the grid of the default layer: the last sum of a residual block, else the last value."""
     found = list_layers(model) if size is None else list_layers(model, size)
     default = found.default
-    if default is None:
-        raise SystemExit(f"no default layer in {model}")
-    grid = default.grid[0]
+    grid = None if default is None else default.grid[0]
+    if grid is None:
+        raise SystemExit(f"no default layer with a known grid in {model}")
     at = [one for one in found.layers if one.grid[0] in (2 * grid - 1, 2 * grid) and not one.refused]
     sums = [one for one in at if one.operator.lower() == "add"]
     return (sums or at)[-1].name

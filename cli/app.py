@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from ..runtime.errors import CfcamError
-from . import check, demo, explain, export, inspect, layers, parts
+from . import calibrate, check, demo, explain, export, inspect, layers, parts
 from .exitcodes import DONE, NOT_DONE
 
 __all__ = ["app", "run"]
@@ -32,6 +32,7 @@ app.command("layers")(layers.layers)
 app.command("explain")(explain.explain)
 app.command("inspect")(inspect.inspect)
 app.command("check")(check.check)
+app.command("calibrate")(calibrate.calibrate)
 app.command("parts")(parts.parts)
 app.command("demo")(demo.demo)
 
