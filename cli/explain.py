@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ..runtime.explainer import Explainer
     from ..runtime.explanation import Explanation
+    from ..runtime.smoothing import Smoothing
     from ..runtime.spec import OutputSpec
 
 __all__ = ["SCHEMA", "explain"]
@@ -35,10 +36,19 @@ def explain(
         typer.Option("--target", "-t", metavar="INDEX|LABEL", help="Class to explain (default: top). Repeatable."),
     ] = None,
     method: Annotated[
-        str | None, typer.Option("--method", "-m", metavar="NAME", help="cfcam, gradcam, hirescam, layercam, ...")
+        str | None, typer.Option("--method", "-m", metavar="NAME", help="cfcam, gradcam, layercam, scorecam, ...")
     ] = None,
     settings: Annotated[
         str | None, typer.Option("--settings", metavar="JSON", help="The method's settings as a JSON object.")
+    ] = None,
+    smooth: Annotated[
+        int | None, typer.Option("--smooth", metavar="N", min=1, help="Take the mean map of N noisy copies.")
+    ] = None,
+    smooth_noise: Annotated[
+        float | None,
+        typer.Option(
+            "--smooth-noise", metavar="X", help="Their noise, as a share of the image's range (default: 0.1)."
+        ),
     ] = None,
     output: Annotated[
         str | None,
@@ -51,7 +61,7 @@ def explain(
     top: Annotated[
         int, typer.Option("--top", metavar="K", min=0, help="Also give the K best classes of each image.")
     ] = 0,
-    batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Maps per inference.")] = 8,
+    batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Images per inference.")] = 8,
     provider: Provider = "cpu",
     allow_fallback: AllowFallback = False,
     threads: Threads = None,
@@ -61,15 +71,16 @@ def explain(
     Without -o nothing is written; the table (or --json) has the class, its probability and where the map peaks.
     """
     from ..runtime.explainer import Explainer
-    from ..runtime.methods import get_method, make_settings
     from ..runtime.targets import resolve_target
     from .console import note, print_json, progress, stderr
     from .outputs import plan_outputs
 
     options = json_object(settings, "--settings")
-    with Explainer(model, provider=provider, allow_fallback=allow_fallback, threads=threads) as explainer:
-        if options is not None or method is not None:  # wrong ones are known before the first image
-            make_settings(get_method(method or explainer.spec.method.name), options)
+    smoothing = _smoothing(smooth, smooth_noise)
+    with Explainer(
+        model, provider=provider, allow_fallback=allow_fallback, threads=threads, probe_batch=batch
+    ) as explainer:
+        chosen, _ = explainer.resolve_method(method, options)  # a wrong one is known before the first image
         targets = list(dict.fromkeys(resolve_target(text, explainer.spec.output) for text in target or ["-1"]))
         outcome = _Outcome()
         found, outcome.errors = find_each(images)
@@ -77,10 +88,17 @@ def explain(
         with progress() as display:
             task = display.add_task("explaining", total=len(found) * len(targets))
             console = display.console
+            probe = display.add_task(chosen.name, total=None) if chosen.kind == "probe" else None
+
+            def watch(done: int, total: int) -> None:
+                if probe is not None:
+                    display.update(probe, completed=done, total=total)
+
             if not json:
                 for error in outcome.errors:
                     report_failure(error, console)
-            for step in _steps(explainer, found, targets, method, options, batch):
+            how = {"method": method, "settings": options, "smooth": smoothing, "progress": watch}
+            for step in _steps(explainer, found, targets, how, batch):
                 for explanation, image, asked in step.done:
                     place = plan.path(image, asked)
                     if place is not None:
@@ -99,6 +117,16 @@ def explain(
         note("nothing was written: add -o FILE.png, FILE.npy or FOLDER", stderr())
     code = DONE if not outcome.errors else DONE_IN_PART if outcome.results else NOT_DONE
     raise typer.Exit(code)
+
+
+def _smoothing(copies: int | None, noise: float | None) -> Smoothing | None:
+    from ..runtime.smoothing import Smoothing
+
+    if copies is None:
+        if noise is not None:
+            raise typer.BadParameter("--smooth-noise: says how noisy the copies of --smooth are; give that too")
+        return None
+    return Smoothing(copies=copies) if noise is None else Smoothing(copies=copies, noise=noise)
 
 
 @dataclass
@@ -142,17 +170,17 @@ def _steps(
     explainer: Explainer,
     images: Sequence[Path],
     targets: Sequence[int],
-    method: str | None,
-    options: dict[str, Any] | None,
+    how: dict[str, Any],
     batch: int,
 ) -> Iterator[_Step]:
-    """Explain `images` for `targets`, at most `batch` maps per inference; every photo is decoded once."""
+    """Explain `images` for `targets`, at most `batch` at a time; every photo is decoded once.
+
+    how: further arguments of `Explainer.explain_batch`.
+    """
     from ..runtime.errors import ArrayError, EngineError, ImageError
 
     def run(work: list[tuple[_Photo, int]]) -> list[tuple[Explanation, Path, int]]:
-        found = explainer.explain_batch(
-            [photo.image for photo, _ in work], [target for _, target in work], method, options
-        )
+        found = explainer.explain_batch([photo.image for photo, _ in work], [target for _, target in work], **how)
         return [
             (_from_file(explanation, photo), photo.path, target)
             for explanation, (photo, target) in zip(found, work, strict=True)

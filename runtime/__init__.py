@@ -28,12 +28,14 @@ if TYPE_CHECKING:
         SpecError,
         TargetError,
     )
-    from .explainer import Explainer, Tensors
+    from .explainer import Explainer
     from .explanation import Explanation
     from .frame import Frame
     from .images import find_images, open_image
+    from .inference import Tensors
     from .methods.base import method_names
     from .modelfile import ModelInfo, file_sha256, read_model_info, read_spec
+    from .smoothing import Smoothing
     from .spec import CamSpec
 
     __version__: str
@@ -54,6 +56,7 @@ __all__ = [
     "ModelFileError",
     "ModelInfo",
     "OutputError",
+    "Smoothing",
     "SpecError",
     "TargetError",
     "Tensors",
@@ -72,12 +75,14 @@ _MODULES = {
     "cam": ["cam_map"],
     "engine": ["Engine", "EngineInfo", "open_engine"],
     "errors": [name for name in __all__ if name.endswith("Error")],
-    "explainer": ["Explainer", "Tensors"],
+    "explainer": ["Explainer"],
     "explanation": ["Explanation"],
     "frame": ["Frame"],
     "images": ["find_images", "open_image"],
+    "inference": ["Tensors"],
     "methods.base": ["method_names"],
     "modelfile": ["ModelInfo", "file_sha256", "read_model_info", "read_spec"],
+    "smoothing": ["Smoothing"],
     "spec": ["CamSpec"],
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

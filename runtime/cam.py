@@ -40,7 +40,7 @@ def cam_map(
 
     activations, gradients: float16, float32 or float64, (N, C, H, W), or (C, H, W) for one
     image. gradients are of the target class's score with respect to the activations. method:
-    a name from `method_names()`. settings: None, a mapping, or the method's settings
+    a name from `method_names("rule")`. settings: None, a mapping, or the method's settings
     object. size: side or (height, width) to resize to; None keeps the layer's grid.
 
     An empty map stays zero everywhere and is announced by an `EmptyMapWarning`;
@@ -62,7 +62,7 @@ def cam_results(
     """
     chosen = get_method(method)
     if chosen.kind != "rule":
-        raise MethodError(f"method '{method}' runs the model again and cannot work from arrays: use Explainer")
+        raise MethodError(f"method '{method}' runs the model again and cannot work from arrays alone: use Explainer")
     values = make_settings(chosen, settings)
     a = _checked("activations", activations)
     g = _checked("gradients", gradients)

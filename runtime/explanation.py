@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +19,8 @@ from .frame import Frame
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
+
+    from .smoothing import Smoothing
 
 __all__ = ["Explanation", "class_probabilities"]
 
@@ -41,7 +43,8 @@ class Explanation:
     dominant, clustered, noise and dead, and the number of clusters; None without clustering.
     times_ms: milliseconds by stage; of a batch, inference is shared equally; the first `method` also
     pays for loading scipy and scikit-learn. source: the path, or
-    "array" or "image". layer, provider: what it was computed from, and on.
+    "array" or "image". layer, provider: what it was computed from, and on. smoothing: the noisy copies
+    that the map is the mean of, or None.
 
     >>> explanation = explainer.explain("two_dogs.jpg", target="Boston bull")   # doctest: +SKIP
     >>> explanation.peak                                                        # doctest: +SKIP
@@ -66,6 +69,7 @@ class Explanation:
     source: str = "array"
     layer: str = ""
     provider: str = ""
+    smoothing: Smoothing | None = None
 
     @property
     def empty(self) -> bool:
@@ -128,7 +132,8 @@ class Explanation:
             picture = drawing.heat_picture(picture, self.frame.place(self.map, size=(width, height)))
         if not legend:
             return picture
-        how = f"no explanation: {self.reason}" if self.empty else f"{self.method}, layer {self.layer}"
+        smooth = "" if self.smoothing is None else f" ({self.smoothing.copies} noisy copies)"
+        how = f"no explanation: {self.reason}" if self.empty else f"{self.method}{smooth}, layer {self.layer}"
         return drawing.caption(
             picture,
             self.label,
@@ -160,7 +165,10 @@ class Explanation:
         return path
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as plain JSON values, without the arrays. `reason` is there when empty."""
+        """The result as plain JSON values, without the arrays.
+
+        `reason` is there when empty, `smoothing` where there was one.
+        """
         data: dict[str, Any] = {
             "image": self.source,
             "target": self.target,
@@ -171,6 +179,8 @@ class Explanation:
             "counts": self.counts,
             "times_ms": {stage: round(ms, 3) for stage, ms in self.times_ms.items()},
         }
+        if self.smoothing is not None:
+            data["smoothing"] = asdict(self.smoothing)
         if self.empty:
             data["reason"] = self.reason
         return data

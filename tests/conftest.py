@@ -22,7 +22,7 @@ def _stamp() -> str:
 
 @pytest.fixture(scope="session")
 def tiny_path() -> Callable[[str], Path]:
-    """Gives the path of a variant of `tiny_model` (a key of its VARIANTS).
+    """Gives the path of a variant of `tiny_model` (a key of its VARIANTS or WITH_TAIL).
 
     The files are built where onnx is installed, and only used where it is not.
     """
@@ -36,9 +36,9 @@ def tiny_path() -> Callable[[str], Path]:
                     f"{folder} is missing or out of date, and onnx is not installed to build it: "
                     "run the tests once in an environment with `cfcam[onnx]`"
                 )
-            for name, model in tiny_model.VARIANTS.items():
+            for name, model in {**tiny_model.VARIANTS, **tiny_model.WITH_TAIL}.items():
                 part = folder / f".{name}.part"
-                tiny_model.build(model, part)
+                tiny_model.build(model, part, folder / f"{name}.tail.onnx")
                 part.replace(folder / f"{name}.cam.onnx")
             stamp.write_text(_stamp())
 

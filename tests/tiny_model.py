@@ -10,7 +10,8 @@ where there is no onnx on files that were built before (see conftest.py).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,12 +24,13 @@ from cfcam.runtime.spec import (
     OutputSpec,
     ResizeSpec,
     SourceSpec,
+    TailSpec,
 )
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["LABELS", "VARIANTS", "TinyModel", "build", "reference"]
+__all__ = ["LABELS", "VARIANTS", "WITH_TAIL", "TinyModel", "build", "reference"]
 
 #: Class 5 has no weights: its gradient is zero everywhere, on purpose.
 LABELS = ("red", "green", "blue", "bright", "dark, black", "nothing")
@@ -51,6 +53,7 @@ class TinyModel:
     batch: int | str = "N"
     logits_too: bool = False
     metadata: bool = True
+    tail: bool = False
 
     @property
     def channels(self) -> int:
@@ -127,6 +130,16 @@ VARIANTS: dict[str, TinyModel] = {
     "fixed-batch": TinyModel(batch=2),
     "plain": TinyModel(metadata=False),
 }
+#: More of them, each with the file of its tail beside it.
+WITH_TAIL: dict[str, TinyModel] = {
+    "tail": TinyModel(tail=True),
+    "tail-nhwc": TinyModel(tail=True, layout="NHWC"),
+    "tail-float16": TinyModel(tail=True, dtype="float16"),
+    "tail-fixed-batch": TinyModel(tail=True, batch=2),
+    "tail-softmax": TinyModel(tail=True, kind="softmax"),
+    "tail-sigmoid": TinyModel(tail=True, kind="sigmoid"),
+    "tail-binary": TinyModel(tail=True, kind="binary"),
+}
 
 
 def reference(model: TinyModel, image: np.ndarray, target: int = -1) -> dict[str, Any]:
@@ -145,8 +158,8 @@ def reference(model: TinyModel, image: np.ndarray, target: int = -1) -> dict[str
     return {"activations": activations, "gradients": gradients, "logits": logits, "chosen": chosen}
 
 
-def build(model: TinyModel, path: Path) -> None:
-    """Write the variant `model` to `path`. Needs onnx."""
+def build(model: TinyModel, path: Path, tail: Path | None = None) -> None:
+    """Write the variant `model` to `path`, and its tail, where it has one, to `tail`. Needs onnx."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -213,7 +226,20 @@ def build(model: TinyModel, path: Path) -> None:
     proto = helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9, producer_name="cfcam-tests"
     )
+    spec = model.spec
+    if model.tail:
+        assert tail is not None
+        part = helper.make_graph(
+            [one for one in nodes if one.output[0] in ("pooled", "features", "scores")],
+            "tail",
+            inputs=[helper.make_tensor_value_info("cam_activations", TensorProto.FLOAT, maps)],
+            outputs=[helper.make_tensor_value_info("scores", TensorProto.FLOAT, [n, model.classes])],
+            initializer=[numpy_helper.from_array(constants[name], name) for name in ("matrix", "bias")],
+        )
+        onnx.save(helper.make_model(part, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), str(tail))
+        sha256 = hashlib.sha256(tail.read_bytes()).hexdigest()
+        spec = replace(spec, tail=TailSpec(file=tail.name, sha256=sha256, inputs=("cam_activations",), score="scores"))
     if model.metadata:
-        helper.set_model_props(proto, {METADATA_KEY: model.spec.to_json()})
+        helper.set_model_props(proto, {METADATA_KEY: spec.to_json()})
     onnx.checker.check_model(proto)
     onnx.save(proto, str(path))

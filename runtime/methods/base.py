@@ -1,8 +1,7 @@
 """What a method is: the types that every method module shares, and the registry.
 
-A *rule* is a pure function of one image's activations and gradients. A *probe* may run
-the engine again; none is registered yet, but `Method.kind` leaves the door open and the
-`Explainer` refuses a kind that it cannot serve.
+A *rule* is a pure function of one image's activations and gradients. A *probe* runs the model,
+or the part of it behind the layer, again and again; what it gets is a `Probing`.
 """
 
 from __future__ import annotations
@@ -11,14 +10,26 @@ import dataclasses
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MethodError
 
-__all__ = ["CamResult", "Grouping", "Method", "get_method", "make_settings", "method_names", "register_rule"]
+__all__ = [
+    "CamResult",
+    "Grouping",
+    "Method",
+    "get_method",
+    "make_settings",
+    "method_names",
+    "register_probe",
+    "register_rule",
+]
+
+Kind = Literal["rule", "probe"]
+Run = Callable[..., "CamResult"]
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -54,9 +65,9 @@ class Grouping:
 
 @dataclass(frozen=True)
 class CamResult:
-    """A rule's answer for one image.
+    """A method's answer for one image.
 
-    map: float32 (H, W) on the layer's grid, not negative, not normalised.
+    map: float32 (H, W), not negative, not normalised; on the layer's grid, but for a few probes.
     grouping: what clustering did, or None for methods without it.
     empty: why the map means nothing ("all gradients are zero", ...), or None.
     """
@@ -70,35 +81,44 @@ class CamResult:
 class Method:
     """A registered method. `settings` is a frozen dataclass type, or None for no settings.
 
-    run: (activations (C, H, W), gradients (C, H, W), settings) -> `CamResult`.
+    run: (activations (C, H, W), gradients (C, H, W), settings) -> `CamResult` for a rule, (`Probing`,
+    settings) -> `CamResult` for a probe. needs_tail: a probe that runs the file of the tail.
     """
 
     name: str
-    kind: Literal["rule", "probe"]
-    run: Callable[..., CamResult]
+    kind: Kind
+    run: Run
     settings: type[Any] | None = None
     summary: str = field(default="", compare=False)
+    needs_tail: bool = False
 
 
 _METHODS: dict[str, Method] = {}
 
 
-def register_rule(
-    name: str, *, settings: type[Any] | None = None
-) -> Callable[[Callable[..., CamResult]], Callable[..., CamResult]]:
+def register_rule(name: str, *, settings: type[Any] | None = None) -> Callable[[Run], Run]:
     """Register a rule under `name`; its docstring's first line becomes the summary."""
+    return _register(name, "rule", settings, needs_tail=False)
 
-    def decorate(run: Callable[..., CamResult]) -> Callable[..., CamResult]:
+
+def register_probe(name: str, *, settings: type[Any] | None = None, needs_tail: bool = False) -> Callable[[Run], Run]:
+    """Register a probe under `name`; its docstring's first line becomes the summary."""
+    return _register(name, "probe", settings, needs_tail)
+
+
+def _register(name: str, kind: Kind, settings: type[Any] | None, needs_tail: bool) -> Callable[[Run], Run]:
+    def decorate(run: Run) -> Run:
         summary = (run.__doc__ or "").strip().splitlines()[0] if run.__doc__ else ""
-        _METHODS[name] = Method(name, "rule", run, settings, summary)
+        _METHODS[name] = Method(name, kind, run, settings, summary, needs_tail)
         return run
 
     return decorate
 
 
-def method_names() -> list[str]:
-    """Registered names, in order of registration."""
-    return list(_METHODS)
+def method_names(kind: Kind | None = None) -> list[str]:
+    """Registered names, rules before probes; of one kind, or of both."""
+    kinds = get_args(Kind) if kind is None else (kind,)
+    return [name for one in kinds for name, method in _METHODS.items() if method.kind == one]
 
 
 def get_method(name: str) -> Method:
@@ -108,7 +128,7 @@ def get_method(name: str) -> Method:
     except KeyError:
         near = difflib.get_close_matches(name, _METHODS, n=1, cutoff=0.4)
         hint = f"; did you mean '{near[0]}'?" if near else ""
-        raise MethodError(f"unknown method '{name}'{hint} Available: {', '.join(_METHODS)}") from None
+        raise MethodError(f"unknown method '{name}'{hint} Available: {', '.join(method_names())}") from None
 
 
 def make_settings(method: Method, values: Any) -> Any:

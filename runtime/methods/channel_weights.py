@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import MethodError
+from ..checks import check_number
 from .base import CamResult, FloatArray, register_rule
 from .scaling import finish, prepare
 
@@ -34,9 +34,7 @@ class GradCamPlusPlusSettings:
     eps: float = 0.0
 
     def __post_init__(self) -> None:
-        good = isinstance(self.eps, int | float) and not isinstance(self.eps, bool) and math.isfinite(self.eps)
-        if not good or not 0 <= self.eps <= 1:
-            raise MethodError(f"settings of 'gradcam++': eps: expected a number from 0 to 1, got {self.eps!r}")
+        check_number("settings of 'gradcam++'", "eps", self.eps, 0, 1)
 
 
 @register_rule("gradcam++", settings=GradCamPlusPlusSettings)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import MethodError
+from ..checks import check_number
 from .base import CamResult, FloatArray, Grouping, register_rule
 from .filtering import self_kernel_filter
 from .scaling import finish, prepare
@@ -44,9 +44,7 @@ class PaperSettings:
     sigma: float = 1.0
 
     def __post_init__(self) -> None:
-        good = isinstance(self.sigma, int | float) and not isinstance(self.sigma, bool) and math.isfinite(self.sigma)
-        if not good or not 0 <= self.sigma <= 100:
-            raise MethodError(f"settings of 'cfcam-paper': sigma: expected a number from 0 to 100, got {self.sigma!r}")
+        check_number("settings of 'cfcam-paper'", "sigma", self.sigma, 0, 100)
 
 
 @register_rule("cfcam-paper", settings=PaperSettings)

@@ -60,19 +60,20 @@ def as_map(values: NDArray[np.floating[Any]], exponent: int = 0) -> NDArray[np.f
 def finish(
     values: NDArray[np.floating[Any]],
     activations: FloatArray,
-    gradients: FloatArray,
+    gradients: FloatArray | None,
     *,
     exponent: int = 0,
     grouping: Grouping | None = None,
     nothing: str = "the weighted sum of the channels is nowhere positive",
 ) -> CamResult:
-    """A rule's (H, W) map (any scale, not negative) as a `CamResult` that says when it is empty.
+    """A method's (H, W) map (any scale, not negative) as a `CamResult` that says when it is empty.
 
-    nothing: why, where neither activations nor gradients are zero and the map is.
+    gradients: None for methods that do without. nothing: why, where neither activations nor
+    gradients are zero and the map is.
     """
     if not activations.any():
         empty = "all activations are zero"
-    elif not gradients.any():
+    elif gradients is not None and not gradients.any():
         empty = "all gradients are zero"
     elif not values.any():
         empty = nothing

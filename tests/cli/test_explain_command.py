@@ -141,6 +141,10 @@ def test_an_image_on_which_the_model_overflows_is_named(tiny_path, photos, capsy
         (["--settings", '{"neighbor": 2}'], "did you mean 'neighbour'"),
         (["--provider", "abacus"], "unknown provider 'abacus'"),
         (["-o", "x.gif"], "give a .png"),
+        (["-m", "ablationcam"], "export it again with `cfcam export ... --with-tail`"),
+        (["-m", "scorecam", "--settings", '{"batch": 3}'], "has no setting 'batch'"),
+        (["--smooth-noise", "0.1"], "--smooth"),
+        (["--smooth", "3", "--smooth-noise", "-1"], "noise: expected a number from 0 to 10"),
     ],
 )
 def test_wrong_options_are_not_done(model, photo, capsys, options, words):
@@ -218,6 +222,28 @@ def test_settings_reach_the_method(model, photo, capsys):
     document, _ = run_json(capsys, model, photo, "--settings", '{"feature_sigma": 0.75}')
     assert document["settings"]["feature_sigma"] == 0.75
     assert document["method"] == "cfcam"
+
+
+@pytest.mark.parametrize("method", ["scorecam", "ablationcam", "reciprocam", "fusioncam"])
+def test_probes(tiny_path, photo, tmp_path, capsys, method):
+    model = tiny_path("tail")
+    document, err = run_json(capsys, model, photo, "-t", "red", "-m", method, "-o", tmp_path / "why.npy", "--batch", 3)
+    assert (err, document["method"]) == ("", method)
+    with Explainer(model) as explainer:
+        np.testing.assert_allclose(
+            np.load(tmp_path / "why.npy"), explainer.explain(photo, "red", method).map, atol=1e-6
+        )
+
+
+def test_smoothing(model, photo, tmp_path, capsys):
+    options = ("-m", "layercam", "--smooth", "5", "--smooth-noise", "0.3")
+    document, _ = run_json(capsys, model, photo, *options, "-o", tmp_path / "why.npy")
+    (result,) = document["results"]
+    assert result["smoothing"] == {"copies": 5, "noise": 0.3, "seed": 0}
+    with Explainer(model) as explainer:
+        expected = explainer.explain(photo, method="layercam", smooth=result["smoothing"])
+    np.testing.assert_allclose(np.load(tmp_path / "why.npy"), expected.map, atol=1e-6)
+    assert main(["explain", model, str(photo), *options, "-o", str(tmp_path / "why.png")]) == 0
 
 
 def test_empty_map_is_reported_as_such(model, photo, capsys):

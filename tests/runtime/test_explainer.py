@@ -18,7 +18,7 @@ from cfcam.runtime.errors import (
     ModelFileError,
     TargetError,
 )
-from cfcam.runtime.methods.base import _METHODS, CamResult, Method, method_names
+from cfcam.runtime.methods import method_names
 from cfcam.runtime.preprocess import prepare
 from PIL import Image
 from tiny_model import LABELS, VARIANTS, reference
@@ -109,7 +109,7 @@ def test_settings_in_the_file_hold_for_its_own_method(explainer):
 
 
 def test_every_registered_rule_runs(explainer):
-    for name in method_names():
+    for name in method_names("rule"):
         explanation = explainer.explain(_scene(), target="red", method=name)
         assert explanation.empty or explanation.map.max() == 1, name
 
@@ -230,14 +230,6 @@ def test_bad_inputs(explainer, tmp_path):
     for not_many in (_scene(), "photo.jpg", tensor):
         with pytest.raises(ArrayError, match="for a single image use explain"):
             explainer.explain_batch(not_many)
-
-
-def test_probes_are_refused(explainer, monkeypatch):
-    monkeypatch.setitem(
-        _METHODS, "probing", Method("probing", "probe", lambda *_: CamResult(np.zeros((1, 1), np.float32)))
-    )
-    with pytest.raises(MethodError, match="'probing' is a probe, which runs the model again"):
-        explainer.explain(_scene(), method="probing")
 
 
 def test_a_file_that_is_not_ours(tiny_path, tmp_path):

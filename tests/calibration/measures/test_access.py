@@ -105,3 +105,21 @@ def test_the_layer_is_last_whatever_the_noise(tiny_path):
 def test_refused(tiny_path):
     with Explainer(tiny_path("logits"), threads=1) as explainer, pytest.raises(MethodError, match="unknown method"):
         EngineAccess(explainer, "no-such-method")
+
+
+@pytest.mark.parametrize("variant", ["tail", "tail-nhwc", "tail-float16", "tail-fixed-batch"])
+@pytest.mark.parametrize("method", ["scorecam", "ablationcam"])
+def test_probes_explain_but_are_no_rules(tiny_path, variant, method):
+    with Explainer(tiny_path(variant), threads=1) as explainer:
+        access = EngineAccess(explainer, method)
+        images, _ = access.load([scene(), scene(90, 60)])
+        expected = explainer.explain_batch([scene(), scene(90, 60)], [0, 1], method=method)
+        maps = access.explain(images, np.array([0, 1]))
+        np.testing.assert_allclose(maps, [one.map for one in expected], atol=1e-5)
+        with pytest.raises(MethodError, match=f"'{method}' runs the model again and cannot work from arrays alone"):
+            access.rule(*access.arrays(images, np.array([0, 1])))
+
+
+def test_a_probe_without_its_tail_is_refused_at_once(tiny_path):
+    with Explainer(tiny_path("logits"), threads=1) as explainer, pytest.raises(MethodError, match="--with-tail"):
+        EngineAccess(explainer, "ablationcam")

@@ -1,0 +1,139 @@
+"""Running an exported file on ready tensors, and checking what comes back.
+
+Everything that runs the model goes through `Inference`: one place for batches that are fixed, for
+outputs that the file may lack, and for numbers that are none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .engine import Engine
+from .errors import EngineError
+from .explanation import class_probabilities
+from .spec import CamSpec
+from .targets import TOP_CLASS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .frame import Frame
+
+__all__ = ["Inference", "Tensors", "by_class", "finite", "infer_all"]
+
+
+@dataclass(frozen=True, eq=False)
+class Tensors:
+    """What one inference gave for N images, for work on the raw values.
+
+    activations, gradients: float32 (N, C, h, w). classes: int64 (N,), the explained ones. scores:
+    float32 (N, K), the output that is shown to people. logits: float32 (N, K) before softmax or sigmoid,
+    or None where the file has no such output. frames: N.
+    """
+
+    activations: NDArray[np.float32]
+    gradients: NDArray[np.float32]
+    classes: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    logits: NDArray[np.float32] | None
+    frames: tuple[Frame, ...]
+
+
+class Inference:
+    """One engine and what its file says about itself. path: of the file, for messages."""
+
+    def __init__(self, path: Path, spec: CamSpec, engine: Engine) -> None:
+        self._path, self._spec, self._engine = path, spec, engine
+        self.info = engine.describe()
+        self._where = f"{spec.precision} on '{self.info.provider}'"
+
+    def tensors(self, images: NDArray[Any], classes: NDArray[np.int64], frames: Sequence[Frame]) -> Tensors:
+        """Everything that the file computes for N images in its own layout; classes: -1 for the top one."""
+        output, layer, chosen = self._spec.output, self._spec.layer, self._spec.chosen
+        names = [output.name, layer.activations, layer.gradients, chosen]
+        if output.score in self.info.outputs:
+            names.append(output.score)
+        values = self._run(images, classes, names)
+        floats = {name: self._finite(name, value, len(images)) for name, value in values.items() if name != chosen}
+        activations, gradients = floats[layer.activations], floats[layer.gradients]
+        if activations.ndim != 4 or activations.shape != gradients.shape:
+            raise EngineError(
+                f"{self._path}: expected '{layer.activations}' and '{layer.gradients}' of one shape (N, C, h, w), got "
+                f"{activations.shape} and {gradients.shape}"
+            )
+        logits = floats.get(output.score)
+        return Tensors(
+            activations=activations,
+            gradients=gradients,
+            classes=values[chosen].astype(np.int64),
+            scores=self._by_class(output.name, floats[output.name]),
+            logits=None if logits is None else self._by_class(output.score, logits),
+            frames=tuple(frames),
+        )
+
+    def scores(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        """(N, K): the logits of images in the file's layout, or what the file shows where it has no logits."""
+        score = self._spec.output.score
+        return self._single(images, score if score in self.info.outputs else self._spec.output.name)
+
+    def probabilities(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        """Probabilities (N, K) of images in the file's layout."""
+        return class_probabilities(self._single(images, self._spec.output.name), self._spec.output.kind)
+
+    def _single(self, images: NDArray[Any], name: str) -> NDArray[np.float32]:
+        found = self._run(images, np.full(len(images), TOP_CLASS, np.int64), [name])[name]
+        return self._by_class(name, self._finite(name, found, len(images)))
+
+    def _run(self, images: NDArray[Any], classes: NDArray[np.int64], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        feed = {self._spec.input.name: images, self._spec.target: classes}
+        return infer_all(self._engine, feed, list(dict.fromkeys(names)))
+
+    def _finite(self, name: str, value: NDArray[Any], count: int) -> NDArray[np.float32]:
+        return finite(self._path, name, value, count, self._where)
+
+    def _by_class(self, name: str, value: NDArray[np.float32]) -> NDArray[np.float32]:
+        return by_class(self._path, name, value, self._spec.output.classes)
+
+
+def infer_all(engine: Engine, feed: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """`outputs` for N rows of every input: in one run, or in as many as an engine of a fixed batch needs."""
+    count = len(next(iter(feed.values())))
+    step = engine.describe().batch or count
+    parts: dict[str, list[NDArray[Any]]] = {name: [] for name in outputs}
+    for start in range(0, count, step):
+        some = {name: value[start : start + step] for name, value in feed.items()}
+        here = min(step, count - start)
+        if here < step:  # a fixed batch is filled up with copies, whose results are dropped
+            some = {
+                name: np.concatenate([value, np.repeat(value[-1:], step - here, axis=0)])
+                for name, value in some.items()
+            }
+        for name, value in engine.infer(some, outputs).items():
+            parts[name].append(value[:here])
+    return {name: np.concatenate(part) for name, part in parts.items()}
+
+
+def finite(path: Path, name: str, value: NDArray[Any], count: int, where: str) -> NDArray[np.float32]:
+    """The output `name` as float32, checked to hold `count` finite rows. Raises `EngineError`."""
+    if len(value) != count:
+        raise EngineError(f"{path}: output '{name}' has shape {value.shape}, expected {count} images")
+    value = value.astype(np.float32, copy=False)
+    if not np.isfinite(value).all():
+        bad = next(i for i in range(count) if not np.isfinite(value[i]).all())
+        raise EngineError(
+            f"{path}: output '{name}' holds NaN or infinity for image {bad} of the batch: "
+            f"the model overflows in {where}"
+        )
+    return value
+
+
+def by_class(path: Path, name: str, value: NDArray[np.float32], classes: int) -> NDArray[np.float32]:
+    """The output `name` as (N, classes). Raises `EngineError`."""
+    if value.size != len(value) * classes:
+        raise EngineError(f"{path}: output '{name}' has shape {value.shape}, expected {classes} classes")
+    return value.reshape(len(value), -1)

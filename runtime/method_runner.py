@@ -1,0 +1,102 @@
+"""Running a method on what one inference gave: rules, probes, and either of them smoothed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .inference import Inference, Tensors
+from .methods import CamResult, Method, Probing
+from .smoothing import Smoothing, mean_result
+from .spec import CamSpec
+from .tail import Tail
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["MethodRunner", "Progress", "Work", "timed"]
+
+#: Called while a probe runs: how many runs of the model are done, and how many there will be.
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What is to be done with every image."""
+
+    method: Method
+    settings: Any
+    smoothing: Smoothing | None = None
+    progress: Progress | None = None
+
+
+class MethodRunner:
+    """Runs methods with one model. tail: gives its tail, opened when it is first asked for.
+
+    batch: how many changed inputs a probe makes at a time.
+    """
+
+    def __init__(self, spec: CamSpec, inference: Inference, tail: Callable[[], Tail], batch: int) -> None:
+        self._input = spec.input
+        self._independent = spec.output.kind in ("sigmoid", "binary")
+        self._inference, self._tail = inference, tail
+        self._batch = max(batch, inference.info.batch or 1)
+
+    def run(self, work: Work, tensor: NDArray[Any], raw: Tensors, index: int, times: dict[str, float]) -> CamResult:
+        """The map of image `index` of `raw`, whose ready tensor is `tensor`; adds to `times` what it took."""
+        if work.smoothing is None:
+            with timed(times, "method"):
+                return self._once(work, tensor, raw, index, work.progress)
+        copies = work.smoothing.noisy(tensor)
+        count = len(copies)
+        with timed(times, "inference"):
+            noisy = self._inference.tensors(copies, np.repeat(raw.classes[index], count), raw.frames[:1] * count)
+        with timed(times, "method"):
+            return mean_result(
+                [self._once(work, copy, noisy, i, _part(work.progress, i, count)) for i, copy in enumerate(copies)]
+            )
+
+    def _once(self, work: Work, tensor: NDArray[Any], raw: Tensors, index: int, progress: Progress | None) -> CamResult:
+        if work.method.kind == "rule":
+            return work.method.run(raw.activations[index], raw.gradients[index], work.settings)
+        return work.method.run(self._probing(tensor, raw, index, progress), work.settings)
+
+    def _probing(self, tensor: NDArray[Any], raw: Tensors, index: int, progress: Progress | None) -> Probing:
+        channels_last = self._input.layout == "NHWC"
+
+        def ready(images: NDArray[np.float32]) -> NDArray[Any]:
+            images = images.transpose(0, 2, 3, 1) if channels_last else images
+            return np.ascontiguousarray(images, dtype=self._input.dtype)
+
+        return Probing(
+            activations=raw.activations[index],
+            gradients=raw.gradients[index],
+            image=(tensor.transpose(2, 0, 1) if channels_last else tensor).astype(np.float32),
+            target=int(raw.classes[index]),
+            scores=lambda images: self._inference.scores(ready(images)),
+            probabilities=lambda images: self._inference.probabilities(ready(images)),
+            tail=lambda activations: self._tail().logits(activations, tensor),
+            independent=self._independent,
+            batch=self._batch,
+            progress=progress,
+        )
+
+
+def _part(progress: Progress | None, index: int, count: int) -> Progress | None:
+    """`progress` of part `index` of `count`, told as progress of the whole."""
+    if progress is None:
+        return None
+    return lambda done, total: progress(index * total + done, count * total)
+
+
+@contextmanager
+def timed(times: dict[str, float], stage: str) -> Iterator[None]:
+    """Add the milliseconds that the block takes to ``times[stage]``."""
+    started = time.perf_counter()
+    yield
+    times[stage] = times.get(stage, 0.0) + (time.perf_counter() - started) * 1000

@@ -1,0 +1,68 @@
+"""`Probing`: what a probe may do with the model, for one image.
+
+Rules see activations and gradients; probes may also run the whole model on changed images, or
+its tail on changed activations. They never see an engine, a file or a layout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..explanation import class_probabilities
+from .base import FloatArray
+
+__all__ = ["Probing", "Run"]
+
+#: Images (N, C, H, W), or activations (N, C, h, w) -> one number per class, float32 (N, K).
+Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Probing:
+    """One image, its class, and the model to ask about it.
+
+    activations, gradients: float32 (C, h, w) at the target layer. image: float32 (C, H, W),
+    preprocessed, channels first whatever the model's layout; 0 is the mean colour of the
+    preprocessing. target: the class.
+    scores: of images: the logits where the file returns them, else what it returns, which is then
+    probabilities. probabilities: of images. tail: the logits of activations.
+    independent: each logit has a sigmoid of its own, instead of a softmax over all.
+    batch: how many images or activations are made at a time. progress: called with how many runs
+    are done, and how many there will be.
+
+    The callables raise `EngineError`.
+    """
+
+    activations: NDArray[np.float32]
+    gradients: NDArray[np.float32]
+    image: NDArray[np.float32]
+    target: int
+    scores: Run
+    probabilities: Run
+    tail: Run
+    independent: bool = False
+    batch: int = 16
+    progress: Callable[[int, int], None] | None = None
+
+    def tail_probabilities(self, activations: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Probabilities (N, K) of activations (N, C, h, w), by the tail."""
+        return class_probabilities(self.tail(activations), "binary" if self.independent else "logits")
+
+    def sweep(self, run: Run, count: int, make: Callable[[slice], FloatArray]) -> NDArray[np.float64]:
+        """The class's number from `run` for each of `count` changed inputs, float64 (count,).
+
+        make: gives the inputs of a slice of 0 to count; at most `batch` of them exist at a time.
+        """
+        found = np.empty(count)
+        for start in range(0, count, self.batch):
+            part = slice(start, min(start + self.batch, count))
+            made: NDArray[Any] = make(part)
+            found[part] = run(made.astype(np.float32, copy=False))[:, self.target]
+            if self.progress is not None:
+                self.progress(part.stop, count)
+        return found

@@ -1,0 +1,45 @@
+"""Linear interpolation of stacks of small maps to the size of an image.
+
+Along one axis it is a small matrix, so that two products enlarge every channel at once.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["resize", "unit_range"]
+
+
+def resize(maps: NDArray[np.float32], size: tuple[int, int], *, align_corners: bool = False) -> NDArray[np.float32]:
+    """`maps` float32 (C, h, w) at `size` (H, W): bilinear, with half-pixel centres.
+
+    align_corners: the outer values lie on the outer pixels' centres instead. Made for
+    enlarging: it does not average where it shrinks.
+    """
+    rows, columns = (_line_matrix(old, new, align_corners) for old, new in zip(maps.shape[1:], size, strict=True))
+    return rows @ (maps @ columns.T)
+
+
+def unit_range(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each of `maps` (C, H, W) less its minimum, divided by its maximum then; 0 where it is constant."""
+    low = maps.min(axis=(1, 2), keepdims=True)
+    spread = maps.max(axis=(1, 2), keepdims=True) - low
+    return (maps - low) / np.where(spread > 0, spread, 1)
+
+
+@lru_cache(maxsize=64)
+def _line_matrix(old: int, new: int, align_corners: bool) -> NDArray[np.float32]:
+    """(new, old) matrix M with ``M @ x`` = x interpolated at `new` places."""
+    if align_corners:
+        places = np.linspace(0, old - 1, new)
+    else:
+        places = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
+    low = np.minimum(places.astype(int), max(old - 2, 0))
+    matrix = np.zeros((new, old), np.float32)
+    matrix[np.arange(new), low] = 1 - (places - low)
+    matrix[np.arange(new), np.minimum(low + 1, old - 1)] += (places - low).astype(np.float32)
+    matrix.flags.writeable = False
+    return matrix

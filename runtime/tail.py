@@ -1,0 +1,90 @@
+"""`Tail`: the file beside the model that goes from the layer's activations to the logits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .engine import open_engine
+from .errors import MethodError, ModelFileError
+from .inference import by_class, finite, infer_all
+from .modelfile import file_sha256
+from .spec import CamSpec, TailSpec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Tail"]
+
+
+class Tail:
+    """The open tail of the model at `model`, whose spec is `spec`.
+
+    It must be the very file that was written with the model: its hash is compared before it
+    is opened. provider, allow_fallback, threads: as for `open_engine`.
+    Raises `MethodError` when the model has no tail, `ModelFileError` when the file is missing or another
+    one, and what `open_engine` raises.
+    """
+
+    def __init__(
+        self, model: Path, spec: CamSpec, provider: str, allow_fallback: bool = False, threads: int | None = None
+    ) -> None:
+        tail = _tail_of(model, spec)
+        path = _checked(model, tail)
+        self._path, self._tail, self._spec = path, tail, spec
+        self._engine = open_engine(path, provider, allow_fallback, threads)
+        info = self._engine.describe()
+        self._where = f"{spec.precision} on '{info.provider}'"
+        known = {*tail.inputs[:1], spec.input.name}
+        if set(info.inputs) != set(tail.inputs) or not set(tail.inputs) <= known or tail.score not in info.outputs:
+            self.close()
+            raise ModelFileError(
+                f"{path}: expected the inputs {', '.join(tail.inputs)} and the output {tail.score}, as {model.name} "
+                f"says, found {', '.join(info.inputs)} and {', '.join(info.outputs)}"
+            )
+        #: The batch that the file is fixed to, or None.
+        self.batch = info.batch
+
+    def logits(self, activations: NDArray[np.float32], image: NDArray[Any]) -> NDArray[np.float32]:
+        """Logits (N, K) of N activations (N, C, h, w) of one image.
+
+        image: a tensor in the model's layout and type, without batch; only read where the tail needs
+        more of the network than the layer. Raises `EngineError`.
+        """
+        first, *others = self._tail.inputs
+        feed: dict[str, NDArray[Any]] = {first: activations}
+        if others:
+            feed[self._spec.input.name] = np.repeat(image[None], len(activations), axis=0)
+        name = self._tail.score
+        found = infer_all(self._engine, feed, [name])[name]
+        checked = finite(self._path, name, found, len(activations), self._where)
+        return by_class(self._path, name, checked, self._spec.output.classes)
+
+    def close(self) -> None:
+        """Free the engine."""
+        self._engine.close()
+
+
+def _tail_of(model: Path, spec: CamSpec) -> TailSpec:
+    if spec.tail is None:
+        raise MethodError(
+            f"{model}: was exported without its tail, which this method runs: export it again with "
+            "`cfcam export ... --with-tail`"
+        )
+    return spec.tail
+
+
+def _checked(model: Path, tail: TailSpec) -> Path:
+    if Path(tail.file).name != tail.file:
+        raise ModelFileError(f"{model}: expected the name of a file beside it as its tail, got '{tail.file}'")
+    path = model.with_name(tail.file)
+    if not path.is_file():
+        raise ModelFileError(f"{path}: no such file; it is the tail of {model.name}, and must lie beside it")
+    if file_sha256(path) != tail.sha256:
+        raise ModelFileError(
+            f"{path}: is not the tail that was exported with {model.name} (another SHA-256): export both again with "
+            "`cfcam export ... --with-tail`"
+        )
+    return path

@@ -1,0 +1,59 @@
+"""`Probing` over a small PyTorch network or over a function, for tests of the probes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from cfcam.runtime.explanation import class_probabilities
+from cfcam.runtime.methods import Probing
+from numpy.typing import NDArray
+
+__all__ = ["by_torch", "of_tail"]
+
+
+def by_torch(front: Any, tail: Any, image: Any, target: int, **options: Any) -> Probing:
+    """A probing of ``tail(front(x))``; image: a tensor (1, C, H, W)."""
+    import torch
+
+    def scores(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.no_grad():
+            return tail(front(torch.from_numpy(images))).numpy()
+
+    def logits(activations: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.no_grad():
+            return tail(torch.from_numpy(activations)).numpy()
+
+    a = front(image).detach().requires_grad_()
+    (g,) = torch.autograd.grad(tail(a)[0, target], a)
+    return Probing(
+        activations=a.detach().numpy()[0],
+        gradients=g.numpy()[0],
+        image=image.numpy()[0],
+        target=target,
+        scores=scores,
+        probabilities=lambda images: class_probabilities(scores(images), "logits"),
+        tail=logits,
+        **options,
+    )
+
+
+def of_tail(
+    activations: NDArray[np.float32], tail: Callable[[NDArray[np.float32]], NDArray[Any]], **options: Any
+) -> Probing:
+    """A probing of class 0 whose image is the activations themselves, so that `tail` is the whole model."""
+
+    def run(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return tail(values).astype(np.float32)
+
+    return Probing(
+        activations=activations,
+        gradients=np.ones_like(activations),
+        image=activations,
+        target=0,
+        scores=run,
+        probabilities=lambda values: class_probabilities(run(values), "logits"),
+        tail=run,
+        **options,
+    )
