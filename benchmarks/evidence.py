@@ -65,12 +65,12 @@ def blurred(inner: Rule, sigma: float) -> Rule:
 
 def class_blind(a: NDArray[Any], g: NDArray[Any], last: bool) -> Plane:
     """The mean activation: no gradient, no class."""
-    return np.maximum(a.mean(axis=0), 0).astype(np.float32)
+    return np.asarray(np.maximum(a.mean(axis=0), 0), np.float32)
 
 
 def gate(first: Plane, second: Plane) -> Plane:
     """How `cfcam` joins the maps of its two layers, both in [0, 1] on one grid."""
-    return first * (0.3 + 0.7 * second)
+    return np.asarray(first * (0.3 + 0.7 * second), np.float32)
 
 
 def product(first: Plane, second: Plane) -> Plane:
