@@ -20,7 +20,7 @@ from ..export import onnx_proof
 from ..export.errors import LayerError
 from ..export.graph import load_model
 from ..export.onnx_proof import Subject
-from ..export.proof import Check
+from ..export.proof import Check, of_layer
 from ..export.repeated_weights import repeated_weights
 from ..export.report import Stopwatch
 from ..export.tensorrt_table import tensorrt_refusals
@@ -39,16 +39,6 @@ Status = Literal["ok", "failed", "warning"]
 
 #: So many examples are named in a note.
 _NAMED = 3
-
-#: What is measured on the subject, in this order: what people read while they wait, and the checks.
-_STEPS: dict[str, Callable[[Subject], list[Check]]] = {
-    "classes": onnx_proof.explained_class,
-    "activations": onnx_proof.activations_lead_to_scores,
-    "differences": onnx_proof.gradient_against_differences,
-    "float32": onnx_proof.gradient_in_float32,
-    "movement": onnx_proof.gradient_moves,
-    "batch": onnx_proof.batch_equals_singles,
-}
 
 
 @dataclass(frozen=True)
@@ -70,8 +60,8 @@ class CheckRow:
 class CheckReport:
     """What was found out about one file. True when no check failed.
 
-    layer: as people call it. source: path of the plain model, when one was given. seconds: step
-    -> seconds. images: how many the file was run on.
+    layer: as people call it; of several, all of them with commas between. source: path of the plain model,
+    when one was given. seconds: step -> seconds. images: how many the file was run on.
     """
 
     path: str
@@ -128,9 +118,8 @@ def check_file(
     path = os.fspath(path)
     spec = read_spec(path)
     watch = Stopwatch(progress)
-    report = CheckReport(
-        path, file_sha256(path), spec.layer.name, None if source is None else os.fspath(source), watch.seconds
-    )
+    layers = ", ".join(layer.name for layer in spec.layers)
+    report = CheckReport(path, file_sha256(path), layers, None if source is None else os.fspath(source), watch.seconds)
     with watch("open"):
         model = load_model(path)
         try:
@@ -143,9 +132,13 @@ def check_file(
         with watch("source"):
             _refuse_other_input(source, spec)
             report.add(onnx_proof.outputs_unchanged(subject, onnx_proof.plain_outputs(source, subject)))
-    for step, measure in _STEPS.items():
+    with watch("classes"):
+        report.add(onnx_proof.explained_class(subject))
+    for step, measure in onnx_proof.LAYER_CHECKS.items():
         with watch(step):
             report.add(measure(subject))
+            for further in subject.further:
+                report.add(of_layer(further.spec.layer.name, measure(further)))
     if spec.tail is not None:
         with watch("tail file"):
             _check_tail_file(report, subject, Path(path).with_name(Path(spec.tail.file).name))

@@ -117,4 +117,5 @@ def _print(report: CheckReport) -> None:
     failed = sum(row.status == "failed" for row in report.rows)
     verdict = "all checks hold" if report else f"{failed} of {len(report.rows)} checks FAILED"
     seconds = sum(report.seconds.values())
-    print(f"{report.path}: layer {report.layer}, {report.images} images, {seconds:.1f} s: {verdict}")
+    layers = f"layer{'s' if ', ' in report.layer else ''} {report.layer}"
+    print(f"{report.path}: {layers}, {report.images} images, {seconds:.1f} s: {verdict}")

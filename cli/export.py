@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -23,6 +24,16 @@ __all__ = ["BUILT_IN_LABELS", "export", "export_model", "print_report", "read_la
 BUILT_IN_LABELS = {"imagenet": "imagenet1k.txt"}
 
 _DEFAULT_SIZE = (224, 224)
+
+_Given = TypeVar("_Given")
+
+
+class Layout(str, Enum):
+    """Typer takes a repeatable choice in this form only."""
+
+    NCHW = "NCHW"
+    NHWC = "NHWC"
+    NTC = "NTC"
 
 
 def export(
@@ -50,11 +61,12 @@ def export(
         typer.Option("--kwargs", metavar="JSON", help="Keyword arguments for the factory, as a JSON object."),
     ] = None,
     layer: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--layer",
             metavar="NAME",
-            help="Target layer: layer4.1, act:1 (second call); of an ONNX file a value or node. See `cfcam layers`.",
+            help="Target layer: layer4.1, act:1 (second call); of an ONNX file a value or node. See `cfcam layers`. "
+            "Repeatable: the first is the main one.",
         ),
     ] = None,
     score: Annotated[
@@ -64,15 +76,20 @@ def export(
         ),
     ] = None,
     grid: Annotated[
-        str | None, typer.Option("--grid", metavar="HxW", help="How a layer of tokens is laid out over the image.")
+        list[str] | None,
+        typer.Option(
+            "--grid", metavar="HxW", help="How a layer of tokens is laid out over the image. Repeatable, as --layer is."
+        ),
     ] = None,
     prefix_tokens: Annotated[
-        int | None,
-        typer.Option("--prefix-tokens", metavar="K", min=0, help="Class and register tokens in front (--onnx)."),
+        list[int] | None,
+        typer.Option(
+            "--prefix-tokens", metavar="K", min=0, help="Class and register tokens in front (--onnx). Repeatable."
+        ),
     ] = None,
     layout: Annotated[
-        Literal["NCHW", "NHWC", "NTC"] | None,
-        typer.Option("--layout", help="How the layer's value is held, if that is not to be seen (--onnx)."),
+        list[Layout] | None,
+        typer.Option("--layout", help="How the layer's value is held, if that is not to be seen (--onnx). Repeatable."),
     ] = None,
     labels: Annotated[
         str | None, typer.Option("--labels", metavar="FILE", help="Class names: text or JSON file, or 'imagenet'.")
@@ -117,7 +134,8 @@ def export(
         Literal["center", "none"] | None, typer.Option("--crop", help="What happens to the rest after scaling.")
     ] = None,
     with_tail: Annotated[
-        bool, typer.Option("--with-tail", help="Also write X.tail.onnx: from the layer's activations to the scores.")
+        bool,
+        typer.Option("--with-tail", help="Also write X.tail.onnx: from the (first) layer's activations to the scores."),
     ] = False,
     route: Annotated[
         Literal["traced", "onnx"] | None,
@@ -138,7 +156,7 @@ def export(
         model,
         onnx,
         only_model={"--weights": weights, "--kwargs": kwargs, "--opset": opset, "--route": route},
-        only_onnx={"--prefix-tokens": prefix_tokens, "--layout": layout},
+        only_onnx={"--prefix-tokens": prefix_tokens or None, "--layout": layout or None},
     )
     if Path(output).is_dir() or output.endswith("/"):
         raise OutputError(f"{output}: is a folder, give a file name such as {Path(output) / 'model.cam.onnx'}")
@@ -153,18 +171,20 @@ def export(
     }
     preprocessing = named_preset(preset or "torchvision")
     options: dict[str, Any] = {
-        "layer": layer,
+        "layer": layer or None,
         "labels": read_label_option(labels, label_offset),
         "label_offset": label_offset,
         "multi_label": multi_label,
         "with_tail": with_tail,
     }
     size = None if input_size is None else parse_input_size(input_size)
-    cells = None if grid is None else parse_input_size(grid, "--grid")
+    count = len(layer or [""])
+    cells = _for_each([parse_input_size(text, "--grid") for text in grid or []], count, "--grid")
     if onnx is not None:
         preprocessing = _checked(preprocessing.override(**changes), size)
-        view = (layout, cells, prefix_tokens)
-        report = _from_onnx(onnx, output, view, score=score, input_size=size, preprocessing=preprocessing, **options)
+        tokens = _for_each(prefix_tokens or [], count, "--prefix-tokens")
+        views = list(zip(_for_each([one.value for one in layout or []], count, "--layout"), cells, tokens, strict=True))
+        report = _from_onnx(onnx, output, views, score=score, input_size=size, preprocessing=preprocessing, **options)
     else:
         assert model is not None
         options |= {"grid": cells, "score": _position(score), "route": route or "traced", "opset": opset or 18}
@@ -185,17 +205,27 @@ def _one_source(model: str | None, onnx: str | None, only_model: dict[str, Any],
             raise typer.BadParameter(f"{', '.join(given)}: not with {kind}")
 
 
+def _for_each(given: list[_Given], count: int, option: str) -> list[_Given | None]:
+    """What an option says about each of `count` layers: given once, it holds for all of them."""
+    if len(given) not in (0, 1, count):
+        raise typer.BadParameter(
+            f"{option}: given {len(given)} times for {count} layers; give it once for all of them, or once for each "
+            "--layer, in the same order"
+        )
+    return [*given] if len(given) == count else [given[0] if given else None] * count
+
+
 def _position(score: str | None) -> int | None:
     if score is None or score.isdigit():
         return None if score is None else int(score)
     raise typer.BadParameter(f"--score: with --model expected the output's position (0 is the first), got '{score}'")
 
 
-def _from_onnx(path: str, output: str, view: tuple[Any, Any, Any], **options: Any) -> ExportReport:
+def _from_onnx(path: str, output: str, views: list[tuple[Any, Any, Any]], **options: Any) -> ExportReport:
     from ..export import export_onnx
     from ..export.reverse import LayerView
 
-    return _announced(export_onnx, path, output, view=LayerView(*view), **options)
+    return _announced(export_onnx, path, output, view=[LayerView(*view) for view in views], **options)
 
 
 @dataclass(frozen=True)
@@ -292,9 +322,9 @@ def print_report(report: ExportReport) -> None:
     print_table(table)
     spec = report.spec
     size = file_size(Path(report.path).stat().st_size)
+    layers = ", ".join(f"{la.name} ({la.channels} channels, {la.grid[0]}x{la.grid[1]})" for la in spec.layers)
     print(
-        f"{report.path}: {size}, layer {spec.layer.name} ({spec.layer.channels} channels, "
-        f"{spec.layer.grid[0]}x{spec.layer.grid[1]}), {spec.output.classes} classes, "
+        f"{report.path}: {size}, layer{'s' if len(spec.layers) > 1 else ''} {layers}, {spec.output.classes} classes, "
         f"{sum(report.seconds.values()):.1f} s"
     )
     if spec.tail is not None:

@@ -11,7 +11,7 @@ from .options import Json, ModelFile
 
 if TYPE_CHECKING:
     from ..runtime.modelfile import ModelInfo, ValueInfo
-    from ..runtime.spec import CamSpec, InputSpec
+    from ..runtime.spec import CamSpec, InputSpec, LayerSpec
 
 __all__ = ["inspect"]
 
@@ -52,7 +52,7 @@ def _print(spec: CamSpec, info: ModelInfo, digest: str) -> None:
 
     from .console import file_size, print_table, rich_table
 
-    output, layer = spec.output, spec.layer
+    output = spec.output
     score = "" if output.score == output.name else f", differentiated: {output.score}"
     labels = f"{output.label(0)}, {output.label(1)}, ..." if output.labels and output.classes > 1 else "none"
     rows = {
@@ -66,8 +66,8 @@ def _print(spec: CamSpec, info: ModelInfo, digest: str) -> None:
         "resize": _resize(spec.input),
         "output": f"{output.name}, {output.kind}, {output.classes} classes{score}",
         "labels": labels + (f", offset {output.label_offset}" if output.label_offset else ""),
-        "layer": f"{layer.name}: {layer.channels} channels, {layer.grid[0]}x{layer.grid[1]}"
-        + (", before the last pooling" if layer.pooled else ""),
+        **{("layer" if index == 0 else f"layer {index + 1}"): _layer(layer) for index, layer in enumerate(spec.layers)},
+        **({"fusion": f"{spec.fusion} of the layers' maps"} if len(spec.layers) > 1 else {}),
         "method": spec.method.name + (f" {spec.method.settings}" if spec.method.settings else ""),
         "precision": spec.precision,
         "inputs": ", ".join(map(_value, info.inputs)),
@@ -80,6 +80,11 @@ def _print(spec: CamSpec, info: ModelInfo, digest: str) -> None:
     for name, text in rows.items():
         table.add_row(Text(name, style="bold"), Text(text))
     print_table(table)
+
+
+def _layer(layer: LayerSpec) -> str:
+    text = f"{layer.name}: {layer.channels} channels, {layer.grid[0]}x{layer.grid[1]}"
+    return text + (", before the last pooling" if layer.pooled else "")
 
 
 def _resize(spec: InputSpec) -> str:

@@ -55,7 +55,8 @@ class LayerList:
     """The candidates of one model, in order of computation.
 
     kind: ``onnx`` or ``torch``. score: the class scores that the layers must reach; output: the model's output
-    that shows them. exported: the layer that the file explains already, when `cfcam export` made it, else None.
+    that shows them. exported: what the file explains already, when `cfcam export` made it, else None: the layer's
+    name, or those of several with a comma between.
     """
 
     kind: Literal["onnx", "torch"]
@@ -136,10 +137,10 @@ def _of_onnx(model: Any, score: str | int | None) -> LayerList:
         )
     exported = None
     if spec is not None:
-        exported = spec.layer.name
+        exported = ", ".join(layer.name for layer in spec.layers)
         # The exporter gives the layer's value the name of the output.
-        mine = {spec.layer.value, spec.layer.activations}
-        layers = [replace(layer, name=exported) if layer.name in mine else layer for layer in layers]
+        mine = {name: layer.name for layer in spec.layers for name in (layer.value, layer.activations)}
+        layers = [replace(layer, name=mine.get(layer.name, layer.name)) for layer in layers]
     return LayerList("onnx", found.value, found.output, found.classes, tuple(layers), exported)
 
 

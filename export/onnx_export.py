@@ -22,12 +22,13 @@ from .onnx_proof import Subject, open_subject, plain_outputs, prove_file, tail_f
 from .preprocessing import Preprocessing, preset
 from .proof import Proof
 from .report import ExportReport, Stopwatch
-from .reverse import Differentiated, LayerView, differentiate
+from .reverse import Differentiated, LayerView, TargetLayer, differentiate
 from .reverse.opening import open_model
 from .reverse.score import Score
 from .session import release_memory
 from .staging import staging_folder
 from .tail_model import tail_path, write_tail
+from .target_layers import Asked
 
 __all__ = ["export_onnx"]
 
@@ -36,16 +37,16 @@ def export_onnx(
     path: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
-    layer: str | None = None,
+    layer: Asked = None,
     score: str | None = None,
-    view: LayerView | None = None,
+    view: LayerView | Sequence[LayerView | None] | None = None,
     multi_label: bool = False,
     input_size: tuple[int, int] | None = None,
     preprocessing: Preprocessing | None = None,
     labels: Sequence[str] | None = None,
     label_offset: int = 0,
     source: SourceSpec | None = None,
-    layer_name: str | None = None,
+    layer_name: str | Sequence[str | None] | None = None,
     tools: dict[str, str] | None = None,
     images: NDArray[Any] | None = None,
     with_tail: bool = False,
@@ -55,11 +56,14 @@ def export_onnx(
 
     The new file has the plain model's outputs (same names, same order), then `cam_activations` and
     `cam_gradients` (N, C, H, W) and `cam_class` (N,) int64; and one more input, `cam_target` (N,)
-    int64, in which -1 asks for the top class. A batch that is fixed in the model stays fixed.
+    int64, in which -1 asks for the top class. A batch that is fixed in the model stays fixed. Of several
+    layers the first one's outputs have these names, and those of the others come before `cam_class`:
+    `cam_activations_1`, `cam_gradients_1` and so on; one backward pass reaches all of them.
 
     layer: the target layer, by the name of its value or of the node that makes it; None takes
-        the value that enters the last spatial pooling or flatten. view: how the layer's value
-        is to be read, where that is not to be seen.
+        the value that enters the last spatial pooling or flatten. A sequence names several, each once, in
+        any order. view: how the layer's value is to be read, where that is not to be seen; of several
+        layers, one for each.
     score: the output that holds the class scores; None takes the first (N, classes). A value
         inside the model can be named too, and becomes one more output.
     multi_label: the classes are independent, each logit gets a sigmoid of its own.
@@ -67,9 +71,10 @@ def export_onnx(
     preprocessing: how a photo becomes the input; None is the preset ``torchvision``.
     labels: one per class, in the model's order. label_offset: see `OutputSpec`.
     source: where the weights came from; None is the file itself. layer_name: what the new file calls the
-        layer; None takes the name of its value. tools: versions of what made the model, and this file.
+        layer, or each of several; None takes the name of its value. tools: versions of what made the model,
+        and this file.
     images: preprocessed images (N, ...) in the input's layout and dtype to prove the file with; None
-        makes some. with_tail: write the part behind the layer as a file of its own, see `tail_path`.
+        makes some. with_tail: write the part behind the (first) layer as a file of its own, see `tail_path`.
     progress: told the name of each pass as it starts.
 
     Raises `ModelFileError` (not a readable model), `LayerError`, `UnsupportedOperatorError`,
@@ -95,7 +100,7 @@ def export_onnx(
     spec = CamSpec(
         input=_input_spec(image, preprocessing or preset("torchvision")),
         output=_output_spec(made.score, multi_label, labels, label_offset),
-        layers=(_layer_spec(made, layer_name),),
+        layers=_layer_specs(made, layer_name),
         precision=_precision(made.model),
         source=source or SourceSpec(kind="onnx", name=path.name, sha256=file_sha256(path)),
         tools=tools or tool_versions("onnx", "onnxruntime"),
@@ -179,7 +184,12 @@ def _output_spec(score: Score, multi_label: bool, labels: Sequence[str] | None, 
     )
 
 
-def _layer_spec(made: Differentiated, name: str | None) -> LayerSpec:
+def _layer_specs(made: Differentiated, name: str | Sequence[str | None] | None) -> tuple[LayerSpec, ...]:
+    names = [name] * len(made.layers) if name is None or isinstance(name, str) else name
+    return tuple(_layer_spec(one, called) for one, called in zip(made.layers, names, strict=True))
+
+
+def _layer_spec(made: TargetLayer, name: str | None) -> LayerSpec:
     layer = made.layer
     height, width = layer.grid
     if height is None or width is None:
@@ -192,6 +202,8 @@ def _layer_spec(made: Differentiated, name: str | None) -> LayerSpec:
         grid=(height, width),
         pooled=made.pooled,
         prefix_tokens=layer.prefix_tokens,
+        activations=made.activations,
+        gradients=made.gradients,
     )
 
 

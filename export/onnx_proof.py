@@ -30,6 +30,9 @@ scores and gradient alike, evaluated in float64 from the activations that ONNX R
    order; with a fixed batch of one there is nothing to compare.
 7. `explained_class`: the top class when none is asked for, else the one that is asked for.
 
+Of a file with several target layers, 2 to 6 are measured for each, with a tail of its own: the differences of a layer
+know nothing of a backward pass that it shares with others.
+
 Weights and activations in float16 carry three digits, and a quantised value near a rounding
 boundary jumps by a step: for such files the limits of 1, 2 and 4 are widened to the constants below.
 """
@@ -44,12 +47,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .float64 import Evaluator
-from .proof import Check, Proof, image_errors, relative_error
+from .proof import Check, Proof, image_errors, of_layer, relative_error
 from .session import Session
 from .subject import COARSE_GRADIENT, Answer, Exact, Subject, open_subject, plain_outputs
 from .tail import Tail
 
 __all__ = [
+    "LAYER_CHECKS",
     "Answer",
     "Subject",
     "activations_lead_to_scores",
@@ -85,11 +89,11 @@ def prove_file(subject: Subject, plain: Mapping[str, Array] | None = None) -> Pr
     if plain is not None:
         proof.checks += outputs_unchanged(subject, plain)
     proof.checks += explained_class(subject)
-    proof.checks += activations_lead_to_scores(subject)
-    proof.checks += gradient_against_differences(subject)
-    proof.checks += gradient_in_float32(subject)
-    proof.checks += gradient_moves(subject)
-    proof.checks += batch_equals_singles(subject)
+    for measure in LAYER_CHECKS.values():
+        proof.checks += measure(subject)
+    for further in subject.further:
+        for measure in LAYER_CHECKS.values():
+            proof.checks += of_layer(further.spec.layer.name, measure(further))
     return proof
 
 
@@ -283,3 +287,13 @@ def batch_equals_singles(subject: Subject) -> list[Check]:
         Check(f"{name}, share of the allowed error", share, 1),
         Check(f"{name}, activations", float(image_errors(activations, together.activations).max()), limit),
     ]
+
+
+#: What is measured on each target layer, in this order: what people read while they wait, and the checks.
+LAYER_CHECKS: dict[str, Callable[[Subject], list[Check]]] = {
+    "activations": activations_lead_to_scores,
+    "differences": gradient_against_differences,
+    "float32": gradient_in_float32,
+    "movement": gradient_moves,
+    "batch": batch_equals_singles,
+}

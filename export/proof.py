@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Check", "Proof", "image_errors", "relative_error"]
+__all__ = ["Check", "Proof", "image_errors", "of_layer", "relative_error"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,11 @@ class Proof:
                 for c in self.checks
             ],
         }
+
+
+def of_layer(name: str, checks: Iterable[Check]) -> list[Check]:
+    """The checks with the name of the layer that they are about, for all layers of a file but the first."""
+    return [replace(check, name=f"layer '{name}': {check.name}") for check in checks]
 
 
 def relative_error(value: NDArray[Any], reference: NDArray[Any]) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from onnx import ModelProto, TensorProto
 from ..runtime.errors import ArrayError, ModelFileError
 from ..runtime.spec import METADATA_KEY, CamSpec
 from .float64 import Evaluator
-from .graph import load_model, value_info
+from .graph import Graph, load_model, value_info
 from .proof import image_errors
 from .proof_images import structured_images
 from .session import Session
@@ -48,15 +48,25 @@ class Answer:
 class Subject:
     """An exported file, opened for its proof: in ONNX Runtime, and its tail in float64.
 
+    It is proved layer by layer: everything below is about `spec.layer`. further: the same file, with each of its
+    other layers in that place (the spec's order is changed).
     images: the batch (N, ...) that it is proved with, in the layout and dtype of its input. batch: the fixed
     batch size of the file, or None. coarse: float16 or quantised values lie behind the layer.
     """
 
     def __init__(
-        self, path: Path, spec: CamSpec, tail: Tail, probe: Session | None, images: Array, batch: int | None
+        self,
+        path: Path,
+        spec: CamSpec,
+        tail: Tail,
+        probe: Session | None,
+        images: Array,
+        batch: int | None,
+        first: Subject | None = None,
     ) -> None:
         self.path, self.spec, self.tail, self.images, self.batch = path, spec, tail, images, batch
-        self._probe = probe
+        self.further: list[Subject] = []
+        self._probe, self._first = probe, first
         kinds = {node.op_type for node in tail.model.graph.node}
         self.quantised = "QuantizeLinear" in kinds
         half = tail.model.graph.input[0].type.tensor_type.elem_type in (TensorProto.FLOAT16, TensorProto.BFLOAT16)
@@ -65,7 +75,7 @@ class Subject:
     @cached_property
     def session(self) -> Session:
         """The file in ONNX Runtime, opened when it is first needed."""
-        return Session(str(self.path))
+        return Session(str(self.path)) if self._first is None else self._first.session
 
     def explain(self, images: Array, targets: Sequence[int] | Array) -> Answer:
         """Run the file on images (N, ...) for targets (N,), in batches of the size that it takes."""
@@ -216,11 +226,7 @@ def open_subject(
     spec = CamSpec.from_json(text)
     graph = open_exported(model)
     tail = cut_tail(graph, spec, gradients=True)
-    probe = None
-    if tail.needed:
-        names = {o.name for o in graph.outputs}
-        graph.outputs = [*graph.outputs, *(value_info(graph, n) for n in tail.needed if n not in names)]
-        probe = Session(graph.to_model())
+    probe = _probe(graph, tail)
     first = (graph.shape(spec.input.name) or (None,))[0]
     batch = first if isinstance(first, int) else None
     if images is None:
@@ -233,7 +239,22 @@ def open_subject(
             f"images: expected {spec.input.dtype} {spec.input.shape(batch or 0)} (N, ...)"
             f"{f' or whole multiples of {batch}' if batch else ''}, got {images.dtype} {images.shape}"
         )
-    return Subject(Path(path), spec, tail, probe, images, batch)
+    subject = Subject(Path(path), spec, tail, probe, images, batch)
+    for layer in spec.layers[1:]:
+        turned = replace(spec, layers=(layer, *(other for other in spec.layers if other is not layer)), tail=None)
+        tail = cut_tail(graph, turned, gradients=True)
+        subject.further.append(Subject(Path(path), turned, tail, _probe(graph, tail), images, batch, subject))
+    return subject
+
+
+def _probe(graph: Graph, tail: Tail) -> Session | None:
+    """A session that also gives out what the tail needs besides the activations, if it needs anything."""
+    if not tail.needed:
+        return None
+    names = {output.name for output in graph.outputs}
+    probed = graph.copy()
+    probed.outputs = [*graph.outputs, *(value_info(graph, n) for n in tail.needed if n not in names)]
+    return Session(probed.to_model())
 
 
 def plain_outputs(path: str | os.PathLike[str], subject: Subject) -> dict[str, Array]:

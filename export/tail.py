@@ -105,11 +105,10 @@ def find_layer_value(graph: Graph, spec: CamSpec) -> str:
     chain = [spec.layer.activations]
     while (node := graph.producers.get(chain[-1])) is not None and node.op_type in _REARRANGING:
         chain.append(node.input[0])
-    if spec.layer.value in chain and spec.layer.value in on_way:
-        return spec.layer.value
-    for value in chain:
-        if value in on_way and _holds(graph.shape(value), spec.layer):
-            return value
+    # The name that the spec gives may be a tracer's, which stands for another value here: its shape counts too.
+    fitting = [value for value in chain if value in on_way and _holds(graph.shape(value), spec.layer)]
+    if fitting:
+        return spec.layer.value if spec.layer.value in fitting else fitting[0]
     raise LayerError(
         f"output '{spec.layer.activations}' does not show a value on the way to score '{spec.output.name}' that holds "
         f"{spec.layer.channels} channels of {spec.layer.grid[0]}x{spec.layer.grid[1]} as {spec.layer.layout}: "

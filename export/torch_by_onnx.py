@@ -1,12 +1,13 @@
 """The other route for a PyTorch model: its plain ONNX export, differentiated as a graph by `export_onnx`.
 
-What only PyTorch knows is carried over: which value the target layer is, how it holds its grid, and
+What only PyTorch knows is carried over: which values the target layers are, how they hold their grids, and
 that the plain export computes what the module computes.
 """
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,16 +38,16 @@ __all__ = ["ByOnnx", "export_by_onnx"]
 
 @dataclass
 class ByOnnx:
-    """What is exported: the module, its traced and its plain ONNX form, and the layer.
+    """What is exported: the module, its traced and its plain ONNX form, and the target layers.
 
-    value: the target layer in the trace; None where `layer` is the name of a value of the ONNX form.
+    values: the layers in the trace; None where the name among `layers` is that of a value of the ONNX form.
     """
 
     module: nn.Module
     captured: Captured
     plain: ModelProto
-    value: Value | None
-    layer: str | None
+    values: Sequence[Value | None]
+    layers: Sequence[str | None]
 
 
 def export_by_onnx(subject: ByOnnx, output: Path, images: torch.Tensor | None, **options: Any) -> ExportReport:
@@ -57,15 +58,16 @@ def export_by_onnx(subject: ByOnnx, output: Path, images: torch.Tensor | None, *
     failed = "; ".join(f"{c.name}: {c.value:.3g}, limit {c.limit:.3g}" for c in agreement if not c.ok)
     if failed:
         raise ProofError(f"{output}: not written, PyTorch's own export is not the model ({failed})")
-    layer, view, name = subject.layer, None, None
-    if subject.value is not None:
-        layer = _name_in_export(subject, images)
-        view, name = _view(subject.value), subject.value.name
+    found = [
+        (asked, None, None) if value is None else (_name_in_export(subject, value, images), _view(value), value.name)
+        for asked, value in zip(subject.layers, subject.values, strict=True)
+    ]
+    layers, views, names = zip(*found, strict=True)
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "plain.onnx"
         write_model(subject.plain, plain)
         report = export_onnx(
-            plain, output, layer=layer, view=view, layer_name=name, images=images.numpy(),
+            plain, output, layer=layers, view=views, layer_name=names, images=images.numpy(),
             tools=tool_versions("torch", "onnx", "onnxscript", "onnxruntime"), **options,
         )  # fmt: skip
     report.proof.checks[:0] = agreement
@@ -97,14 +99,12 @@ def _view(value: Value) -> LayerView:
     return LayerView(layout="NTC", grid=(height, width), prefix_tokens=layout.prefix)
 
 
-def _name_in_export(subject: ByOnnx, images: torch.Tensor) -> str:
+def _name_in_export(subject: ByOnnx, value: Value, images: torch.Tensor) -> str:
     """What the traced value is called in the plain export.
 
     The converter keeps most names; where it merged the operator with the next one (a batch norm into
     its convolution), the value is known by what it holds.
     """
-    value = subject.value
-    assert value is not None
     graph, _ = open_model(subject.plain)
     if value.node.name in graph.producers:
         return value.node.name

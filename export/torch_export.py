@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,13 +27,14 @@ from .report import ExportReport, Stopwatch
 from .session import release_memory
 from .staging import staging_folder
 from .tail_model import tail_path, write_tail
+from .target_layers import Asked, asked_layers, output_names, refuse_repeated
 from .torch_by_onnx import ByOnnx, export_by_onnx
 from .traced.capture import Captured, capture
 from .traced.constants import fold_constants
 from .traced.convert import DEFAULT_OPSET, joint_to_onnx, plain_to_onnx
 from .traced.differentiate import differentiate
 from .traced.fold import fold_batch_norms
-from .traced.layouts import NCHW, Layout
+from .traced.layouts import Layout
 from .traced.lean import simplify
 from .traced.oracle import in_float64
 from .traced.prove import Subject, prove
@@ -42,8 +43,7 @@ from .traced.values import Score, Value, find_score, resolve_value
 
 __all__ = ["export_torch"]
 
-_ADDED = ("cam_activations", "cam_gradients", "cam_class")
-_TARGET = "cam_target"
+_TARGET, _CLASS = "cam_target", "cam_class"
 
 
 def export_torch(
@@ -51,8 +51,8 @@ def export_torch(
     example: torch.Tensor | int | Sequence[int],
     output: str | os.PathLike[str],
     *,
-    layer: str | None = None,
-    grid: tuple[int, int] | None = None,
+    layer: Asked = None,
+    grid: tuple[int, int] | Sequence[tuple[int, int] | None] | None = None,
     score: int | None = None,
     multi_label: bool = False,
     preprocessing: Preprocessing | None = None,
@@ -70,15 +70,18 @@ def export_torch(
 
     The file has the plain model's outputs (same names, same order), then `cam_activations`
     and `cam_gradients` (N, C, H, W) and `cam_class` (N,) int64; and one more input,
-    `cam_target` (N,) int64, in which -1 asks for the top class. The batch is dynamic.
+    `cam_target` (N,) int64, in which -1 asks for the top class. The batch is dynamic. Of several
+    layers the first one's outputs have these names, and those of the others come before `cam_class`:
+    `cam_activations_1`, `cam_gradients_1` and so on; one backward pass reaches all of them.
 
     module: a classifier of one image batch (N, C, H, W) float32; it is run in eval mode and
         left as it was. It may return a tensor, or a tuple, list or dict of tensors.
     example: the input's shape: a tensor (N, C, H, W), the side of a square, or (H, W).
     layer: the target layer (module path, ``path:call``, or traced value); None takes the
         value that enters the last spatial pooling or flatten (of a class-token transformer
-        the value that enters its last block). grid: (H, W) of token layers whose place in
-        the image cannot be followed; most can.
+        the value that enters its last block). A sequence names several, each once, in any order.
+        grid: (H, W) of token layers whose place in the image cannot be followed; most can. Of several
+        layers, one for each, None where there is nothing to say.
     score: which of the module's outputs holds the class scores; None takes the first (N, K).
     multi_label: the classes are independent, so that each logit gets a sigmoid of its own
         (a model that ends in a sigmoid says so by itself).
@@ -87,7 +90,7 @@ def export_torch(
     name: what the file calls its source; None takes the module's class.
     opset: ONNX opset to write. images: preprocessed images (N, C, H, W) to prove the file
         with; None makes some. keep_plain: also write the plain export there. with_tail: write
-        the part behind the layer as a file of its own, ``X.tail.onnx``.
+        the part behind the (first) layer as a file of its own, ``X.tail.onnx``.
     route: ``traced`` differentiates the program that PyTorch traces, ``onnx`` PyTorch's plain ONNX
         export, as `export_onnx` does; there a layer may be named by its ONNX value too.
     progress: told the name of each pass as it starts.
@@ -103,21 +106,17 @@ def export_torch(
         captured = capture(module, shape)
     with watch("layer"):
         scores = find_score(captured, score, multi_label)
-        try:
-            value = resolve_value(captured, scores, layer, grid)
-        except LayerError:
-            if route == "traced" or layer is None:
-                raise
-            value = None  # a name of the ONNX graph, perhaps
+        asked = asked_layers(layer)
+        found = _values(captured, scores, asked, grid, exact=route == "traced")
     check_labels(labels, scores.classes)
     source = SourceSpec(kind="torch", name=name or type(module).__name__, sha256=state_dict_sha256(module.state_dict()))
-    if value is None or route == "onnx":
+    if route == "onnx":
         with watch("convert"):
             plain = plain_to_onnx(captured, opset)
             if keep_plain is not None:
                 write_model(plain, keep_plain)
         report = export_by_onnx(
-            ByOnnx(module, captured, plain, value, layer),
+            ByOnnx(module, captured, plain, found, asked),
             output,
             images,
             score=plain.graph.output[scores.position].name,
@@ -131,27 +130,29 @@ def export_torch(
         )
         plain_path = None if keep_plain is None else Path(keep_plain)
         return replace(report, seconds={**watch.seconds, **report.seconds}, plain_path=plain_path)
+    values = [value for value in found if value is not None]
+    added = [name for index in range(len(values)) for name in output_names(index)] + [_CLASS]
     with watch("differentiate"):
-        joint = joint_graph(captured.graph, value.node, scores.node, value.layout)
+        joint = joint_graph(captured.graph, {value.node: value.layout for value in values}, scores.node)
     kept = None if keep_plain is None else Path(keep_plain)
     with staging_folder(output) as folder, staging_folder(kept) if kept else TemporaryDirectory(dir=folder) as beside:
         with watch("convert"):
             plain = plain_to_onnx(captured, opset)
             image_name = plain.graph.input[0].name
             plain_names = [entry.name for entry in plain.graph.output]
-            _refuse_taken_names([image_name, *plain_names])
+            _refuse_taken_names([_TARGET, *added], [image_name, *plain_names])
             # What is not at work waits in a file: five copies of the weights are not needed at once.
             plain_file = Path(beside) / (kept.name if kept else "plain.onnx")
             write_model(plain, plain_file)
             del plain
             release_memory()
-            model = joint_to_onnx(joint, [image_name, _TARGET], [*plain_names, *_ADDED], opset)
+            model = joint_to_onnx(joint, [image_name, _TARGET], [*plain_names, *added], opset)
             fast_forms(model, plain_names)
             del joint
         spec = CamSpec(
             input=(preprocessing or preset("torchvision")).input_spec(image_name, *shape.shape[2:]),
             output=_output_spec(plain_names, scores, labels, label_offset),
-            layers=(_layer_spec(value),),
+            layers=tuple(_layer_spec(value, *output_names(index)) for index, value in enumerate(values)),
             source=source,
             tools=tool_versions("torch", "onnx", "onnxscript", "onnxruntime"),
         )
@@ -164,8 +165,9 @@ def export_torch(
             del model
             release_memory()
         with watch("prove"):
-            make64 = partial(_joint_in_float64, captured, value, scores)
-            proof = prove(Subject(module, captured, value, scores, make64, str(staged), str(plain_file)), images)
+            make64 = partial(_joint_in_float64, captured, values, scores)
+            subject = Subject(module, captured, tuple(values), scores, make64, str(staged), str(plain_file))
+            proof = prove(subject, images)
             _demand(proof, output)
             if spec.tail is not None:
                 tail_subject = open_subject(staged, images=None if images is None else images.numpy())
@@ -181,21 +183,46 @@ def _demand(proof: Proof, output: Path) -> None:
         raise ProofError(f"{output}: not written, the exported graph failed its proof ({failed})")
 
 
-def joint_graph(graph: fx.GraphModule, layer: fx.Node, score: fx.Node, layout: Layout = NCHW) -> fx.GraphModule:
-    """Passes 3 to 6: fold, differentiate, seed, lean.
+def _values(
+    captured: Captured,
+    score: Score,
+    asked: Sequence[str | None],
+    grid: tuple[int, int] | Sequence[tuple[int, int] | None] | None,
+    *,
+    exact: bool,
+) -> list[Value | None]:
+    """The values that the layers are. Not exact: None for what may be a name of the ONNX graph."""
+    grids: list[Any] = [grid] * len(asked) if grid is None or isinstance(grid[0], int) else list(grid)
+    if len(grids) != len(asked):
+        raise LayerError(f"{len(grids)} grids for {len(asked)} layers: give one for each, None where nothing is to say")
+    found: list[Value | None] = []
+    for name, cells in zip(asked, grids, strict=True):
+        try:
+            found.append(resolve_value(captured, score, name, cells))
+        except LayerError:
+            if exact or name is None:
+                raise
+            found.append(None)
+    known = [(name, value.node.name) for name, value in zip(asked, found, strict=True) if value is not None]
+    refuse_repeated([name for name, _ in known], [node for _, node in known])
+    return found
 
-    Returns a graph ``(image, target) -> (*outputs, activations, gradients, chosen)``.
+
+def joint_graph(graph: fx.GraphModule, layers: Mapping[fx.Node, Layout], score: fx.Node) -> fx.GraphModule:
+    """Passes 3 to 6: fold, differentiate, seed, lean. layers: node -> how it holds its grid.
+
+    Returns a graph ``(image, target) -> (*outputs, activations, gradients, ..., chosen)``.
     """
-    folded, node = fold_batch_norms(graph, layer)
+    folded, nodes = fold_batch_norms(graph, list(layers))
     fold_constants(folded)
     logits = next(n for n in folded.graph.nodes if n.name == score.name)
-    joint = simplify(differentiate(folded, node, logits, layout))
+    joint = simplify(differentiate(folded, dict(zip(nodes, layers.values(), strict=True)), logits))
     return simplify(plant_seed(joint))
 
 
-def _joint_in_float64(captured: Captured, value: Value, score: Score) -> fx.GraphModule:
-    graph, (layer, logits) = in_float64(captured.graph, value.node, score.node)
-    return joint_graph(graph, layer, logits, value.layout)
+def _joint_in_float64(captured: Captured, values: Sequence[Value], score: Score) -> fx.GraphModule:
+    graph, (logits, *nodes) = in_float64(captured.graph, score.node, *(value.node for value in values))
+    return joint_graph(graph, {node: v.layout for node, v in zip(nodes, values, strict=True)}, logits)
 
 
 def _example(example: torch.Tensor | int | Sequence[int]) -> torch.Tensor:
@@ -209,8 +236,8 @@ def _example(example: torch.Tensor | int | Sequence[int]) -> torch.Tensor:
     return torch.empty(1, 3, height, width)
 
 
-def _refuse_taken_names(names: list[str]) -> None:
-    for name in (_TARGET, *_ADDED):
+def _refuse_taken_names(ours: list[str], names: list[str]) -> None:
+    for name in ours:
         if name in names:
             raise ExportError(f"the model already has an input or output called '{name}'; it may be an exported one")
 
@@ -227,7 +254,7 @@ def _output_spec(names: list[str], score: Score, labels: Sequence[str] | None, l
     )
 
 
-def _layer_spec(value: Value) -> LayerSpec:
+def _layer_spec(value: Value, activations: str, gradients: str) -> LayerSpec:
     channels, height, width = value.shape
     return LayerSpec(
         name=value.name,
@@ -237,6 +264,8 @@ def _layer_spec(value: Value) -> LayerSpec:
         grid=(height, width),
         pooled=value.pooled,
         prefix_tokens=value.layout.prefix,
+        activations=activations,
+        gradients=gradients,
     )
 
 

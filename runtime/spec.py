@@ -39,7 +39,7 @@ __all__ = [
 METADATA_KEY = "cfcam.spec"
 
 #: Schema that this version writes.
-SCHEMA = "1.1"
+SCHEMA = "1.2"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,8 +228,9 @@ class CamSpec:
     """Everything that a program must know to explain images with an exported file.
 
     target, chosen: names of the class input (int64, (N,), -1 = top class) and of the
-    output that says which class was explained. layers: at least one; the first is the one
-    that single-layer methods use. precision: of the arithmetic (``float32``, ...).
+    output that says which class was explained. layers: at least one; the first is *the* layer wherever
+    only one is used. fusion: how the maps of several layers become one (schema 1.2).
+    precision: of the arithmetic (``float32``, ...).
     tail: the file that runs the tail alone, where one was written (schema 1.1).
     tools: name -> version of what made the file. extra: unknown sections, kept as read.
 
@@ -245,6 +246,7 @@ class CamSpec:
     target: str = "cam_target"
     chosen: str = "cam_class"
     method: MethodSpec = field(default_factory=MethodSpec)
+    fusion: Literal["product", "mean", "max"] = "product"
     precision: str = "float32"
     source: SourceSpec
     tail: TailSpec | None = None
@@ -259,6 +261,10 @@ class CamSpec:
         self.output.validate()
         for layer in self.layers:
             layer.validate()
+        for what in ("name", "activations", "gradients"):
+            names = [getattr(layer, what) for layer in self.layers]
+            if len(set(names)) < len(names):
+                raise SpecError(f"CamSpec layers: two of them have the same {what}: {', '.join(map(repr, names))}")
 
     @property
     def layer(self) -> LayerSpec:
@@ -277,6 +283,8 @@ class CamSpec:
         data["layer"] = first
         if others:
             data["more_layers"] = others
+        else:
+            del data["fusion"]  # there is nothing to fuse, and older versions know no such key
         if self.tail is None:
             del data["tail"]
         return {**extra, **data}

@@ -1,7 +1,7 @@
 """Reverse-mode differentiation of ONNX graphs. Needs the onnx package only."""
 
 from .core import vjp
-from .differentiate import Differentiated, LayerView, differentiate, list_layers
+from .differentiate import Differentiated, LayerView, TargetLayer, differentiate, list_layers
 from .layers import Candidate
 from .registry import supported_operators
 from .score import Score
@@ -11,6 +11,7 @@ __all__ = [
     "Differentiated",
     "LayerView",
     "Score",
+    "TargetLayer",
     "differentiate",
     "list_layers",
     "supported_operators",

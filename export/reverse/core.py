@@ -43,7 +43,8 @@ class Path:
 def find_path(graph: Graph, wrt: Sequence[str], targets: Sequence[str]) -> Path:
     """What lies on a differentiable way from `wrt` to `targets`.
 
-    Integer and boolean values (shapes, masks, indices) end a way; quantised tensors do not.
+    Integer and boolean values (shapes, masks, indices) end a way; quantised tensors do not. Where a value of
+    `wrt` depends on another, the way of the other goes on through it.
     """
     carrying = set(wrt)
     touched: list[NodeProto] = []
@@ -51,14 +52,14 @@ def find_path(graph: Graph, wrt: Sequence[str], targets: Sequence[str]) -> Path:
         sources = [n for n in (*node.input, *captured_names(node)) if n in carrying]
         if not sources:
             continue
-        outputs = [o for o in node.output if o and o not in wrt and _carries(graph, node, o, sources)]
+        outputs = [o for o in node.output if o and _carries(graph, node, o, sources)]
         if outputs:
             touched.append(node)
             carrying.update(outputs)
     needed = set(targets)
     nodes: list[NodeProto] = []
     for node in reversed(touched):
-        if any(o in needed for o in node.output if o not in wrt):
+        if any(o in needed for o in node.output):
             nodes.append(node)
             needed.update(n for n in (*node.input, *captured_names(node)) if n in carrying)
     return Path(nodes[::-1], needed & carrying)
@@ -97,7 +98,8 @@ def backward(graph: Graph, emitter: Emitter, seeds: Mapping[str, Value], wrt: Se
     """Write the backward pass from `seeds` (value -> its gradient) to `wrt`.
 
     Returns the gradient of each value of `wrt`, with axes of size 1 where it is constant, or
-    None where it is identically zero. Raises `UnsupportedOperatorError`.
+    None where it is identically zero. It is one walk: the gradient of a value of `wrt` that depends on
+    another is carried on to the other. Raises `UnsupportedOperatorError`.
     """
     path = find_path(graph, wrt, list(seeds))
     gradients: dict[str, Value] = {}
@@ -105,7 +107,7 @@ def backward(graph: Graph, emitter: Emitter, seeds: Mapping[str, Value], wrt: Se
         if name in path.values:
             gradients[name] = seed
     for node in reversed(path.nodes):
-        given = [gradients.get(o) if o and o not in wrt else None for o in node.output]
+        given = [gradients.get(o) if o else None for o in node.output]
         if all(g is None for g in given):
             continue
         for position, gradient in _node_gradients(emitter, node, given, path.values).items():

@@ -2,15 +2,17 @@
 
 The tape is cut at the target layer: everything before it runs without gradients, its
 value becomes a leaf, and autograd goes from the logits back to that leaf and no further.
-Both directions are recorded at the level of ATen operators.
+A further layer on the tape is a station on that way, which is gone once; one beside it is
+a leaf of its own. Both directions are recorded at the level of ATen operators.
 
-Before: a functional graph and one of its nodes. After: a graph
-``(image, target, seed) -> (*outputs, activations, gradients, chosen)`` in which `seed`
-(N, K) is still a free input: pass 5 replaces it by the chosen class.
+Before: a functional graph and some of its nodes. After: a graph
+``(image, target, seed) -> (*outputs, activations, gradients, ..., chosen)``, with a pair for each
+layer, in which `seed` (N, K) is still a free input: pass 5 replaces it by the chosen class.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -21,26 +23,31 @@ from ..errors import ExportError, LayerError, UnsupportedOperatorError
 from .decompositions import decomposition_table, restore_names
 from .fold import set_tensor
 from .forward import FORWARD
-from .layouts import NCHW, Layout
+from .layouts import Layout
 from .outputs import by_class
 
 __all__ = ["differentiate"]
 
+aten = torch.ops.aten
+
 
 class _Cut(fx.Interpreter):
-    """Runs a graph; from the `leaf` node on, with a tape that starts there."""
+    """Runs a graph; from the first of `layers` on, with a tape that starts there."""
 
-    def __init__(self, graph: fx.GraphModule, leaf: fx.Node, logits: fx.Node) -> None:
+    def __init__(self, graph: fx.GraphModule, layers: Mapping[fx.Node, Layout], logits: fx.Node) -> None:
         super().__init__(graph)
-        self._leaf_node, self._logits_node = leaf, logits
-        self.leaf: Any = None
+        self._wanted, self._logits_node = layers, logits
+        self.layers: dict[fx.Node, torch.Tensor] = {}
         self.logits: Any = None
 
     def run_node(self, n: fx.Node) -> Any:
-        with torch.set_grad_enabled(self.leaf is not None):
+        with torch.set_grad_enabled(bool(self.layers)):
             result = super().run_node(n)
-        if n is self._leaf_node:
-            self.leaf = result = result.detach().requires_grad_(True)
+            if n in self._wanted:
+                # An alias, because what returns its input would give two layers one gradient.
+                on_tape = result.requires_grad
+                result = aten.alias.default(result) if on_tape else result.detach().requires_grad_(True)
+                self.layers[n] = result
         if n is self._logits_node:
             self.logits = result
         return result
@@ -50,27 +57,32 @@ class _Cut(fx.Interpreter):
         return super().call_function(replacement, args, kwargs)
 
 
-def differentiate(graph: fx.GraphModule, layer: fx.Node, logits: fx.Node, layout: Layout = NCHW) -> fx.GraphModule:
-    """Trace `graph` with the gradient of `logits` (N, K) with respect to `layer`.
+def differentiate(graph: fx.GraphModule, layers: Mapping[fx.Node, Layout], logits: fx.Node) -> fx.GraphModule:
+    """Trace `graph` with the gradient of `logits` (N, K) with respect to each of `layers`.
 
-    Activations and gradients leave as (N, C, H, W), whatever the `layout` of `layer`.
+    layers: node -> how it holds its grid. Activations and gradients leave as (N, C, H, W), whatever
+    that is, in the order of `layers`.
 
-    Raises `LayerError` when the layer does not reach the logits, `UnsupportedOperatorError`
+    Raises `LayerError` when a layer does not reach the logits, `UnsupportedOperatorError`
     when an operator between them cannot be differentiated.
     """
+    named = " and ".join(f"'{layer.name}'" for layer in layers)
 
     def run(image: torch.Tensor, target: torch.Tensor, seed: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        interpreter = _Cut(graph, layer, logits)
+        interpreter = _Cut(graph, layers, logits)
         outputs = interpreter.run(image)
         with torch.enable_grad():  # whatever the caller's mode
             scores = by_class(interpreter.logits)
         if not scores.requires_grad:
-            raise LayerError(f"layer '{layer.name}' does not reach the score '{logits.name}'")
-        (gradient,) = torch.autograd.grad(scores, interpreter.leaf, seed, allow_unused=True)
-        if gradient is None:
-            raise LayerError(f"layer '{layer.name}' does not reach the score '{logits.name}'")
+            raise LayerError(f"layer {named} does not reach the score '{logits.name}'")
+        values = [interpreter.layers[layer] for layer in layers]
+        gradients = torch.autograd.grad(scores, values, seed, allow_unused=True)
         chosen = torch.where(target < 0, torch.argmax(scores, 1), target)
-        planes = (layout.to_nchw(value.detach()) for value in (interpreter.leaf, gradient))
+        planes: list[torch.Tensor] = []
+        for (layer, layout), value, gradient in zip(layers.items(), values, gradients, strict=True):
+            if gradient is None:
+                raise LayerError(f"layer '{layer.name}' does not reach the score '{logits.name}'")
+            planes += [layout.to_nchw(value.detach()), layout.to_nchw(gradient.detach())]
         return (*(v.detach() for v in outputs), *planes, chosen)
 
     image = next(node for node in graph.graph.nodes if node.op == "placeholder").meta["val"]
@@ -87,16 +99,16 @@ def differentiate(graph: fx.GraphModule, layer: fx.Node, logits: fx.Node, layout
     except ExportError:
         raise
     except NotImplementedError as error:
-        raise UnsupportedOperatorError(f"the path from '{layer.name}' to the score: {error}") from error
+        raise UnsupportedOperatorError(f"the path from {named} to the score: {error}") from error
     except RuntimeError as error:
-        raise ExportError(f"the path from '{layer.name}' to the score cannot be traced: {error}") from error
+        raise ExportError(f"the path from {named} to the score cannot be traced: {error}") from error
     if isinstance(joint_batch := _result_shape(joint)[0], int):
         raise ExportError(
-            f"the path from '{layer.name}' to the score fixes the batch size (to {joint_batch} in the trace): "
+            f"the path from {named} to the score fixes the batch size (to {joint_batch} in the trace): "
             "an operator there reads the batch size as a number"
         )
     joint.graph.eliminate_dead_code()
-    _refuse_writes(joint, layer)
+    _refuse_writes(joint, named)
     restore_names(joint)
     _name_tensors(joint, graph)
     return joint
@@ -109,7 +121,7 @@ _FRESH = {
 }
 
 
-def _refuse_writes(joint: fx.GraphModule, layer: fx.Node) -> None:
+def _refuse_writes(joint: fx.GraphModule, named: str) -> None:
     """The passes that follow take every node for a pure function: an operator that writes in place is none."""
     for node in joint.graph.nodes:
         # PyTorch's own derivatives do so where the argument is fresh and nobody else reads it.
@@ -117,7 +129,7 @@ def _refuse_writes(joint: fx.GraphModule, layer: fx.Node) -> None:
             node.target = _FRESH[node.target]
         if isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable:
             raise UnsupportedOperatorError(
-                f"the path from '{layer.name}' to the score: {node.target} writes into its argument; "
+                f"the path from {named} to the score: {node.target} writes into its argument; "
                 "write the module's operator in another way, or choose a layer behind it"
             )
 

@@ -1,4 +1,4 @@
-"""Pass 3, fold: behind the target layer, batch norms go into the convolutions before them.
+"""Pass 3, fold: behind a target layer, batch norms go into the convolutions before them.
 
 Engines fold them by themselves in the forward direction. If the graph did not, the
 backward pass would read the unfolded weight and the engine would hold two copies of it.
@@ -12,6 +12,7 @@ convolution, unless the convolution's output has another reader.
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -25,14 +26,14 @@ _CONVOLUTIONS = {aten.conv1d.default, aten.conv2d.default, aten.conv3d.default}
 _NORM = aten._native_batch_norm_legit_no_training.default
 
 
-def fold_batch_norms(graph: fx.GraphModule, target: fx.Node) -> tuple[fx.GraphModule, fx.Node]:
-    """A copy of `graph` with folded batch norms, and what `target` has become in it.
+def fold_batch_norms(graph: fx.GraphModule, targets: Sequence[fx.Node]) -> tuple[fx.GraphModule, list[fx.Node]]:
+    """A copy of `graph` with folded batch norms, and what the `targets` have become in it.
 
     The product of weight and scale is computed in float64 and rounded once.
     """
     folded, mapping = copy_graph(graph)
-    target = mapping[target]
-    behind = {target}
+    targets = [mapping[target] for target in targets]
+    behind = set(targets)
     for norm in list(folded.graph.nodes):
         if any(source in behind for source in norm.all_input_nodes):
             behind.add(norm)
@@ -43,7 +44,7 @@ def fold_batch_norms(graph: fx.GraphModule, target: fx.Node) -> tuple[fx.GraphMo
         foldable = (
             isinstance(convolution, fx.Node)
             and convolution.target in _CONVOLUTIONS
-            and convolution is not target
+            and convolution not in targets
             and list(convolution.users) == [norm]
             and all(user.target is operator.getitem and user.args[1] == 0 for user in results)
             and _is_constant(convolution.args[1])
@@ -54,14 +55,13 @@ def fold_batch_norms(graph: fx.GraphModule, target: fx.Node) -> tuple[fx.GraphMo
         for result in results:
             result.replace_all_uses_with(convolution)
             convolution.meta = dict(result.meta)
-            if result is target:
-                target = convolution
+            targets = [convolution if target is result else target for target in targets]
             folded.graph.erase_node(result)
         folded.graph.erase_node(norm)
     folded.graph.eliminate_dead_code()
     folded.delete_all_unused_submodules()
     folded.recompile()
-    return folded, target
+    return folded, targets
 
 
 def copy_graph(graph: fx.GraphModule) -> tuple[fx.GraphModule, dict[fx.Node, fx.Node]]:

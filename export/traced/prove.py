@@ -19,12 +19,15 @@ What is compared, with which limit and why:
    changes by as much as eager's does; when the target changes, it changes.
 6. A batch equals its singles.
 7. The class that was explained is the one that was asked for, or the top one.
+
+Of a file with several target layers, 2 to 6 are measured for each. Eager runs once per layer and takes
+the gradient from the score to that layer alone: it knows nothing of a backward pass that layers share.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,7 +36,7 @@ import torch
 from numpy.typing import NDArray
 from torch import fx, nn
 
-from ..proof import Proof, image_errors, relative_error
+from ..proof import Proof, image_errors, of_layer, relative_error
 from ..session import Session, release_memory
 from .capture import Captured
 from .oracle import Doubles, Eager, in_float64, run_eager, value_of
@@ -49,18 +52,23 @@ FloatArray = NDArray[Any]
 class Subject:
     """What is proved: a file (as `model`), the traced program it came from, and the module.
 
-    joint64: makes the program in float64, ``(image, target) -> (*outputs, activations,
-    gradients, chosen)``; it has twice the size of the model, so it is made when it is needed.
-    model, plain: contents, or paths of files, which leaves more memory for the proof.
+    values: the target layers. joint64: makes the program in float64, ``(image, target) -> (*outputs,
+    activations, gradients, ..., chosen)``; it has twice the size of the model, so it is made when it is
+    needed. model, plain: contents, or paths of files, which leaves more memory for the proof.
     """
 
     module: nn.Module
     captured: Captured
-    value: Value
+    values: tuple[Value, ...]
     score: Score
     joint64: Callable[[], fx.GraphModule]
     model: onnx.ModelProto | str
     plain: onnx.ModelProto | str
+
+    @property
+    def value(self) -> Value:
+        """The first target layer."""
+        return self.values[0]
 
 
 def proof_images(captured: Captured, seed: int = 0) -> torch.Tensor:
@@ -96,7 +104,7 @@ def prove(subject: Subject, images: torch.Tensor | None = None) -> Proof:
     proof = Proof()
     batch, count = images.numpy(), len(images)
     answers = _ask(subject, batch)
-    top, classes, activations, gradients = answers.outputs, answers.classes, answers.activations, answers.gradients
+    top, classes = answers[0].outputs, answers[0].classes
     plain_session = Session(subject.plain)
     plain, plain_names = plain_session.run({plain_session.inputs[0]: batch}), plain_session.outputs
     del plain_session
@@ -107,16 +115,40 @@ def prove(subject: Subject, images: torch.Tensor | None = None) -> Proof:
     del plain
 
     chosen = torch.from_numpy(classes)
-    eager32 = _eager(subject, _Graph(subject.captured.graph, subject.value.node, subject.score.node, images))
-    for name, output in zip(plain_names, eager32.outputs, strict=True):
-        proof.add(f"output '{name}' against eager PyTorch", relative_error(top[name], output.numpy()), 1e-4)
-    gradient32 = eager32.gradient(chosen).numpy()
-    activation32 = eager32.activations.numpy()
-    del eager32
+    layers = [replace(subject, values=(value,)) for value in subject.values]
+    rounded = []
+    for one in layers:
+        eager32 = _eager(one, _Graph(one.captured.graph, one.value.node, one.score.node, images))
+        if not rounded:
+            for name, output in zip(plain_names, eager32.outputs, strict=True):
+                proof.add(f"output '{name}' against eager PyTorch", relative_error(top[name], output.numpy()), 1e-4)
+        rounded.append((eager32.activations.numpy(), eager32.gradient(chosen).numpy()))
+        del eager32
 
     release_memory()
-    traced = _traced_gradient(subject.joint64(), images, chosen)
-    release_memory()
+    traced = _traced_gradients(subject.joint64(), images, chosen, len(layers))
+    for index, one in enumerate(layers):
+        release_memory()
+        checks = _prove_layer(one, images, answers[index], traced[index], rounded[index]).checks
+        proof.checks += of_layer(one.value.name, checks) if index else checks
+    proof.add("explained class is the one asked for", int((answers[0].singles[0] != classes).sum()), 0)
+    return proof
+
+
+def _prove_layer(
+    subject: Subject,
+    images: torch.Tensor,
+    answers: _Answers,
+    traced: FloatArray,
+    rounded: tuple[FloatArray, FloatArray],
+) -> Proof:
+    """Activations and gradients of one layer, the first of `subject`.
+
+    traced: gradients of the traced program in float64. rounded: activations and gradients of eager float32.
+    """
+    proof = Proof()
+    chosen = torch.from_numpy(answers.classes)
+    activations, gradients = answers.activations, answers.gradients
     exact = _exact(subject, images, answers)
     gradient64 = exact.gradient
     worst = max(_of_maximum(a, b) for a, b in zip(traced, gradient64, strict=True))
@@ -124,7 +156,7 @@ def prove(subject: Subject, images: torch.Tensor | None = None) -> Proof:
     proof.add("gradient in float64 against finite differences", exact.differences, 1e-3)
 
     yardstick = _Yardstick(subject, images, chosen, exact.activations, gradient64)
-    yardstick.add(activation32, gradient32)
+    yardstick.add(*rounded)
     shares = yardstick.shares(activations, gradients)
     proof.add("activations in float32, share of the allowed error", shares[0].max(), 1)
     proof.add("gradient in float32, share of the allowed error (median image)", np.median(shares[1]), 1)
@@ -132,16 +164,15 @@ def prove(subject: Subject, images: torch.Tensor | None = None) -> Proof:
 
     _prove_movement(proof, answers, exact)
 
-    classes1, activations1, gradients1 = answers.singles
+    _, activations1, gradients1 = answers.singles
     shares = yardstick.shares(activations1, gradients1, reference=(activations, gradients))
     proof.add("a batch against its singles, share of the allowed error", max(np.median(s) for s in shares), 1)
-    proof.add("explained class is the one asked for", int((classes1 != classes).sum()), 0)
     return proof
 
 
 @dataclass
 class _Answers:
-    """What the file says, all of it, so that its session is gone when float64 needs the memory.
+    """What the file says of one layer, all of it, so that its session is gone when float64 needs the memory.
 
     outputs, classes, activations, gradients: to the batch, asked for the top class. same_class: the
     gradients for the first image's class. next_class: classes that were asked for, classes that
@@ -158,39 +189,51 @@ class _Answers:
     singles: tuple[FloatArray, FloatArray, FloatArray]
 
 
-def _ask(subject: Subject, batch: FloatArray) -> _Answers:
+def _ask(subject: Subject, batch: FloatArray) -> list[_Answers]:
+    """The answers of each layer."""
     session = Session(subject.model)
     image_name, target_name = session.inputs
+    *added, chosen = session.outputs[-2 * len(subject.values) - 1 :]
 
-    def explain(images: FloatArray, targets: Any) -> tuple[dict[str, FloatArray], FloatArray, FloatArray, FloatArray]:
-        found = session.run({image_name: images, target_name: np.asarray(targets, np.int64)})
-        *_, activations, gradients, classes = (found[name] for name in session.outputs)
-        return found, classes, activations, gradients
+    def explain(images: FloatArray, targets: Any) -> dict[str, FloatArray]:
+        return session.run({image_name: images, target_name: np.asarray(targets, np.int64)})
 
-    outputs, classes, activations, gradients = explain(batch, [-1] * len(batch))
+    top = explain(batch, [-1] * len(batch))
+    classes = top[chosen]
     # One class for all images, so that only the image differs between neighbours.
-    *_, same_class = explain(batch, np.full(len(batch), classes[0]))
-    next_class = None
-    if subject.score.classes > 1:
-        others = (classes + 1) % subject.score.classes
-        _, answered, _, moved = explain(batch, others)
-        next_class = (others, answered, moved)
-    each = [explain(batch[i : i + 1], classes[i : i + 1])[1:] for i in range(len(batch))]
-    singles = tuple(np.concatenate(part) for part in zip(*each, strict=True))
-    return _Answers(outputs, classes, activations, gradients, same_class, next_class, singles)  # type: ignore[arg-type]
+    same = explain(batch, np.full(len(batch), classes[0]))
+    others = (classes + 1) % subject.score.classes
+    other = explain(batch, others) if subject.score.classes > 1 else None
+    each = [explain(batch[i : i + 1], classes[i : i + 1]) for i in range(len(batch))]
+    single = {name: np.concatenate([one[name] for one in each]) for name in (*added, chosen)}
+    return [
+        _Answers(
+            top,
+            classes,
+            top[activations],
+            top[gradients],
+            same[gradients],
+            None if other is None else (others, other[chosen], other[gradients]),
+            (single[chosen], single[activations], single[gradients]),
+        )
+        for activations, gradients in zip(added[::2], added[1::2], strict=True)
+    ]
 
 
 #: Images that run in float64 together: enough to mix them up, few enough for the memory.
 _TOGETHER = 2
 
 
-def _traced_gradient(joint64: fx.GraphModule, images: torch.Tensor, classes: torch.Tensor) -> FloatArray:
+def _traced_gradients(
+    joint64: fx.GraphModule, images: torch.Tensor, classes: torch.Tensor, count: int
+) -> list[FloatArray]:
+    """The gradients of each of `count` layers."""
     parts = []
     for batch, wanted in zip(images.split(_TOGETHER), classes.split(_TOGETHER), strict=True):
         with torch.no_grad():
-            *_, gradients, _ = joint64(batch.double(), wanted)
-        parts.append(gradients.numpy())
-    return np.concatenate(parts)
+            found = joint64(batch.double(), wanted)
+        parts.append([gradient.numpy() for gradient in found[-2 * count : -1 : 2]])
+    return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
 
 @dataclass

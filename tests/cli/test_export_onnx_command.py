@@ -68,7 +68,7 @@ def test_what_is_written_and_said(folder, capsys):
     assert "cam_activations -> logits" in out
     assert main(["inspect", "new/x.cam.onnx", "--json"]) == 0
     spec = json.loads(capsys.readouterr().out)
-    assert spec["schema"] == "1.1"
+    assert spec["schema"] == "1.2"
     assert spec["source"]["kind"] == "onnx"
     assert spec["tail"]["file"] == "x.tail.onnx"
     assert spec["output"]["labels"] == ["background", *"abcdef"]

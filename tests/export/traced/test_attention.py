@@ -83,7 +83,7 @@ def test_the_probabilities_are_made_once_and_read_by_both_directions() -> None:
     layer = resolve_value(captured, score, None)
     assert (layer.shape, layer.layout.prefix) == ((12, 4, 5), 1)
     wide, (node, logits) = in_float64(captured.graph, layer.node, score.node)
-    joint = joint_graph(wide, node, logits, layer.layout)
+    joint = joint_graph(wide, {node: layer.layout}, logits)
     operators = [str(n.target) for n in joint.graph.nodes if n.op == "call_function"]
     assert sum("softmax" in name for name in operators) == 1
     assert not [name for name in operators if "scaled_dot" in name or "scatter" in name or "_backward" in name]

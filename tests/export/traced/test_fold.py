@@ -13,10 +13,11 @@ EXAMPLE = torch.zeros(1, 3, 40, 40)
 NORM = torch.ops.aten._native_batch_norm_legit_no_training.default
 
 
-def folded(layer: str | None) -> tuple[Captured, Value, fx.GraphModule, fx.Node]:
+def folded(name: str | None) -> tuple[Captured, Value, fx.GraphModule, fx.Node]:
     captured = capture(seeded(ConvNet()), EXAMPLE)
-    value = resolve_value(captured, find_score(captured), layer)
-    return captured, value, *fold_batch_norms(captured.graph, value.node)
+    value = resolve_value(captured, find_score(captured), name)
+    graph, (layer,) = fold_batch_norms(captured.graph, [value.node])
+    return captured, value, graph, layer
 
 
 def test_outputs_stay_and_no_norm_is_left_behind_the_layer() -> None:
@@ -40,6 +41,6 @@ def test_the_original_graph_and_module_are_untouched() -> None:
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     captured = capture(net, EXAMPLE)
     names = [node.name for node in captured.graph.graph.nodes]
-    fold_batch_norms(captured.graph, resolve_value(captured, find_score(captured), None).node)
+    fold_batch_norms(captured.graph, [resolve_value(captured, find_score(captured), None).node])
     assert [node.name for node in captured.graph.graph.nodes] == names
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())

@@ -10,6 +10,7 @@ from cfcam.export.errors import LayerError
 from cfcam.export.torch_export import joint_graph
 from cfcam.export.traced.capture import Captured, capture
 from cfcam.export.traced.differentiate import differentiate
+from cfcam.export.traced.layouts import NCHW
 from cfcam.export.traced.oracle import in_float64, run_eager, value_of
 from cfcam.export.traced.values import find_score, resolve_value
 from small_nets import ConvNet, HeadConv, TwoOutputs, seeded
@@ -25,7 +26,7 @@ def build(net: nn.Module, layer: str | None) -> tuple[Captured, fx.GraphModule, 
     score = find_score(captured)
     value = resolve_value(captured, score, layer)
     wide, (node, logits) = in_float64(captured.graph, value.node, score.node)
-    return captured, joint_graph(wide, node, logits), wide, node, logits
+    return captured, joint_graph(wide, {node: value.layout}, logits), wide, node, logits
 
 
 @pytest.mark.parametrize("batch", [1, 4])
@@ -126,4 +127,4 @@ def test_a_layer_that_does_not_reach_the_score_is_an_error() -> None:
     captured = capture(seeded(Cut()), EXAMPLE)
     score = find_score(captured)
     with pytest.raises(LayerError, match=r"layer 'conv2d_2' does not reach the score 'linear'"):
-        differentiate(captured.graph, resolve_value(captured, score, "conv3").node, score.node)
+        differentiate(captured.graph, {resolve_value(captured, score, "conv3").node: NCHW}, score.node)

@@ -67,7 +67,7 @@ def traced(net: Net) -> Callable[[Tensor, Tensor], tuple[Tensor, ...]]:
     score = find_score(captured)
     value = resolve_value(captured, score, "sigmoid")
     graph, (layer, logits) = in_float64(captured.graph, value.node, score.node)
-    return joint_graph(graph, layer, logits)
+    return joint_graph(graph, {layer: value.layout}, logits)
 
 
 @pytest.mark.parametrize("name", OPERATORS)

@@ -31,13 +31,13 @@ def subject() -> Subject:
     score = find_score(captured)
     value = resolve_value(captured, score, LAYER)
     wide, (node, logits) = in_float64(captured.graph, value.node, score.node)
-    joint = joint_graph(captured.graph, value.node, score.node)
+    joint = joint_graph(captured.graph, {value.node: value.layout}, score.node)
     plain = plain_to_onnx(captured)
     names = [output.name for output in plain.graph.output]
     added = ["cam_activations", "cam_gradients", "cam_class"]
     model = joint_to_onnx(joint, [plain.graph.input[0].name, "cam_target"], [*names, *added])
-    joint64 = joint_graph(wide, node, logits)
-    return Subject(net, captured, value, score, lambda: joint64, model, plain)
+    joint64 = joint_graph(wide, {node: value.layout}, logits)
+    return Subject(net, captured, (value,), score, lambda: joint64, model, plain)
 
 
 def contents(model: onnx.ModelProto | str) -> onnx.ModelProto:

@@ -1,0 +1,110 @@
+"""Giving out values: activations and gradients as (N, C, H, W) float32, under the names of outputs.
+
+A value takes its output's name where nothing needs the old one: that costs nothing. Only where it must keep
+its own is it copied.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import TensorProto
+
+from ..graph import Graph, Shape
+from .core import expose
+from .emitter import Emitter, Value
+from .layers import Candidate
+
+__all__ = ["Exposed", "Exposing"]
+
+#: Axes of the grid, by layout.
+_SPATIAL = {"NCHW": [2, 3], "NHWC": [1, 2], "NTC": [1]}
+
+
+@dataclass(frozen=True)
+class Exposed:
+    """A layer's activations and gradients as they leave the file. dims: their shape. pooled: see `LayerSpec`."""
+
+    layer: Candidate
+    activations: Value
+    gradients: Value
+    dims: Shape
+    pooled: bool
+
+
+class Exposing:
+    """Names values of `graph` as outputs. Made before the backward pass is: what is there then is the model's own."""
+
+    def __init__(self, graph: Graph, emitter: Emitter) -> None:
+        self._graph, self._emitter = graph, emitter
+        self._own = set(graph.producers)
+        self._renamed: dict[str, str] = {}
+
+    def prepare(self, layer: Candidate, gradient: Value) -> Exposed:
+        """Write what brings the layer's value and its gradient into (N, C, H, W): before anything is named."""
+        emitter = self._emitter
+        source = emitter.value(layer.name)
+        dims = (layer.shape[0], layer.channels, *layer.grid)
+        pooled = all(gradient.dims[axis] == 1 for axis in _SPATIAL[layer.layout])
+        maps = _as_nchw(emitter, source, layer, dims)
+        slopes = _as_nchw(emitter, _filled(self._graph, emitter, gradient, source), layer, dims)
+        return Exposed(layer, maps, emitter.cast(slopes, TensorProto.FLOAT), dims, pooled)
+
+    def name_activations(self, exposed: Exposed, name: str) -> str:
+        """Give the activations out as `name`; returns what the layer's value is called from now on."""
+        graph, maps, layer = self._graph, exposed.activations, exposed.layer.name
+        free = layer not in graph.output_names and layer in graph.producers
+        if maps.name == layer and maps.kind == TensorProto.FLOAT and free:
+            self._rename(layer, name)
+            graph.types[name] = (TensorProto.FLOAT, exposed.dims)
+            return name
+        self.name_output(self._emitter.cast(maps, TensorProto.FLOAT), name, exposed.dims)
+        return layer
+
+    def name_output(self, value: Value, name: str, shape: Shape) -> None:
+        """Give `value` out as `name`, by renaming it where it was made for this."""
+        graph = self._graph
+        current = self._renamed.get(value.name, value.name)
+        known = current in self._own or current in graph.output_names or current in self._renamed.values()
+        if current in graph.producers and not known:
+            self._rename(current, name)
+        else:
+            expose(graph, Value(self._emitter, current, value.kind, value.shape), name)
+        graph.types[name] = (graph.types[name][0], shape)
+
+    def _rename(self, old: str, new: str) -> None:
+        self._graph.rename(old, new)
+        self._renamed[old] = new
+
+
+def _as_nchw(emitter: Emitter, value: Value, layer: Candidate, dims: Shape) -> Value:
+    if layer.layout == "NHWC":
+        return emitter.transpose(value, [0, 3, 1, 2])
+    if layer.layout == "NTC":
+        tokens = int(layer.shape[1] or 0)
+        if layer.prefix_tokens:
+            count = tokens - layer.prefix_tokens
+            value = emitter.slice(value, 1, layer.prefix_tokens, tokens, length=count)
+        return emitter.reshape(emitter.transpose(value, [0, 2, 1]), value, dims, [0, 2, 1, 1])
+    return value
+
+
+def _filled(graph: Graph, emitter: Emitter, gradient: Value, source: Value) -> Value:
+    """The gradient over the whole layer.
+
+    A constant one is multiplied by a grid that holds its last constant factor (1 / cells, after
+    a mean): one small product instead of a product and an Expand.
+    """
+    missing = [a for a in range(source.rank) if gradient.dims[a] == 1 and source.dims[a] != 1]
+    sizes = [source.dims[a] for a in missing]
+    if not missing or not all(isinstance(d, int) for d in sizes):
+        return emitter.expand(gradient, source)
+    factor, maker = 1.0, graph.producers.get(gradient.name)
+    if maker is not None and maker.op_type == "Mul" and not graph.consumers.get(gradient.name):
+        constant = graph.constant(maker.input[1])
+        if constant is not None and constant.size == 1 and constant.ndim <= source.rank:
+            factor = float(constant.reshape(-1)[0])
+            gradient = Value(emitter, maker.input[0], gradient.kind, gradient.shape)
+    shape = [int(source.dims[a] or 0) if a in missing else 1 for a in range(source.rank)]
+    return gradient * emitter.constant(np.full(shape, factor, gradient.dtype))
