@@ -26,7 +26,11 @@ def toy(tmp_path):
     """A convolution, 2 x - 1, and a ReLU on an image of 2 x 2, their mean times 3: the map is 3 / 4 ReLU(2 x - 1)."""
 
     def make(layout: Literal["NCHW", "NHWC"] = "NCHW", **changes):
-        constants = {"w": np.array([[[[2]]]], np.float32), "b": np.array([-1], np.float32), "m": np.float32([[3]])}
+        constants = {
+            "w": np.array([[[[2]]]], np.float32),
+            "b": np.array([-1], np.float32),
+            "m": np.array([[3]], np.float32),
+        }
         nodes = [
             helper.make_node("Conv", ["image", "w", "b"], ["c"]),
             helper.make_node("Relu", ["c"], ["a"]),
