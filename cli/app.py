@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from ..runtime.errors import CfcamError
-from . import calibrate, check, demo, explain, export, inspect, layers, parts
+from . import calibrate, check, demo, evaluate, explain, export, inspect, layers, parts
 from .exitcodes import DONE, NOT_DONE
 
 __all__ = ["app", "run"]
@@ -34,6 +34,7 @@ app.command("inspect")(inspect.inspect)
 app.command("check")(check.check)
 app.command("calibrate")(calibrate.calibrate)
 app.command("parts")(parts.parts)
+app.command("evaluate")(evaluate.evaluate)
 app.command("demo")(demo.demo)
 
 

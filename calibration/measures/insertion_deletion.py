@@ -5,7 +5,6 @@ Petsiuk et al., "RISE", BMVC 2018, arXiv 1806.07421.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Literal, get_args
 
 import numpy as np
@@ -23,6 +22,9 @@ Fill = Literal["blur", "mean"]
 # Width of the blur as a share of the shorter side: 10 pixels of 224, as Fong and Vedaldi,
 # "Interpretable Explanations of Black Boxes by Meaningful Perturbation", ICCV 2017, take.
 _BLUR = 10 / 224
+
+# In place of a curve's number, 0 for insertion and 1 for deletion: the two images that curves share.
+_WHOLE, _FILL = -1, -2
 
 
 class Curves:
@@ -69,46 +71,59 @@ def insertion_deletion(
     steps: int = 32,
     batch: int = 32,
 ) -> Curves:
-    """Both curves for N images, in `steps` equal parts of the pixels, highest values first.
+    """Both curves for N maps, in `steps` equal parts of the pixels, highest values first.
 
-    images: (N, C, H, W); classes: int (N,); maps: (N, H, W) in [0, 1]. Pixels of equal value come in
+    images: (N, C, H, W), or (1, C, H, W) for N maps of one image, which then share the fill and both ends
+    of the curves; classes: int (N,); maps: (N, H, W) in [0, 1]. Pixels of equal value come in
     reading order, as in torch-cam; the flat part of a map is judged by that order. Every
-    perturbed image is made when its batch comes: memory does not grow with N * steps. Raises
+    perturbed image is made when its batch comes, in an array that the next batch overwrites: memory
+    does not grow with N * steps, and `predict` must not keep what it is given. Raises
     `ArrayError` and `TargetError`.
     """
     x = check_images(images)
-    planes = check_maps(maps, (len(x), *x.shape[2:]))
-    wanted = check_classes(classes, len(x))
-    pixels = planes[0].size
+    planes = check_maps(maps)
+    if len(x) not in (1, len(planes)) or x.shape[2:] != planes.shape[1:]:
+        raise ArrayError(
+            f"maps: expected a map of {x.shape[2]} x {x.shape[3]} for each of {len(x)} images, or any number of one "
+            f"image, got shape {planes.shape}"
+        )
+    count, pixels = len(planes), planes[0].size
+    wanted = check_classes(classes, count)
     if not 1 <= steps <= pixels:
         raise ArrayError(f"steps: expected 1 to {pixels}, the number of pixels, got {steps}")
     under = fill_images(x, fill)
-    order = np.argsort(-planes.reshape(len(x), -1), axis=1, kind="stable")
+    order = np.argsort(-planes.reshape(count, -1), axis=1, kind="stable")
     ranks = np.empty(order.shape, np.int32)
     np.put_along_axis(ranks, order, np.arange(pixels, dtype=np.int32)[None], axis=1)
     ranks = ranks.reshape(planes.shape)
-
     counts = np.rint(np.linspace(0, pixels, steps + 1)).astype(np.int64)
-    curves = np.empty((2, len(x), steps + 1))
+
+    source = [0] * count if len(x) == 1 else list(range(count))
+    curves = np.empty((2, count, steps + 1))
     # The whole image ends the insertion and begins the deletion; the fill, the other way round.
-    jobs = [(0, i, t) for i in range(len(x)) for t in range(steps + 1)]
-    jobs += [(1, i, t) for i in range(len(x)) for t in range(1, steps)]
+    jobs: list[tuple[int, int, int]] = [(_WHOLE, i, 0) for i in range(len(x))] + [(_FILL, i, 0) for i in range(len(x))]
+    jobs += [(curve, m, t) for m in range(count) for curve in (0, 1) for t in range(1, steps)]
+    buffer = np.empty((max(1, min(batch, len(jobs))), *x.shape[1:]), x.dtype)
     for part in slices(len(jobs), batch):
         some = jobs[part]
-        p = predicted(predict, np.stack(list(_perturbed(x, under, ranks, counts, some))))
-        of = check_classes([wanted[i] for _, i, _ in some], len(some), p.shape[1])
-        for row, (curve, i, t) in enumerate(some):
-            curves[curve, i, t] = p[row, of[row]]
-    curves[1, :, 0], curves[1, :, -1] = curves[0, :, -1], curves[0, :, 0]
+        for place, (curve, m, t) in enumerate(some):
+            picture = buffer[place]
+            if curve in (_WHOLE, _FILL):
+                picture[...] = x[m] if curve == _WHOLE else under[m]
+            else:
+                above, below = (x, under) if curve == 0 else (under, x)
+                picture[...] = below[source[m]]
+                np.copyto(picture, above[source[m]], where=ranks[m] < counts[t])
+        p = predicted(predict, buffer[: len(some)])
+        known = check_classes(wanted, count, p.shape[1])
+        for row, (curve, m, t) in zip(p, some, strict=True):
+            if curve in (_WHOLE, _FILL):
+                of = [map_index for map_index, image in enumerate(source) if image == m]
+                first, last = (0, -1) if curve == _FILL else (-1, 0)
+                curves[0, of, first] = curves[1, of, last] = row[known[of]]
+            else:
+                curves[curve, m, t] = row[known[m]]
     return Curves(counts / pixels, curves[0], curves[1])
-
-
-def _perturbed(
-    x: Images, under: Images, ranks: NDArray[np.int32], counts: NDArray[np.int64], jobs: list[tuple[int, int, int]]
-) -> Iterator[Images]:
-    for curve, i, t in jobs:
-        top = ranks[i] < counts[t]
-        yield np.where(top, x[i], under[i]) if curve == 0 else np.where(top, under[i], x[i])
 
 
 class InsertionDeletion(Measure):

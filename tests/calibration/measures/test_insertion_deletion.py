@@ -55,6 +55,20 @@ def test_batches_and_steps_do_not_change_what_is_measured(toy, photos, classes):
     np.testing.assert_array_equal(large.deletion, np.concatenate(single))
 
 
+def test_maps_of_one_image_share_its_ends(toy, photos):
+    maps = np.random.default_rng(2).random((4, 16, 16)).astype(np.float32)
+    wanted = np.array([0, 1, 2, 0])
+    toy.batches.clear()
+    shared = insertion_deletion(toy.predict, photos[:1], wanted, maps, steps=8, batch=5)
+    assert sum(toy.batches) == 2 + 4 * 2 * 7
+    assert max(toy.batches) == 5
+    apart = insertion_deletion(toy.predict, np.repeat(photos[:1], 4, axis=0), wanted, maps, steps=8)
+    np.testing.assert_array_equal(shared.insertion, apart.insertion)
+    np.testing.assert_array_equal(shared.deletion, apart.deletion)
+    with pytest.raises(ArrayError, match="a map of 16 x 16 for each of 2 images, or any number of one"):
+        insertion_deletion(toy.predict, photos[:2], wanted, maps)
+
+
 def test_fills():
     images = np.random.default_rng(0).normal(size=(2, 3, 40, 48)).astype(np.float32)
     np.testing.assert_allclose(fill_images(images, "mean")[1, 2], images[1, 2].mean(), rtol=1e-4)

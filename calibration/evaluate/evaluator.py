@@ -1,0 +1,261 @@
+"""`Evaluator`: photos in, figures out; and `evaluate`, which runs it over files with a journal."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ...runtime.errors import ArrayError, EngineError, ImageError, TargetError
+from ...runtime.explainer import Explainer
+from ...runtime.modelfile import file_sha256
+from .annotations import Annotation, AnnotationError, Annotations
+from .contenders import make_contenders
+from .instruments import Context, Sample
+from .journal import Journal
+from .mosaics import measure_mosaics
+from .plan import Plan
+from .results import Evaluation, Measured, stack_columns
+from .shared import SharedEngine
+
+__all__ = ["Evaluator", "evaluate"]
+
+#: What goes wrong with one photo, and leaves the others alone.
+_PHOTO_ERRORS = (ImageError, ArrayError, EngineError, TargetError, AnnotationError)
+
+
+class Evaluator:
+    """Measures photo after photo: `update`, `compute`, `reset`, for people who have their own loop.
+
+    explainer: stays the caller's to close. plan: of `make_plan`. batch: images per inference.
+    Memory does not grow with the photos, but for one figure per photo, contender and column.
+
+    >>> with Explainer("dogs.cam.onnx") as explainer:                       # doctest: +SKIP
+    ...     evaluator = Evaluator(explainer, make_plan(explainer))
+    ...     for photo in photos:
+    ...         evaluator.update(photo)
+    ...     table = make_table(evaluator.compute())
+    """
+
+    def __init__(self, explainer: Explainer, plan: Plan, *, batch: int = 8) -> None:
+        self.plan = plan
+        self.engine = SharedEngine(explainer, batch=batch)
+        self.contenders = make_contenders(self.engine, plan.methods, plan.baselines)
+        self.context = Context(self.engine, explainer.spec.input, plan.steps)
+        self._photos: list[Measured] = []
+
+    def reset(self) -> None:
+        """Forget every photo."""
+        self._photos.clear()
+
+    def update(self, source: Any, annotation: Annotation | None = None, *, name: str | None = None) -> Measured:
+        """Measure one photo, and keep its figures. source: as `Explainer.explain` takes. Raises a `CfcamError`."""
+        found = self.measure(source, annotation, name=name)
+        self.add(found)
+        return found
+
+    def add(self, measured: Measured) -> None:
+        """Keep figures that were measured before, with the same plan."""
+        if measured.values.shape != (len(self.contenders), len(self.plan.columns)):
+            raise ArrayError(f"{measured.name}: was measured with another plan")
+        self._photos.append(measured)
+
+    def measure(
+        self, source: Any, annotation: Annotation | None = None, *, name: str | None = None, identity: str = ""
+    ) -> Measured:
+        """The figures of one photo; nothing is kept. identity: what its seed is made of, its pixels by default."""
+        output = self.engine.explainer.spec.output
+        images, frames = self.engine.load([source])
+        target = self.plan.target
+        if isinstance(target, str):
+            wanted = None if annotation is None else annotation.class_index(output)
+            if wanted is None:
+                raise TargetError(f"{name or source}: the annotations name no class for it")
+            target = wanted
+        region = None if annotation is None else annotation.region(frames[0])
+        identity = identity or hashlib.sha256(images.tobytes()).hexdigest()
+        try:
+            sample, ms = self.sample(
+                images[0], target, region, name=str(source) if name is None else name, seed=identity
+            )
+            found = self.run("photo", sample)
+        finally:
+            self.engine.forget()
+        return Measured(
+            name=sample.name,
+            target=sample.target,
+            top=int(sample.probabilities.argmax()),
+            probability=float(sample.probabilities[sample.target]),
+            values=found,
+            ms=ms,
+        )
+
+    def sample(
+        self, image: np.ndarray, target: int, region: np.ndarray | None, *, name: str, seed: str
+    ) -> tuple[Sample, np.ndarray]:
+        """A ready image float32 (C, H, W) with every contender's map, and the milliseconds of each map.
+
+        target: -1 for the top class. The time of a map is that of the inference, where its method needs
+        it, and of the method with its resize. seed: text from which, with the plan's seed, the sample's is made.
+        """
+        started = time.perf_counter()
+        raw = self.engine.arrays(image[None], np.array([target], np.int64))
+        inference_ms = (time.perf_counter() - started) * 1000
+        chosen = int(raw.classes[0])
+        ranked = [int(index) for index in np.argsort(-raw.probabilities[0], kind="stable")[:2]]
+        others = [index for index in ranked if index != chosen]
+        sample = Sample(
+            name=name,
+            image=image,
+            probabilities=raw.probabilities[0],
+            target=chosen,
+            other=others[0] if others else None,
+            region=region,
+            seed=_seed(self.plan.seed, seed),
+            maps={},
+        )
+        times = np.empty(len(self.contenders))
+        for i, one in enumerate(self.contenders):
+            one.begin(sample.seed)
+            started = time.perf_counter()
+            sample.maps[one.name] = one.explain(image[None], np.array([chosen]))[0]
+            times[i] = (time.perf_counter() - started) * 1000 + (inference_ms if one.rule is not None else 0)
+        return sample, times
+
+    def run(self, unit: Literal["photo", "mosaic"], sample: Sample) -> np.ndarray:
+        """float64 (R, columns): what the plan's instruments for `unit` say; NaN in the columns of others."""
+        found: dict[str, Any] = {}
+        for instrument in self.plan.instruments:
+            if instrument.unit == unit:
+                found |= instrument.run(sample, self.contenders, self.context)
+        return stack_columns(list(self.plan.columns), found, len(self.contenders))
+
+    def compute(
+        self,
+        *,
+        failures: Sequence[dict[str, str]] = (),
+        warnings: Sequence[str] = (),
+        resumed: int = 0,
+        mosaics: Sequence[Measured] = (),
+    ) -> Evaluation:
+        """Everything that was kept. The arguments are passed on into the result."""
+        explainer, plan = self.engine.explainer, self.plan
+        spec = explainer.spec
+        return Evaluation(
+            methods=plan.methods,
+            baselines=plan.baselines,
+            columns=plan.columns,
+            groups={one.name: tuple(one.columns) for one in plan.instruments},
+            photos=(*self._photos, *mosaics),
+            failures=tuple(failures),
+            warnings=(*warnings, *_one_class(self._photos, plan, spec.output.label)),
+            plan=plan.to_dict(),
+            model={
+                "path": str(explainer.path),
+                "sha256": file_sha256(explainer.path),
+                "layer": spec.layer.name,
+                "provider": explainer.provider,
+            },
+            resumed=resumed,
+        )
+
+
+def evaluate(
+    explainer: Explainer,
+    photos: Sequence[str | os.PathLike[str]],
+    plan: Plan,
+    *,
+    annotations: Annotations | None = None,
+    journal: Journal | None = None,
+    batch: int = 8,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Measure files by `plan`.
+
+    annotations: of `read_boxes` or `read_masks`. journal: photos that it knows are not measured again,
+    the others are added. progress: called with how many of how many photos are done. A photo that
+    cannot be measured, a copy of an earlier one, and an annotation without a photo are listed in the
+    result. Raises `ArrayError` for no photo at all.
+    """
+    if not photos:
+        raise ArrayError("evaluate: expected at least one photo")
+    evaluator = Evaluator(explainer, plan, batch=batch)
+    run = hashlib.sha256((file_sha256(explainer.path) + plan.digest()).encode()).hexdigest()
+    failures: list[dict[str, str]] = []
+    seen: dict[str, str] = {}
+    kept: list[tuple[Path, Measured]] = []
+    warnings: list[str] = []
+    resumed = unknown = 0
+    for number, photo in enumerate(map(Path, photos)):
+        annotation = None if annotations is None else annotations.of(photo)
+        unknown += annotations is not None and annotation is None
+        try:
+            content = _content(photo)
+            if content in seen:
+                warnings.append(f"{photo}: is a copy of {seen[content]}, counted once")
+                continue
+            key = hashlib.sha256(
+                json.dumps([run, content, None if annotation is None else annotation.identity()]).encode()
+            ).hexdigest()
+            measured = _from_journal(journal, key, evaluator)
+            if measured is None:
+                measured = evaluator.measure(photo, annotation, identity=content)
+                if journal is not None:
+                    journal.add(key, measured.to_dict())
+            else:
+                resumed += 1
+            evaluator.add(measured)
+            kept.append((photo, measured))
+            seen[content] = str(photo)
+        except _PHOTO_ERRORS as error:
+            failures.append({"image": str(photo), "error": " ".join(str(error).split())})
+        finally:
+            if progress is not None:
+                progress(number + 1, len(photos))
+    if unknown:
+        warnings.append(f"{unknown} of {len(photos)} photos have no boxes or mask and are missing in localisation")
+    mosaics: list[Measured] = []
+    if any(one.unit == "mosaic" for one in plan.instruments):
+        mosaics, notes = measure_mosaics(evaluator, kept)
+        warnings += notes
+    return evaluator.compute(failures=failures, warnings=warnings, resumed=resumed, mosaics=mosaics)
+
+
+def _from_journal(journal: Journal | None, key: str, evaluator: Evaluator) -> Measured | None:
+    entry = None if journal is None else journal.get(key)
+    if entry is None:
+        return None
+    try:
+        found = Measured.from_dict(entry)
+    except (KeyError, TypeError, ValueError):  # damaged, although it is JSON
+        return None
+    fits = found.values.shape == (len(evaluator.contenders), len(evaluator.plan.columns))
+    return found if fits and len(found.ms) == len(found.values) else None
+
+
+def _one_class(photos: Sequence[Measured], plan: Plan, label: Callable[[int], str]) -> list[str]:
+    tops = {one.top for one in photos}
+    if len(photos) < 2 or len(tops) != 1:
+        return []
+    top = tops.pop()
+    return [
+        f"the model's top class is '{label(top)}' ({top}) for all {len(photos)} photos: if they do not all show it, "
+        "the model or its preprocessing is at fault, and class sensitivity, drops and curves mean little"
+    ]
+
+
+def _seed(seed: int, identity: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}:{identity}".encode()).digest()[:8], "big")
+
+
+def _content(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror or error})") from error

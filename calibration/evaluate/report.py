@@ -1,0 +1,100 @@
+"""The evaluation as one HTML file that needs nothing else: tables, plots, best and worst photos."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from ...runtime.errors import MissingDependencyError
+from ...runtime.files import write_bytes
+from .contenders import BASELINES
+from .instruments import get_instrument
+from .pictures import Case, judging_column
+from .plots import make_plot
+from .results import Evaluation
+from .table import Table
+
+__all__ = ["machine", "render_report", "save_report"]
+
+
+def machine() -> dict[str, str]:
+    """What the figures were measured on: processor, cores, system, versions."""
+    versions = {}
+    for name in ("cfcam", "onnxruntime", "onnxruntime-gpu", "numpy", "scipy", "scikit-learn", "pillow"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "processor": _processor(),
+        "cores": str(os.cpu_count()),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        **versions,
+    }
+
+
+def render_report(
+    evaluation: Evaluation,
+    table: Table,
+    cases: Sequence[Case] = (),
+    *,
+    command: str = "",
+    about: Mapping[str, str] = {},
+) -> str:
+    """The HTML text. cases: of `pick_cases`. command: how it was asked for. about: of `machine`.
+
+    Every name in it is escaped. Raises `MissingDependencyError` without Jinja2.
+    """
+    try:
+        import jinja2
+    except ImportError as error:
+        raise MissingDependencyError("the report needs Jinja2: install cfcam[report]") from error
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["base"] = lambda path: Path(path).name
+    text = resources.files(__package__ or "").joinpath("report.html.j2").read_text(encoding="utf-8")
+    groups = [
+        {
+            "name": name,
+            "summary": get_instrument(name).summary,
+            "columns": columns,
+            "plots": [plot for plot in (make_plot(evaluation, table, column) for column in columns) if plot],
+            "known": any(table.cells[row][column].count for row in evaluation.contenders for column in columns),
+        }
+        for name, columns in evaluation.groups.items()
+    ]
+    return environment.from_string(text).render(
+        evaluation=evaluation,
+        table=table,
+        groups=groups,
+        cases=[(method, [case for case in cases if case.method == method]) for method in evaluation.methods],
+        any_cases=bool(cases),
+        judge=judging_column(evaluation),
+        compared={(one.contender, one.column): one for one in table.comparisons},
+        shown=[one for one in table.comparisons if one.shown],
+        photos=[one for one in evaluation.photos if one.unit == "photo"],
+        baselines=BASELINES,
+        command=command,
+        about=dict(about),
+        when=time.strftime("%Y-%m-%d %H:%M"),
+    )
+
+
+def save_report(path: str | os.PathLike[str], html: str) -> None:
+    """Write it under a temporary name and rename. Raises `OutputError`."""
+    write_bytes(path, html.encode())
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

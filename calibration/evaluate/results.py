@@ -1,0 +1,152 @@
+"""What an evaluation found: a figure per photo, contender and column; as objects and as JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...runtime.errors import ArrayError
+from .instruments import Figure
+
+__all__ = ["SCHEMA", "Evaluation", "Measured", "stack_columns"]
+
+#: Name and version of the JSON document.
+SCHEMA = "cfcam.evaluate/1"
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """One photo, or one mosaic. top: the class that the model ranks first.
+
+    probability: of `target`. values: float64 (R, columns), NaN where undefined. ms: float64 (R,), the
+    milliseconds of one map: inference, method and resize.
+    """
+
+    name: str
+    target: int
+    top: int
+    probability: float
+    values: NDArray[np.float64]
+    ms: NDArray[np.float64]
+    unit: Literal["photo", "mosaic"] = "photo"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values; NaN becomes None."""
+        return {
+            "name": self.name,
+            "unit": self.unit,
+            "target": self.target,
+            "top": self.top,
+            "probability": self.probability,
+            "values": [[_plain(value) for value in row] for row in self.values],
+            "ms": [_plain(value) for value in self.ms],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Measured:
+        """Raises `KeyError`, `TypeError` or `ValueError` for something else."""
+        return cls(
+            name=data["name"],
+            unit=data["unit"],
+            target=int(data["target"]),
+            top=int(data["top"]),
+            probability=float(data["probability"]),
+            values=np.array([[_number(value) for value in row] for row in data["values"]], np.float64),
+            ms=np.array([_number(value) for value in data["ms"]], np.float64),
+        )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything that was measured.
+
+    methods, baselines: names of the rows, in order; the first method is the reference. columns: the figures.
+    groups: measure -> its columns. photos: photos and mosaics. failures: images that could not be
+    measured. warnings: what a reader must know. plan, model: as plain values. resumed: photos that a
+    journal had already.
+    """
+
+    methods: tuple[str, ...]
+    baselines: tuple[str, ...]
+    columns: Mapping[str, Figure]
+    groups: Mapping[str, tuple[str, ...]]
+    photos: tuple[Measured, ...]
+    failures: tuple[dict[str, str], ...] = ()
+    warnings: tuple[str, ...] = ()
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    model: Mapping[str, Any] = field(default_factory=dict)
+    resumed: int = 0
+
+    @property
+    def contenders(self) -> tuple[str, ...]:
+        return self.methods + self.baselines
+
+    def values(self, contender: str, column: str) -> NDArray[np.float64]:
+        """float64 (n,): a value per photo or mosaic, NaN where it is undefined, in one order for all contenders."""
+        row, place = self.contenders.index(contender), list(self.columns).index(column)
+        return np.array([one.values[row, place] for one in self.photos], np.float64)
+
+    def ms(self, contender: str) -> float:
+        """Median milliseconds of a map; NaN without photos."""
+        row = self.contenders.index(contender)
+        each = [one.ms[row] for one in self.photos if one.unit == "photo"]
+        return float(np.median(each)) if each else math.nan
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {
+            "schema": SCHEMA,
+            "model": dict(self.model),
+            "plan": dict(self.plan),
+            "methods": list(self.methods),
+            "baselines": list(self.baselines),
+            "columns": {n: {"better": f.better, "rewards": f.rewards} for n, f in self.columns.items()},
+            "groups": {name: list(columns) for name, columns in self.groups.items()},
+            "photos": [one.to_dict() for one in self.photos],
+            "resumed": self.resumed,
+            "warnings": list(self.warnings),
+            "errors": list(self.failures),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Evaluation:
+        """From what `to_dict` gave. Raises `ArrayError` for another schema or something that does not fit."""
+        if data.get("schema") != SCHEMA:
+            raise ArrayError(f"evaluation: expected the schema '{SCHEMA}', got {data.get('schema')!r}")
+        try:
+            return cls(
+                methods=tuple(data["methods"]),
+                baselines=tuple(data["baselines"]),
+                columns={n: Figure(f["better"], f["rewards"]) for n, f in data["columns"].items()},
+                groups={name: tuple(columns) for name, columns in data["groups"].items()},
+                photos=tuple(Measured.from_dict(one) for one in data["photos"]),
+                failures=tuple(data["errors"]),
+                warnings=tuple(data["warnings"]),
+                plan=data["plan"],
+                model=data["model"],
+                resumed=data["resumed"],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArrayError(f"evaluation: does not hold what it should ({type(error).__name__}: {error})") from error
+
+
+def stack_columns(columns: Sequence[str], found: Mapping[str, Any], contenders: int) -> NDArray[np.float64]:
+    """float64 (R, columns) from column -> R values; NaN for columns that are not there."""
+    values = np.full((contenders, len(columns)), math.nan)
+    for place, name in enumerate(columns):
+        if name in found:
+            values[:, place] = np.asarray(found[name], np.float64)
+    return values
+
+
+def _plain(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)

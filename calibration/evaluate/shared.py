@@ -1,0 +1,99 @@
+"""One network for many methods: what it says about an image is asked once and kept for the others."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...runtime.explainer import Explainer
+from ...runtime.explanation import class_probabilities
+from ...runtime.targets import TOP_CLASS
+from ..measures.access import EngineAccess
+from ..measures.base import Images, slices
+
+__all__ = ["Arrays", "SharedEngine"]
+
+
+@dataclass(frozen=True, eq=False)
+class Arrays:
+    """What rules need of N images: probabilities float32 (N, K), classes int64 (N,), and both (N, C, h, w)."""
+
+    probabilities: NDArray[np.float32]
+    classes: NDArray[np.int64]
+    activations: NDArray[np.float32]
+    gradients: NDArray[np.float32]
+
+
+_One = tuple[NDArray[np.float32], int, NDArray[np.float32], NDArray[np.float32]]
+
+
+class SharedEngine:
+    """Probabilities, activations and gradients of ready images float32 (N, C, H, W), each computed once.
+
+    explainer: stays the caller's to close. batch: images per inference. keep: bytes of activations and
+    gradients that are remembered; the oldest are forgotten first. Images are recognised by their
+    values, so that measures which draw the same noise for every method cost one inference for all rules.
+    """
+
+    def __init__(self, explainer: Explainer, *, batch: int = 8, keep: int = 2**26) -> None:
+        self.explainer = explainer
+        self.batch = batch
+        # Any rule will do: it is asked for images and probabilities alone.
+        self._access = EngineAccess(explainer, "gradcam")
+        self._channels_last = explainer.spec.input.layout == "NHWC"
+        self._keep = keep
+        self._kept: OrderedDict[tuple[bytes, int], _One] = OrderedDict()
+        self._size = 0
+        self.load = self._access.load
+
+    def predict(self, images: Images) -> NDArray[np.float32]:
+        """Probabilities (N, K), in batches; nothing is remembered: a `Predict`."""
+        return np.concatenate([self._access.predict(images[part]) for part in slices(len(images), self.batch)])
+
+    def arrays(self, images: Images, classes: NDArray[np.int64]) -> Arrays:
+        """Everything for `classes`, -1 for the top class. Raises `EngineError`."""
+        keys = [(_digest(image), int(index)) for image, index in zip(images, classes, strict=True)]
+        found = {key: self._kept[key] for key in keys if key in self._kept}
+        missing = [i for i, key in enumerate(keys) if key not in found]
+        for part in slices(len(missing), self.batch):
+            some = missing[part]
+            ready = images[some].astype(np.float32, copy=False)
+            raw = self.explainer.tensors(
+                ready.transpose(0, 2, 3, 1) if self._channels_last else ready, [keys[i][1] for i in some]
+            )
+            p = class_probabilities(raw.scores, self.explainer.spec.output.kind)
+            for row, i in enumerate(some):
+                # Copies: a view would keep the whole batch alive.
+                one = (p[row], int(raw.classes[row]), raw.activations[row].copy(), raw.gradients[row].copy())
+                found[keys[i]] = one
+                self._remember(keys[i], one)
+                if keys[i][1] == TOP_CLASS:
+                    self._remember((keys[i][0], one[1]), one)
+        rows = [found[key] for key in keys]
+        return Arrays(
+            probabilities=np.stack([row[0] for row in rows]),
+            classes=np.array([row[1] for row in rows], np.int64),
+            activations=np.stack([row[2] for row in rows]),
+            gradients=np.stack([row[3] for row in rows]),
+        )
+
+    def forget(self) -> None:
+        """Drop what is remembered: the photo is done."""
+        self._kept.clear()
+        self._size = 0
+
+    def _remember(self, key: tuple[bytes, int], one: _One) -> None:
+        self._kept[key] = one
+        self._size += one[2].nbytes + one[3].nbytes
+        while self._size > self._keep and len(self._kept) > 1:
+            _, old = self._kept.popitem(last=False)
+            self._size -= old[2].nbytes + old[3].nbytes
+
+
+def _digest(image: NDArray[Any]) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()

@@ -1,0 +1,157 @@
+"""From figures per photo to what can be said: means, intervals, and differences from the first method."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ..statistics import TooFewPhotosError, holm, mean_interval, paired_difference, photos_needed
+from .results import Evaluation
+
+__all__ = ["Cell", "Comparison", "Table", "make_table"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """mean over `count` photos, NaN where there are none. low, high: its interval, or None for too few photos."""
+
+    mean: float
+    count: int
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`contender` less the reference in one column, over the photos where both are defined.
+
+    p: corrected by Holm over the whole table. shown: the interval excludes zero and p is below 1 - level.
+    better: whether the difference is for the contender.
+    """
+
+    contender: str
+    column: str
+    mean: float
+    low: float
+    high: float
+    count: int
+    p: float
+    shown: bool
+    better: bool
+
+
+@dataclass(frozen=True)
+class Table:
+    """cells: contender -> column -> `Cell`. best: column -> the method (no baseline) with the best mean.
+
+    comparisons: with `reference`, all that had enough photos. notes: what must be said beside the figures.
+    """
+
+    reference: str
+    level: float
+    cells: Mapping[str, Mapping[str, Cell]]
+    best: Mapping[str, str]
+    comparisons: tuple[Comparison, ...]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values; NaN becomes None."""
+        return {
+            "reference": self.reference,
+            "level": self.level,
+            "cells": {
+                row: {
+                    column: {key: _plain(value) for key, value in asdict(cell).items()}
+                    for column, cell in cells.items()
+                }
+                for row, cells in self.cells.items()
+            },
+            "best": dict(self.best),
+            "comparisons": [asdict(one) for one in self.comparisons],
+            "notes": list(self.notes),
+        }
+
+
+def make_table(evaluation: Evaluation, *, reference: str | None = None, level: float = 0.95, seed: int = 0) -> Table:
+    """Means with bootstrap intervals over photos, and paired differences of every row from `reference`.
+
+    reference: a contender, None for the first method. With too few photos there are means alone, and a note
+    says how many are needed.
+    """
+    first = reference or evaluation.contenders[0]
+    notes: dict[str, None] = {}
+    cells = {
+        row: {column: _cell(evaluation, row, column, level, seed, notes) for column in evaluation.columns}
+        for row in evaluation.contenders
+    }
+    best = {}
+    for column, figure in evaluation.columns.items():
+        known = {row: cells[row][column].mean for row in evaluation.contenders if cells[row][column].count}
+        pick = max if figure.better == "higher" else min
+        of_methods = [row for row in evaluation.methods if row in known]
+        if of_methods:
+            best[column] = pick(of_methods, key=known.__getitem__)
+            winner = pick(known, key=known.__getitem__)
+            if winner in evaluation.baselines and known[winner] != known[best[column]]:
+                notes[f"{column}: the baseline '{winner}' has the best mean; the figure alone shows nothing"] = None
+    return Table(first, level, cells, best, _comparisons(evaluation, first, level, seed, notes), tuple(notes))
+
+
+def _cell(evaluation: Evaluation, row: str, column: str, level: float, seed: int, notes: dict[str, None]) -> Cell:
+    values = evaluation.values(row, column)
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return Cell(math.nan, 0)
+    try:
+        found = mean_interval(known, level=level, seed=seed)
+    except TooFewPhotosError:
+        needed = photos_needed(level)
+        notes[f"{column}: {len(known)} photos are too few for an interval, at least {needed} are needed"] = None
+        return Cell(float(known.mean()), len(known))
+    return Cell(found.mean, found.count, found.low, found.high)
+
+
+def _comparisons(
+    evaluation: Evaluation, first: str, level: float, seed: int, notes: dict[str, None]
+) -> tuple[Comparison, ...]:
+    pairs = []
+    for row in evaluation.contenders:
+        for column in evaluation.columns:
+            a, b = evaluation.values(row, column), evaluation.values(first, column)
+            both = ~(np.isnan(a) | np.isnan(b))
+            if row != first and both.any():
+                pairs.append((row, column, a[both], b[both]))
+    found = []
+    # The smallest p-value that so many sign patterns can give must survive the correction.
+    resamples = max(5000, 100 * len(pairs))
+    for row, column, a, b in pairs:
+        try:
+            difference = paired_difference(a, b, level=level, comparisons=len(pairs), seed=seed, resamples=resamples)
+        except TooFewPhotosError:
+            needed = photos_needed(level, len(pairs))
+            notes[f"differences: {len(a)} photos are too few for {len(pairs)} comparisons, {needed} are needed"] = None
+        else:
+            found.append((row, column, difference))
+    corrected = holm([difference.p_value for _, _, difference in found])
+    return tuple(
+        Comparison(
+            row,
+            column,
+            difference.mean,
+            difference.low,
+            difference.high,
+            difference.count,
+            float(p),
+            difference.shown and bool(p < 1 - level),
+            (difference.mean > 0) == (evaluation.columns[column].better == "higher"),
+        )
+        for (row, column, difference), p in zip(found, corrected, strict=True)
+    )
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value

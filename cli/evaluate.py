@@ -1,0 +1,235 @@
+"""``cfcam evaluate``: which method explains this model best, on these photos, and how sure that is."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .exitcodes import DONE, DONE_IN_PART, NOT_DONE
+from .options import AllowFallback, Json, ModelFile, Provider, Threads
+from .sources import failure, find_each, report_failure
+
+if TYPE_CHECKING:
+    from ..calibration.evaluate import Annotations, Evaluation, Journal, Table
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    model: ModelFile,
+    images: Annotated[
+        list[str], typer.Option("--images", metavar="DIR", help="Photos: a folder, file or pattern. Repeatable.")
+    ],
+    boxes: Annotated[
+        str | None, typer.Option("--boxes", metavar="FILE", help="Where the objects are: .json (also COCO's) or .csv.")
+    ] = None,
+    masks: Annotated[
+        str | None, typer.Option("--masks", metavar="DIR", help="Masks NAME.png of the objects in photos NAME.*.")
+    ] = None,
+    mask_value: Annotated[
+        int | None, typer.Option("--mask-value", metavar="N", help="The object's value in masks (default: all but 0).")
+    ] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option("--methods", metavar="A,B,...", help="Methods; the others are compared with the first. Or 'all'."),
+    ] = None,
+    baselines: Annotated[
+        str | None, typer.Option("--baselines", metavar="A,B,...", help="Rows that explain nothing; 'all', 'none'.")
+    ] = None,
+    measures: Annotated[
+        str | None,
+        typer.Option("--measures", metavar="A,B,...", help="Measures by name, 'cheap' (the default) or 'all'."),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target",
+            "-t",
+            metavar="INDEX|LABEL",
+            help="Class to explain: 'annotated' takes the boxes' (default: top).",
+        ),
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Only the first N photos.")] = None,
+    steps: Annotated[
+        int, typer.Option("--steps", metavar="N", min=1, help="Steps of the insertion and deletion curves.")
+    ] = 8,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of noise, bootstrap and mosaics.")] = 0,
+    json: Json = False,
+    report: Annotated[
+        str | None, typer.Option("--report", metavar="FILE.html", help="Write everything into one HTML file.")
+    ] = None,
+    sheet: Annotated[
+        str | None, typer.Option("--sheet", metavar="FILE.png", help="Write a picture of photos and methods.")
+    ] = None,
+    journal: Annotated[
+        str | None,
+        typer.Option("--journal", metavar="FILE", help="What is measured already; 'none' for no journal."),
+    ] = None,
+    batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Images per inference.")] = 8,
+    provider: Provider = "cpu",
+    allow_fallback: AllowFallback = False,
+    threads: Threads = None,
+) -> None:
+    """Measure methods on your own model and photos.
+
+    Means with 95 % intervals over photos, differences from the first method, and rows that explain nothing to compare
+    with. Explained is the top class of each photo unless --target is given. A run that was stopped goes on where it
+    was.
+    """
+    from ..calibration.evaluate import evaluate as run
+    from ..calibration.evaluate import make_plan, make_table
+    from ..runtime.errors import ImageError
+    from ..runtime.explainer import Explainer
+    from .console import note, print_json, progress
+
+    if boxes and masks:
+        raise typer.BadParameter("give --boxes or --masks, not both")
+    if report and not report.lower().endswith((".html", ".htm")):
+        raise typer.BadParameter(f"--report: expected a name that ends in .html, got {report}")
+    if sheet and not sheet.lower().endswith(".png"):
+        raise typer.BadParameter(f"--sheet: expected a name that ends in .png, got {sheet}")
+    found, errors = find_each(images)
+    if not found:
+        raise ImageError("; ".join(error["error"] for error in errors) or "no images")
+    annotations = _annotations(boxes, masks, mask_value, found)
+    if annotations is not None:
+        errors += [
+            failure(
+                annotations.source, ValueError(f"{annotations.source}: names {name}, which is not among the photos")
+            )
+            for name in annotations.without_photo(found)
+        ]
+    with (
+        Explainer(model, provider=provider, allow_fallback=allow_fallback, threads=threads) as explainer,
+        _journal(journal, model, report or sheet) as kept,
+    ):
+        plan = make_plan(
+            explainer,
+            methods=_names(methods),
+            baselines=_names(baselines),
+            measures=_names(measures),
+            target=target,
+            seed=seed,
+            steps=steps,
+            annotated=annotations is not None,
+        )
+        with progress() as display:
+            task = display.add_task("measuring", total=min(len(found), limit or len(found)))
+            evaluation = run(
+                explainer,
+                found[:limit],
+                plan,
+                annotations=annotations,
+                journal=kept,
+                batch=batch,
+                progress=lambda done, _total: display.update(task, completed=done),
+            )
+        errors += evaluation.failures
+        table = make_table(evaluation, seed=seed)
+        if not json:
+            for error in errors:
+                report_failure(error)
+            _remarks(evaluation, kept)
+        if evaluation.photos:
+            _files(explainer, evaluation, table, report, sheet)
+    if json:
+        print_json({**evaluation.to_dict(), "table": table.to_dict(), "errors": errors})
+    elif evaluation.photos:
+        _print(evaluation, table)
+        for path in (report, sheet):
+            if path:
+                note(f"written: {path}")
+    raise typer.Exit(DONE if not errors else DONE_IN_PART if evaluation.photos else NOT_DONE)
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _annotations(
+    boxes: str | None, masks: str | None, mask_value: int | None, photos: Sequence[Path]
+) -> Annotations | None:
+    from ..calibration.evaluate import AnnotationError, read_boxes, read_masks
+
+    if not boxes and not masks:
+        return None
+    found = read_boxes(boxes) if boxes else read_masks(masks or "", mask_value)
+    if all(found.of(photo) is None for photo in photos):
+        raise AnnotationError(f"{found.source}: fits none of the {len(photos)} photos: names of files must be equal")
+    return found
+
+
+@contextmanager
+def _journal(asked: str | None, model: str, output: str | None) -> Iterator[Journal | None]:
+    """The journal that was asked for, or one beside the output; in the current folder where nothing is written."""
+    from ..calibration.evaluate import Journal
+
+    if asked == "none":
+        yield None
+        return
+    beside = Path(output) if output else Path(Path(model).name)
+    with Journal(asked or beside.with_name(f"{beside.name}.journal.jsonl")) as journal:
+        yield journal
+
+
+def _remarks(evaluation: Evaluation, journal: Journal | None) -> None:
+    from .console import note
+
+    measured = sum(one.unit == "photo" for one in evaluation.photos)
+    if evaluation.resumed and journal is not None:
+        note(f"{evaluation.resumed} of {measured} photos were already measured ({journal.path})")
+    if journal is not None and journal.damaged:
+        note(f"{journal.path}: {journal.damaged} lines could not be read, their photos were measured again")
+    for warning in evaluation.warnings:
+        note(f"cfcam: warning: {warning}")
+
+
+def _files(explainer, evaluation: Evaluation, table: Table, report: str | None, sheet: str | None) -> None:
+    from ..calibration.evaluate import machine, pick_cases, render_report, save_report, save_sheet
+
+    if report:
+        command = shlex.join(["cfcam", *sys.argv[1:]])
+        cases = pick_cases(explainer, evaluation)
+        save_report(report, render_report(evaluation, table, cases, command=command, about=machine()))
+    if sheet:
+        save_sheet(sheet, explainer, evaluation)
+
+
+def _print(evaluation: Evaluation, table: Table) -> None:
+    """A table per measure, what differs, and what must be said beside it."""
+    from rich.text import Text
+
+    from .console import print_table, rich_table
+
+    marks = {(one.contender, one.column): "+" if one.better else "-" for one in table.comparisons if one.shown}
+    for group, columns in evaluation.groups.items():
+        if not any(table.cells[row][column].count for row in evaluation.contenders for column in columns):
+            print(f"{group}: nothing could be measured\n")
+            continue
+        heads = {column: f"{column} ({evaluation.columns[column].better})" for column in columns}
+        grid = rich_table("method", "ms", *heads.values(), title=group, right=("ms", *heads.values()))
+        for row in evaluation.contenders:
+            cells = []
+            for column in columns:
+                cell = table.cells[row][column]
+                star = "*" if table.best.get(column) == row else ""
+                between = "" if cell.low is None else f" [{cell.low:.3f}, {cell.high:.3f}]"
+                text = f"{star}{cell.mean:.3f}{between} {marks.get((row, column), ' ')}" if cell.count else "-  "
+                cells.append(Text(text, style="bold" if star else ""))
+            name = f"{row} (baseline)" if row in evaluation.baselines else row
+            grid.add_row(Text(name), f"{evaluation.ms(row):.1f}", *cells)
+        print_table(grid)
+        print()
+    shown = sum(one.shown for one in table.comparisons)
+    print(
+        f"* best mean of a method; + and - better or worse than {table.reference}: {shown} of {len(table.comparisons)} "
+        "comparisons, with Holm's correction, show a difference"
+    )
+    for remark in table.notes:
+        print(f"note: {remark}")

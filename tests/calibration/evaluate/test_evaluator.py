@@ -1,0 +1,311 @@
+"""The loop: same figures as the measures alone, resumable, and nothing dropped in silence."""
+
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+from cfcam.calibration.evaluate import (
+    Annotation,
+    Evaluation,
+    Evaluator,
+    Figure,
+    Instrument,
+    Journal,
+    all_instruments,
+    evaluate,
+    make_plan,
+    read_boxes,
+    register_instrument,
+)
+from cfcam.calibration.measures import (
+    Adcc,
+    Brightness,
+    ClassSensitivity,
+    EngineAccess,
+    InputNoise,
+    InsertionDeletion,
+    Jpeg,
+    Localisation,
+    MaxSensitivity,
+    Robustness,
+    Shift,
+    Transformed,
+    box_region,
+)
+from cfcam.runtime.errors import ArrayError, CfcamError, MethodError, TargetError
+from cfcam.runtime.explainer import Explainer
+
+
+@pytest.fixture
+def boxes(coloured, tmp_path):
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps([{"file": name, "boxes": [box]} for name, box in coloured[1].items()]))
+    return read_boxes(path)
+
+
+@pytest.fixture
+def small(explainer):
+    return make_plan(explainer, methods=["cfcam", "gradcam"], baselines=["centre", "random"], seed=3, annotated=True)
+
+
+def same(first, second):
+    np.testing.assert_array_equal(
+        np.stack([one.values for one in first.photos]), np.stack([one.values for one in second.photos])
+    )
+
+
+def test_figures_are_those_of_the_measures(explainer, coloured):
+    photos, known = coloured
+    plan = make_plan(explainer, methods=["cfcam", "gradcam"], measures=["all"], annotated=True)
+    evaluator = Evaluator(explainer, plan)
+    photo = photos[4]
+    box = known[photo.name]
+    found = evaluator.update(photo, Annotation(boxes=(box,)))
+    evaluation = evaluator.compute()
+
+    access = EngineAccess(explainer, "gradcam")
+    x, frames = access.load([photo])
+    p = access.predict(x)[0]
+    order = np.argsort(-p)
+    assert (found.target, found.top) == (order[0], order[0])
+    assert found.probability == pytest.approx(p[order[0]], abs=1e-6)
+    classes = order[:1]
+    maps = access.explain(x, classes)
+    (seed,) = {evaluator.sample(x[0], -1, None, name="", seed=s)[0].seed for s in [_pixels(x)]}
+    changes = [Brightness(1.2, access.input), Jpeg(50, access.input), Shift(1, 0), Shift(0, 1)]
+    expected = {
+        **Adcc(access.predict, access.explain).update(x, classes, maps),
+        **InsertionDeletion(access.predict, steps=8).update(x, classes, maps),
+        **{
+            f"{name}_mean": row
+            for name, row in InsertionDeletion(access.predict, steps=8, fill="mean").update(x, classes, maps).items()
+        },
+        **ClassSensitivity(access.explain).update(x, classes, order[1:2]),
+        **Localisation().update(maps, box_region([box], frames[0])[None]),
+        **InputNoise(access.explain, seed=seed).update(x, classes, maps),
+        **MaxSensitivity(access.explain, seed=seed).update(x, classes, maps),
+        **Transformed(access.explain, changes).update(x, classes, maps),
+        **Robustness(access.predict, access.explain, seed=seed).update(x),
+    }
+    for column, values in expected.items():
+        ours = evaluation.values("gradcam", column)
+        np.testing.assert_allclose(ours, values, atol=1e-5, err_msg=column)
+    noise = evaluation.values("gradcam", "gradient_noise")[0]
+    assert 0.5 < noise < 1
+    assert math.isnan(evaluation.values("centre", "gradient_noise")[0])
+    left = {"gradient_noise"} | {name for one in all_instruments() if one.unit == "mosaic" for name in one.columns}
+    assert set(expected) == set(evaluation.columns) - left
+
+
+def _pixels(x):
+    import hashlib
+
+    return hashlib.sha256(x.tobytes()).hexdigest()
+
+
+def test_no_order_of_photos_and_no_batch_changes_a_figure(explainer, coloured, small, boxes):
+    photos = coloured[0][:4]
+    first = evaluate(explainer, photos, small, annotations=boxes)
+    other = evaluate(explainer, photos[::-1], small, annotations=boxes, batch=3)
+    np.testing.assert_allclose(
+        np.stack([one.values for one in first.photos]), np.stack([one.values for one in other.photos[::-1]]), atol=1e-6
+    )
+    reseeded = make_plan(
+        explainer, methods=["cfcam", "gradcam"], baselines=["centre", "random"], seed=4, annotated=True
+    )
+    assert not np.array_equal(
+        evaluate(explainer, photos, reseeded).values("random", "insertion"), first.values("random", "insertion")
+    )
+
+
+def test_a_killed_run_goes_on(explainer, coloured, small, boxes, tmp_path):
+    photos, path = coloured[0][:5], tmp_path / "journal.jsonl"
+    whole = evaluate(explainer, photos, small, annotations=boxes)
+
+    def stop(done, total):
+        assert total == 5
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with Journal(path) as journal, pytest.raises(KeyboardInterrupt):
+        evaluate(explainer, photos, small, annotations=boxes, journal=journal, progress=stop)
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 3
+    path.write_bytes(b"".join(lines)[:-7])  # killed while it wrote
+    with Journal(path) as journal:
+        again = evaluate(explainer, photos, small, annotations=boxes, journal=journal)
+    assert again.resumed == 2
+    same(again, whole)
+    with Journal(path) as journal:
+        assert evaluate(explainer, photos, small, annotations=boxes, journal=journal).resumed == 5
+
+
+def test_the_journal_believes_nothing_else(explainer, tiny_path, coloured, small, boxes, tmp_path):
+    photos = [tmp_path / path.name for path in coloured[0][:2]]
+    for source, copy in zip(coloured[0], photos, strict=False):
+        shutil.copy(source, copy)
+    with Journal(tmp_path / "j") as journal:
+        evaluate(explainer, photos, small, journal=journal)
+
+        def resumed(plan=small, model=explainer, **more):
+            return evaluate(model, photos, plan, journal=journal, **more).resumed
+
+        assert resumed() == 2
+        assert resumed(annotations=boxes) == 0
+        other = make_plan(explainer, methods=["cfcam"], measures=["class_sensitivity"], baselines=["none"])
+        assert resumed(other) == 0
+        with Explainer(tiny_path("bgr"), threads=1) as model:
+            assert resumed(model=model) == 0
+        shutil.copy(coloured[0][5], photos[1])
+        assert resumed() == 1
+
+
+def test_bad_photos_copies_and_photos_without_boxes_are_listed(explainer, coloured, small, boxes, tmp_path):
+    broken, empty = tmp_path / "broken.png", tmp_path / "empty.jpg"
+    broken.write_bytes(coloured[0][0].read_bytes()[:200])
+    empty.touch()
+    copy = tmp_path / "copy.png"
+    shutil.copy(coloured[0][0], copy)
+    photos = [broken, coloured[0][0], empty, copy, tmp_path / "missing.png", coloured[0][1]]
+    done = []
+    found = evaluate(explainer, photos, small, annotations=boxes, progress=lambda n, of: done.append((n, of)))
+    assert [entry["image"] for entry in found.failures] == [str(broken), str(empty), str(tmp_path / "missing.png")]
+    assert "truncated" in found.failures[0]["error"]
+    assert len(found.photos) == 2
+    assert any(f"{copy}: is a copy of {coloured[0][0]}, counted once" in text for text in found.warnings)
+    assert "4 of 6 photos have no boxes or mask" in " ".join(found.warnings)
+    assert done[-1] == (6, 6)
+
+
+def test_a_mask_of_another_size_fails_alone(explainer, coloured, small, tmp_path):
+    from cfcam.calibration.evaluate import read_masks
+    from PIL import Image
+
+    for path in coloured[0][:2]:
+        Image.new("L", (96, 64), 255).save(tmp_path / f"{path.stem}.png")
+    Image.new("L", (64, 96), 255).save(tmp_path / f"{coloured[0][1].stem}.png")
+    found = evaluate(explainer, coloured[0][:2], small, annotations=read_masks(tmp_path))
+    assert len(found.photos) == 1
+    assert "the mask has 64 x 96 pixels, the photo 96 x 64" in found.failures[0]["error"]
+
+
+def test_one_class_for_everything_is_a_warning(explainer, coloured, small):
+    reds, mixed = coloured[0][::3], coloured[0][:3]
+    assert "'red' (0) for all 4 photos" in " ".join(evaluate(explainer, reds, small).warnings)
+    assert not evaluate(explainer, mixed, small).warnings
+
+
+def test_targets(explainer, coloured, tmp_path):
+    plan = make_plan(explainer, methods=["gradcam"], measures=["class_sensitivity"], baselines=[], target="blue")
+    found = evaluate(explainer, coloured[0][:2], plan)
+    assert [one.target for one in found.photos] == [2, 2]
+    assert [one.top for one in found.photos] == [0, 1]
+    table = tmp_path / "b.csv"
+    table.write_text(
+        "file,x0,y0,x1,y1,target\nphoto00.png,0,0,1,1,green\nphoto01.png,0,0,1,1,99\nphoto02.png,0,0,1,1,\n"
+    )
+    plan = make_plan(explainer, methods=["gradcam"], baselines=[], target="annotated", annotated=True)
+    found = evaluate(explainer, coloured[0][:3], plan, annotations=read_boxes(table))
+    assert [one.target for one in found.photos] == [1]
+    assert "target 99 is out of range: the model has 6 classes" in found.failures[0]["error"]
+    assert "name no class" in found.failures[1]["error"]
+    with pytest.raises(TargetError, match="target 6 is out of range"):
+        make_plan(explainer, target=6)
+
+
+def test_a_model_of_one_class(tiny_path, coloured):
+    with Explainer(tiny_path("binary"), threads=1) as explainer:
+        found = evaluate(explainer, coloured[0][:2], make_plan(explainer, methods=["gradcam"], baselines=["uniform"]))
+    assert np.isnan(found.values("gradcam", "class_sensitivity")).all()
+    assert np.isfinite(found.values("gradcam", "insertion")).all()
+
+
+def test_mosaics(explainer, coloured, tmp_path):
+    """Red, green, blue and dark: the map of a class must lie in its cell."""
+    from PIL import Image
+
+    photos = []
+    for name, colour in (("r", (255, 0, 0)), ("g", (0, 255, 0)), ("b", (0, 0, 255)), ("d", (0, 0, 0))):
+        photos.append(tmp_path / f"{name}.png")
+        Image.new("RGB", (96, 64), colour).save(photos[-1])
+    plan = make_plan(explainer, methods=["hirescam"], measures=["mosaics"], baselines=["uniform"])
+    found = evaluate(explainer, [*photos, coloured[0][0]], plan)
+    (mosaic,) = [one for one in found.photos if one.unit == "mosaic"]
+    assert mosaic.name.startswith("mosaic of ")
+    assert found.values("uniform", "grid_pointing_game")[-1] == pytest.approx(0.25)
+    assert found.values("hirescam", "grid_pointing_game")[-1] > 0.75
+    assert found.values("hirescam", "cell_pointing")[-1] == 1
+    assert "mosaics: 1, of photos with a top class of at least 50%" in found.warnings
+    few = evaluate(explainer, photos[:3], plan)
+    assert "a mosaic needs 4 photos of different classes" in " ".join(few.warnings)
+    assert len(few.photos) == 3
+
+
+def test_results_survive_json(explainer, coloured, small, boxes):
+    found = evaluate(explainer, coloured[0][:2], small, annotations=boxes)
+    again = Evaluation.from_dict(json.loads(json.dumps(found.to_dict(), allow_nan=False)))
+    same(again, found)
+    assert (again.contenders, again.columns, again.groups) == (found.contenders, found.columns, found.groups)
+    with pytest.raises(ArrayError, match=r"expected the schema 'cfcam\.evaluate/1', got 'other'"):
+        Evaluation.from_dict({"schema": "other"})
+    with pytest.raises(ArrayError, match="does not hold what it should"):
+        Evaluation.from_dict({"schema": "cfcam.evaluate/1"})
+
+
+def test_update_compute_reset(explainer, coloured, small):
+    evaluator = Evaluator(explainer, small)
+    for photo in coloured[0][:2]:
+        evaluator.update(photo)
+    assert len(evaluator.compute().photos) == 2
+    kept = evaluator.compute().photos[0]
+    evaluator.reset()
+    assert evaluator.compute().photos == ()
+    evaluator.add(kept)
+    other = Evaluator(explainer, make_plan(explainer, methods=["gradcam"]))
+    with pytest.raises(ArrayError, match="measured with another plan"):
+        other.add(kept)
+
+
+def test_plans(explainer):
+    plan = make_plan(explainer)
+    assert plan.methods[:2] == ("cfcam", "gradcam")
+    assert len(plan.methods) == 6
+    assert "localisation" not in plan.measures
+    assert "localisation" in make_plan(explainer, annotated=True).measures
+    assert len(make_plan(explainer, methods=["all"], measures=["all"], baselines=["all"]).methods) > 6
+    for wrong, kind, words in (
+        ({"methods": ["grad"]}, MethodError, "did you mean 'gradcam'"),
+        ({"methods": []}, MethodError, "at least one method"),
+        ({"measures": ["no"]}, CfcamError, "unknown measure 'no': expected some of adcc, "),
+        ({"measures": ["localisation"]}, MethodError, "needs boxes or masks"),
+        ({"baselines": ["no"]}, MethodError, "unknown baseline 'no'"),
+        ({"target": "annotated"}, MethodError, "needs a file of boxes"),
+        ({"steps": 0}, ArrayError, "steps: expected at least 1"),
+    ):
+        with pytest.raises(kind, match=words):
+            make_plan(explainer, **wrong)  # pyright: ignore[reportArgumentType]
+
+
+def test_another_instrument(explainer, coloured, monkeypatch):
+    from cfcam.calibration.evaluate import instruments
+
+    monkeypatch.setattr(instruments, "_INSTRUMENTS", dict(instruments._INSTRUMENTS))
+    peak = Instrument(
+        "peak",
+        {"peak": Figure("higher", "A high maximum.")},
+        lambda sample, rows, context: {"peak": sample.stacked(rows).max(axis=(1, 2))},
+        cheap=False,
+        summary="the map's maximum",
+    )
+    register_instrument(peak)
+    plan = make_plan(explainer, methods=["gradcam"], measures=["peak"], baselines=["uniform"])
+    np.testing.assert_array_equal(evaluate(explainer, coloured[0][:2], plan).values("gradcam", "peak"), 1)
+    with pytest.raises(CfcamError, match=r"another one has the columns \['peak'\]"):
+        register_instrument(Instrument("other", peak.columns, peak.run, cheap=False, summary=""))
+
+
+def test_no_photo_at_all(explainer, small):
+    with pytest.raises(ArrayError, match="at least one photo"):
+        evaluate(explainer, [], small)

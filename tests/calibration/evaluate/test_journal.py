@@ -1,0 +1,43 @@
+"""What a killed run leaves behind."""
+
+import pytest
+from cfcam.calibration.evaluate import Journal
+from cfcam.runtime.errors import OutputError
+
+
+def test_lines_come_back(tmp_path):
+    path = tmp_path / "new" / "journal.jsonl"
+    with Journal(path) as journal:
+        journal.add("a", {"values": [1.5, None]})
+        journal.add("b", {"values": []})
+    with Journal(path) as journal:
+        assert len(journal) == 2
+        assert journal.get("a") == {"values": [1.5, None]}
+        assert journal.get("c") is None
+
+
+@pytest.mark.parametrize("cut", [1, 5, 20])
+def test_half_a_last_line_is_cut_off(tmp_path, cut):
+    path = tmp_path / "journal.jsonl"
+    with Journal(path) as journal:
+        journal.add("a", {"values": [1]})
+        journal.add("b", {"values": [2]})
+    path.write_bytes(path.read_bytes()[:-cut])
+    with Journal(path) as journal:
+        assert (len(journal), journal.damaged) == (1, 0)
+        journal.add("b", {"values": [3]})
+    with Journal(path) as journal:
+        assert (journal.get("a"), journal.get("b")) == ({"values": [1]}, {"values": [3]})
+
+
+def test_other_damage_is_counted_and_kept(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    path.write_text('not json\n{"no": "key"}\n[1]\n{"key": "a", "values": []}\n')
+    with Journal(path) as journal:
+        assert (len(journal), journal.damaged) == (1, 3)
+    assert path.read_text().startswith("not json\n")
+
+
+def test_a_folder_is_refused(tmp_path):
+    with pytest.raises(OutputError, match="the journal cannot be opened"):
+        Journal(tmp_path)

@@ -1,0 +1,88 @@
+"""One inference for many questions."""
+
+import numpy as np
+import pytest
+from cfcam.calibration.evaluate import SharedEngine, make_contenders
+from cfcam.calibration.measures import EngineAccess
+from cfcam.runtime.errors import MethodError
+from cfcam.runtime.explainer import Explainer
+
+
+@pytest.fixture
+def counted(explainer, monkeypatch):
+    """The explainer, and how many images its two ways to the engine were asked for."""
+    asked = {"tensors": 0, "probabilities": 0}
+    for name in asked:
+        real = getattr(explainer, name)
+
+        def spy(images, *rest, real=real, name=name):
+            asked[name] += len(images)
+            return real(images, *rest)
+
+        monkeypatch.setattr(explainer, name, spy)
+    return explainer, asked
+
+
+def test_an_image_is_asked_once_for_each_class(counted, coloured):
+    explainer, asked = counted
+    engine = SharedEngine(explainer, batch=2)
+    images, _ = engine.load(coloured[0][:3])
+    first = engine.arrays(images, np.array([-1, -1, -1]))
+    assert asked == {"tensors": 3, "probabilities": 0}
+    again = engine.arrays(images[::-1], first.classes[::-1])
+    assert asked["tensors"] == 3, "the top class has a number, and is known by it too"
+    np.testing.assert_array_equal(again.gradients[::-1], first.gradients)
+    other = engine.arrays(images[:1], np.array([5]))
+    assert asked["tensors"] == 4
+    assert not other.gradients.any()
+    engine.forget()
+    engine.arrays(images[:1], np.array([5]))
+    assert asked["tensors"] == 5
+
+
+def test_predictions_ask_for_nothing_else(counted, coloured):
+    explainer, asked = counted
+    engine = SharedEngine(explainer)
+    images, _ = engine.load(coloured[0][:3])
+    p = engine.predict(images)
+    assert asked == {"tensors": 0, "probabilities": 3}
+    np.testing.assert_allclose(p, engine.arrays(images, np.array([0, 1, 2])).probabilities, atol=1e-6)
+
+
+def test_little_room_is_enough(explainer, coloured):
+    small, large = SharedEngine(explainer, keep=1), SharedEngine(explainer)
+    images, _ = large.load(coloured[0][:4])
+    one, other = (engine.arrays(images, np.array([0, 1, 2, 3])) for engine in (small, large))
+    np.testing.assert_array_equal(one.gradients, other.gradients)
+    assert len(small._kept) == 1
+
+
+@pytest.mark.parametrize("variant", ["logits", "nhwc"])
+def test_contenders_are_what_the_methods_say(tiny_path, coloured, variant):
+    with Explainer(tiny_path(variant), threads=1) as explainer:
+        engine = SharedEngine(explainer)
+        images, _ = engine.load(coloured[0][:2])
+        classes = np.array([1, 2])
+        for one in make_contenders(engine, ["cfcam", "gradcam"], []):
+            expected = EngineAccess(explainer, one.name).explain(images, classes)
+            np.testing.assert_allclose(one.explain(images, classes), expected, atol=1e-6)
+            assert one.rule is not None
+
+
+def test_baselines(explainer, coloured):
+    engine = SharedEngine(explainer)
+    images, _ = engine.load(coloured[0][:1])
+    rows = {
+        one.name: one for one in make_contenders(engine, ["gradcam"], ["random", "class_blind", "sharpened", "blurred"])
+    }
+    maps = {name: one.explain(images, np.array([0])) for name, one in rows.items()}
+    np.testing.assert_allclose(maps["sharpened"], maps["gradcam"] ** 2, atol=1e-6)
+    assert np.abs(np.diff(maps["blurred"])).sum() < np.abs(np.diff(maps["gradcam"])).sum()
+    np.testing.assert_array_equal(maps["class_blind"], rows["class_blind"].explain(images, np.array([2])))
+    rows["random"].begin(1)
+    first = rows["random"].explain(images, np.array([0]))
+    assert not np.array_equal(first, rows["random"].explain(images, np.array([0])))
+    rows["random"].begin(1)
+    np.testing.assert_array_equal(first, rows["random"].explain(images, np.array([0])))
+    with pytest.raises(MethodError, match="unknown baseline 'no'"):
+        make_contenders(engine, ["gradcam"], ["no"])
