@@ -105,7 +105,8 @@ def make_contenders(engine: SharedEngine, methods: Sequence[str], baselines: Seq
 
 def _method(engine: SharedEngine, name: str) -> Contender:
     access = EngineAccess(engine.explainer, name)
-    if get_method(access.method).kind == "rule":
+    # The map of several layers is made of all of them, which only the explainer does.
+    if get_method(access.method).kind == "rule" and len(engine.explainer.spec.layers) == 1:
         return _FromArrays(access.method, "method", access.rule, engine)
     return _Callable(access.method, "method", lambda _seed: access.explain)
 

@@ -83,12 +83,12 @@ def make_table(evaluation: Evaluation, *, reference: str | None = None, level: f
     says how many are needed.
     """
     first = reference or evaluation.contenders[0]
-    notes: dict[str, None] = {}
     cells = {
-        row: {column: _cell(evaluation, row, column, level, seed, notes) for column in evaluation.columns}
+        row: {column: _cell(evaluation, row, column, level, seed) for column in evaluation.columns}
         for row in evaluation.contenders
     }
-    best = {}
+    best: dict[str, str] = {}
+    beaten: list[str] = []
     for column, figure in evaluation.columns.items():
         known = {row: cells[row][column].mean for row in evaluation.contenders if cells[row][column].count}
         pick = max if figure.better == "higher" else min
@@ -97,11 +97,15 @@ def make_table(evaluation: Evaluation, *, reference: str | None = None, level: f
             best[column] = pick(of_methods, key=known.__getitem__)
             winner = pick(known, key=known.__getitem__)
             if winner in evaluation.baselines and known[winner] != known[best[column]]:
-                notes[f"{column}: the baseline '{winner}' has the best mean; the figure alone shows nothing"] = None
-    return Table(first, level, cells, best, _comparisons(evaluation, first, level, seed, notes), tuple(notes))
+                beaten.append(f"{column} ({winner})")
+    comparisons, notes = _comparisons(evaluation, first, level, seed)
+    notes = _few(cells, level) + notes
+    if beaten:
+        notes.append(f"a baseline has the best mean in {', '.join(beaten)}: such a figure alone shows nothing")
+    return Table(first, level, cells, best, comparisons, tuple(notes))
 
 
-def _cell(evaluation: Evaluation, row: str, column: str, level: float, seed: int, notes: dict[str, None]) -> Cell:
+def _cell(evaluation: Evaluation, row: str, column: str, level: float, seed: int) -> Cell:
     values = evaluation.values(row, column)
     known = values[~np.isnan(values)]
     if not len(known):
@@ -109,15 +113,27 @@ def _cell(evaluation: Evaluation, row: str, column: str, level: float, seed: int
     try:
         found = mean_interval(known, level=level, seed=seed)
     except TooFewPhotosError:
-        needed = photos_needed(level)
-        notes[f"{column}: {len(known)} photos are too few for an interval, at least {needed} are needed"] = None
         return Cell(float(known.mean()), len(known))
     return Cell(found.mean, found.count, found.low, found.high)
 
 
+def _few(cells: Mapping[str, Mapping[str, Cell]], level: float) -> list[str]:
+    """A note for every number of photos that is too small, with its columns."""
+    columns: dict[int, dict[str, None]] = {}
+    for row in cells.values():
+        for column, cell in row.items():
+            if cell.count and cell.low is None:
+                columns.setdefault(cell.count, {})[column] = None
+    needed = photos_needed(level)
+    return [
+        f"{count} photos or mosaics are too few for an interval, at least {needed} are needed: {', '.join(names)}"
+        for count, names in columns.items()
+    ]
+
+
 def _comparisons(
-    evaluation: Evaluation, first: str, level: float, seed: int, notes: dict[str, None]
-) -> tuple[Comparison, ...]:
+    evaluation: Evaluation, first: str, level: float, seed: int
+) -> tuple[tuple[Comparison, ...], list[str]]:
     pairs = []
     for row in evaluation.contenders:
         for column in evaluation.columns:
@@ -125,19 +141,18 @@ def _comparisons(
             both = ~(np.isnan(a) | np.isnan(b))
             if row != first and both.any():
                 pairs.append((row, column, a[both], b[both]))
-    found = []
+    found, few = [], set()
     # The smallest p-value that so many sign patterns can give must survive the correction.
     resamples = max(5000, 100 * len(pairs))
     for row, column, a, b in pairs:
         try:
             difference = paired_difference(a, b, level=level, comparisons=len(pairs), seed=seed, resamples=resamples)
         except TooFewPhotosError:
-            needed = photos_needed(level, len(pairs))
-            notes[f"differences: {len(a)} photos are too few for {len(pairs)} comparisons, {needed} are needed"] = None
+            few.add(len(a))
         else:
             found.append((row, column, difference))
     corrected = holm([difference.p_value for _, _, difference in found])
-    return tuple(
+    comparisons = tuple(
         Comparison(
             row,
             column,
@@ -151,6 +166,11 @@ def _comparisons(
         )
         for (row, column, difference), p in zip(found, corrected, strict=True)
     )
+    needed = photos_needed(level, max(1, len(pairs)))
+    return comparisons, [
+        f"{count} photos or mosaics are too few for differences in {len(pairs)} comparisons, {needed} are needed"
+        for count in sorted(few)
+    ]
 
 
 def _plain(value: Any) -> Any:

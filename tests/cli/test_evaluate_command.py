@@ -63,7 +63,7 @@ def test_table_report_and_sheet(model, folder, tmp_path, capsys):
     assert head.split()[:2] == ["method", "ms"]
     assert any(line.startswith("centre (baseline)") for line in lines)
     assert "average_drop (lower)" in out
-    assert "4 photos are too few for an interval, at least 10 are needed" in out
+    assert "4 photos or mosaics are too few for an interval, at least 10 are needed" in out
     assert f"written: {report}" in err
     assert report.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     assert Image.open(sheet).width > 600

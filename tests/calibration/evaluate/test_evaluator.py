@@ -222,6 +222,22 @@ def test_a_model_of_one_class(tiny_path, coloured):
     assert np.isfinite(found.values("gradcam", "insertion")).all()
 
 
+@pytest.mark.parametrize("variant", ["float16", "fixed-batch", "gray", "nhwc", "sigmoid", "unlabelled"])
+def test_every_kind_of_file(tiny_path, coloured, variant):
+    with Explainer(tiny_path(variant), threads=1) as explainer:
+        plan = make_plan(
+            explainer, methods=["gradcam", "scorecam"], baselines=["centre"], measures=["cheap", "transformed"]
+        )
+        found = evaluate(explainer, coloured[0][:2], plan)
+    assert not found.failures
+    for column in found.columns:
+        known = np.isfinite(found.values("gradcam", column))
+        # A class without weights has no map.
+        assert known.all() or column in ("class_sensitivity", "gradient_noise"), column
+    assert np.isnan(found.values("scorecam", "gradient_noise")).all()
+    assert np.isfinite(found.values("scorecam", "adcc")).all()
+
+
 def test_mosaics(explainer, coloured, tmp_path):
     """Red, green, blue and dark: the map of a class must lie in its cell."""
     from PIL import Image

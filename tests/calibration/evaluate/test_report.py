@@ -131,7 +131,9 @@ def test_few_photos_and_nothing_measured(explainer, coloured, tmp_path):
     for photos in (coloured[0][:2], [tmp_path / "bad.png"]):
         found = evaluate(explainer, photos, plan)
         page = Page(render_report(found, make_table(found), pick_cases(explainer, found)))
-        assert ("are too few for an interval, at least 10 are needed" in page.text) == bool(found.photos)
+        assert ("2 photos or mosaics are too few for an interval, at least 10 are needed" in page.text) == bool(
+            found.photos
+        )
 
 
 def test_photos_that_are_gone_leave_the_report_without_them(explainer, evaluation, tmp_path):

@@ -86,3 +86,32 @@ def test_baselines(explainer, coloured):
     np.testing.assert_array_equal(first, rows["random"].explain(images, np.array([0])))
     with pytest.raises(MethodError, match="unknown baseline 'no'"):
         make_contenders(engine, ["gradcam"], ["no"])
+
+
+def test_probes_run_the_model_themselves(explainer, coloured):
+    engine = SharedEngine(explainer)
+    images, _ = engine.load(coloured[0][:2])
+    (one,) = make_contenders(engine, ["scorecam"], [])
+    assert (one.kind, one.rule) == ("method", None)
+    classes = np.array([0, 1])
+    np.testing.assert_allclose(one.explain(images, classes), explainer.maps(images, [0, 1], "scorecam"), atol=1e-6)
+
+
+def test_rules_on_several_layers_come_from_the_explainer(explainer, coloured, monkeypatch):
+    import dataclasses
+
+    engine = SharedEngine(explainer)
+    images, _ = engine.load(coloured[0][:1])
+    asked = []
+
+    def maps(images, targets, method, settings):
+        asked.append(method)
+        return np.ones((len(images), 32, 48), np.float32)
+
+    monkeypatch.setattr(explainer, "maps", maps)
+    (layer,) = explainer.spec.layers
+    second = dataclasses.replace(layer, name="second", value="v", activations="a", gradients="g")
+    monkeypatch.setattr(explainer, "spec", dataclasses.replace(explainer.spec, layers=(layer, second)))
+    (one,) = make_contenders(engine, ["gradcam"], [])
+    one.explain(images, np.array([0]))
+    assert asked == ["gradcam"]
