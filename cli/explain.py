@@ -41,6 +41,14 @@ def explain(
     settings: Annotated[
         str | None, typer.Option("--settings", metavar="JSON", help="The method's settings as a JSON object.")
     ] = None,
+    use_layer: Annotated[
+        str | None,
+        typer.Option("--use-layer", metavar="NAME", help="Of a file with several target layers, take this one alone."),
+    ] = None,
+    fusion: Annotated[
+        Literal["product", "mean", "max"] | None,
+        typer.Option("--layers-fusion", help="How the maps of several target layers become one (default: the file's)."),
+    ] = None,
     smooth: Annotated[
         int | None, typer.Option("--smooth", metavar="N", min=1, help="Take the mean map of N noisy copies.")
     ] = None,
@@ -78,7 +86,13 @@ def explain(
     options = json_object(settings, "--settings")
     smoothing = _smoothing(smooth, smooth_noise)
     with Explainer(
-        model, provider=provider, allow_fallback=allow_fallback, threads=threads, probe_batch=batch
+        model,
+        provider=provider,
+        allow_fallback=allow_fallback,
+        threads=threads,
+        probe_batch=batch,
+        layer=use_layer,
+        fusion=fusion,
     ) as explainer:
         chosen, _ = explainer.resolve_method(method, options)  # a wrong one is known before the first image
         targets = list(dict.fromkeys(resolve_target(text, explainer.spec.output) for text in target or ["-1"]))
@@ -243,6 +257,7 @@ def _document(
             "path": str(explainer.path),
             "sha256": file_sha256(explainer.path),
             "layer": spec.layer.name,
+            **({"layers": [layer.name for layer in spec.layers]} if len(spec.layers) > 1 else {}),
             "spec_version": spec.schema,
         },
         "provider": explainer.provider,

@@ -23,10 +23,11 @@ from .images import open_image, source_name
 from .inference import Inference, Tensors
 from .method_runner import MethodRunner, Progress, Work, timed
 from .methods import CamResult, Method, get_method, make_settings
+from .methods.layer_fusion import check_fusion, fused_grid, settings_for
 from .modelfile import read_spec
 from .preprocess import check_tensor, prepare, tensor_to_image
 from .smoothing import Smoothing, as_smoothing
-from .spec import CamSpec
+from .spec import CamSpec, LayerSpec
 from .tail import Tail
 from .targets import Target, resolve_targets
 
@@ -61,10 +62,12 @@ class Explainer:
     allow_fallback the CPU is taken when it cannot start. threads: for the operators on the CPU.
     engine: an open `Engine` for the same file to use instead; it is not closed by `close`.
     probe_batch: how many changed images or activations a probe gives the model at a time.
+    layer: of a file with several target layers, the name of one that is to be used alone. fusion: how the
+    maps of several become one (``product``, ``mean`` or ``max``); None for what the file says.
 
     It holds no state besides the engine, and the file of the tail once a method has asked for it, so that
     several threads may use one `Explainer`.
-    Raises `ModelFileError`, `SpecError`, `EngineError` or `MissingDependencyError`.
+    Raises `ModelFileError`, `SpecError`, `MethodError`, `EngineError` or `MissingDependencyError`.
 
     >>> with Explainer("dogs.cam.onnx") as explainer:                   # doctest: +SKIP
     ...     explainer.explain("two_dogs.jpg").save("why.png")
@@ -79,11 +82,13 @@ class Explainer:
         threads: int | None = None,
         engine: Engine | None = None,
         probe_batch: int = 16,
+        layer: str | None = None,
+        fusion: str | None = None,
     ) -> None:
         if probe_batch < 1:
             raise ArrayError(f"probe_batch: expected at least 1, got {probe_batch}")
         self.path = Path(path)
-        self.spec: CamSpec = read_spec(path)
+        self.spec: CamSpec = _used(read_spec(path), layer, fusion)
         self._owns_engine = engine is None
         self._engine = engine or open_engine(path, provider, allow_fallback, threads)
         self._inference = Inference(self.path, self.spec, self._engine)
@@ -187,6 +192,7 @@ class Explainer:
     def resolve_method(self, method: str | None = None, settings: Any = None) -> tuple[Method, Any]:
         """The method and the settings that `explain` would use; a tail that it needs is opened.
 
+        Of a rule on several layers, the setting `last` may be None: each layer then has its own.
         Raises `MethodError`, and for the tail `ModelFileError` or `EngineError`.
         """
         asked = self.spec.method
@@ -194,9 +200,8 @@ class Explainer:
         if settings is None and chosen.name == asked.name:
             settings = asked.settings
         options = make_settings(chosen, settings)
-        if getattr(options, "last", False) is None:
-            # Not left to the gradients, which are not constant once there is noise.
-            options = dataclasses.replace(options, last=self.spec.layer.pooled)
+        if len(self._layers(chosen)) == 1:
+            options = settings_for(options, self.spec.layer)
         if chosen.needs_tail:
             self._open_tail()
         return chosen, options
@@ -215,6 +220,10 @@ class Explainer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
         self.close()
+
+    def _layers(self, method: Method) -> tuple[LayerSpec, ...]:
+        """The target layers that a method works with."""
+        return self.spec.layers if method.kind == "rule" else self.spec.layers[:1]
 
     def _open_tail(self) -> Tail:
         with self._lock:
@@ -253,7 +262,7 @@ class Explainer:
         return np.zeros(size, np.float32) if result.empty else normalise(result.map, size)
 
     def _explanation(self, index: int, item: _Input, raw: Tensors, work: Work, inference_ms: float) -> Explanation:
-        spec, options = self.spec, work.settings
+        spec, options, layers = self.spec, work.settings, self._layers(work.method)
         times = {**item.times_ms, "inference": inference_ms}
         result = self._runner.run(work, item.tensor, raw, index, times)
         reason = result.empty
@@ -275,14 +284,25 @@ class Explainer:
             top=[(int(i), spec.output.label(int(i)), float(probabilities[i])) for i in best],
             frame=item.frame,
             photo=item.photo,
-            grid=(raw.activations.shape[2], raw.activations.shape[3]),
+            grid=fused_grid([found.activations.shape[2:] for found in raw.layers[: len(layers)]]),
             method=work.method.name,
             settings=dataclasses.asdict(options) if dataclasses.is_dataclass(options) else {},  # type: ignore[arg-type]
             reason=reason,
             counts=result.grouping.counts() if result.grouping is not None else None,
             times_ms=times,
             source=item.source,
-            layer=spec.layer.name,
+            layer=", ".join(layer.name for layer in layers),
+            fusion=spec.fusion if len(layers) > 1 else None,
             provider=self.provider,
             smoothing=work.smoothing,
         )
+
+
+def _used(spec: CamSpec, layer: str | None, fusion: str | None) -> CamSpec:
+    """The spec with what the caller wants of it. Raises `SpecError`, `MethodError`."""
+    if layer is not None:
+        spec = spec.with_layer(layer)
+    if fusion is not None:
+        check_fusion(fusion, spec.layers)
+        spec = dataclasses.replace(spec, fusion=fusion)  # type: ignore[arg-type] - checked
+    return spec

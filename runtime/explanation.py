@@ -38,12 +38,14 @@ class Explanation:
     probabilities: float32 (K,). logits: float32 (K,), the scores before softmax or sigmoid, or
     None where the file gives only probabilities. top: (index, label, probability), best first.
     frame: where the input lies on the photo. photo: the upright RGB photo (not a copy).
-    grid: (h, w) of the layer's activations. settings: those that the method really used.
+    grid: (h, w) of the layer's activations, of several layers the finest. settings: those that the method really
+    used; of several layers, a `last` of None stands for each layer's own.
     reason: why there is no explanation, or None. counts: channels that clustering called
-    dominant, clustered, noise and dead, and the number of clusters; None without clustering.
+    dominant, clustered, noise and dead, and the number of clusters, in the first layer; None without clustering.
     times_ms: milliseconds by stage; of a batch, inference is shared equally; the first `method` also
     pays for loading scipy and scikit-learn. source: the path, or
-    "array" or "image". layer, provider: what it was computed from, and on. smoothing: the noisy copies
+    "array" or "image". layer, provider: what it was computed from (several layers with commas between), and on.
+    fusion: how the maps of several layers became one, or None. smoothing: the noisy copies
     that the map is the mean of, or None.
 
     >>> explanation = explainer.explain("two_dogs.jpg", target="Boston bull")   # doctest: +SKIP
@@ -69,6 +71,7 @@ class Explanation:
     source: str = "array"
     layer: str = ""
     provider: str = ""
+    fusion: str | None = None
     smoothing: Smoothing | None = None
 
     @property
@@ -133,7 +136,8 @@ class Explanation:
         if not legend:
             return picture
         smooth = "" if self.smoothing is None else f" ({self.smoothing.copies} noisy copies)"
-        how = f"no explanation: {self.reason}" if self.empty else f"{self.method}{smooth}, layer {self.layer}"
+        where = f"layer {self.layer}" if self.fusion is None else f"{self.fusion} of layers {self.layer}"
+        how = f"no explanation: {self.reason}" if self.empty else f"{self.method}{smooth}, {where}"
         return drawing.caption(
             picture,
             self.label,
@@ -167,7 +171,7 @@ class Explanation:
     def to_dict(self) -> dict[str, Any]:
         """The result as plain JSON values, without the arrays.
 
-        `reason` is there when empty, `smoothing` where there was one.
+        `reason` is there when empty, `smoothing` and `fusion` where there was one.
         """
         data: dict[str, Any] = {
             "image": self.source,
@@ -179,6 +183,8 @@ class Explanation:
             "counts": self.counts,
             "times_ms": {stage: round(ms, 3) for stage, ms in self.times_ms.items()},
         }
+        if self.fusion is not None:
+            data["fusion"] = self.fusion
         if self.smoothing is not None:
             data["smoothing"] = asdict(self.smoothing)
         if self.empty:

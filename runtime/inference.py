@@ -16,7 +16,7 @@ import numpy as np
 from .engine import Engine
 from .errors import EngineError
 from .explanation import class_probabilities
-from .spec import CamSpec
+from .spec import CamSpec, LayerSpec
 from .targets import TOP_CLASS
 
 if TYPE_CHECKING:
@@ -24,16 +24,25 @@ if TYPE_CHECKING:
 
     from .frame import Frame
 
-__all__ = ["Inference", "Tensors", "by_class", "finite", "infer_all"]
+__all__ = ["Inference", "LayerTensors", "Tensors", "by_class", "finite", "infer_all"]
+
+
+@dataclass(frozen=True, eq=False)
+class LayerTensors:
+    """Activations and gradients of one target layer for N images: float32 (N, C, h, w)."""
+
+    activations: NDArray[np.float32]
+    gradients: NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
 class Tensors:
     """What one inference gave for N images, for work on the raw values.
 
-    activations, gradients: float32 (N, C, h, w). classes: int64 (N,), the explained ones. scores:
-    float32 (N, K), the output that is shown to people. logits: float32 (N, K) before softmax or sigmoid,
-    or None where the file has no such output. frames: N.
+    activations, gradients: float32 (N, C, h, w), of the (first) target layer. classes: int64 (N,), the
+    explained ones. scores: float32 (N, K), the output that is shown to people. logits: float32 (N, K) before
+    softmax or sigmoid, or None where the file has no such output. frames: N. more: of further target layers,
+    in the file's order.
     """
 
     activations: NDArray[np.float32]
@@ -42,6 +51,12 @@ class Tensors:
     scores: NDArray[np.float32]
     logits: NDArray[np.float32] | None
     frames: tuple[Frame, ...]
+    more: tuple[LayerTensors, ...] = ()
+
+    @property
+    def layers(self) -> tuple[LayerTensors, ...]:
+        """Every target layer's, the first one's included."""
+        return (LayerTensors(self.activations, self.gradients), *self.more)
 
 
 class Inference:
@@ -54,27 +69,32 @@ class Inference:
 
     def tensors(self, images: NDArray[Any], classes: NDArray[np.int64], frames: Sequence[Frame]) -> Tensors:
         """Everything that the file computes for N images in its own layout; classes: -1 for the top one."""
-        output, layer, chosen = self._spec.output, self._spec.layer, self._spec.chosen
-        names = [output.name, layer.activations, layer.gradients, chosen]
+        output, layers, chosen = self._spec.output, self._spec.layers, self._spec.chosen
+        names = [output.name, *(name for layer in layers for name in (layer.activations, layer.gradients)), chosen]
         if output.score in self.info.outputs:
             names.append(output.score)
         values = self._run(images, classes, names)
         floats = {name: self._finite(name, value, len(images)) for name, value in values.items() if name != chosen}
+        first, *more = (self._layer(layer, floats) for layer in layers)
+        logits = floats.get(output.score)
+        return Tensors(
+            activations=first.activations,
+            gradients=first.gradients,
+            classes=values[chosen].astype(np.int64),
+            scores=self._by_class(output.name, floats[output.name]),
+            logits=None if logits is None else self._by_class(output.score, logits),
+            frames=tuple(frames),
+            more=tuple(more),
+        )
+
+    def _layer(self, layer: LayerSpec, floats: Mapping[str, NDArray[np.float32]]) -> LayerTensors:
         activations, gradients = floats[layer.activations], floats[layer.gradients]
         if activations.ndim != 4 or activations.shape != gradients.shape:
             raise EngineError(
                 f"{self._path}: expected '{layer.activations}' and '{layer.gradients}' of one shape (N, C, h, w), got "
                 f"{activations.shape} and {gradients.shape}"
             )
-        logits = floats.get(output.score)
-        return Tensors(
-            activations=activations,
-            gradients=gradients,
-            classes=values[chosen].astype(np.int64),
-            scores=self._by_class(output.name, floats[output.name]),
-            logits=None if logits is None else self._by_class(output.score, logits),
-            frames=tuple(frames),
-        )
+        return LayerTensors(activations, gradients)
 
     def scores(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """(N, K): the logits of images in the file's layout, or what the file shows where it has no logits."""

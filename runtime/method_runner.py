@@ -12,6 +12,7 @@ import numpy as np
 
 from .inference import Inference, Tensors
 from .methods import CamResult, Method, Probing
+from .methods.layer_fusion import run_rule
 from .smoothing import Smoothing, mean_result
 from .spec import CamSpec
 from .tail import Tail
@@ -38,11 +39,12 @@ class Work:
 class MethodRunner:
     """Runs methods with one model. tail: gives its tail, opened when it is first asked for.
 
+    Rules are run on every target layer, and their maps fused; probes work with the first layer.
     batch: how many changed inputs a probe makes at a time.
     """
 
     def __init__(self, spec: CamSpec, inference: Inference, tail: Callable[[], Tail], batch: int) -> None:
-        self._input = spec.input
+        self._input, self._layers, self._fusion = spec.input, spec.layers, spec.fusion
         self._independent = spec.output.kind in ("sigmoid", "binary")
         self._inference, self._tail = inference, tail
         self._batch = max(batch, inference.info.batch or 1)
@@ -62,9 +64,10 @@ class MethodRunner:
             )
 
     def _once(self, work: Work, tensor: NDArray[Any], raw: Tensors, index: int, progress: Progress | None) -> CamResult:
-        if work.method.kind == "rule":
-            return work.method.run(raw.activations[index], raw.gradients[index], work.settings)
-        return work.method.run(self._probing(tensor, raw, index, progress), work.settings)
+        if work.method.kind == "probe":
+            return work.method.run(self._probing(tensor, raw, index, progress), work.settings)
+        arrays = [(found.activations[index], found.gradients[index]) for found in raw.layers]
+        return run_rule(work.method, work.settings, self._layers, arrays, self._fusion)
 
     def _probing(self, tensor: NDArray[Any], raw: Tensors, index: int, progress: Progress | None) -> Probing:
         channels_last = self._input.layout == "NHWC"

@@ -271,6 +271,13 @@ class CamSpec:
         """The first target layer."""
         return self.layers[0]
 
+    def with_layer(self, name: str) -> CamSpec:
+        """A copy with one of its target layers only, and with the tail if it is that layer's. Raises `SpecError`."""
+        for index, layer in enumerate(self.layers):
+            if layer.name == name:
+                return replace(self, layers=(layer,), tail=self.tail if index == 0 else None)
+        raise SpecError(f"the file has no target layer '{name}': it has {', '.join(la.name for la in self.layers)}")
+
     def with_method(self, name: str, settings: dict[str, Any]) -> CamSpec:
         """A copy that asks for another method."""
         return replace(self, method=MethodSpec(name=name, settings=dict(settings)))

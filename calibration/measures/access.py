@@ -9,9 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.cam import cam_results
+from ...runtime.errors import MethodError
 from ...runtime.explainer import Explainer
 from ...runtime.frame import Frame
 from ...runtime.images import open_image
+from ...runtime.methods import get_method
+from ...runtime.methods.layer_fusion import run_rule
 from ...runtime.preprocess import prepare
 
 __all__ = ["EngineAccess"]
@@ -47,16 +50,28 @@ class EngineAccess:
         """Maps (N, H, W) in [0, 1] of `classes`; an empty one is zero everywhere: an `Explain`."""
         return self._explainer.maps(self._ready(images), [int(index) for index in classes], self.method, self._settings)
 
-    def arrays(
-        self, images: NDArray[np.floating[Any]], classes: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Activations and gradients (N, C, h, w) of `classes`: what `GradientNoise` takes."""
-        found = self._explainer.tensors(self._ready(images), [int(index) for index in classes])
-        return found.activations, found.gradients
+    def arrays(self, images: NDArray[np.floating[Any]], classes: NDArray[np.int64]) -> tuple[Any, Any]:
+        """Activations and gradients (N, C, h, w) of `classes`: what `GradientNoise` takes.
 
-    def rule(self, activations: NDArray[Any], gradients: NDArray[Any]) -> NDArray[np.float32]:
-        """Maps (N, h, w) on the layer's grid: a `Rule`. Raises `MethodError` for a probe, which needs the model."""
-        return np.stack([one.map for one in cam_results(activations, gradients, self.method, self._settings)])
+        Of several target layers, two tuples of such arrays.
+        """
+        found = self._explainer.tensors(self._ready(images), [int(index) for index in classes])
+        if not found.more:
+            return found.activations, found.gradients
+        return tuple(one.activations for one in found.layers), tuple(one.gradients for one in found.layers)
+
+    def rule(self, activations: Any, gradients: Any) -> NDArray[np.float32]:
+        """Maps (N, h, w) on the layer's grid, from what `arrays` gives: a `Rule`.
+
+        Maps of several layers are fused as the file says. Raises `MethodError` for a probe, which needs the model.
+        """
+        if not isinstance(activations, tuple):
+            return np.stack([one.map for one in cam_results(activations, gradients, self.method, self._settings)])
+        spec, method = self._explainer.spec, get_method(self.method)
+        if method.kind != "rule":
+            raise MethodError(f"method '{self.method}' runs the model again and cannot work from arrays")
+        images = zip(*(zip(*layer, strict=True) for layer in zip(activations, gradients, strict=True)), strict=True)
+        return np.stack([run_rule(method, self._settings, spec.layers, image, spec.fusion).map for image in images])
 
     def _ready(self, images: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         values = images.astype(np.float32, copy=False)

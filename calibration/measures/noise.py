@@ -15,8 +15,8 @@ from .ranks import spearman
 
 __all__ = ["GradientNoise", "InputNoise", "Rule", "agreement", "check_level", "noisy"]
 
-#: Activations and gradients (N, C, h, w) -> maps (N, h, w).
-Rule = Callable[[NDArray[np.floating[Any]], NDArray[np.floating[Any]]], Maps]
+#: Activations and gradients (N, C, h, w), or tuples of them, with one for each target layer -> maps (N, h, w).
+Rule = Callable[[Any, Any], Maps]
 
 
 def agreement(clean: ArrayLike, other: ArrayLike) -> float:
@@ -88,15 +88,23 @@ class GradientNoise(Measure):
         self._samples = samples
         self._random = np.random.default_rng(seed)
 
-    def update(self, activations: ArrayLike, gradients: ArrayLike) -> dict[str, NDArray[np.float64]]:
-        """activations, gradients: float (N, C, h, w). Returns N values. Raises `ArrayError`."""
-        a, g = check_images(activations), check_images(gradients)
+    def update(
+        self, activations: ArrayLike | tuple[ArrayLike, ...], gradients: ArrayLike | tuple[ArrayLike, ...]
+    ) -> dict[str, NDArray[np.float64]]:
+        """activations, gradients: float (N, C, h, w); of several layers, tuples of such, and each layer's
+        gradients get noise of their own size. Returns N values. Raises `ArrayError`.
+        """
+        a, g = _of_each_layer(check_images, activations), _of_each_layer(check_images, gradients)
         clean = self._rule(a, g)
-        found = np.empty((len(a), self._samples))
+        found = np.empty((len(clean), self._samples))
         for sample in range(self._samples):
-            again = self._rule(a, noisy(g, self._level, self._random))
+            again = self._rule(a, _of_each_layer(lambda one: noisy(one, self._level, self._random), g))
             found[:, sample] = [agreement(before, after) for before, after in zip(clean, again, strict=True)]
         return self._keep(gradient_noise=found.mean(axis=1))
+
+
+def _of_each_layer(function: Callable[[Any], Any], arrays: Any) -> Any:
+    return tuple(function(one) for one in arrays) if isinstance(arrays, tuple) else function(arrays)
 
 
 def check_level(level: float, samples: int) -> None:

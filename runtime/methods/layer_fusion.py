@@ -1,0 +1,106 @@
+"""The maps of several target layers as one.
+
+A late layer knows which object speaks for the class, an earlier one where exactly its parts are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import MethodError
+from ..spec import LayerSpec
+from .base import CamResult, FloatArray, Method
+from .resizing import resize
+
+__all__ = ["FUSIONS", "check_fusion", "fuse_layers", "fused_grid", "run_rule", "settings_for"]
+
+Maps = NDArray[np.float32]
+
+
+def _product(maps: Maps) -> Maps:
+    """The first map, weighed by the root of the geometric mean of the others: of two, m1 * sqrt(m2)."""
+    others = len(maps) - 1
+    return maps[0] * np.prod(maps[1:] ** (0.5 / others), axis=0)
+
+
+#: Name -> (L, H, W) maps in [0, 1], the first layer's first -> (H, W). `max` is what LayerCAM does (Jiang et al.
+#: 2021), but for the tanh by which it lifts the small values of early layers.
+FUSIONS: dict[str, Callable[[Maps], Maps]] = {
+    "product": _product,
+    "mean": lambda maps: maps.mean(axis=0),
+    "max": lambda maps: maps.max(axis=0),
+}
+
+
+def check_fusion(name: str, layers: Sequence[LayerSpec]) -> None:
+    """Raise `MethodError` unless there is such a fusion, and something to fuse."""
+    if name not in FUSIONS:
+        raise MethodError(f"unknown fusion '{name}': expected one of {', '.join(FUSIONS)}")
+    if len(layers) < 2:
+        raise MethodError(
+            f"fusion '{name}': there is one layer only, '{layers[0].name}'; export the model with several --layer to "
+            "have maps that can be fused"
+        )
+
+
+def settings_for(settings: Any, layer: LayerSpec) -> Any:
+    """A method's settings for one layer: whether it is the last one is read off the layer where nobody says it.
+
+    Not left to the gradients, which are not constant once there is noise.
+    """
+    if getattr(settings, "last", False) is None:
+        return dataclasses.replace(settings, last=layer.pooled)
+    return settings
+
+
+def run_rule(
+    method: Method,
+    settings: Any,
+    layers: Sequence[LayerSpec],
+    arrays: Sequence[tuple[FloatArray, FloatArray]],
+    fusion: str,
+) -> CamResult:
+    """A rule on one image: on every layer with its own settings, and the maps fused where there are several.
+
+    arrays: activations and gradients (C, h, w) of each of `layers`. fusion: a key of `FUSIONS`.
+    """
+    results = [
+        method.run(activations, gradients, settings_for(settings, layer))
+        for layer, (activations, gradients) in zip(layers, arrays, strict=True)
+    ]
+    return results[0] if len(results) == 1 else fuse_layers(results, fusion, [layer.name for layer in layers])
+
+
+def fused_grid(grids: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The finest of some grids (H, W)."""
+    return max(height for height, _ in grids), max(width for _, width in grids)
+
+
+def fuse_layers(results: Sequence[CamResult], fusion: str, names: Sequence[str]) -> CamResult:
+    """One result from those of two or more layers, the first layer's first.
+
+    Each map is resized to the finest grid (bilinear, half-pixel centres) and divided by its maximum; what
+    then becomes of them is `FUSIONS[fusion]`. An empty map is zero everywhere, which makes a product empty.
+    The grouping is the first layer's. names: of the layers.
+    """
+    size = fused_grid([(one.map.shape[0], one.map.shape[1]) for one in results])
+    fused = FUSIONS[fusion](np.stack([_scaled(one.map, size) for one in results]))
+    empty = None
+    if not fused.any():
+        reasons = [f"layer '{name}': {one.empty}" for name, one in zip(names, results, strict=True) if one.empty]
+        empty = reasons[0] if reasons else "the maps of the layers are nowhere positive together"
+    return CamResult(fused.astype(np.float32, copy=False), results[0].grouping, empty)
+
+
+def _scaled(values: Maps, size: tuple[int, int]) -> Maps:
+    top = values.max()
+    if not top > 0:
+        return np.zeros(size, np.float32)
+    # Dividing first keeps the resize away from the ends of float32.
+    resized = resize((values / top)[None], size)[0]
+    return np.clip(resized / resized.max(), 0, 1)
