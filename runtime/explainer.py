@@ -63,7 +63,7 @@ class Explainer:
     engine: an open `Engine` for the same file to use instead; it is not closed by `close`.
     probe_batch: how many changed images or activations a probe gives the model at a time.
     layer: of a file with several target layers, the name of one that is to be used alone. fusion: how the
-    maps of several become one (``product``, ``mean`` or ``max``); None for what the file says.
+    maps of several become one (``product``, ``gate``, ``mean`` or ``max``); None for what the file says.
 
     It holds no state besides the engine, and the file of the tail once a method has asked for it, so that
     several threads may use one `Explainer`.

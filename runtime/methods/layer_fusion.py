@@ -28,10 +28,16 @@ def _product(maps: Maps) -> Maps:
     return maps[0] * np.prod(maps[1:] ** (0.5 / others), axis=0)
 
 
+def _gate(maps: Maps) -> Maps:
+    """The first map, of which the mean of the others lets 30 to 100 % pass: never nothing, as in a product."""
+    return maps[0] * (0.3 + 0.7 * maps[1:].mean(axis=0))
+
+
 #: Name -> (L, H, W) maps in [0, 1], the first layer's first -> (H, W). `max` is what LayerCAM does (Jiang et al.
 #: 2021), but for the tanh by which it lifts the small values of early layers.
 FUSIONS: dict[str, Callable[[Maps], Maps]] = {
     "product": _product,
+    "gate": _gate,
     "mean": lambda maps: maps.mean(axis=0),
     "max": lambda maps: maps.max(axis=0),
 }

@@ -101,3 +101,35 @@ def test_files_of_schema_1_0_are_read():
     data = _SPEC.to_dict()
     data["schema"] = "1.0"
     assert CamSpec.from_dict(data).schema == "1.0"
+
+
+def test_several_layers_came_with_schema_1_2():
+    """One layer is written as it was before; more of them with how their maps are fused."""
+    assert {"more_layers", "fusion"}.isdisjoint(_SPEC.to_dict())
+    old = {**_SPEC.to_dict(), "schema": "1.1"}
+    assert CamSpec.from_dict(old).layers == _SPEC.layers
+    second = replace(_SPEC.layer, name="mid", activations="a1", gradients="g1")
+    spec = replace(_SPEC, layers=(_SPEC.layer, second), fusion="max")
+    assert spec.to_dict()["fusion"] == "max"
+    assert CamSpec.from_json(spec.to_json()) == spec
+    with pytest.raises(SpecError, match="fusion: expected one of 'product', 'gate', 'mean', 'max', got 'sum'"):
+        CamSpec.from_dict({**spec.to_dict(), "fusion": "sum"})
+
+
+@pytest.mark.parametrize("what", ["name", "activations", "gradients"])
+def test_layers_that_cannot_be_told_apart_are_refused(what):
+    other = LayerSpec(name="mid", value="m", channels=4, grid=(16, 24), activations="a1", gradients="g1")
+    with pytest.raises(SpecError, match=f"two of them have the same {what}: '"):
+        replace(_SPEC, layers=(_SPEC.layer, replace(other, **{what: getattr(_SPEC.layer, what)})))
+
+
+def test_one_layer_of_several():
+    second = replace(_SPEC.layer, name="mid", activations="a1", gradients="g1")
+    tail = TailSpec(file="x.tail.onnx", sha256="1" * 64, inputs=("cam_activations",), score="logits")
+    spec = replace(_SPEC, layers=(_SPEC.layer, second), tail=tail)
+    assert spec.with_layer("relu").layers == (_SPEC.layer,)
+    assert spec.with_layer("relu").tail == tail
+    assert spec.with_layer("mid").layers == (second,)
+    assert spec.with_layer("mid").tail is None
+    with pytest.raises(SpecError, match="no target layer 'deep': it has relu, mid"):
+        spec.with_layer("deep")

@@ -27,6 +27,7 @@ ONE, TWO = result([4, 2], [1, 0]), result([0, 25], [100, 100])
     [
         # Divided by the maximum: [1, .5, .25, 0] and [0, .25, 1, 1].
         ("product", [[0, 0.25], [0.25, 0]]),
+        ("gate", [[0.3, 0.2375], [0.25, 0]]),
         ("mean", [[0.5, 0.375], [0.625, 0.5]]),
         ("max", [[1, 0.5], [1, 1]]),
     ],
@@ -51,7 +52,12 @@ def test_on_the_finest_grid_as_the_runtime_resizes(fusion):
     coarse, fine = (CamResult(random.random(shape).astype(np.float32)) for shape in ((3, 4), (7, 9)))
     found = fuse_layers([coarse, fine], fusion, ["last", "middle"])
     up, here = normalise(coarse.map, (7, 9)), normalise(fine.map)
-    expected = {"product": up * np.sqrt(here), "mean": (up + here) / 2, "max": np.maximum(up, here)}[fusion]
+    expected = {
+        "product": up * np.sqrt(here),
+        "gate": up * (0.3 + 0.7 * here),
+        "mean": (up + here) / 2,
+        "max": np.maximum(up, here),
+    }[fusion]
     np.testing.assert_allclose(found.map, expected, atol=1e-6)
     # Neither layer is finer in both directions: each gives its finer side.
     tall = CamResult(random.random((9, 2)).astype(np.float32))
@@ -90,7 +96,7 @@ def test_the_grouping_is_the_first_layers():
 
 
 def test_what_is_refused():
-    with pytest.raises(MethodError, match="unknown fusion 'sum': expected one of product, mean, max"):
+    with pytest.raises(MethodError, match="unknown fusion 'sum': expected one of product, gate, mean, max"):
         check_fusion("sum", [LAST, MIDDLE])
     with pytest.raises(MethodError, match="there is one layer only, 'last'"):
         check_fusion("mean", [LAST])
