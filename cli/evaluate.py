@@ -65,7 +65,8 @@ def evaluate(
         str | None, typer.Option("--report", metavar="FILE.html", help="Write everything into one HTML file.")
     ] = None,
     sheet: Annotated[
-        str | None, typer.Option("--sheet", metavar="FILE.png", help="Write a picture of photos and methods.")
+        str | None,
+        typer.Option("--sheet", metavar="FILE.png", help="Write a picture of photos and methods (.png, .jpg)."),
     ] = None,
     journal: Annotated[
         str | None,
@@ -92,8 +93,8 @@ def evaluate(
         raise typer.BadParameter("give --boxes or --masks, not both")
     if report and not report.lower().endswith((".html", ".htm")):
         raise typer.BadParameter(f"--report: expected a name that ends in .html, got {report}")
-    if sheet and not sheet.lower().endswith(".png"):
-        raise typer.BadParameter(f"--sheet: expected a name that ends in .png, got {sheet}")
+    if sheet and not sheet.lower().endswith((".png", ".jpg", ".jpeg")):
+        raise typer.BadParameter(f"--sheet: expected a name that ends in .png or .jpg, got {sheet}")
     found, errors = find_each(images)
     if not found:
         raise ImageError("; ".join(error["error"] for error in errors) or "no images")
@@ -205,6 +206,7 @@ def _print(evaluation: Evaluation, table: Table) -> None:
     """A table per measure, what differs, and what must be said beside it."""
     from rich.text import Text
 
+    from ..calibration.evaluate import CONTROLS
     from .console import print_table, rich_table
 
     marks = {(one.contender, one.column): "+" if one.better else "-" for one in table.comparisons if one.shown}
@@ -218,11 +220,11 @@ def _print(evaluation: Evaluation, table: Table) -> None:
             cells = []
             for column in columns:
                 cell = table.cells[row][column]
-                star = "*" if table.best.get(column) == row else ""
+                star = "*" if row in table.best.get(column, ()) else ""
                 between = "" if cell.low is None else f" [{cell.low:.3f}, {cell.high:.3f}]"
                 text = f"{star}{cell.mean:.3f}{between} {marks.get((row, column), ' ')}" if cell.count else "-  "
                 cells.append(Text(text, style="bold" if star else ""))
-            name = f"{row} (baseline)" if row in evaluation.baselines else row
+            name = f"{row} ({'control' if row in CONTROLS else 'baseline'})" if row in evaluation.baselines else row
             grid.add_row(Text(name), f"{evaluation.ms(row):.1f}", *cells)
         print_table(grid)
         print()

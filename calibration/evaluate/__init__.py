@@ -7,7 +7,7 @@
 """
 
 from .annotations import Annotation, AnnotationError, Annotations, read_boxes, read_masks
-from .contenders import BASELINES, Contender, make_contenders
+from .contenders import BASELINES, CONTROLS, Contender, make_contenders
 from .evaluator import Evaluator, evaluate
 from .instruments import Context, Figure, Instrument, Sample, all_instruments, get_instrument, register_instrument
 from .journal import Journal
@@ -21,6 +21,7 @@ from .table import Cell, Comparison, Table, make_table
 __all__ = [
     "ANNOTATED",
     "BASELINES",
+    "CONTROLS",
     "SCHEMA",
     "Annotation",
     "AnnotationError",

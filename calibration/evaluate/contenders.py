@@ -18,7 +18,7 @@ from ..measures.baselines import CentreGaussian, Edges, Random, Uniform
 from ..measures.noise import Rule
 from .shared import SharedEngine
 
-__all__ = ["BASELINES", "DEFAULT_BASELINES", "Contender", "make_contenders"]
+__all__ = ["BASELINES", "CONTROLS", "DEFAULT_BASELINES", "Contender", "make_contenders"]
 
 Classes = NDArray[np.int64]
 Kind = Literal["method", "baseline"]
@@ -33,12 +33,16 @@ BASELINES = {
     "blurred": "the first method's map, blurred by one cell",
     "sharpened": "the first method's map, squared",
 }
-#: The last two are controls, for measures that reward blur (mosaics) or sharpening (energy inside).
+#: For measures that reward blur (mosaics) or sharpening (energy inside): what that alone would gain.
+CONTROLS = ("blurred", "sharpened")
 DEFAULT_BASELINES = ("centre", "uniform", "random", "edges", "class_blind")
 
 
 class Contender(Protocol):
-    """A row. kind: what it is. rule: for methods that need nothing but arrays, else None."""
+    """A row. kind: what it is. rule: for methods that need nothing but arrays, else None.
+
+    shares: whether `explain` takes its arrays from the shared engine, and so costs an inference that is not its own.
+    """
 
     @property
     def name(self) -> str: ...
@@ -48,6 +52,9 @@ class Contender(Protocol):
 
     @property
     def rule(self) -> Rule | None: ...
+
+    @property
+    def shares(self) -> bool: ...
 
     def begin(self, seed: int) -> None:
         """A new photo comes; what is random starts from `seed`, so that the order of photos cannot matter."""
@@ -60,6 +67,8 @@ class Contender(Protocol):
 
 class _FromArrays:
     """A rule: activations and gradients come from the shared engine."""
+
+    shares = True
 
     def __init__(self, name: str, kind: Kind, rule: Rule, engine: SharedEngine) -> None:
         self.name = name
@@ -81,8 +90,8 @@ class _Callable:
 
     rule: Rule | None = None
 
-    def __init__(self, name: str, kind: Kind, make: Callable[[int], Explain]) -> None:
-        self.name = name
+    def __init__(self, name: str, kind: Kind, make: Callable[[int], Explain], *, shares: bool = False) -> None:
+        self.name, self.shares = name, shares
         self.kind: Kind = kind
         self._make = make
         self._explain = make(0)
@@ -126,7 +135,7 @@ def _baseline(engine: SharedEngine, name: str, first: Contender) -> Contender:
         return _FromArrays(name, "baseline", _class_blind, engine)
     if name not in plain:
         raise MethodError(f"unknown baseline '{name}': expected some of {', '.join(BASELINES)}")
-    return _Callable(name, "baseline", plain[name])
+    return _Callable(name, "baseline", plain[name], shares=name in CONTROLS and first.shares)
 
 
 def _class_blind(activations: NDArray[Any], gradients: NDArray[Any]) -> Maps:

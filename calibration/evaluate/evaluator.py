@@ -125,7 +125,7 @@ class Evaluator:
             one.begin(sample.seed)
             started = time.perf_counter()
             sample.maps[one.name] = one.explain(image[None], np.array([chosen]))[0]
-            times[i] = (time.perf_counter() - started) * 1000 + (inference_ms if one.rule is not None else 0)
+            times[i] = (time.perf_counter() - started) * 1000 + (inference_ms if one.shares else 0)
         return sample, times
 
     def run(self, unit: Literal["photo", "mosaic"], sample: Sample) -> np.ndarray:

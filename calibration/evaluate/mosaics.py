@@ -43,9 +43,7 @@ def measure_mosaics(evaluator: Evaluator, photos: Sequence[tuple[Path, Measured]
         if not known:
             raise TooFewPhotosError("a mosaic needs photos whose top class is the one explained: there are none")
         groups = choose_groups(table, classes, confidence=CONFIDENCE, seed=evaluator.plan.seed)
-        return [_measure(evaluator, [known[i] for i in group]) for group in groups], [
-            f"mosaics: {len(groups)}, of photos with a top class of at least {CONFIDENCE:.0%}"
-        ]
+        return [_measure(evaluator, [known[i] for i in group]) for group in groups], []
     except TooFewPhotosError as error:
         return [], [f"mosaics: {error}"]
 

@@ -68,7 +68,15 @@ def pick_cases(explainer: Explainer, evaluation: Evaluation, *, each: int = 2) -
                     continue
                 picture = found.overlay(_SIDE, legend=False)
                 cases.append(
-                    Case(method, kind, photo.name, found.label, photo.probability, float(values[i]), _url(picture))
+                    Case(
+                        method,
+                        kind,
+                        photo.name,
+                        _class(found.label, photo.target),
+                        photo.probability,
+                        float(values[i]),
+                        _url(picture),
+                    )
                 )
     return cases
 
@@ -89,17 +97,23 @@ def contact_sheet(
         cells.append(
             [found[0].photo.resize((width, height)), *(one.overlay(2 * cell_width, legend=False) for one in found)]
         )
-        rows.append(f"{Path(photo.name).name}: {found[0].label} ({photo.target}), {photo.probability:.1%}")
+        rows.append(f"{Path(photo.name).name}: {_class(found[0].label, photo.target)}, {photo.probability:.1%}")
     return side_by_side(cells, columns=["photo", *methods], rows=rows, cell_width=cell_width)
 
 
 def save_sheet(path: str | Path, explainer: Explainer, evaluation: Evaluation, *, most: int = 12) -> None:
-    """Write a contact sheet of at most `most` photos, spread evenly over all, as PNG. Raises `OutputError`."""
+    """Write a contact sheet of at most `most` photos, spread evenly over all, as PNG or JPEG. Raises `OutputError`."""
     photos = [one for one in evaluation.photos if one.unit == "photo"]
     places = np.unique(np.linspace(0, len(photos) - 1, min(most, len(photos))).round().astype(int))
     data = io.BytesIO()
-    contact_sheet(explainer, [photos[i] for i in places], evaluation.methods).save(data, "PNG", optimize=True)
+    contact_sheet(explainer, [photos[i] for i in places], evaluation.methods).save(
+        data, "PNG" if str(path).lower().endswith(".png") else "JPEG", quality=88
+    )
     write_bytes(path, data.getvalue())
+
+
+def _class(label: str, index: int) -> str:
+    return f"class {index}" if label == str(index) else f"{label} ({index})"
 
 
 def _url(picture: Image.Image) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ...runtime.errors import MissingDependencyError
 from ...runtime.files import write_bytes
-from .contenders import BASELINES
+from .contenders import BASELINES, CONTROLS
 from .instruments import get_instrument
 from .pictures import Case, judging_column
 from .plots import make_plot
@@ -81,6 +81,7 @@ def render_report(
         shown=[one for one in table.comparisons if one.shown],
         photos=[one for one in evaluation.photos if one.unit == "photo"],
         baselines=BASELINES,
+        controls=CONTROLS,
         command=command,
         about=dict(about),
         when=time.strftime("%Y-%m-%d %H:%M"),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..statistics import TooFewPhotosError, holm, mean_interval, paired_difference, photos_needed
+from .contenders import CONTROLS
 from .results import Evaluation
 
 __all__ = ["Cell", "Comparison", "Table", "make_table"]
@@ -46,7 +47,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Table:
-    """cells: contender -> column -> `Cell`. best: column -> the method (no baseline) with the best mean.
+    """cells: contender -> column -> `Cell`. best: column -> the methods (no baselines) with the best mean.
 
     comparisons: with `reference`, all that had enough photos. notes: what must be said beside the figures.
     """
@@ -54,7 +55,7 @@ class Table:
     reference: str
     level: float
     cells: Mapping[str, Mapping[str, Cell]]
-    best: Mapping[str, str]
+    best: Mapping[str, tuple[str, ...]]
     comparisons: tuple[Comparison, ...]
     notes: tuple[str, ...]
 
@@ -70,7 +71,7 @@ class Table:
                 }
                 for row, cells in self.cells.items()
             },
-            "best": dict(self.best),
+            "best": {column: list(rows) for column, rows in self.best.items()},
             "comparisons": [asdict(one) for one in self.comparisons],
             "notes": list(self.notes),
         }
@@ -87,21 +88,27 @@ def make_table(evaluation: Evaluation, *, reference: str | None = None, level: f
         row: {column: _cell(evaluation, row, column, level, seed) for column in evaluation.columns}
         for row in evaluation.contenders
     }
-    best: dict[str, str] = {}
-    beaten: list[str] = []
+    best: dict[str, tuple[str, ...]] = {}
+    beaten: dict[str, list[str]] = {"baseline": [], "control": []}
     for column, figure in evaluation.columns.items():
         known = {row: cells[row][column].mean for row in evaluation.contenders if cells[row][column].count}
         pick = max if figure.better == "higher" else min
         of_methods = [row for row in evaluation.methods if row in known]
         if of_methods:
-            best[column] = pick(of_methods, key=known.__getitem__)
+            top = pick(known[row] for row in of_methods)
+            # Methods that are equal on a layer differ in the last bits.
+            best[column] = tuple(row for row in of_methods if math.isclose(known[row], top, rel_tol=1e-5))
             winner = pick(known, key=known.__getitem__)
-            if winner in evaluation.baselines and known[winner] != known[best[column]]:
-                beaten.append(f"{column} ({winner})")
+            if winner not in evaluation.methods and not math.isclose(known[winner], top, rel_tol=1e-5):
+                beaten["control" if winner in CONTROLS else "baseline"].append(f"{column} ({winner})")
     comparisons, notes = _comparisons(evaluation, first, level, seed)
     notes = _few(cells, level) + notes
-    if beaten:
-        notes.append(f"a baseline has the best mean in {', '.join(beaten)}: such a figure alone shows nothing")
+    if beaten["baseline"]:
+        names = ", ".join(beaten["baseline"])
+        notes.append(f"a baseline has the best mean in {names}: such a figure alone shows nothing")
+    if beaten["control"]:
+        names = ", ".join(beaten["control"])
+        notes.append(f"{first} changed by a control is best in {names}: no method was needed for that")
     return Table(first, level, cells, best, comparisons, tuple(notes))
 
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -99,7 +100,7 @@ def test_bad_photos_and_boxes_for_photos_that_are_not_there(model, folder, tmp_p
         (["--measures", "beauty"], "unknown measure 'beauty': expected some of adcc"),
         (["--boxes", "a.json", "--masks", "b"], "give --boxes or --masks, not both"),
         (["--report", "r.pdf"], "--report: expected a name that ends in .html"),
-        (["--sheet", "s.jpg"], "--sheet: expected a name that ends in .png"),
+        (["--sheet", "s.gif"], "--sheet: expected a name that ends in .png or .jpg"),
         (["--masks", "nowhere"], "nowhere: is no folder of masks"),
     ],
 )
@@ -135,7 +136,7 @@ def test_one_class_for_everything_is_said(model, folder, capsys):
 @pytest.mark.slow
 def test_a_run_that_is_killed_goes_on(model, folder, tmp_path):
     """A real process, killed as soon as the journal has a line."""
-    for number in range(4, 60):
+    for number in range(4, 30):
         pixels = np.random.default_rng(number).integers(0, 255, (40, 60, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"p{number}.png")
     journal = tmp_path / "journal.jsonl"
@@ -143,14 +144,14 @@ def test_a_run_that_is_killed_goes_on(model, folder, tmp_path):
     command += ["--journal", str(journal), "--threads", "1"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and (not journal.exists() or not journal.read_bytes().count(b"\n")):
-        pass
+        time.sleep(0.01)
     process.kill()
     process.wait()
     lines = journal.read_bytes().count(b"\n")
-    assert 1 <= lines < 60
+    assert 1 <= lines < 30
     with journal.open("ab") as file:
         file.write(b'{"key": "half')
     again = subprocess.run(command, capture_output=True, text=True, check=True)
     document = json.loads(again.stdout)
     assert document["resumed"] == lines
-    assert len(document["photos"]) == 60
+    assert len(document["photos"]) == 30

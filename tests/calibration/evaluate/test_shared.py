@@ -92,7 +92,7 @@ def test_probes_run_the_model_themselves(explainer, coloured):
     engine = SharedEngine(explainer)
     images, _ = engine.load(coloured[0][:2])
     (one,) = make_contenders(engine, ["scorecam"], [])
-    assert (one.kind, one.rule) == ("method", None)
+    assert (one.kind, one.rule, one.shares) == ("method", None, False)
     classes = np.array([0, 1])
     np.testing.assert_allclose(one.explain(images, classes), explainer.maps(images, [0, 1], "scorecam"), atol=1e-6)
 
