@@ -68,12 +68,16 @@ def evaluation(tiny_path, coloured, tmp_path_factory):
     boxes = tmp_path / "boxes.json"
     boxes.write_text(json.dumps([{"file": name, "boxes": [box]} for name, box in coloured[1].items()]))
     with Explainer(tiny_path("logits"), threads=1) as explainer:
-        plan = make_plan(explainer, methods=["gradcam", "layercam"], annotated=True)
+        plan = make_plan(explainer, methods=["gradcam", "layercam"], baselines=["centre", "random"], annotated=True)
         return evaluate(explainer, [*photos, tmp_path / "bad<b>.png"], plan, annotations=read_boxes(boxes))
 
 
-def test_report(explainer, evaluation, tmp_path):
-    table = make_table(evaluation)
+@pytest.fixture(scope="module")
+def table(evaluation):
+    return make_table(evaluation)
+
+
+def test_report(explainer, evaluation, table, tmp_path):
     cases = pick_cases(explainer, evaluation, each=2)
     assert [(case.method, case.kind) for case in cases[:4]] == [("gradcam", "best")] * 2 + [("gradcam", "worst")] * 2
     assert cases[0].value >= cases[1].value >= cases[3].value >= cases[2].value, "the very worst comes first"
@@ -108,10 +112,9 @@ def test_report(explainer, evaluation, tmp_path):
     assert (tmp_path / "new" / "report.html").read_text(encoding="utf-8") == html
 
 
-def test_points_of_plots_lie_at_their_values(evaluation):
+def test_points_of_plots_lie_at_their_values(evaluation, table):
     from cfcam.calibration.evaluate.plots import make_plot
 
-    table = make_table(evaluation)
     plot = make_plot(evaluation, table, "adcc")
     assert plot is not None
     means = [table.cells[mark.label]["adcc"].mean for mark in plot.marks]
@@ -144,10 +147,10 @@ def test_photos_that_are_gone_leave_the_report_without_them(explainer, evaluatio
     assert pick_cases(explainer, dataclasses.replace(evaluation, photos=tuple(away))) == []
 
 
-def test_without_jinja(evaluation, monkeypatch):
+def test_without_jinja(evaluation, table, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "jinja2", None)
     with pytest.raises(MissingDependencyError, match=r"cfcam\[report\]"):
-        render_report(evaluation, make_table(evaluation))
+        render_report(evaluation, table)
 
 
 def test_sheet(explainer, evaluation, tmp_path):
