@@ -70,8 +70,8 @@ class Tail:
 def _tail_of(model: Path, spec: CamSpec) -> TailSpec:
     if spec.tail is None:
         raise MethodError(
-            f"{model}: was exported without its tail, which this method runs: export it again with "
-            "`cfcam export ... --with-tail`"
+            f"{model}: has no tail of layer '{spec.layer.name}', which this method runs: export it again with "
+            "`cfcam export ... --with-tail` (of several layers, the first one has the tail)"
         )
     return spec.tail
 

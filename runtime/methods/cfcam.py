@@ -7,14 +7,13 @@ from the published form and why.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import MethodError
+from ..checks import check_choice, check_flag, check_integer, check_number
 from .base import CamResult, FloatArray, Grouping, register_rule
 from .filtering import gaussian
 from .fusion import group_maps
@@ -24,6 +23,8 @@ from .scaling import finish, prepare
 __all__ = ["CfcamSettings", "cfcam", "group_channels", "is_pooled"]
 
 Clustering = Literal["dbscan", "random", "none"]
+
+_WHERE = "settings of 'cfcam'"
 
 # Change of the gradient over the grid, relative to its largest magnitude, up to which it
 # counts as constant: far above float16 rounding of one constant, far below what a layer
@@ -68,39 +69,21 @@ class CfcamSettings:
 
     def __post_init__(self) -> None:
         if self.last is not None:
-            _flag("last", self.last)
+            check_flag(_WHERE, "last", self.last)
         if self.sigma is not None:
-            _number("sigma", self.sigma, 0, 100)
-        _number("feature_sigma", self.feature_sigma, 0, 100)
-        _number("live_threshold", self.live_threshold, 0, 0.5)
-        _integer("neighbour", self.neighbour, 1)
-        _integer("min_samples", self.min_samples, 1)
-        _number("shrinkage", self.shrinkage, 0, 1)
-        _number("size_exponent", self.size_exponent, -1, 1)
+            check_number(_WHERE, "sigma", self.sigma, 0, 100)
+        check_number(_WHERE, "feature_sigma", self.feature_sigma, 0, 100)
+        check_number(_WHERE, "live_threshold", self.live_threshold, 0, 0.5)
+        check_integer(_WHERE, "neighbour", self.neighbour, 1)
+        check_integer(_WHERE, "min_samples", self.min_samples, 1)
+        check_number(_WHERE, "shrinkage", self.shrinkage, 0, 1)
+        check_number(_WHERE, "size_exponent", self.size_exponent, -1, 1)
         if self.sign_split is not None:
-            _flag("sign_split", self.sign_split)
+            check_flag(_WHERE, "sign_split", self.sign_split)
         if self.map_sigma is not None:
-            _number("map_sigma", self.map_sigma, 0, 100)
-        if self.clustering not in get_args(Clustering):
-            choices = ", ".join(map(repr, get_args(Clustering)))
-            raise MethodError(f"settings of 'cfcam': clustering: expected one of {choices}, got {self.clustering!r}")
-        _integer("seed", self.seed, 0)
-
-
-def _number(name: str, value: Any, low: float, high: float) -> None:
-    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not good or not low <= value <= high:
-        raise MethodError(f"settings of 'cfcam': {name}: expected a number from {low} to {high}, got {value!r}")
-
-
-def _integer(name: str, value: Any, low: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < low:
-        raise MethodError(f"settings of 'cfcam': {name}: expected a whole number of at least {low}, got {value!r}")
-
-
-def _flag(name: str, value: Any) -> None:
-    if not isinstance(value, bool):
-        raise MethodError(f"settings of 'cfcam': {name}: expected true or false, got {value!r}")
+            check_number(_WHERE, "map_sigma", self.map_sigma, 0, 100)
+        check_choice(_WHERE, "clustering", self.clustering, get_args(Clustering))
+        check_integer(_WHERE, "seed", self.seed, 0)
 
 
 @register_rule("cfcam", settings=CfcamSettings)
