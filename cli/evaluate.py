@@ -17,6 +17,7 @@ from .sources import failure, find_each, report_failure
 
 if TYPE_CHECKING:
     from ..calibration.evaluate import Annotations, Evaluation, Journal, Table
+    from ..runtime.explainer import Explainer
 
 __all__ = ["evaluate"]
 
@@ -191,7 +192,7 @@ def _remarks(evaluation: Evaluation, journal: Journal | None) -> None:
         note(f"cfcam: warning: {warning}")
 
 
-def _files(explainer, evaluation: Evaluation, table: Table, report: str | None, sheet: str | None) -> None:
+def _files(explainer: Explainer, evaluation: Evaluation, table: Table, report: str | None, sheet: str | None) -> None:
     from ..calibration.evaluate import machine, pick_cases, render_report, save_report, save_sheet
 
     if report:

@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -186,7 +187,9 @@ def evaluate(
     if not photos:
         raise ArrayError("evaluate: expected at least one photo")
     evaluator = Evaluator(explainer, plan, batch=batch)
-    run = hashlib.sha256((file_sha256(explainer.path) + plan.digest()).encode()).hexdigest()
+    # The explainer may have been told to use one of several layers: its spec says so, the file does not.
+    asked = (file_sha256(explainer.path), explainer.spec.to_json(), plan.digest())
+    run = hashlib.sha256("\n".join(asked).encode()).hexdigest()
     failures: list[dict[str, str]] = []
     seen: dict[str, str] = {}
     kept: list[tuple[Path, Measured]] = []
@@ -210,6 +213,7 @@ def evaluate(
                     journal.add(key, measured.to_dict())
             else:
                 resumed += 1
+                measured = replace(measured, name=str(photo))  # it may lie elsewhere now
             evaluator.add(measured)
             kept.append((photo, measured))
             seen[content] = str(photo)

@@ -1,7 +1,7 @@
 """The measures by name: what each costs, what its figures reward, and how one photo is measured.
 
-An instrument looks at one photo with all contenders at once, so that they can share inferences. Others
-are added with `register_instrument`.
+An instrument looks at one photo with all contenders at once, so that they can share inferences. Those that come
+with cfcam are in `standard`; others are added with `register_instrument` before a plan is made.
 """
 
 from __future__ import annotations

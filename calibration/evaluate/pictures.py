@@ -42,7 +42,10 @@ class Case:
 
 def judging_column(evaluation: Evaluation) -> str | None:
     """The column by which photos are called best or worst, or None when nothing was measured on photos."""
-    known = [name for name in evaluation.columns if any(not np.isnan(one.values).all() for one in evaluation.photos)]
+    photos = [one.values for one in evaluation.photos if one.unit == "photo"]
+    known = [
+        name for place, name in enumerate(evaluation.columns) if any(np.isfinite(one[:, place]).any() for one in photos)
+    ]
     return next((name for name in (*_JUDGES, *known) if name in known), None)
 
 

@@ -160,6 +160,9 @@ def test_the_journal_believes_nothing_else(explainer, tiny_path, coloured, small
             assert resumed(model=model) == 0
         shutil.copy(coloured[0][5], photos[1])
         assert resumed() == 1
+        moved = photos[0].rename(tmp_path / "moved.png")
+        found = evaluate(explainer, [moved], small, journal=journal)
+        assert (found.resumed, found.photos[0].name) == (1, str(moved))
 
 
 def test_bad_photos_copies_and_photos_without_boxes_are_listed(explainer, coloured, small, boxes, tmp_path):

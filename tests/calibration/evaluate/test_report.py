@@ -165,3 +165,14 @@ def test_sheet(explainer, evaluation, tmp_path):
         contact_sheet(explainer, [], ["gradcam"])
     with pytest.raises(OutputError):
         save_sheet(tmp_path, explainer, evaluation)
+
+
+def test_photos_are_judged_by_what_was_measured(explainer, coloured):
+    from cfcam.calibration.evaluate.pictures import judging_column
+
+    plan = make_plan(explainer, methods=["gradcam"], measures=["mosaics", "class_sensitivity"], baselines=["none"])
+    assert judging_column(evaluate(explainer, coloured[0][:2], plan)) == "class_sensitivity"
+    plan = make_plan(explainer, methods=["gradcam"], measures=["mosaics"], baselines=["none"])
+    found = evaluate(explainer, coloured[0][:2], plan)
+    assert judging_column(found) is None
+    assert pick_cases(explainer, found) == []
