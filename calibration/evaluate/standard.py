@@ -88,16 +88,14 @@ def _grid(sample: Sample, contenders: Sequence[Contender], context: Context) -> 
 
 def _gradient_noise(sample: Sample, contenders: Sequence[Contender], context: Context) -> Values:
     found = context.engine.arrays(sample.image[None], np.array([sample.target]))
-    return {
-        "gradient_noise": [
-            math.nan
-            if one.rule is None
-            else GradientNoise(one.rule, seed=sample.seed).update(found.activations, found.gradients)["gradient_noise"][
-                0
-            ]
-            for one in contenders
-        ]
-    }
+
+    def one(contender: Contender) -> float:
+        if contender.rule is None:
+            return math.nan
+        measure = GradientNoise(contender.rule, seed=sample.seed)
+        return float(measure.update(found.activations, found.gradients)["gradient_noise"][0])
+
+    return {"gradient_noise": [one(contender) for contender in contenders]}
 
 
 def _changed(make: type[InputNoise] | type[MaxSensitivity]) -> Run:

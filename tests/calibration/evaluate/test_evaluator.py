@@ -225,6 +225,30 @@ def test_a_model_of_one_class(tiny_path, coloured):
     assert np.isfinite(found.values("gradcam", "insertion")).all()
 
 
+def test_rules_share_their_inferences(explainer, coloured, monkeypatch):
+    asked = []
+    real = explainer.tensors
+    monkeypatch.setattr(
+        explainer, "tensors", lambda images, targets: asked.append(len(images)) or real(images, targets)
+    )
+    counts = []
+    for methods in (["gradcam"], ["gradcam", "hirescam", "layercam", "cfcam"]):
+        asked.clear()
+        measures = [
+            "input_noise",
+            "max_sensitivity",
+            "transformed",
+            "robustness",
+            "class_sensitivity",
+            "gradient_noise",
+        ]
+        plan = make_plan(explainer, methods=methods, measures=measures, baselines=["class_blind", "sharpened"])
+        Evaluator(explainer, plan).update(coloured[0][0])
+        counts.append(sum(asked))
+    # The photo, its other class, 2 + 10 noisy ones, 4 changed, 3 noisy ones; none of these has another top class.
+    assert counts == [21, 21]
+
+
 @pytest.mark.parametrize("variant", ["float16", "fixed-batch", "gray", "nhwc", "sigmoid", "unlabelled"])
 def test_every_kind_of_file(tiny_path, coloured, variant):
     with Explainer(tiny_path(variant), threads=1) as explainer:
