@@ -46,7 +46,7 @@ def explain(
         typer.Option("--use-layer", metavar="NAME", help="Of a file with several target layers, take this one alone."),
     ] = None,
     fusion: Annotated[
-        Literal["product", "gate", "mean", "max"] | None,
+        Literal["gate", "product", "mean", "max"] | None,
         typer.Option("--layers-fusion", help="How the maps of several target layers become one (default: the file's)."),
     ] = None,
     smooth: Annotated[

@@ -246,7 +246,7 @@ class CamSpec:
     target: str = "cam_target"
     chosen: str = "cam_class"
     method: MethodSpec = field(default_factory=MethodSpec)
-    fusion: Literal["product", "gate", "mean", "max"] = "product"
+    fusion: Literal["gate", "product", "mean", "max"] = "gate"
     precision: str = "float32"
     source: SourceSpec
     tail: TailSpec | None = None

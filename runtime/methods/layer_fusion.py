@@ -36,8 +36,8 @@ def _gate(maps: Maps) -> Maps:
 #: Name -> (L, H, W) maps in [0, 1], the first layer's first -> (H, W). `max` is what LayerCAM does (Jiang et al.
 #: 2021), but for the tanh by which it lifts the small values of early layers.
 FUSIONS: dict[str, Callable[[Maps], Maps]] = {
-    "product": _product,
     "gate": _gate,
+    "product": _product,
     "mean": lambda maps: maps.mean(axis=0),
     "max": lambda maps: maps.max(axis=0),
 }

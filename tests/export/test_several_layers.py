@@ -94,7 +94,7 @@ def test_the_file_says_what_it_holds(files: dict[str, ExportReport], route: str)
     report = files[route]
     spec = read_spec(report.path)
     assert spec == report.spec
-    assert (spec.schema, spec.fusion) == ("1.2", "product")
+    assert (spec.schema, spec.fusion) == ("1.2", "gate")
     assert [(la.name, la.channels, la.grid, la.pooled) for la in spec.layers] == [
         ("act:2", 16, (6, 6), True),
         ("act:0", 8, (20, 20), False),

@@ -60,18 +60,18 @@ def test_tensors_hold_every_layer(explainer: Explainer, photo: Path) -> None:
 
 
 def test_each_layer_has_its_own_last(explainer: Explainer, photo: Path) -> None:
-    """As by hand: the method on each layer, with `last` as the layer is, and the product of the maps."""
+    """As by hand: the method on each layer, with `last` as the layer is, and the gate of the maps."""
     raw = explainer.tensors([photo], 3)
     maps = [
         cam_map(one.activations, one.gradients, "cfcam", {"last": layer.pooled})[0]
         for one, layer in zip(raw.layers, explainer.spec.layers, strict=True)
     ]
     found = explainer.explain(photo, 3)
-    expected = normalise(normalise(maps[0], (16, 16)) * np.sqrt(maps[1]), SIZE)
+    expected = normalise(normalise(maps[0], (16, 16)) * (0.3 + 0.7 * maps[1]), SIZE)
     np.testing.assert_allclose(found.map, expected, atol=1e-5)
-    assert (found.fusion, found.layer, found.grid) == ("product", "last, early", (16, 16))
+    assert (found.fusion, found.layer, found.grid) == ("gate", "last, early", (16, 16))
     assert found.settings["last"] is None
-    assert found.to_dict()["fusion"] == "product"
+    assert found.to_dict()["fusion"] == "gate"
     wrong = [cam_map(one.activations, one.gradients, "cfcam", {"last": True})[0] for one in raw.layers]
     assert np.abs(wrong[1] - maps[1]).max() > 1e-3, "the setting matters in the early layer"
 
@@ -140,7 +140,7 @@ def test_the_commands(path: Path, photo: Path, tmp_path: Path, capsys: pytest.Ca
     out = capsys.readouterr().out
     assert "last: 16 channels, 8x8, before the last pooling" in out
     assert "early: 8 channels, 16x16" in out
-    assert "product of the layers' maps" in out
+    assert "gate of the layers' maps" in out
     picture = tmp_path / "why.png"
     command = ["explain", str(path), str(photo), "-t", "2", "--json"]
     assert main([*command, "--layers-fusion", "mean", "-o", str(picture)]) == 0

@@ -96,7 +96,7 @@ def test_the_grouping_is_the_first_layers():
 
 
 def test_what_is_refused():
-    with pytest.raises(MethodError, match="unknown fusion 'sum': expected one of product, gate, mean, max"):
+    with pytest.raises(MethodError, match="unknown fusion 'sum': expected one of gate, product, mean, max"):
         check_fusion("sum", [LAST, MIDDLE])
     with pytest.raises(MethodError, match="there is one layer only, 'last'"):
         check_fusion("mean", [LAST])
