@@ -94,6 +94,26 @@ def test_layers_and_tokens_can_be_described(folder, capsys):
     assert "16 channels, 10x14" in capsys.readouterr().out
 
 
+def test_several_layers_and_what_is_said_of_each(folder, capsys):
+    layers = ["--layer", "normed", "--layer", "stream", "--prefix-tokens", "1"]
+    code = main(["export", "--onnx", "tokens.onnx", *layers, "--grid", "2x8", "--grid", "4x4", "-o", "x.cam.onnx"])
+    out, err = capsys.readouterr()
+    assert code == 0, err
+    assert "layers normed (12 channels, 2x8), stream (12 channels, 4x4), 7 classes" in out
+    assert "layer 'stream': gradient in float64 against differences" in out
+    assert main(["layers", "x.cam.onnx"]) == 0
+    out, err = capsys.readouterr()
+    assert "explains layer 'normed, stream' already" in err
+    assert "normed" in out
+    assert "stream" in out
+    three = ["--grid", "4x4"] * 3
+    assert main(["export", "--onnx", "tokens.onnx", *layers, *three, "-o", "y.cam.onnx"]) == 2
+    assert "--grid: given 3 times for 2 layers" in capsys.readouterr().err
+    assert main(["export", "--onnx", "tokens.onnx", "--layer", "stream", "--layer", "stream", "-o", "y.cam.onnx"]) == 2
+    assert "layer 'stream' is named twice" in capsys.readouterr().err
+    assert not (folder / "y.cam.onnx").exists()
+
+
 def test_pytorch_is_not_needed(folder):
     """The whole road, from the plain model to the picture, where importing torch fails."""
     code = """
