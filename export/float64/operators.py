@@ -89,6 +89,22 @@ def _lp_pool(node: NodeProto, inputs: list[Any], opset: int) -> Any:
     return windows.lp_pool(node, inputs[0])
 
 
+@_operator("Pad")
+def _pad(node: NodeProto, inputs: list[Any], opset: int) -> Any:
+    """Negative pads, which cut: numpy's padding, and with it the reference evaluator, refuses them."""
+    x, pads, value, axes = [*inputs, None, None, None][:4]
+    pads = np.asarray(attribute(node, "pads") if opset < 11 else pads).reshape(-1)
+    if attribute(node, "mode", "constant") != "constant" or (pads >= 0).all():
+        return NotImplemented
+    order = range(x.ndim) if axes is None else [int(axis) % x.ndim for axis in np.asarray(axes).reshape(-1)]
+    cut, added = [slice(None)] * x.ndim, [(0, 0)] * x.ndim
+    for axis, before, after in zip(order, *np.split(pads, 2), strict=True):
+        cut[axis] = slice(max(-before, 0), x.shape[axis] - max(-after, 0))
+        added[axis] = (max(before, 0), max(after, 0))
+    fill = attribute(node, "value", 0.0) if value is None else np.asarray(value).reshape(-1)[0]
+    return np.pad(x[tuple(cut)], added, constant_values=fill)
+
+
 @_operator("Resize")
 def _resize(node: NodeProto, inputs: list[Any], opset: int) -> Any:
     return resize(node, inputs)

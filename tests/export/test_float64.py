@@ -219,3 +219,22 @@ def test_a_middle_layer_of_a_large_network_takes_seconds() -> None:
     start = time.process_time()
     evaluator.run({"x0": x})
     assert time.process_time() - start < 10
+
+
+@pytest.mark.parametrize("opset", [10, 13, 18])
+def test_pads_that_cut(opset: int) -> None:
+    """By hand: a row cut above and two added below, a column added before and one cut behind."""
+    pads, x = [-1, 1, 2, -1], np.arange(12.0).reshape(3, 4)
+    expected = [[7, 4, 5, 6], [7, 8, 9, 10], [7, 7, 7, 7], [7, 7, 7, 7]]
+    if opset < 11:
+        made = model_of([helper.make_node("Pad", ["x"], ["y"], pads=pads, value=7.0)], {"x": [3, 4]}, opset=opset)
+    else:
+        constants = {"pads": np.array(pads), "value": np.float32(7)}
+        made = model_of(
+            [helper.make_node("Pad", ["x", *constants], ["y"])], {"x": [3, 4]}, ["y"], constants, opset=opset
+        )
+    np.testing.assert_array_equal(Evaluator(made).run({"x": x})["y"], expected)
+    if opset == 18:
+        constants = {"pads": np.array([-1, 2]), "value": np.float32(7), "axes": np.array([-2])}
+        made = model_of([helper.make_node("Pad", ["x", *constants], ["y"])], {"x": [3, 4]}, ["y"], constants)
+        np.testing.assert_array_equal(Evaluator(made).run({"x": x})["y"], [*x[1:], [7] * 4, [7] * 4])
