@@ -53,9 +53,9 @@ class CertifiedTopK(Measure):
         min over S of low(map) > max(0, max over the others of high(map))    on all x' with |x' - x|_inf <= r
 
     with low and high from `IntervalNetwork`. Then S is the top-k of every map in the ball, and no cell of S is
-    zero. The order inside S is free. Columns ``certified_radius`` (preprocessed units) and
-    ``certified_grey_levels``; higher is better. NaN where the clean map has no top-k (fewer than k cells above
-    zero, or a tie); 0 where rounding alone makes the bounds too wide.
+    zero. The order inside S is free, and the class is held, whatever becomes of the prediction. Columns
+    ``certified_radius`` (preprocessed units) and ``certified_grey_levels``; higher is better. NaN where the clean
+    map has no top-k (fewer than k cells above zero, or a tie); 0 where rounding alone makes the bounds too wide.
 
     explainer: of the file; it stays the caller's to close. method: one of `METHODS`, and only where the gradient does
     not depend on the image: in the last layer before pooling and a linear head. There the map is one more affine
@@ -94,6 +94,8 @@ class CertifiedTopK(Measure):
                 f"of '{method}' are not known exactly: certified top-k needs the layer before pooling and a linear head"
             )
         self._network = IntervalNetwork(model, spec.input.name, [spec.layer.activations], arithmetic=arithmetic)
+        batch = (self._network.graph.shape(spec.input.name) or (None,))[0]
+        self._batch = batch if isinstance(batch, int) else 1
         self._explainer, self._spec = explainer, spec
         self._method, self._k, self._precision = method, k, precision
 
@@ -108,7 +110,7 @@ class CertifiedTopK(Measure):
 
     def certify(self, image: ArrayLike, target: int) -> Certificate:
         """One image (C, H, W), preprocessed. Raises `ArrayError`."""
-        x = check_images(np.asarray(image, np.float32)[None])
+        x = check_images(np.asarray(image, self._spec.input.dtype)[None])
         if self._spec.input.layout == "NHWC":
             x = x.transpose(0, 2, 3, 1)
         tensors = self._explainer.tensors(x, [target])
@@ -145,7 +147,8 @@ class CertifiedTopK(Measure):
         ends = (centre - radius, centre + radius) if radius else (centre, centre)
         if radius:
             ends = np.nextafter(ends[0], -np.inf), np.nextafter(ends[1], np.inf)
-        bounds = self._network(*ends)[self._spec.layer.activations]
+        many = (np.repeat(end, self._batch, axis=0) for end in ends)  # as many as a fixed batch takes
+        bounds = self._network(*many)[self._spec.layer.activations]
         return _combined(Bounds(bounds.low[0], bounds.high[0]), *weights, self._network.arithmetic)
 
     def in_grey_levels(self, radius: float) -> float:

@@ -194,6 +194,20 @@ def test_refused(tmp_path):
             CertifiedTopK(explainer)
 
 
+@pytest.mark.parametrize("variant", ["fixed-batch", "float16", "nhwc", "softmax"])
+def test_every_kind_of_file(tiny_path, variant):
+    """The same network, held in other ways, gets the same certificate."""
+    random = np.random.default_rng(0)
+    image = random.normal(0, 1, (3, 32, 48)).astype(np.float16)
+    found = []
+    for name in ("logits", variant):
+        with Explainer(tiny_path(name), threads=1) as explainer:
+            found.append(CertifiedTopK(explainer, k=4).certify(image, 1))
+    assert found[0].radius > 1e-4
+    assert found[1].radius == pytest.approx(found[0].radius, rel=0.02)
+    np.testing.assert_array_equal(found[0].cells, found[1].cells)
+
+
 def test_a_gradient_that_depends_on_the_image_is_refused(tmp_path):
     with explained("mobile", tmp_path, "clip5") as explainer, pytest.raises(MethodError, match="depends on the image"):
         CertifiedTopK(explainer)
