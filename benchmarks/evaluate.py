@@ -60,24 +60,24 @@ def megabytes() -> float:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def whole(model: Path, photos: list[Path], count: int, threads: int) -> None:
-    with tempfile.TemporaryDirectory() as folder, Explainer(model, threads=threads) as explainer:
+def whole(model: Path, photos: list[Path], count: int, workers: int) -> None:
+    with tempfile.TemporaryDirectory() as folder, Explainer(model, threads=1) as explainer:
         paths = variants(photos, count, Path(folder))
         plan = make_plan(explainer)
         memory: list[float] = []
         started, work = time.perf_counter(), time.process_time()
-        found = evaluate(explainer, paths, plan, progress=lambda done, _: memory.append(megabytes()))
+        found = evaluate(explainer, paths, plan, workers=workers, progress=lambda done, _: memory.append(megabytes()))
         measured, work = time.perf_counter() - started, time.process_time() - work
         make_table(found)
         total = time.perf_counter() - started
     print(
-        f"| photos | methods | baselines | measures | threads | measuring, s | processor, s | with the table, s | "
+        f"| photos | methods | baselines | measures | at once | measuring, s | processor, s | with the table, s | "
         f"MB at {count // 5} | MB at {count} |"
     )
     print("|---" * 10 + "|")
     print(
         f"| {len(found.photos)} | {len(plan.methods)} | {len(plan.baselines)} | {', '.join(plan.measures)} | "
-        f"{threads} | {measured:.1f} | {work:.1f} | {total:.1f} | {memory[count // 5 - 1]:.0f} | {memory[-1]:.0f} |\n"
+        f"{workers} | {measured:.1f} | {work:.1f} | {total:.1f} | {memory[count // 5 - 1]:.0f} | {memory[-1]:.0f} |\n"
     )
 
 

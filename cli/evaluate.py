@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -107,6 +108,7 @@ def evaluate(
             )
             for name in annotations.without_photo(found)
         ]
+    workers, threads = _shared_out(provider, threads)
     with (
         Explainer(model, provider=provider, allow_fallback=allow_fallback, threads=threads) as explainer,
         _journal(journal, model, report or sheet) as kept,
@@ -130,6 +132,7 @@ def evaluate(
                 annotations=annotations,
                 journal=kept,
                 batch=batch,
+                workers=workers,
                 progress=lambda done, _total: display.update(task, completed=done),
             )
         errors += evaluation.failures
@@ -152,6 +155,15 @@ def evaluate(
 
 def _names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _shared_out(provider: str, threads: int | None) -> tuple[int, int | None]:
+    """How many inferences run at once, and the threads of each: on a CPU, all cores unless threads were asked for."""
+    if provider != "cpu" or threads is not None:
+        return 1, threads
+    cores = os.cpu_count() or 1
+    workers = min(4, cores)  # each needs memory of its own
+    return workers, cores // workers
 
 
 def _annotations(

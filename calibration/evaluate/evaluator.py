@@ -34,7 +34,8 @@ _PHOTO_ERRORS = (ImageError, ArrayError, EngineError, TargetError, AnnotationErr
 class Evaluator:
     """Measures photo after photo: `update`, `compute`, `reset`, for people who have their own loop.
 
-    explainer: stays the caller's to close. plan: of `make_plan`. batch: images per inference.
+    explainer: stays the caller's to close. plan: of `make_plan`. batch: images per inference. workers: inferences
+    at once, as in `SharedEngine`.
     Memory does not grow with the photos, but for one figure per photo, contender and column.
 
     >>> with Explainer("dogs.cam.onnx") as explainer:                       # doctest: +SKIP
@@ -44,9 +45,9 @@ class Evaluator:
     ...     table = make_table(evaluator.compute())
     """
 
-    def __init__(self, explainer: Explainer, plan: Plan, *, batch: int = 8) -> None:
+    def __init__(self, explainer: Explainer, plan: Plan, *, batch: int = 8, workers: int = 1) -> None:
         self.plan = plan
-        self.engine = SharedEngine(explainer, batch=batch)
+        self.engine = SharedEngine(explainer, batch=batch, workers=workers)
         self.contenders = make_contenders(self.engine, plan.methods, plan.baselines)
         self.context = Context(self.engine, explainer.spec.input, plan.steps)
         self._photos: list[Measured] = []
@@ -175,18 +176,18 @@ def evaluate(
     annotations: Annotations | None = None,
     journal: Journal | None = None,
     batch: int = 8,
+    workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Measure files by `plan`.
 
     annotations: of `read_boxes` or `read_masks`. journal: photos that it knows are not measured again,
-    the others are added. progress: called with how many of how many photos are done. A photo that
-    cannot be measured, a copy of an earlier one, and an annotation without a photo are listed in the
-    result. Raises `ArrayError` for no photo at all.
+    the others are added. batch, workers: as in `Evaluator`. progress: called with how many of how many photos
+    are done. A photo that cannot be measured, and a copy of an earlier one, are listed in the result. Raises `ArrayError` for no photo at all.
     """
     if not photos:
         raise ArrayError("evaluate: expected at least one photo")
-    evaluator = Evaluator(explainer, plan, batch=batch)
+    evaluator = Evaluator(explainer, plan, batch=batch, workers=workers)
     # The explainer may have been told to use one of several layers: its spec says so, the file does not.
     asked = (file_sha256(explainer.path), explainer.spec.to_json(), plan.digest())
     run = hashlib.sha256("\n".join(asked).encode()).hexdigest()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...runtime.explainer import Explainer
+from ...runtime.explainer import Explainer, Tensors
 from ...runtime.explanation import class_probabilities
 from ...runtime.targets import TOP_CLASS
 from ..measures.access import EngineAccess
@@ -29,20 +31,24 @@ class Arrays:
     gradients: NDArray[np.float32]
 
 
+_Result = TypeVar("_Result")
 _One = tuple[NDArray[np.float32], int, NDArray[np.float32], NDArray[np.float32]]
 
 
 class SharedEngine:
     """Probabilities, activations and gradients of ready images float32 (N, C, H, W), each computed once.
 
-    explainer: stays the caller's to close. batch: images per inference. keep: bytes of activations and
-    gradients that are remembered; the oldest are forgotten first. Images are recognised by their
+    explainer: stays the caller's to close. batch: images per inference. workers: inferences at once; on a CPU several
+    of one thread each do more than one of several threads, which wait for each other. keep: bytes of
+    activations and gradients that are remembered; the oldest are forgotten first. Images are recognised by their
     values, so that measures which draw the same noise for every method cost one inference for all rules.
     """
 
-    def __init__(self, explainer: Explainer, *, batch: int = 8, keep: int = 2**26) -> None:
+    def __init__(self, explainer: Explainer, *, batch: int = 8, workers: int = 1, keep: int = 2**26) -> None:
         self.explainer = explainer
         self.batch = batch
+        self.workers = workers
+        self._pool = ThreadPoolExecutor(workers) if workers > 1 else None
         # Any rule will do: it is asked for images and probabilities alone.
         self._access = EngineAccess(explainer, "gradcam")
         self._channels_last = explainer.spec.input.layout == "NHWC"
@@ -53,19 +59,21 @@ class SharedEngine:
 
     def predict(self, images: Images) -> NDArray[np.float32]:
         """Probabilities (N, K), in batches; nothing is remembered: a `Predict`."""
-        return np.concatenate([self._access.predict(images[part]) for part in slices(len(images), self.batch)])
+        return np.concatenate(self._each(lambda part: self._access.predict(images[part]), len(images)))
 
     def arrays(self, images: Images, classes: NDArray[np.int64]) -> Arrays:
         """Everything for `classes`, -1 for the top class. Raises `EngineError`."""
         keys = [(_digest(image), int(index)) for image, index in zip(images, classes, strict=True)]
         found = {key: self._kept[key] for key in keys if key in self._kept}
         missing = [i for i, key in enumerate(keys) if key not in found]
-        for part in slices(len(missing), self.batch):
+
+        def ask(part: slice) -> tuple[list[int], Tensors]:
             some = missing[part]
             ready = images[some].astype(np.float32, copy=False)
-            raw = self.explainer.tensors(
-                ready.transpose(0, 2, 3, 1) if self._channels_last else ready, [keys[i][1] for i in some]
-            )
+            ready = ready.transpose(0, 2, 3, 1) if self._channels_last else ready
+            return some, self.explainer.tensors(ready, [keys[i][1] for i in some])
+
+        for some, raw in self._each(ask, len(missing)):
             p = class_probabilities(raw.scores, self.explainer.spec.output.kind)
             for row, i in enumerate(some):
                 # Copies: a view would keep the whole batch alive.
@@ -81,6 +89,11 @@ class SharedEngine:
             activations=np.stack([row[2] for row in rows]),
             gradients=np.stack([row[3] for row in rows]),
         )
+
+    def _each(self, work: Callable[[slice], _Result], count: int) -> list[_Result]:
+        """`work` for parts that cover 0 to `count`, in order, some of them at once."""
+        parts = slices(count, max(1, min(self.batch, -(-count // self.workers))))
+        return list(map(work, parts) if self._pool is None else self._pool.map(work, parts))
 
     def forget(self) -> None:
         """Drop what is remembered: the photo is done."""

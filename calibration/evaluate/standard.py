@@ -53,7 +53,7 @@ def _curves(fill: Fill, suffix: str) -> Run:
             sample.stacked(contenders),
             fill=fill,
             steps=min(context.steps, sample.image[0].size),
-            batch=context.engine.batch,
+            batch=context.engine.batch * context.engine.workers,
         )
         insertion, deletion = found.area(found.insertion), found.area(found.deletion)
         values = {"insertion": insertion, "deletion": deletion, "insertion_deletion": insertion - deletion}

@@ -49,6 +49,19 @@ def test_predictions_ask_for_nothing_else(counted, coloured):
     np.testing.assert_allclose(p, engine.arrays(images, np.array([0, 1, 2])).probabilities, atol=1e-6)
 
 
+def test_several_at_once_give_the_same(counted, coloured):
+    explainer, asked = counted
+    one, several = SharedEngine(explainer), SharedEngine(explainer, workers=3, batch=2)
+    images, _ = one.load(coloured[0][:7])
+    classes = np.arange(7) % 6
+    np.testing.assert_allclose(several.predict(images), one.predict(images), atol=1e-6)
+    first, second = several.arrays(images, classes), one.arrays(images, classes)
+    np.testing.assert_array_equal(first.classes, classes)
+    np.testing.assert_allclose(first.gradients, second.gradients, atol=1e-6)
+    np.testing.assert_allclose(first.activations, second.activations, atol=1e-6)
+    assert asked == {"tensors": 14, "probabilities": 14}
+
+
 def test_little_room_is_enough(explainer, coloured):
     small, large = SharedEngine(explainer, keep=1), SharedEngine(explainer)
     images, _ = large.load(coloured[0][:4])
