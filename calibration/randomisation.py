@@ -31,7 +31,7 @@ from ..export.tail import find_layer_value, open_exported
 from ..runtime.errors import ArrayError, MethodError, ModelFileError
 from ..runtime.explainer import Explainer
 from ..runtime.modelfile import read_spec
-from ..runtime.spec import CamSpec
+from ..runtime.spec import CamSpec, LayerSpec
 from .measures.access import EngineAccess
 from .measures.base import Explain, Maps, Measure, check_classes, check_images, check_maps, explained
 from .measures.noise import agreement
@@ -64,24 +64,24 @@ class WeightLayer:
     tensors: tuple[str, ...]
 
 
-def plain_model(model: ModelProto, spec: CamSpec) -> tuple[ModelProto, str]:
-    """(the classifier that was exported, the target layer's value in it): the file without its explanation.
+def plain_model(model: ModelProto, spec: CamSpec) -> tuple[ModelProto, tuple[str, ...]]:
+    """(the classifier that was exported, the target layers' values in it): the file without its explanation.
 
-    Raises `LayerError` when the file's layer is not found.
+    Raises `LayerError` when a layer of the file is not found.
     """
     graph = open_exported(model)
-    layer = find_layer_value(graph, spec)
+    values = [find_layer_value(graph, dataclasses.replace(spec, layers=(one,))) for one in spec.layers]
     added = {spec.chosen, *(name for one in spec.layers for name in (one.activations, one.gradients))}
     graph.outputs = [output for output in graph.outputs if output.name not in added]
     graph.inputs = [entry for entry in graph.inputs if entry.name != spec.target]
-    if layer in added:  # the value itself had been given its output's name
-        name = graph.fresh("target_layer")
-        graph.rename(layer, name)
-        layer = name
+    for index, value in enumerate(values):
+        if value in added:  # the value itself had been given its output's name
+            values[index] = graph.fresh("target_layer")
+            graph.rename(value, values[index])
     prune(graph)
     plain = graph.to_model()
     del plain.metadata_props[:]
-    return plain, layer
+    return plain, tuple(values)
 
 
 def weight_layers(model: ModelProto, score: str | None = None) -> list[WeightLayer]:
@@ -182,7 +182,7 @@ class RandomisedNetworks:
             raise ModelFileError(
                 f"{os.fspath(path)}: is quantised, and the spread of quantised weights cannot be drawn"
             )
-        plain, layer = plain_model(load_model(path), spec)
+        plain, values = plain_model(load_model(path), spec)
         chosen = stage_layers(weight_layers(plain, spec.output.name), stages, order)
         self.names = [name for name, _ in chosen]
         self.explainers: list[Explainer] = []
@@ -192,7 +192,7 @@ class RandomisedNetworks:
                 if progress is not None:
                     progress(name)
                 file = Path(self._folder.name) / f"{index}.cam.onnx"
-                _export_again(randomised(plain, layers, seed), layer, spec, file)
+                _export_again(randomised(plain, layers, seed), values, spec, file)
                 self.explainers.append(Explainer(file, threads=threads))
         except BaseException:
             self.close()
@@ -216,18 +216,30 @@ class RandomisedNetworks:
         self.close()
 
 
-def _export_again(plain: ModelProto, layer: str, spec: CamSpec, path: Path) -> None:
-    """Differentiate `plain` at the first target layer and write it as an exported file."""
-    first = spec.layer
-    tokens = first.layout == "NTC"
-    view = LayerView(first.layout, first.grid if tokens else None, first.prefix_tokens if tokens else None)
-    made = differentiate(plain, layer, spec.output.name, view=view, target=spec.target, chosen=spec.chosen)
-    again = dataclasses.replace(
-        first, value=made.value, pooled=made.pooled, activations="cam_activations", gradients="cam_gradients"
+def _export_again(plain: ModelProto, values: Sequence[str], spec: CamSpec, path: Path) -> None:
+    """Differentiate `plain` at the target layers and write it as an exported file."""
+    made = differentiate(
+        plain,
+        values,
+        spec.output.name,
+        view=[_view(one) for one in spec.layers],
+        target=spec.target,
+        chosen=spec.chosen,
+    )
+    layers = tuple(
+        dataclasses.replace(
+            old, value=new.value, pooled=new.pooled, activations=new.activations, gradients=new.gradients
+        )
+        for old, new in zip(spec.layers, made.layers, strict=True)
     )
     output = dataclasses.replace(spec.output, score=made.score.value)
-    set_spec(made.model, dataclasses.replace(spec, layers=(again,), output=output, tail=None))
+    set_spec(made.model, dataclasses.replace(spec, layers=layers, output=output, tail=None))
     write_model(made.model, path)
+
+
+def _view(layer: LayerSpec) -> LayerView:
+    tokens = layer.layout == "NTC"
+    return LayerView(layer.layout, layer.grid if tokens else None, layer.prefix_tokens if tokens else None)
 
 
 class Randomisation(Measure):

@@ -166,6 +166,10 @@ def _check(spec: CamSpec, method: str, k: int, precision: float) -> None:
         raise MethodError(
             f"certified top-k: the weights of '{method}' depend on the activations; take one of {', '.join(METHODS)}"
         )
+    if len(spec.layers) > 1:
+        raise MethodError(
+            f"certified top-k: the file has {len(spec.layers)} target layers, and the map of one is certified"
+        )
     if spec.precision != "float32":
         raise MethodError(f"certified top-k: the file computes in {spec.precision}, bounds are known for float32 only")
     cells = spec.layer.grid[0] * spec.layer.grid[1]

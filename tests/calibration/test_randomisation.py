@@ -110,6 +110,34 @@ def test_the_plain_network_is_cut_out_and_differentiates_to_the_same_file(net, t
         np.testing.assert_allclose(new.activations, old.activations, rtol=1e-5, atol=1e-6)
 
 
+def test_every_layer_of_a_file_is_differentiated_again(tmp_path):
+    made = differentiate(make("plain"), ["last", "middle"])
+    _, spec = exported(make("plain"))
+    layers = []
+    for one, name in zip(made.layers, ("last", "middle"), strict=True):
+        height, width = (int(side or 0) for side in one.layer.grid)
+        layers.append(
+            LayerSpec(
+                name=name, value=one.value, channels=one.layer.channels, grid=(height, width), pooled=one.pooled,
+                activations=one.activations, gradients=one.gradients,
+            )
+        )  # fmt: skip
+    set_spec(made.model, dataclasses.replace(spec, layers=tuple(layers)))
+    path, again = tmp_path / "two.cam.onnx", tmp_path / "again.cam.onnx"
+    write_model(made.model, path)
+    plain, values = plain_model(load_model(path), read_spec(path))
+    _export_again(plain, values, read_spec(path), again)
+    feeds = {"image": np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32),
+             "cam_target": np.array([1, 5])}  # fmt: skip
+    before, after = Session(str(path)).run(feeds), Session(str(again)).run(feeds)
+    assert set(before) == set(after)
+    assert {"cam_gradients", "cam_gradients_1"} <= set(before)
+    for name, value in before.items():
+        np.testing.assert_allclose(np.asarray(after[name], float), np.asarray(value, float), rtol=1e-5, atol=1e-6)
+    with RandomisedNetworks(path, stages=2, threads=1) as networks:
+        assert [len(one.spec.layers) for one in networks.explainers] == [2, 2]
+
+
 def test_draws_keep_mean_and_spread_and_nothing_else_changes():
     plain = make("plain")
     layers = weight_layers(plain)

@@ -189,7 +189,13 @@ def test_refused(tmp_path):
                 CertifiedTopK(explainer, k=k)
         with pytest.raises(MethodError, match="precision"):
             CertifiedTopK(explainer, precision=0)
-        explainer.spec = dataclasses.replace(explainer.spec, precision="float16")
+        plain = explainer.spec
+        explainer.spec = dataclasses.replace(
+            plain, layers=(plain.layer, dataclasses.replace(plain.layer, name="b", activations="a", gradients="g"))
+        )
+        with pytest.raises(MethodError, match="has 2 target layers"):
+            CertifiedTopK(explainer)
+        explainer.spec = dataclasses.replace(plain, precision="float16")
         with pytest.raises(MethodError, match="the file computes in float16"):
             CertifiedTopK(explainer)
 
