@@ -183,7 +183,8 @@ def evaluate(
 
     annotations: of `read_boxes` or `read_masks`. journal: photos that it knows are not measured again,
     the others are added. batch, workers: as in `Evaluator`. progress: called with how many of how many photos
-    are done. A photo that cannot be measured, and a copy of an earlier one, are listed in the result. Raises `ArrayError` for no photo at all.
+    are done. A photo that cannot be measured, and a copy of an earlier one, are listed in the result. Raises
+    `ArrayError` for no photo at all.
     """
     if not photos:
         raise ArrayError("evaluate: expected at least one photo")
