@@ -29,6 +29,7 @@ from cfcam.runtime.engine import Engine, open_engine
 from cfcam.runtime.explanation import class_probabilities
 from cfcam.runtime.methods import get_method, make_settings
 from cfcam.runtime.methods.filtering import gaussian
+from cfcam.runtime.methods.layer_fusion import FUSIONS
 from cfcam.runtime.modelfile import read_spec
 from evidence_networks import FILES, NETWORKS, TEST, TUNE, Network
 from evidence_photos import Tensors, photos, tensors
@@ -68,13 +69,9 @@ def class_blind(a: NDArray[Any], g: NDArray[Any], last: bool) -> Plane:
     return np.asarray(np.maximum(a.mean(axis=0), 0), np.float32)
 
 
-def gate(first: Plane, second: Plane) -> Plane:
-    """How `cfcam` joins the maps of its two layers, both in [0, 1] on one grid."""
-    return np.asarray(first * (0.3 + 0.7 * second), np.float32)
-
-
-def product(first: Plane, second: Plane) -> Plane:
-    return first * np.sqrt(second)
+def fusion(name: str) -> Callable[[Plane, Plane], Plane]:
+    """The runtime's way to join the maps of two layers, both in [0, 1] on one grid."""
+    return lambda first, second: FUSIONS[name](np.stack([first, second]))
 
 
 @dataclass(frozen=True)
@@ -106,7 +103,7 @@ RIVALS = ("gradcam", "gradcam++", "xgradcam", "hirescam", "layercam", "eigencam"
 
 def rows() -> list[Row]:
     """Ours, the rivals in both layers, and the controls."""
-    found = [Row("cfcam", ("last", "middle"), (rule("cfcam"),) * 2, gate)]
+    found = [Row("cfcam", ("last", "middle"), (rule("cfcam"),) * 2, fusion("gate"))]
     for layer in ("last", "middle"):
         found.append(Row("cfcam", (layer,), (rule("cfcam"),)))
         found += [Row(name, (layer,), (rule(name),)) for name in RIVALS]
@@ -119,11 +116,11 @@ def rows() -> list[Row]:
     found.append(Row("sign groups only", ("middle",), (rule("cfcam", clustering="none", shrinkage=0),), curves=False))
     found.append(Row("gradcam blurred", ("last",), (blurred(rule("gradcam"), 0.7),)))
     two = ("last", "middle")
-    found.append(Row("random groups", two, (rule("cfcam", clustering="random"),) * 2, gate))
-    found.append(Row("no clusters", two, (rule("cfcam", clustering="none"),) * 2, gate, curves=False))
-    found.append(Row("no filter", two, (rule("cfcam", sigma=0, map_sigma=0),) * 2, gate, curves=False))
-    found.append(Row("gradcam x layercam", two, (rule("gradcam"), rule("layercam")), gate))
-    found.append(Row("product", two, (rule("cfcam"),) * 2, product, curves=False))
+    found.append(Row("random groups", two, (rule("cfcam", clustering="random"),) * 2, fusion("gate")))
+    found.append(Row("no clusters", two, (rule("cfcam", clustering="none"),) * 2, fusion("gate"), curves=False))
+    found.append(Row("no filter", two, (rule("cfcam", sigma=0, map_sigma=0),) * 2, fusion("gate"), curves=False))
+    found.append(Row("gradcam x layercam", two, (rule("gradcam"), rule("layercam")), fusion("gate")))
+    found.append(Row("product", two, (rule("cfcam"),) * 2, fusion("product"), curves=False))
     return found
 
 
