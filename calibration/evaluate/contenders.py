@@ -114,8 +114,7 @@ def make_contenders(engine: SharedEngine, methods: Sequence[str], baselines: Seq
 
 def _method(engine: SharedEngine, name: str) -> Contender:
     access = EngineAccess(engine.explainer, name)
-    # The map of several layers is made of all of them, which only the explainer does.
-    if get_method(access.method).kind == "rule" and len(engine.explainer.spec.layers) == 1:
+    if get_method(access.method).kind == "rule":
         return _FromArrays(access.method, "method", access.rule, engine)
     return _Callable(access.method, "method", lambda _seed: access.explain)
 
@@ -138,8 +137,9 @@ def _baseline(engine: SharedEngine, name: str, first: Contender) -> Contender:
     return _Callable(name, "baseline", plain[name], shares=name in CONTROLS and first.shares)
 
 
-def _class_blind(activations: NDArray[Any], gradients: NDArray[Any]) -> Maps:
-    return np.abs(activations).mean(axis=1)
+def _class_blind(activations: Any, gradients: Any) -> Maps:
+    first: NDArray[Any] = activations[0] if isinstance(activations, tuple) else activations
+    return np.abs(first).mean(axis=1)
 
 
 def _changed(contender: Contender, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Explain:

@@ -23,16 +23,20 @@ __all__ = ["Arrays", "SharedEngine"]
 
 @dataclass(frozen=True, eq=False)
 class Arrays:
-    """What rules need of N images: probabilities float32 (N, K), classes int64 (N,), and both (N, C, h, w)."""
+    """What rules need of N images: probabilities float32 (N, K), classes int64 (N,), and both (N, C, h, w).
+
+    Of several target layers activations and gradients are tuples of such arrays, as `EngineAccess.rule` takes them.
+    """
 
     probabilities: NDArray[np.float32]
     classes: NDArray[np.int64]
-    activations: NDArray[np.float32]
-    gradients: NDArray[np.float32]
+    activations: NDArray[np.float32] | tuple[NDArray[np.float32], ...]
+    gradients: NDArray[np.float32] | tuple[NDArray[np.float32], ...]
 
 
 _Result = TypeVar("_Result")
-_One = tuple[NDArray[np.float32], int, NDArray[np.float32], NDArray[np.float32]]
+_Layers = tuple[NDArray[np.float32], ...]
+_One = tuple[NDArray[np.float32], int, _Layers, _Layers]
 
 
 class SharedEngine:
@@ -77,7 +81,9 @@ class SharedEngine:
             p = class_probabilities(raw.scores, self.explainer.spec.output.kind)
             for row, i in enumerate(some):
                 # Copies: a view would keep the whole batch alive.
-                one = (p[row], int(raw.classes[row]), raw.activations[row].copy(), raw.gradients[row].copy())
+                activations = tuple(layer.activations[row].copy() for layer in raw.layers)
+                gradients = tuple(layer.gradients[row].copy() for layer in raw.layers)
+                one = (p[row], int(raw.classes[row]), activations, gradients)
                 found[keys[i]] = one
                 self._remember(keys[i], one)
                 if keys[i][1] == TOP_CLASS:
@@ -86,8 +92,8 @@ class SharedEngine:
         return Arrays(
             probabilities=np.stack([row[0] for row in rows]),
             classes=np.array([row[1] for row in rows], np.int64),
-            activations=np.stack([row[2] for row in rows]),
-            gradients=np.stack([row[3] for row in rows]),
+            activations=_stacked([row[2] for row in rows]),
+            gradients=_stacked([row[3] for row in rows]),
         )
 
     def _each(self, work: Callable[[slice], _Result], count: int) -> list[_Result]:
@@ -102,10 +108,19 @@ class SharedEngine:
 
     def _remember(self, key: tuple[bytes, int], one: _One) -> None:
         self._kept[key] = one
-        self._size += one[2].nbytes + one[3].nbytes
+        self._size += _bytes(one)
         while self._size > self._keep and len(self._kept) > 1:
             _, old = self._kept.popitem(last=False)
-            self._size -= old[2].nbytes + old[3].nbytes
+            self._size -= _bytes(old)
+
+
+def _stacked(images: list[_Layers]) -> NDArray[np.float32] | _Layers:
+    layers = tuple(np.stack(layer) for layer in zip(*images, strict=True))
+    return layers[0] if len(layers) == 1 else layers
+
+
+def _bytes(one: _One) -> int:
+    return sum(array.nbytes for array in (*one[2], *one[3]))
 
 
 def _digest(image: NDArray[Any]) -> bytes:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from cfcam.calibration.evaluate import SharedEngine, make_contenders
-from cfcam.calibration.measures import EngineAccess
+from cfcam.calibration.measures import EngineAccess, GradientNoise
 from cfcam.runtime.errors import MethodError
 from cfcam.runtime.explainer import Explainer
 
@@ -34,7 +34,7 @@ def test_an_image_is_asked_once_for_each_class(counted, coloured):
     np.testing.assert_array_equal(again.gradients[::-1], first.gradients)
     other = engine.arrays(images[:1], np.array([5]))
     assert asked["tensors"] == 4
-    assert not other.gradients.any()
+    assert not np.any(other.gradients)
     engine.forget()
     engine.arrays(images[:1], np.array([5]))
     assert asked["tensors"] == 5
@@ -110,21 +110,39 @@ def test_probes_run_the_model_themselves(explainer, coloured):
     np.testing.assert_allclose(one.explain(images, classes), explainer.maps(images, [0, 1], "scorecam"), atol=1e-6)
 
 
-def test_rules_on_several_layers_come_from_the_explainer(explainer, coloured, monkeypatch):
-    import dataclasses
+@pytest.fixture(scope="module")
+def two_layers(tmp_path_factory):
+    """A file with two target layers on different grids."""
+    onnx = pytest.importorskip("onnx", reason="exporting needs onnx")
+    import onnx_classifiers
+    from cfcam.export.onnx_export import export_onnx
+    from cfcam.export.preprocessing import preset
 
-    engine = SharedEngine(explainer)
-    images, _ = engine.load(coloured[0][:1])
-    asked = []
+    folder = tmp_path_factory.mktemp("two")
+    onnx.save(onnx_classifiers.plain(), str(folder / "net.onnx"))
+    export_onnx(
+        folder / "net.onnx", folder / "x.cam.onnx", layer=["last", "early"], preprocessing=preset("torchvision")
+    )
+    return folder / "x.cam.onnx"
 
-    def maps(images, targets, method, settings):
-        asked.append(method)
-        return np.ones((len(images), 32, 48), np.float32)
 
-    monkeypatch.setattr(explainer, "maps", maps)
-    (layer,) = explainer.spec.layers
-    second = dataclasses.replace(layer, name="second", value="v", activations="a", gradients="g")
-    monkeypatch.setattr(explainer, "spec", dataclasses.replace(explainer.spec, layers=(layer, second)))
-    (one,) = make_contenders(engine, ["gradcam"], [])
-    one.explain(images, np.array([0]))
-    assert asked == ["gradcam"]
+def test_rules_on_several_layers_share_too_and_equal_the_explainer(two_layers, monkeypatch):
+    with Explainer(two_layers, threads=1) as explainer:
+        asked = []
+        real = explainer.tensors
+        monkeypatch.setattr(explainer, "tensors", lambda x, *rest: (asked.append(len(x)), real(x, *rest))[1])
+        engine = SharedEngine(explainer)
+        images = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
+        classes = np.array([0, 1])
+        rows = make_contenders(engine, ["cfcam", "gradcam"], ["class_blind"])
+        found = {one.name: one.explain(images, classes) for one in rows}
+        assert asked == [2], "both rules and the baseline cost one inference"
+        assert found["class_blind"].shape == (2, 32, 32)
+        for one in rows[:2]:
+            np.testing.assert_allclose(found[one.name], explainer.maps(images, [0, 1], one.name), atol=1e-6)
+        shared = engine.arrays(images, classes)
+        assert [layer.shape[1:] for layer in shared.activations] == [(16, 8, 8), (8, 16, 16)]
+        for one in rows[:2]:
+            assert one.rule is not None
+            noise = GradientNoise(one.rule, seed=0).update(shared.activations, shared.gradients)["gradient_noise"]
+            assert np.isfinite(noise).all()
