@@ -13,10 +13,17 @@ from ..runtime.errors import OutputError
 from ..runtime.modelfile import file_sha256, read_spec
 from .tuning import Tuned
 
-__all__ = ["PROVENANCE", "write_tuned"]
+__all__ = ["PROVENANCE", "refuse_overwriting", "write_tuned"]
 
 #: The section of the contract that says how the settings were found.
 PROVENANCE = "calibration"
+
+
+def refuse_overwriting(path: str | os.PathLike[str], output: str | os.PathLike[str]) -> None:
+    """Raise `OutputError` when `output` is the file at `path`."""
+    source, target = Path(path), Path(output)
+    if target.exists() and source.exists() and source.samefile(target):
+        raise OutputError(f"{target}: is the file that is read; write to another name")
 
 
 def write_tuned(
@@ -27,9 +34,8 @@ def write_tuned(
     images: name -> SHA-256 of the photos that were used. The section ``calibration`` records them, the gain with
     its interval, and the versions. Raises `ModelFileError` and `OutputError`.
     """
+    refuse_overwriting(path, output)
     source, target = Path(path), Path(output)
-    if target.exists() and source.exists() and source.samefile(target):
-        raise OutputError(f"{target}: is the file that is read; write to another name")
     model = load_model(source)
     spec = read_spec(source)
     record: dict[str, Any] = {

@@ -9,7 +9,7 @@ import hashlib
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -19,11 +19,12 @@ from ..runtime.cam import normalise
 from ..runtime.errors import ArrayError, MethodError
 from ..runtime.explainer import Explainer
 from ..runtime.methods import CfcamSettings
+from ..runtime.spec import CamSpec
 from .measures import EngineAccess, insertion_deletion, pixel_precision
 from .measures.noise import agreement, noisy
 from .statistics import Difference, TooFewPhotosError, paired_difference, photos_needed
 
-__all__ = ["CHOICES", "Measure", "Sample", "Tuned", "gather", "halves", "tune"]
+__all__ = ["CHOICES", "Measure", "Sample", "Tuned", "gather", "halves", "refuse_several_layers", "tune"]
 
 #: What the search raises: faithfulness, or agreement with boxes or masks.
 Measure = Literal["insertion_deletion", "pixel_ap"]
@@ -79,7 +80,6 @@ class Tuned:
     tried: int
     seconds: float
     complete: bool
-    notes: tuple[str, ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -120,8 +120,9 @@ def tune(
     Raises `TooFewPhotosError` when the held-out half is too small for an interval, `MethodError` for a file of several
     layers, and `ArrayError`.
     """
-    if len(explainer.spec.layers) > 1:
-        raise MethodError("calibrate: the file has several target layers; settings are searched for one layer only")
+    refuse_several_layers(explainer.spec)
+    if measure not in ("insertion_deletion", "pixel_ap"):
+        raise ArrayError(f"measure: expected 'insertion_deletion' or 'pixel_ap', got {measure!r}")
     if measure == "pixel_ap":
         samples = [one for one in samples if one.region is not None and one.region.any()]
     search, held = halves(samples)
@@ -131,8 +132,6 @@ def tune(
             f"calibrate: {len(search)} photos to search on and {len(held)} to judge with are too few: each half needs "
             f"{needed}, so give {2 * needed} photos or more"
         )
-    if measure not in ("insertion_deletion", "pixel_ap"):
-        raise ArrayError(f"measure: expected 'insertion_deletion' or 'pixel_ap', got {measure!r}")
     started = time.monotonic()
     judge = _Judge(explainer, measure, seed)
     best: dict[str, Any] = {}
@@ -174,6 +173,12 @@ def tune(
         seconds=time.monotonic() - started,
         complete=complete,
     )
+
+
+def refuse_several_layers(spec: CamSpec) -> None:
+    """Raise `MethodError` unless the file has one target layer."""
+    if len(spec.layers) > 1:
+        raise MethodError("calibrate: the file has several target layers; settings are searched for one layer only")
 
 
 def halves(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,26 +41,25 @@ def calibrate(
 ) -> None:
     """Find settings of cfcam for this network and these photos.
 
-    Half of the photos (by their names) are searched on for the best insertion - deletion that keeps the map's stability
-    under gradient noise; the other half says what it gained, with a 95 % interval. Settings that gain nothing there
-    are not kept: the new file then asks for the defaults. Its contract records how it was found.
+    Half of the photos (by what they show, not by name) are searched on for the best insertion - deletion that keeps
+    the map's stability under gradient noise; the other half says what it gained, with a 95 % interval. Settings that
+    gain nothing there are not kept: the new file then asks for the defaults. Its contract records how it was found.
     """
-    from ..calibration.tuned_file import write_tuned
-    from ..calibration.tuning import tune
+    from ..calibration.tuning import refuse_several_layers, tune
     from ..runtime.explainer import Explainer
     from ..runtime.modelfile import file_sha256
-    from .console import note, print_json, progress
+    from .console import note, print_json, progress, stderr
 
+    write_tuned = _writer(model, output)
     found, errors = find_each(images)
     with Explainer(model, provider=provider, allow_fallback=allow_fallback, threads=threads) as explainer:
+        refuse_several_layers(explainer.spec)
         with progress() as display:
             task = display.add_task("reading", total=min(limit, len(found)))
             samples = _samples(explainer, found[:limit], errors, lambda: display.advance(task))
-        for error in errors:
-            report_failure(error)
-
-        from .console import stderr
-
+        if not json:
+            for error in errors:
+                report_failure(error)
         with stderr().status("searching") as status:
 
             def tell(tried: int, settings: dict[str, Any], mean: float) -> None:
@@ -75,6 +75,20 @@ def calibrate(
         _print(result)
         note(f"{path}: written")
     raise typer.Exit(DONE if not errors else DONE_IN_PART)
+
+
+def _writer(model: str, output: str) -> Callable[..., Path]:
+    """`write_tuned`, once it is sure that it can be called: before minutes are spent on a search."""
+    from ..runtime.errors import MissingDependencyError
+
+    try:
+        from ..calibration.tuned_file import refuse_overwriting, write_tuned
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "onnx":
+            raise
+        raise MissingDependencyError("writing the new file needs onnx: install cfcam[onnx]") from error
+    refuse_overwriting(model, output)
+    return write_tuned
 
 
 def _samples(explainer: Explainer, paths: list[Path], errors: list[dict[str, str]], advance: Any) -> list[Sample]:

@@ -24,7 +24,9 @@ def test_json_and_the_new_file(tiny_path, tmp_path, capsys):
     output = tmp_path / "tuned.cam.onnx"
     arguments = ["calibrate", str(tiny_path("logits")), "--images", str(folder), "-o", str(output)]
     assert main([*arguments, "--budget", "0.02", "--json"]) == 1  # one photo could not be read
-    document = json.loads(capsys.readouterr().out)
+    out, err = capsys.readouterr()
+    assert err == ""
+    document = json.loads(out)
     assert document["schema"] == "cfcam.calibrate/1"
     assert document["searched"] + document["held_out"] == len(document["images"]) == 32
     assert [entry["image"] for entry in document["errors"]] == [str(folder / "broken.png")]
@@ -48,3 +50,11 @@ def test_too_few_photos_write_nothing(tiny_path, tmp_path, capsys):
     assert main(["calibrate", str(tiny_path("logits")), "--images", str(folder), "-o", str(output)]) == 2
     assert "give 20 photos or more" in capsys.readouterr().err
     assert not output.exists()
+
+
+def test_the_file_that_is_read_is_refused_before_the_search(tiny_path, tmp_path, capsys):
+    model = tiny_path("logits")
+    before = model.read_bytes()
+    assert main(["calibrate", str(model), "--images", str(tmp_path / "none"), "-o", str(model)]) == 2
+    assert "is the file that is read; write to another name" in capsys.readouterr().err
+    assert model.read_bytes() == before
