@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .cam import cam_map
     from .engine import Engine, EngineInfo, open_engine
+    from .engine_options import EngineOptions
     from .errors import (
         ArrayError,
         CfcamError,
         EngineError,
         ImageError,
+        ManifestError,
         MethodError,
         MissingDependencyError,
         ModelFileError,
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from .frame import Frame
     from .images import find_images, open_image
     from .inference import Tensors
+    from .manifest import Manifest
     from .methods.base import method_names
     from .modelfile import ModelInfo, file_sha256, read_model_info, read_spec
     from .smoothing import Smoothing
@@ -47,10 +50,13 @@ __all__ = [
     "Engine",
     "EngineError",
     "EngineInfo",
+    "EngineOptions",
     "Explainer",
     "Explanation",
     "Frame",
     "ImageError",
+    "Manifest",
+    "ManifestError",
     "MethodError",
     "MissingDependencyError",
     "ModelFileError",
@@ -74,12 +80,14 @@ __all__ = [
 _MODULES = {
     "cam": ["cam_map"],
     "engine": ["Engine", "EngineInfo", "open_engine"],
+    "engine_options": ["EngineOptions"],
     "errors": [name for name in __all__ if name.endswith("Error")],
     "explainer": ["Explainer"],
     "explanation": ["Explanation"],
     "frame": ["Frame"],
     "images": ["find_images", "open_image"],
     "inference": ["Tensors"],
+    "manifest": ["Manifest"],
     "methods.base": ["method_names"],
     "modelfile": ["ModelInfo", "file_sha256", "read_model_info", "read_spec"],
     "smoothing": ["Smoothing"],

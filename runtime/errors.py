@@ -12,6 +12,7 @@ __all__ = [
     "CfcamError",
     "EngineError",
     "ImageError",
+    "ManifestError",
     "MethodError",
     "MissingDependencyError",
     "ModelFileError",
@@ -35,6 +36,10 @@ class ModelFileError(CfcamError):
 
 class SpecError(CfcamError):
     """A `CamSpec` does not validate, or was written by a newer major version."""
+
+
+class ManifestError(CfcamError):
+    """A product's manifest does not validate, or the product is not what it describes or cannot run here."""
 
 
 class ImageError(CfcamError):

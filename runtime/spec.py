@@ -15,12 +15,11 @@ from __future__ import annotations
 
 import json
 import math
-import types
-import typing
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from .errors import SpecError
+from .records import Format, dump
 
 __all__ = [
     "METADATA_KEY",
@@ -40,6 +39,8 @@ METADATA_KEY = "cfcam.spec"
 
 #: Schema that this version writes.
 SCHEMA = "1.2"
+
+_FORMAT = Format("CamSpec", SpecError, SCHEMA, "upgrade cfcam, or export the model again with this version")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,7 +255,7 @@ class CamSpec:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check_schema(self.schema)
+        _FORMAT.check_schema(self.schema)
         if not self.layers:
             raise SpecError("CamSpec layers: expected at least one target layer")
         self.input.validate()
@@ -284,7 +285,7 @@ class CamSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values. ``layer`` is the first layer, ``more_layers`` the others."""
-        data = _dump(self)
+        data = dump(self)
         extra = data.pop("extra")
         first, *others = data.pop("layers")
         data["layer"] = first
@@ -304,7 +305,7 @@ class CamSpec:
         """Validate `data`. Raises `SpecError` with the offending key."""
         if not isinstance(data, dict):
             raise SpecError(f"CamSpec: expected a JSON object, got {type(data).__name__}")
-        _check_schema(data.get("schema"))
+        _FORMAT.check_schema(data.get("schema"))
         data = dict(data)
         if "layer" not in data:
             raise SpecError("CamSpec layer: missing")
@@ -314,7 +315,7 @@ class CamSpec:
         data["layers"] = [data.pop("layer"), *more]
         known = {f.name for f in fields(cls)}
         extra = {k: data.pop(k) for k in list(data) if k not in known or k == "extra"}
-        return _load(cls, {**data, "extra": extra}, "")
+        return _FORMAT.load(cls, {**data, "extra": extra})
 
     @classmethod
     def from_json(cls, text: str) -> CamSpec:
@@ -323,76 +324,3 @@ class CamSpec:
         except ValueError as error:
             raise SpecError(f"CamSpec: not valid JSON ({error})") from error
         return cls.from_dict(data)
-
-
-def _check_schema(schema: Any) -> None:
-    major = str(schema).split(".")[0]
-    if not isinstance(schema, str) or not major.isdigit():
-        raise SpecError(f"CamSpec schema: expected 'MAJOR.MINOR', got {schema!r}")
-    ours = int(SCHEMA.split(".")[0])
-    if int(major) > ours:
-        raise SpecError(
-            f"CamSpec schema {schema} is newer than this cfcam reads ({SCHEMA}): upgrade cfcam, "
-            "or export the model again with this version"
-        )
-
-
-# Sections below CamSpec keep the keys they do not know in this attribute, so that a file
-# that a newer minor version wrote survives being read and written by this one.
-_UNKNOWN = "_unknown_keys"
-
-
-def _dump(value: Any) -> Any:
-    if hasattr(value, "__dataclass_fields__"):
-        known = {f.name: _dump(getattr(value, f.name)) for f in fields(value)}
-        return {**getattr(value, _UNKNOWN, {}), **known}
-    if isinstance(value, tuple | list):
-        return [_dump(v) for v in value]
-    if isinstance(value, dict):
-        return {k: _dump(v) for k, v in value.items()}
-    return value
-
-
-def _load(cls: Any, data: Any, where: str) -> Any:
-    if not isinstance(data, dict):
-        raise SpecError(f"CamSpec {where}: expected an object, got {type(data).__name__}")
-    hints = typing.get_type_hints(cls)
-    values: dict[str, Any] = {}
-    for f in fields(cls):
-        path = f"{where}.{f.name}".lstrip(".")
-        if f.name in data:
-            values[f.name] = _convert(data[f.name], hints[f.name], path)
-        elif f.default is MISSING and f.default_factory is MISSING:
-            raise SpecError(f"CamSpec {path}: missing")
-    loaded = cls(**values)
-    unknown = {k: v for k, v in data.items() if k not in hints}
-    if unknown:
-        object.__setattr__(loaded, _UNKNOWN, unknown)
-    return loaded
-
-
-def _convert(value: Any, hint: Any, path: str) -> Any:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):  # only X | None is used
-        return None if value is None else _convert(value, args[0], path)
-    if origin is Literal:
-        if value not in args:
-            raise SpecError(f"CamSpec {path}: expected one of {', '.join(map(repr, args))}, got {value!r}")
-        return value
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise SpecError(f"CamSpec {path}: expected a list, got {value!r}")
-        if args[-1] is not Ellipsis and len(args) != len(value):
-            raise SpecError(f"CamSpec {path}: expected {len(args)} items, got {len(value)}")
-        return tuple(_convert(v, args[0], f"{path}[{i}]") for i, v in enumerate(value))
-    if origin is dict:
-        if not isinstance(value, dict):
-            raise SpecError(f"CamSpec {path}: expected an object, got {value!r}")
-        return dict(value)
-    if hasattr(hint, "__dataclass_fields__"):
-        return _load(hint, value, path)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise SpecError(f"CamSpec {path}: expected {hint.__name__}, got {value!r}")
-    return value
