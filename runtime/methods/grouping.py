@@ -90,17 +90,35 @@ def neighbour_distance(distances: NDArray[np.float32], neighbour: int) -> NDArra
 
 
 def dbscan(distances: NDArray[np.floating[Any]], *, eps: float, min_samples: int) -> NDArray[np.int64]:
-    """Scikit-learn's DBSCAN over a square distance matrix: labels (n,), -1 for noise.
+    """DBSCAN over a symmetric distance matrix (n, n) with a zero diagonal: labels (n,), -1 for noise.
 
-    `min_samples` counts the item itself, and border items belong to a cluster.
+    `min_samples` counts the item itself, and border items belong to a cluster. The labels are exactly those of
+    scikit-learn's DBSCAN with ``metric="precomputed"``, at a fraction of the time: it makes a list of neighbours
+    per item, which costs more than everything else in a map. Clusters are the connected components of the core
+    items, numbered by their first one; a border item goes to the first cluster that reaches it.
     """
-    import sklearn
-    from sklearn.cluster import DBSCAN
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components
 
-    # The matrix was made here; checking it again costs as much as the clustering.
-    with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
-        model = DBSCAN(eps=eps, min_samples=min_samples, metric="precomputed").fit(distances)
-    return model.labels_.astype(np.int64)
+    count = len(distances)
+    near = distances <= eps
+    core = np.count_nonzero(near, axis=1) >= min_samples
+    labels = np.full(count, -1, np.int64)
+    if not core.any():
+        return labels
+    # Of every core item all that it reaches; only those that are core items themselves go on from there.
+    rows, columns = np.divmod(np.flatnonzero(near & core[:, None]), count)
+    inner = core[columns]
+    starts = np.concatenate(([0], np.cumsum(np.bincount(rows[inner], minlength=count))))
+    graph = csr_array((np.ones(starts[-1], np.int8), columns[inner], starts), shape=(count, count))
+    component = connected_components(graph, directed=False)[1]
+    _, first, numbers = np.unique(component[core], return_index=True, return_inverse=True)
+    labels[core] = np.argsort(np.argsort(first))[numbers.reshape(-1)]
+    border = np.full(count, count, np.int64)
+    np.minimum.at(border, columns[~inner], labels[rows[~inner]])
+    reached = border < count
+    labels[reached] = border[reached]
+    return labels
 
 
 def cluster_cosine(

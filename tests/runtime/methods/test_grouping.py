@@ -107,3 +107,32 @@ def test_shuffle_leaves_the_dead_and_its_input_alone():
     np.testing.assert_array_equal(np.sort(shuffled), np.sort(labels))
     np.testing.assert_array_equal(clusters.labels, labels)
     assert (shuffled != labels).any()
+
+
+def _cases(count):
+    """Distance matrices with and without ties, of points in one to six dimensions, in both precisions."""
+    rng = np.random.default_rng(5)
+    for index in range(count):
+        points = rng.normal(size=(int(rng.integers(1, 90)), int(rng.integers(1, 7)))) * rng.uniform(0.2, 3)
+        if index % 3 == 0:  # a raster: many distances are equal, and many equal eps
+            points = np.round(points)
+        distances = np.sqrt(((points[:, None] - points) ** 2).sum(axis=-1))
+        distances = distances.astype(np.float32) if index % 2 else distances
+        eps = float(rng.choice(distances.reshape(-1)) if index % 4 else distances.max() * rng.random())
+        yield distances, max(eps, 1e-6), int(rng.integers(1, 8))
+
+
+def test_labels_are_scikit_learns():
+    from sklearn.cluster import DBSCAN
+
+    kinds = set()
+    for distances, eps, min_samples in _cases(500):
+        expected = DBSCAN(eps=eps, min_samples=min_samples, metric="precomputed").fit(distances)
+        found = dbscan(distances, eps=eps, min_samples=min_samples)
+        assert found.dtype == np.int64
+        np.testing.assert_array_equal(found, expected.labels_)
+        border = np.count_nonzero(found >= 0) > len(expected.core_sample_indices_)
+        kinds.add((min(int(found.max()), 2), bool((found < 0).any()), border))
+    # None, one, two and more clusters; with and without noise; with and without border items.
+    assert {kind[0] for kind in kinds} == {-1, 0, 1, 2}
+    assert {(1, True, True), (1, False, False), (2, True, True)} <= kinds
