@@ -15,8 +15,10 @@ from typing import Any
 
 from .errors import EngineError, ModelFileError
 from .tensorrt_flavours import Flavour, Messages, load_flavour
+from .tensorrt_progress import BuildProgress, make_monitor
+from .timing_cache import attach_timing_cache, keep_timing_cache, timing_cache_file
 
-__all__ = ["ParseProblem", "ParseResult", "build_engine", "parse_onnx"]
+__all__ = ["ParseProblem", "ParseResult", "build_engine", "compute_capabilities", "parse_onnx"]
 
 #: What the parser's log has before the path of external data that is not there.
 _UNOPENED = "Failed to open file: "
@@ -73,6 +75,10 @@ def build_engine(
     batch: tuple[int, int, int] = (1, 1, 8),
     compute_capability: str | None = None,
     flavour: str | None = None,
+    optimization_level: int | None = None,
+    workspace_mb: int | None = None,
+    timing_cache: Path | None = None,
+    progress: BuildProgress | None = None,
 ) -> bytes:
     """Build the ONNX file `path` into a serialised engine ("plan").
 
@@ -80,6 +86,9 @@ def build_engine(
     an optimisation profile. compute_capability: of the GPU that will run the engine, as "8.6";
     None leaves it to the flavour: "tensorrt" builds for the GPU of this machine and for no other,
     "tensorrt_rtx" for every one from 8.0 on. Precision is that of the file.
+    optimization_level: 0 to 5, how long TensorRT looks for fast kernels; workspace_mb: scratch memory
+    that it may use, MiB; None leaves both to TensorRT. timing_cache: folder that keeps timings for the
+    next build. progress: told phase and share done; what it raises stops the build.
     Raises `MissingDependencyError`, `ModelFileError` for what is no ONNX file, and `EngineError`
     for a model that TensorRT refuses.
     """
@@ -91,7 +100,21 @@ def build_engine(
         if compute_capability is not None:
             _aim(rt, config, compute_capability)
         _add_profile(path, builder, network, config, batch)
+        if optimization_level is not None:
+            config.builder_optimization_level = optimization_level
+        if workspace_mb is not None:
+            config.set_memory_pool_limit(rt.module.MemoryPoolType.WORKSPACE, workspace_mb * 2**20)
+        file = None if timing_cache is None else timing_cache_file(timing_cache, rt, compute_capability)
+        if file is not None:
+            attach_timing_cache(config, file)
+        monitor = None if progress is None else make_monitor(rt.module, progress)
+        if monitor is not None:
+            config.progress_monitor = monitor
         plan = builder.build_serialized_network(network, config)
+        if monitor is not None and monitor.raised is not None:
+            raise monitor.raised
+        if file is not None:
+            keep_timing_cache(config, file)
         if plan is None:
             raise EngineError(f"{path}: {rt} cannot build an engine: {_last_words(messages)}")
         return bytes(plan)
@@ -133,11 +156,25 @@ def _problem(error: Any, messages: Messages) -> ParseProblem:
     return ParseProblem(error.node_name() or name, error.node_operator() or operator, " ".join(error.desc().split()))
 
 
-def _aim(rt: Flavour, config: Any, compute_capability: str) -> None:
+def compute_capabilities(flavour: str | None = None) -> tuple[str, ...]:
+    """Those that an engine can be built for ahead of time, as "8.6"; none where it is always this machine's GPU.
+
+    Raises `MissingDependencyError`.
+    """
+    return tuple(_targets(load_flavour(flavour)))
+
+
+def _targets(rt: Flavour) -> dict[str, Any]:
     targets = getattr(rt.module, "ComputeCapability", None)
     if targets is None:
+        return {}
+    return {f"{name[2:-1]}.{name[-1]}": target for name, target in targets.__members__.items() if name[2:].isdigit()}
+
+
+def _aim(rt: Flavour, config: Any, compute_capability: str) -> None:
+    known = _targets(rt)
+    if not known:
         raise EngineError(f"{rt} builds for the GPU of this machine only: leave compute_capability out")
-    known = {f"{name[2:-1]}.{name[-1]}": target for name, target in targets.__members__.items() if name[2:].isdigit()}
     if compute_capability not in known:
         raise EngineError(f"compute capability '{compute_capability}': {rt} builds for {', '.join(known)}")
     config.num_compute_capabilities = 1
