@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from ..runtime.errors import CfcamError
-from . import calibrate, check, demo, evaluate, explain, export, inspect, layers, parts
+from . import calibrate, check, demo, evaluate, explain, export, inspect, layers, parts, verify
 from .exitcodes import DONE, NOT_DONE
 
 __all__ = ["app", "run"]
@@ -35,6 +35,7 @@ app.command("check")(check.check)
 app.command("calibrate")(calibrate.calibrate)
 app.command("parts")(parts.parts)
 app.command("evaluate")(evaluate.evaluate)
+app.command("verify")(verify.verify)
 app.command("demo")(demo.demo)
 
 

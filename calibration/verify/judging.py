@@ -1,0 +1,101 @@
+"""Figures against thresholds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .likeness import SCORED
+from .summary import PlaceSummary
+from .thresholds import Thresholds
+
+__all__ = ["TITLES", "Failure", "judge"]
+
+#: Measure -> how it is called in front of people.
+TITLES = {
+    "spearman": "Spearman",
+    "pearson": "Pearson",
+    "iou": "IoU of the top 20 %",
+    "peak_distance": "peak distance / diagonal",
+    "moved": "moved peaks",
+    "clusters": "cluster labels, ARI",
+    "class_sensitivity": "class sensitivity",
+    "empty_maps": "empty maps",
+    "top1": "top-1 agreement",
+    "explained": "photos that the candidate could not explain",
+}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A threshold that was missed. place: the layer's name, "fused", or None for what concerns the whole network."""
+
+    measure: str
+    place: str | None
+    value: float
+    limit: float
+    text: str
+
+
+def _judge_candidate(agreeing: int, count: int, broken: int, thresholds: Thresholds) -> list[Failure]:
+    """agreeing: photos of `count` with the reference's top class. broken: those on which the candidate failed."""
+    failures = []
+    if broken:
+        text = f"the candidate could not explain {broken} of {count + broken} photos"
+        failures.append(Failure("explained", None, float(broken), 0.0, text))
+    share = agreeing / count
+    if thresholds.top1 is not None and share < thresholds.top1:
+        text = f"top-1 agreement {share:.3f} ({agreeing} of {count} photos), below {thresholds.top1:g}"
+        failures.append(Failure("top1", None, share, thresholds.top1, text))
+    return failures
+
+
+def _judge_place(found: PlaceSummary, thresholds: Thresholds) -> list[Failure]:
+    """Everything that one layer, or the fused map, falls short of; nothing where the reference has no map at all."""
+    if found.count == 0:
+        return []
+    name, role = found.place.name, found.place.role
+    failures: list[Failure] = []
+
+    def missed(measure: str, value: float, limit: float, text: str) -> None:
+        where = "fused map" if role == "fused" else f"layer {name}"
+        failures.append(Failure(measure, name, value, limit, f"{where}: {text}"))
+
+    for measure in SCORED:
+        one, limit = found.measures[measure], thresholds.score(measure, role)
+        if one.score is not None and limit is not None and one.score < limit:
+            text = f"{TITLES[measure]} score {one.score:.3f} ({one.candidate:.4f}), below {limit:g}"
+            missed(measure, one.score, limit, text)
+    moved = found.measures["moved"].candidate
+    if thresholds.moved_peaks is not None and moved > thresholds.moved_peaks:
+        text = f"the peak moved on {moved:.1%} of {found.count} photos, more than {thresholds.moved_peaks:.1%}"
+        missed("moved", moved, thresholds.moved_peaks, text)
+    _judge_sensitivity(found, thresholds.class_sensitivity, missed)
+    share = found.lost / found.count
+    if thresholds.empty_maps is not None and share > thresholds.empty_maps:
+        text = f"{found.lost} of {found.count} maps are empty, more than {thresholds.empty_maps:.1%}"
+        missed("empty_maps", share, thresholds.empty_maps, text)
+    return failures
+
+
+def _judge_sensitivity(found: PlaceSummary, least: float | None, missed) -> None:
+    if least is None or math.isnan(found.kept):
+        return
+    text = (
+        f"class sensitivity {found.sensitivity:.4f} against {found.sensitivity_reference:.4f}, {found.kept:.3f} of it"
+    )
+    if found.kept < least:
+        missed("class_sensitivity", found.kept, least, f"{text}, below {least:g}")
+    elif found.kept > 1 / least:
+        missed("class_sensitivity", found.kept, 1 / least, f"{text}, above {1 / least:.3f}")
+
+
+def judge(
+    places: Sequence[PlaceSummary], agreeing: int, count: int, broken: int, thresholds: Thresholds
+) -> tuple[Failure, ...]:
+    """The network's own first, then by layer."""
+    failures = _judge_candidate(agreeing, count, broken, thresholds)
+    for place in places:
+        failures += _judge_place(place, thresholds)
+    return tuple(failures)

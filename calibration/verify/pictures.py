@@ -1,0 +1,87 @@
+"""The worst photos: the photo, the reference's map, the candidate's, and their difference."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...runtime.drawing import heat_picture, side_by_side
+from ...runtime.errors import ArrayError, CfcamError
+from ...runtime.files import write_bytes
+from .comparing import Comparer, PhotoFigures, Shown
+from .likeness import Likeness
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["COLUMNS", "Case", "draw_cases", "save_sheet", "worst_photos"]
+
+COLUMNS = ("photo", "reference", "candidate", "difference")
+_SIDE = 320
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One photo in one layer. images: as many as `COLUMNS`."""
+
+    name: str
+    place: str
+    label: str
+    likeness: Likeness
+    images: tuple[Image.Image, ...]
+
+    @property
+    def title(self) -> str:
+        one = self.likeness
+        moved = ", peak moved" if one.moved else ""
+        return (
+            f"{Path(self.name).name}: {self.label}, {self.place}: Spearman {one.spearman:.3f}, IoU {one.iou:.2f}{moved}"
+        )
+
+
+def worst_photos(photos: Sequence[PhotoFigures], place: int, count: int) -> list[PhotoFigures]:
+    """The `count` photos whose maps are least alike in one place, the worst first; none that are equal."""
+    known = [one for one in photos if one.places[place].candidate.spearman < 1]
+    return sorted(known, key=lambda one: one.places[place].candidate.spearman)[:count]
+
+
+def draw_cases(
+    comparer: Comparer, photos: Sequence[PhotoFigures], places: Sequence[tuple[int, str]], each: int
+) -> tuple[Case, ...]:
+    """The `each` worst photos of some places (number, name), explained once more; photos that are gone are left out."""
+    cases = []
+    for number, name in places:
+        for one in worst_photos(photos, number, each):
+            try:
+                shown = comparer.show(one.index, Path(one.name), number)
+            except CfcamError:
+                continue
+            cases.append(Case(one.name, name, one.label, one.places[number].candidate, _draw(shown)))
+    return tuple(cases)
+
+
+def save_sheet(path: str | os.PathLike[str], cases: Sequence[Case]) -> None:
+    """A row per case, as PNG or JPEG. Raises `ArrayError` without cases, `OutputError`."""
+    if not cases:
+        raise ArrayError("sheet: there is no photo to draw: all maps are equal")
+    sheet = side_by_side(
+        [one.images for one in cases], columns=COLUMNS, rows=[one.title for one in cases], cell_width=240
+    )
+    data = io.BytesIO()
+    sheet.save(data, "PNG" if os.fspath(path).lower().endswith(".png") else "JPEG", quality=88)
+    write_bytes(path, data.getvalue())
+
+
+def _draw(shown: Shown) -> tuple[Image.Image, ...]:
+    from PIL import Image
+
+    size = shown.frame.view_size(_SIDE)
+    photo = shown.photo.resize(size, Image.Resampling.LANCZOS)
+    heats = (shown.reference, shown.candidate, np.abs(shown.reference - shown.candidate))
+    return (photo, *(heat_picture(photo, shown.frame.place(one, size=size)) for one in heats))

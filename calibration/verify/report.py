@@ -1,0 +1,58 @@
+"""The gate's findings as one HTML file that loads nothing."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import time
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...runtime.errors import MissingDependencyError
+from ...runtime.files import write_bytes
+from ..evaluate.report import machine
+from . import pictures, table
+from .results import GateReport
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["render_report", "save_report"]
+
+
+def render_report(report: GateReport, *, command: str = "") -> str:
+    """The HTML text. Every name in it is escaped. Raises `MissingDependencyError` without Jinja2."""
+    try:
+        import jinja2
+    except ImportError as error:
+        raise MissingDependencyError("the report needs Jinja2: install cfcam[report]") from error
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["base"] = lambda path: Path(path).name
+    environment.filters["picture"] = _url
+    text = resources.files(__package__ or "").joinpath("report.html.j2").read_text(encoding="utf-8")
+    return environment.from_string(text).render(
+        report=report,
+        columns=table.COLUMNS,
+        top_rows=table.top_rows(report),
+        places=[(table.place_title(one), table.place_rows(report, one)) for one in report.places],
+        picture_columns=pictures.COLUMNS,
+        changed=[one for one in report.photos if not one.agrees],
+        command=command,
+        about=machine(),
+        when=time.strftime("%Y-%m-%d %H:%M"),
+    )
+
+
+def save_report(path: str | os.PathLike[str], report: GateReport, *, command: str = "") -> None:
+    """Write it under a temporary name and rename. Raises `OutputError`, `MissingDependencyError`."""
+    write_bytes(path, render_report(report, command=command).encode())
+
+
+def _url(picture: Image.Image) -> str:
+    data = io.BytesIO()
+    picture.save(data, "JPEG", quality=82)
+    return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode()

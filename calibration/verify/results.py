@@ -1,0 +1,169 @@
+"""`GateReport`: what the gate found, and whether it is enough."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .comparing import Failed, PhotoFigures
+from .judging import Failure
+from .pictures import Case, save_sheet
+from .summary import MeasureSummary, PlaceSummary
+from .thresholds import Thresholds
+
+__all__ = ["SCHEMA", "GateReport", "Subject", "Top1"]
+
+#: Name and version of the JSON document.
+SCHEMA = "cfcam.verify/1"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One of the two files: what it is and what ran it."""
+
+    path: str
+    precision: str
+    provider: str
+
+
+@dataclass(frozen=True)
+class Top1:
+    """Share of photos with the reference's top class. low, high: Wilson's 95 % interval (Wilson, JASA 1927)."""
+
+    agreeing: int
+    count: int
+    share: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False)
+class GateReport:
+    """True when no threshold was missed. Photos that could not be read are in `failed` and miss none by themselves.
+
+    logits_max, logits_mean: largest difference on any photo, and mean one, in standard deviations of the reference's
+    logits of a photo; jitter_max, jitter_mean: the same of the reference on jittered photos. NaN for one class.
+    cases: pictures of the worst photos.
+    """
+
+    candidate: Subject
+    reference: Subject
+    method: str
+    settings: Mapping[str, Any]
+    fusion: str | None
+    thresholds: Thresholds
+    top1: Top1
+    logits_max: float
+    logits_mean: float
+    jitter_max: float
+    jitter_mean: float
+    places: tuple[PlaceSummary, ...]
+    photos: tuple[PhotoFigures, ...]
+    failures: tuple[Failure, ...]
+    failed: tuple[Failed, ...]
+    warnings: tuple[str, ...] = ()
+    seconds: float = 0.0
+    cases: tuple[Case, ...] = field(default=(), repr=False)
+
+    def __bool__(self) -> bool:
+        return not self.failures
+
+    def to_dict(self, *, photos: bool = True) -> dict[str, Any]:
+        """As plain JSON values, null for what is no number. photos: with a row for every photo."""
+        document: dict[str, Any] = {
+            "schema": SCHEMA,
+            "passed": bool(self),
+            "failures": [dataclasses.asdict(one) for one in self.failures],
+            "candidate": dataclasses.asdict(self.candidate),
+            "reference": dataclasses.asdict(self.reference),
+            "method": self.method,
+            "settings": dict(self.settings),
+            "fusion": self.fusion,
+            "count": len(self.photos),
+            "thresholds": dataclasses.asdict(self.thresholds),
+            "top1": dataclasses.asdict(self.top1),
+            "logits": {
+                "max": self.logits_max,
+                "mean": self.logits_mean,
+                "jitter_max": self.jitter_max,
+                "jitter_mean": self.jitter_mean,
+            },
+            "layers": [_place(one) for one in self.places],
+            "warnings": list(self.warnings),
+            "errors": [{"image": one.name, "error": one.error, "candidate": one.candidate} for one in self.failed],
+            "seconds": round(self.seconds, 3),
+        }
+        if photos:
+            document["photos"] = [_photo(one, self.places) for one in self.photos]
+        return _json(document)
+
+    def save_html(self, path: str | os.PathLike[str], *, command: str = "") -> None:
+        """Everything in one HTML file that loads nothing. Raises `OutputError`, `MissingDependencyError`."""
+        from .report import save_report
+
+        save_report(path, self, command=command)
+
+    def save_sheet(self, path: str | os.PathLike[str]) -> None:
+        """The worst photos side by side, as PNG or JPEG. Raises `OutputError`."""
+        save_sheet(path, self.cases)
+
+
+def _place(found: PlaceSummary) -> dict[str, Any]:
+    return {
+        "name": found.place.name,
+        "role": found.place.role,
+        "count": found.count,
+        "measures": {name: _measure(one) for name, one in found.measures.items()},
+        "clusters": {"candidate": found.clusters, "jitter": found.clusters_jitter},
+        "class_sensitivity": {
+            "candidate": found.sensitivity,
+            "reference": found.sensitivity_reference,
+            "kept": found.kept,
+        },
+        "empty_maps": {"lost": found.lost, "gained": found.gained},
+        "typical_scale": found.typical_scale,
+    }
+
+
+def _measure(one: MeasureSummary) -> dict[str, Any]:
+    return {
+        "candidate": one.candidate,
+        "worst": one.worst,
+        "score": one.score,
+        "jitter": one.jitter,
+        "other_class": one.other,
+        "noise": one.noise,
+    }
+
+
+def _photo(photo: PhotoFigures, places: tuple[PlaceSummary, ...]) -> dict[str, Any]:
+    return {
+        "image": photo.name,
+        "target": photo.target,
+        "label": photo.label,
+        "found": photo.found,
+        "agrees": photo.agrees,
+        "logits_max": photo.logits_max,
+        "logits_mean": photo.logits_mean,
+        "layers": {
+            summary.place.name: {
+                **dataclasses.asdict(one.candidate),
+                "clusters": one.clusters,
+                "empty": one.empty,
+                "empty_reference": one.empty_reference,
+            }
+            for summary, one in zip(places, photo.places, strict=True)
+        },
+    }
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _json(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

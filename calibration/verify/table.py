@@ -1,0 +1,94 @@
+"""The figures as rows of words, for the terminal and the HTML report alike."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from .judging import TITLES
+from .likeness import SCORED
+from .results import GateReport
+from .summary import PlaceSummary
+
+__all__ = ["COLUMNS", "Row", "place_rows", "place_title", "top_rows"]
+
+COLUMNS = ("candidate", "worst photo", "score", "limit", "jittered", "other class", "noise")
+
+
+@dataclass(frozen=True)
+class Row:
+    """cells: as many as `COLUMNS`, empty where there is nothing to say. failed: a threshold was missed."""
+
+    title: str
+    cells: tuple[str, ...]
+    failed: bool
+
+
+def top_rows(report: GateReport) -> list[Row]:
+    """What concerns the network as a whole."""
+    top, missed = report.top1, _missed(report, None)
+    interval = f"{top.share:.3f} [{top.low:.3f}, {top.high:.3f}]"
+    return [
+        Row(TITLES["top1"], (interval, "", "", _least(report.thresholds.top1), "", "", ""), "top1" in missed),
+        Row(
+            "logits, |difference| / spread",
+            (_number(report.logits_mean), _number(report.logits_max), "", "", _number(report.jitter_mean), "", ""),
+            False,
+        ),
+    ]
+
+
+def place_title(found: PlaceSummary) -> str:
+    """Which map the rows are about."""
+    height, width = found.place.grid
+    what = {
+        "last": f"layer {found.place.name} (last",
+        "middle": f"layer {found.place.name} (middle",
+        "fused": "fused map (",
+    }
+    comma = "" if found.place.role == "fused" else ", "
+    return f"{what[found.place.role]}{comma}{height} x {width}), {found.count} photos"
+
+
+def place_rows(report: GateReport, found: PlaceSummary) -> list[Row]:
+    """What concerns one layer, or the fused map."""
+    missed, limits = _missed(report, found.place.name), report.thresholds
+    rows = []
+    for name, one in found.measures.items():
+        limit = _least(limits.score(name, found.place.role)) if name in SCORED else ""
+        score = "" if one.score is None else _number(one.score)
+        worst, show = _number(one.worst), _number
+        if name == "moved":
+            limit, worst, show = _most(limits.moved_peaks), "", _percent
+        cells = (show(one.candidate), worst, score, limit, show(one.jitter), show(one.other), show(one.noise))
+        rows.append(Row(TITLES[name], cells, name in missed))
+    if not math.isnan(found.clusters):
+        cells = (_number(found.clusters), "", "", "", _number(found.clusters_jitter), "", "")
+        rows.append(Row(TITLES["clusters"], cells, False))
+    if not math.isnan(found.kept):
+        both = f"{found.sensitivity:.4f} of {found.sensitivity_reference:.4f}"
+        cells = (both, "", _number(found.kept), _least(limits.class_sensitivity), "", "", "")
+        rows.append(Row(TITLES["class_sensitivity"], cells, "class_sensitivity" in missed))
+    cells = (f"{found.lost} of {found.count}", "", "", _most(limits.empty_maps), "", "", "")
+    rows.append(Row(TITLES["empty_maps"], cells, "empty_maps" in missed))
+    return rows
+
+
+def _missed(report: GateReport, place: str | None) -> set[str]:
+    return {one.measure for one in report.failures if one.place == place}
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.4f}"
+
+
+def _percent(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.1%}"
+
+
+def _least(value: float | None) -> str:
+    return "" if value is None else f">= {value:g}"
+
+
+def _most(value: float | None) -> str:
+    return "" if value is None else f"<= {value * 100:g}%"

@@ -1,0 +1,156 @@
+"""``cfcam verify``: does an engine, or a file in another precision, still explain as the float32 file does?"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .exitcodes import DONE, DONE_IN_PART
+from .options import AllowFallback, Json, Provider, Threads, json_object
+from .sources import find_each, report_failure
+
+if TYPE_CHECKING:
+    from ..calibration.verify import GateReport, Thresholds
+
+__all__ = ["verify"]
+
+
+def verify(
+    candidate: Annotated[str, typer.Argument(metavar="CANDIDATE", help="The file or engine to judge.")],
+    against: Annotated[
+        str, typer.Option("--against", metavar="X.cam.onnx", help="The float32 file that it was made from.")
+    ],
+    images: Annotated[
+        list[str],
+        typer.Option("--images", metavar="DIR", help="Photos to compare on: folder, file or pattern. Repeatable."),
+    ],
+    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Only the first N photos.")] = None,
+    method: Annotated[
+        str | None, typer.Option("--method", metavar="NAME", help="Method of both sides (default: the reference's).")
+    ] = None,
+    layer: Annotated[
+        str | None, typer.Option("--layer", metavar="NAME", help="Of several target layers, judge this one alone.")
+    ] = None,
+    thresholds: Annotated[
+        str | None,
+        typer.Option(
+            "--thresholds",
+            metavar="JSON",
+            help="Limits that differ from those of the candidate's precision, such as '{\"last_score\": 0.97}'.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of the jitter and the noise map.")] = 0,
+    batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Photos per inference.")] = 8,
+    json: Json = False,
+    report: Annotated[
+        str | None,
+        typer.Option("--report", metavar="FILE.html", help="Write figures and the least alike photos as HTML."),
+    ] = None,
+    sheet: Annotated[
+        str | None,
+        typer.Option("--sheet", metavar="FILE.png", help="Write the least alike photos side by side (.png, .jpg)."),
+    ] = None,
+    provider: Provider = "cpu",
+    allow_fallback: AllowFallback = False,
+    threads: Threads = None,
+) -> None:
+    """Check that explanations survived a change of precision or engine.
+
+    Top-1 agreement and logits; and for every target layer correlation, overlap and peaks of the maps, the channels'
+    groups, and how much of the class sensitivity is kept, against the float32 file on the CPU. The columns beside
+    them say what such figures mean: float32 on a jittered photo, the map of another class, and noise.
+    """
+    from ..calibration.verify import verify as run
+    from ..runtime.errors import ImageError
+    from .console import note, print_json, progress
+
+    if report and not report.lower().endswith((".html", ".htm")):
+        raise typer.BadParameter(f"--report: expected a name that ends in .html, got {report}")
+    if sheet and not sheet.lower().endswith((".png", ".jpg", ".jpeg")):
+        raise typer.BadParameter(f"--sheet: expected a name that ends in .png or .jpg, got {sheet}")
+    limits = _thresholds(candidate, json_object(thresholds, "--thresholds"))
+    found, errors = find_each(images)
+    if not found:
+        raise ImageError("; ".join(error["error"] for error in errors) or "no images")
+    with progress() as display:
+        task = display.add_task("comparing", total=len(found[:limit]))
+        result = run(
+            candidate,
+            against,
+            found[:limit],
+            limits,
+            method=method,
+            layer=layer,
+            provider=provider,
+            allow_fallback=allow_fallback,
+            threads=threads,
+            batch=batch,
+            seed=seed,
+            pictures=4 if report or sheet else 0,
+            progress=lambda done, _total: display.update(task, completed=done),
+        )
+    written = _files(result, report, sheet)
+    missing: list[dict[str, Any]] = [{**one, "candidate": False} for one in errors]
+    document = result.to_dict()
+    document["errors"] = missing + document["errors"]
+    if json:
+        print_json(document)
+    else:
+        for error in document["errors"]:
+            report_failure(error)
+        for warning in result.warnings:
+            note(f"cfcam: warning: {warning}")
+        _print(result)
+        for path in written:
+            note(f"written: {path}")
+        if not result and not written:
+            note("the least alike photos, side by side: --report FILE.html or --sheet FILE.png")
+    raise typer.Exit(DONE if result and not document["errors"] else DONE_IN_PART)
+
+
+def _thresholds(candidate: str, values: dict[str, Any] | None) -> Thresholds | None:
+    """Those that were asked for over the defaults of the candidate's precision; None where none were."""
+    from ..calibration.verify import Thresholds
+    from ..runtime.modelfile import read_spec
+
+    return None if values is None else Thresholds.from_mapping(values, read_spec(candidate).precision)
+
+
+def _files(result: GateReport, report: str | None, sheet: str | None) -> list[str]:
+    """Writes what was asked for, and says what was written."""
+    written = []
+    if report:
+        result.save_html(report, command=shlex.join(["cfcam", *sys.argv[1:]]))
+        written.append(report)
+    if sheet and result.cases:  # none where all maps are equal
+        result.save_sheet(sheet)
+        written.append(sheet)
+    return written
+
+
+def _print(result: GateReport) -> None:
+    from rich.text import Text
+
+    from ..calibration.verify.table import COLUMNS, place_rows, place_title, top_rows
+    from .console import print_table, rich_table
+
+    parts = [("network", top_rows(result))]
+    parts += [(place_title(one), place_rows(result, one)) for one in result.places]
+    for title, rows in parts:
+        grid = rich_table("", *COLUMNS, "", title=title, right=COLUMNS)
+        for row in rows:
+            style = "bold" if row.failed else ""
+            grid.add_row(Text(row.title, style=style), *row.cells, Text("FAILED" if row.failed else "", style=style))
+        print_table(grid)
+        print()
+    for one in result.failures:
+        print(f"FAILED: {one.text}")
+    verdict = "passed" if result else f"FAILED: {len(result.failures)} limits were missed"
+    one = result.candidate
+    print(
+        f"{one.path} ({one.precision}, {one.provider}) against {result.reference.path}: method {result.method}, "
+        f"{len(result.photos)} photos, {result.seconds:.1f} s: {verdict}"
+    )
