@@ -36,15 +36,14 @@ class Cuda:
 
     The current device belongs to the calling thread: `use` before other calls of a thread. Not safe to use
     from several threads at once.
+    bindings: what stands in for NVIDIA's.
     Raises `MissingDependencyError` without the bindings, and `EngineError` without a GPU or where a call fails.
     """
 
-    def __init__(self, device_id: int = 0) -> None:
-        self._rt = _bindings()
+    def __init__(self, device_id: int = 0, bindings: Any = None) -> None:
+        self._rt = bindings or _bindings()
         self._device = device_id
-        count = _present(self._rt)
-        if device_id >= count:
-            raise EngineError(f"device_id {device_id}: this machine has {count} GPU(s), counted from 0")
+        _check_device(self._rt, device_id)
         self.use()
         self._stream = self._call(self._rt.cudaStreamCreateWithFlags, self._rt.cudaStreamNonBlocking)
 
@@ -124,11 +123,11 @@ class Cuda:
 def find_gpu(device_id: int = 0) -> Gpu:
     """The machine's GPU number `device_id`.
 
+    bindings: what stands in for NVIDIA's.
     Raises `MissingDependencyError` without the bindings, and `EngineError` without that GPU.
     """
     rt = _bindings()
-    if device_id >= (count := _present(rt)):
-        raise EngineError(f"device_id {device_id}: this machine has {count} GPU(s), counted from 0")
+    _check_device(rt, device_id)
     return _gpu(rt, device_id)
 
 
@@ -138,12 +137,13 @@ def _gpu(rt: Any, device_id: int) -> Gpu:
     return Gpu(name, f"{found.major}.{found.minor}")
 
 
-def _present(rt: Any) -> int:
+def _check_device(rt: Any, device_id: int) -> None:
     status, count = rt.cudaGetDeviceCount()
     if status != rt.cudaError_t.cudaSuccess or not count:
         why = _reason(rt, status) if status != rt.cudaError_t.cudaSuccess else "the driver sees none"
         raise EngineError(f"no NVIDIA GPU can be used here ({why}): run this on a machine with one and its driver")
-    return count
+    if device_id >= count:
+        raise EngineError(f"device_id {device_id}: this machine has {count} GPU(s), counted from 0")
 
 
 def _call(rt: Any, function: Callable[..., Any], *arguments: Any) -> Any:

@@ -1,7 +1,7 @@
 """What runs a model: the `Engine` protocol, and the one place that picks a backend.
 
 A backend is a module with a class that follows `Engine`; it is imported only when it is asked
-for. ONNX Runtime is the only one so far; its execution providers are named here by short names.
+for. The file decides: an ONNX file is run by ONNX Runtime, a built engine ("plan") by TensorRT.
 """
 
 from __future__ import annotations
@@ -13,36 +13,27 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .engine_options import PROVIDERS, EngineOptions
 from .errors import EngineError, ModelFileError
+from .manifest import SUFFIX, Manifest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
 
-__all__ = ["PROVIDERS", "Engine", "EngineInfo", "open_engine"]
+__all__ = ["PROVIDERS", "Engine", "EngineInfo", "open_engine", "open_reference", "read_manifest"]
 
-#: Short name -> ONNX Runtime's execution provider. Those full names are accepted too.
-PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-    "openvino": "OpenVINOExecutionProvider",
-    "coreml": "CoreMLExecutionProvider",
-    "directml": "DmlExecutionProvider",
-    "rocm": "ROCMExecutionProvider",
-    "migraphx": "MIGraphXExecutionProvider",
-    "qnn": "QNNExecutionProvider",
-    "xnnpack": "XnnpackExecutionProvider",
-}
+#: What is usual for a serialised engine; the file's first bytes say so too.
+_PLANS = (".engine", ".plan", ".trt")
 
 
 @dataclass(frozen=True)
 class EngineInfo:
     """What runs, and how.
 
-    backend: library and version. provider: the one that really runs, by its short name.
-    inputs, outputs: names in the file's order. batch: the fixed batch size, or None when any
-    size will do.
+    backend: library and version. provider: the one that really runs, by its short name; of a built
+    engine, the backend's own. inputs, outputs: names in the file's order. batch: the fixed batch size, or
+    None when any size, or any from min_batch to max_batch, will do (max_batch None: there is no largest).
     """
 
     backend: str
@@ -50,10 +41,12 @@ class EngineInfo:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     batch: int | None = None
+    min_batch: int = 1
+    max_batch: int | None = None
 
 
 class Engine(Protocol):
-    """A loaded model. `infer` may be called from several threads at once."""
+    """A loaded model. `infer` may be called from several threads at once; what it returns is the caller's."""
 
     def describe(self) -> EngineInfo:
         """What runs, and how."""
@@ -62,7 +55,10 @@ class Engine(Protocol):
     def infer(
         self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None
     ) -> dict[str, NDArray[Any]]:
-        """Run once. outputs: names to compute, None for all. Raises `EngineError`."""
+        """Run once. outputs: names to compute, None for all. Raises `EngineError`.
+
+        Integers are cast to the type of the input, int64 or int32.
+        """
         ...
 
     def close(self) -> None:
@@ -77,23 +73,80 @@ class Engine(Protocol):
 
 
 def open_engine(
-    path: str | os.PathLike[str], provider: str = "cpu", allow_fallback: bool = False, threads: int | None = None
+    path: str | os.PathLike[str],
+    provider: str | None = None,
+    allow_fallback: bool | None = None,
+    threads: int | None = None,
+    *,
+    options: EngineOptions | Mapping[str, Any] | None = None,
+    manifest: Manifest | None = None,
 ) -> Engine:
-    """Load the model at `path` for `provider` (a key of `PROVIDERS`).
+    """Load the model at `path`: any ONNX file, or what `cfcam build` made.
 
-    allow_fallback: take the CPU when the provider cannot start; without it that is an error,
-    because ONNX Runtime itself changes over silently. threads: for the operators on the CPU;
-    None leaves it to the backend.
-    Raises `EngineError`, `ModelFileError` for a missing file, and `MissingDependencyError`.
+    provider (a key of `PROVIDERS`), allow_fallback, threads: win over `options`; see `EngineOptions`.
+    allow_fallback is needed because ONNX Runtime itself changes over silently: without it, a provider
+    that cannot start is an error. options: those of the manifest where None, and without one the defaults.
+    manifest: of the file, if it has been read and checked already; None reads and checks it.
+    Raises `EngineError`, `ManifestError`, `ModelFileError` for a missing file, and `MissingDependencyError`.
     """
     path = Path(path)
     if not path.is_file():
         raise ModelFileError(f"{path}: is a folder" if path.is_dir() else f"{path}: no such file")
-    if threads is not None and threads < 1:
-        raise EngineError(f"threads: expected at least 1, got {threads}")
-    full = PROVIDERS.get(provider.lower(), provider)
-    if full not in PROVIDERS.values() and not full.endswith("ExecutionProvider"):
-        raise EngineError(f"unknown provider '{provider}': expected one of {', '.join(PROVIDERS)}")
+    if manifest is None:
+        manifest = read_manifest(path)
+    if options is None:
+        options = EngineOptions() if manifest is None else manifest.engine_options
+    elif not isinstance(options, EngineOptions):
+        options = EngineOptions.from_dict(options)
+    if manifest is not None and manifest.is_engine:
+        name = manifest.backend.name
+        if provider not in (None, name):
+            raise EngineError(f"{path}: is an engine of {name} and runs on nothing else, got the provider '{provider}'")
+        from .tensorrt_engine import TensorRtEngine
+
+        return TensorRtEngine(path, name, options)
     from .onnxruntime_engine import OnnxRuntimeEngine
 
-    return OnnxRuntimeEngine(path, full, allow_fallback=allow_fallback, threads=threads)
+    return OnnxRuntimeEngine(path, options.but(provider=provider, allow_fallback=allow_fallback, threads=threads))
+
+
+def open_reference(path: str | os.PathLike[str], threads: int | None = None) -> Engine:
+    """The ONNX file in float32 on the CPU, whatever its manifest says: what other engines are judged against.
+
+    Raises as `open_engine`, and `EngineError` for a file in another precision.
+    """
+    from .modelfile import read_spec
+
+    precision = read_spec(path).precision
+    if precision != "float32":
+        raise EngineError(f"{os.fspath(path)}: is in {precision}; the reference must be in float32")
+    return open_engine(path, options=EngineOptions(threads=threads))
+
+
+def read_manifest(path: str | os.PathLike[str], *, machine: bool = True) -> Manifest | None:
+    """The manifest beside `path`, checked; None beside an ONNX file without one.
+
+    machine: also check that an engine can run on this machine.
+    Raises `ManifestError`, and for an engine `ModelFileError` where it has no manifest, `EngineError` and
+    `MissingDependencyError` where GPU or TensorRT are missing.
+    """
+    path = Path(path)
+    manifest = Manifest.read(path)
+    if manifest is not None:
+        manifest.check(path, machine=machine)
+    elif _is_plan(path):
+        raise ModelFileError(
+            f"{path}: is an engine of TensorRT, of which nothing is known without {path.name + SUFFIX} beside it: copy "
+            "that too, or build it again with `cfcam build`"
+        )
+    return manifest
+
+
+def _is_plan(path: Path) -> bool:
+    """By its first bytes, which are "ftrt" or "vtrt", or else by its name."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+    except OSError:
+        return False
+    return head[1:] == b"trt" or path.suffix.lower() in _PLANS

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .cam import normalise
-from .engine import Engine, open_engine
+from .engine import Engine, open_engine, read_manifest
 from .errors import ArrayError
 from .explanation import Explanation, class_probabilities
 from .frame import Frame
 from .images import open_image, source_name
 from .inference import Inference, Tensors
+from .manifest import Manifest
 from .method_runner import MethodRunner, Progress, Work, timed
 from .methods import CamResult, Method, get_method, make_settings
 from .methods.layer_fusion import check_fusion, fused_grid, settings_for
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
     from typing_extensions import Self
+
+    from .engine_options import EngineOptions
 
     #: A path, a Pillow image, a photo as uint8 array, or a ready tensor (C, H, W) as float array.
     Source = str | os.PathLike[str] | Image.Image | NDArray[Any]
@@ -56,10 +59,13 @@ class _Input:
 
 
 class Explainer:
-    """Explains images with a file made by ``cfcam export``.
+    """Explains images with a file made by ``cfcam export`` or ``cfcam build``.
 
-    path: the ``.cam.onnx`` file. provider: ``cpu``, ``cuda``, ``tensorrt``, ...; with
+    path: the ``.cam.onnx`` file, or a product (an ONNX file or an engine of TensorRT) with its manifest beside
+    it, which is checked. provider: ``cpu``, ``cuda``, ``tensorrt``, ...; with
     allow_fallback the CPU is taken when it cannot start. threads: for the operators on the CPU.
+    options: everything that can be set of the engine; None for what the manifest says, else the defaults.
+    provider, allow_fallback and threads win over it where they are not None.
     engine: an open `Engine` for the same file to use instead; it is not closed by `close`.
     probe_batch: how many changed images or activations a probe gives the model at a time.
     layer: of a file with several target layers, the name of one that is to be used alone. fusion: how the
@@ -67,7 +73,7 @@ class Explainer:
 
     It holds no state besides the engine, and the file of the tail once a method has asked for it, so that
     several threads may use one `Explainer`.
-    Raises `ModelFileError`, `SpecError`, `MethodError`, `EngineError` or `MissingDependencyError`.
+    Raises `ModelFileError`, `ManifestError`, `SpecError`, `MethodError`, `EngineError` or `MissingDependencyError`.
 
     >>> with Explainer("dogs.cam.onnx") as explainer:                   # doctest: +SKIP
     ...     explainer.explain("two_dogs.jpg").save("why.png")
@@ -77,9 +83,10 @@ class Explainer:
         self,
         path: str | os.PathLike[str],
         *,
-        provider: str = "cpu",
-        allow_fallback: bool = False,
+        provider: str | None = None,
+        allow_fallback: bool | None = None,
         threads: int | None = None,
+        options: EngineOptions | Mapping[str, Any] | None = None,
         engine: Engine | None = None,
         probe_batch: int = 16,
         layer: str | None = None,
@@ -88,12 +95,17 @@ class Explainer:
         if probe_batch < 1:
             raise ArrayError(f"probe_batch: expected at least 1, got {probe_batch}")
         self.path = Path(path)
-        self.spec: CamSpec = _used(read_spec(path), layer, fusion)
+        #: Of a product, what was built and what the gate said of it; None of a file without one.
+        self.manifest: Manifest | None = read_manifest(path, machine=engine is None)
+        self.spec: CamSpec = _used(_spec(path, self.manifest), layer, fusion)
         self._owns_engine = engine is None
-        self._engine = engine or open_engine(path, provider, allow_fallback, threads)
+        self._engine = engine or open_engine(
+            path, provider, allow_fallback, threads, options=options, manifest=self.manifest
+        )
         self._inference = Inference(self.path, self.spec, self._engine)
         self._runner = MethodRunner(self.spec, self._inference, self._open_tail, probe_batch)
-        self._options = (allow_fallback, threads)
+        self._options = options
+        self._wins = (allow_fallback, threads)
         self._tail: Tail | None = None
         self._lock = threading.Lock()
 
@@ -206,6 +218,23 @@ class Explainer:
             self._open_tail()
         return chosen, options
 
+    def warm_up(self, n: int = 3, batch: int = 1) -> float:
+        """Run the model `n` times on `batch` images of noise, then the file's method once if it is a rule.
+
+        What a backend does on its first runs (allocating, compiling, recording a CUDA graph) it does now, and what the
+        method imports is imported. Returns how long it took, in seconds. Raises `EngineError`.
+        """
+        if min(n, batch) < 1:
+            raise ArrayError(f"warm_up: expected at least 1 run of at least 1 image, got {n} of {batch}")
+        shape = self.spec.input.shape(batch)
+        images = np.random.default_rng(0).standard_normal(shape).astype(self.spec.input.dtype)
+        started = time.perf_counter()
+        for _ in range(n):
+            self.tensors(images)
+        if get_method(self.spec.method.name).kind == "rule":
+            self.maps(images[:1])
+        return time.perf_counter() - started
+
     def close(self) -> None:
         """Free the engines, unless the engine was given by the caller."""
         if self._owns_engine:
@@ -228,7 +257,10 @@ class Explainer:
     def _open_tail(self) -> Tail:
         with self._lock:
             if self._tail is None:
-                self._tail = Tail(self.path, self.spec, self.provider, *self._options)
+                # The tail is an ONNX file, also beside an engine of TensorRT, whose options say nothing about it.
+                is_engine = self.manifest is not None and self.manifest.is_engine
+                provider, options = (None, None) if is_engine else (self.provider, self._options)
+                self._tail = Tail(self.path, self.spec, provider, *self._wins, options=options)
             return self._tail
 
     def _inputs(self, images: Any) -> list[_Input]:
@@ -296,6 +328,11 @@ class Explainer:
             provider=self.provider,
             smoothing=work.smoothing,
         )
+
+
+def _spec(path: str | os.PathLike[str], manifest: Manifest | None) -> CamSpec:
+    """What the file says about itself; what is said about it where it cannot."""
+    return manifest.cam_spec if manifest is not None and manifest.is_engine else read_spec(path)
 
 
 def _used(spec: CamSpec, layer: str | None, fusion: str | None) -> CamSpec:

@@ -121,16 +121,17 @@ class Inference:
 
 
 def infer_all(engine: Engine, feed: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """`outputs` for N rows of every input: in one run, or in as many as an engine of a fixed batch needs."""
+    """`outputs` for N rows of every input: in one run, or in as many as the engine's largest batch needs."""
     count = len(next(iter(feed.values())))
-    step = engine.describe().batch or count
+    info = engine.describe()
+    step = info.max_batch or count
     parts: dict[str, list[NDArray[Any]]] = {name: [] for name in outputs}
     for start in range(0, count, step):
         some = {name: value[start : start + step] for name, value in feed.items()}
         here = min(step, count - start)
-        if here < step:  # a fixed batch is filled up with copies, whose results are dropped
+        if here < info.min_batch:  # filled up with copies, whose results are dropped
             some = {
-                name: np.concatenate([value, np.repeat(value[-1:], step - here, axis=0)])
+                name: np.concatenate([value, np.repeat(value[-1:], info.min_batch - here, axis=0)])
                 for name, value in some.items()
             }
         for name, value in engine.infer(some, outputs).items():

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from .errors import CfcamError, ManifestError
+from .errors import CfcamError, EngineError, ManifestError
 from .files import write_bytes
 from .modelfile import file_sha256
 from .records import Format, dump
@@ -247,7 +247,10 @@ class Manifest:
         if gpu is None:
             from .cuda import find_gpu
 
-            gpu = find_gpu(self.engine_options.device_id)
+            try:
+                gpu = find_gpu(self.engine_options.device_id)
+            except EngineError as error:
+                raise EngineError(f"{path}: {error}") from error
         wanted, found = self.target.compute_capability, gpu.compute_capability
         if wanted not in (None, found):
             raise ManifestError(

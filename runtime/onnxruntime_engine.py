@@ -7,14 +7,18 @@ one module, so it is no base dependency.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .engine import PROVIDERS, EngineInfo
+from .engine import EngineInfo
+from .engine_options import EngineOptions, full_name, short_name
 from .errors import EngineError, MissingDependencyError
+from .onnxruntime_binding import BoundSession
+from .onnxruntime_options import CPU, GPU_PROVIDERS, provider_list, session_options
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,53 +26,44 @@ if TYPE_CHECKING:
 
 __all__ = ["OnnxRuntimeEngine"]
 
-_CPU = "CPUExecutionProvider"
-#: What TensorRT cannot run should stay on the GPU before it goes to the CPU.
-_NEXT = {"TensorrtExecutionProvider": ["CUDAExecutionProvider"]}
-#: Only fatal messages: errors come back as exceptions, with the same words.
-_QUIET = 4
+_INTEGERS = {"tensor(int32)": np.int32, "tensor(int64)": np.int64}
 
 
 class OnnxRuntimeEngine:
-    """A session of ONNX Runtime, which is safe to run from several threads at once."""
+    """A session of ONNX Runtime, which is safe to run from several threads at once.
 
-    def __init__(
-        self, path: Path, provider: str = _CPU, *, allow_fallback: bool = False, threads: int | None = None
-    ) -> None:
-        ort = _import()
-        self._path = path
-        wanted = provider
-        if provider not in ort.get_available_providers():
-            if not allow_fallback:
-                present = ", ".join(_short(name) for name in ort.get_available_providers())
-                raise EngineError(
-                    f"provider '{_short(provider)}' is not in this onnxruntime {ort.__version__} (it has: {present}): "
-                    "install cfcam[gpu] for NVIDIA, or allow the fallback to the CPU"
-                )
-            provider = _CPU
-        options = ort.SessionOptions()
-        options.log_severity_level = _QUIET
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        providers = list(dict.fromkeys([provider, *_NEXT.get(provider, []), _CPU]))
-        try:
-            session = ort.InferenceSession(str(path), options, providers=providers)
-        except Exception as error:  # its exceptions have no common base
-            raise EngineError(f"{path}: onnxruntime {ort.__version__} cannot load it: {_words(error)}") from error
+    With I/O binding, which CUDA graphs need, threads take turns.
+    """
+
+    def __init__(self, path: Path, options: EngineOptions | None = None) -> None:
+        options = options or EngineOptions()
+        self._path, self._ort = path, _import()
+        session = self._load(options)
         actual = session.get_providers()[0]
-        if actual != wanted and not allow_fallback:
+        wanted = full_name(options.provider)
+        if actual != wanted and not options.allow_fallback:
             raise EngineError(
-                f"provider '{_short(wanted)}' was asked for, but onnxruntime {ort.__version__} could not start it and "
-                f"would run on '{_short(actual)}': check its driver and libraries, or allow the fallback"
+                f"provider '{short_name(wanted)}' was asked for, but onnxruntime {self._ort.__version__} could not "
+                f"start it and would run on '{short_name(actual)}': check its driver and libraries, or allow the "
+                "fallback"
             )
+        graphs = options.cuda_graph and actual in GPU_PROVIDERS
+        self._bound: BoundSession | None = None
+        if graphs or options.io_binding:
+            device = "cuda" if actual in GPU_PROVIDERS else "cpu"
+            self._bound = BoundSession(self._ort, session, device, options.device_id if device == "cuda" else 0, graphs)
         batch = session.get_inputs()[0].shape[0] if session.get_inputs()[0].shape else None
+        fixed = batch if isinstance(batch, int) else None
         self._session: Any = session
+        self._integers = {v.name: _INTEGERS[v.type] for v in session.get_inputs() if v.type in _INTEGERS}
         self._info = EngineInfo(
-            backend=f"onnxruntime {ort.__version__}",
-            provider=_short(actual),
+            backend=f"onnxruntime {self._ort.__version__}",
+            provider=short_name(actual),
             inputs=tuple(value.name for value in session.get_inputs()),
             outputs=tuple(value.name for value in session.get_outputs()),
-            batch=batch if isinstance(batch, int) else None,
+            batch=fixed,
+            min_batch=fixed or 1,
+            max_batch=fixed,
         )
 
     def describe(self) -> EngineInfo:
@@ -77,18 +72,19 @@ class OnnxRuntimeEngine:
     def infer(
         self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None
     ) -> dict[str, NDArray[Any]]:
-        session = self._session
+        session, bound = self._session, self._bound
         if session is None:
             raise EngineError(f"{self._path}: the engine is closed")
         names = list(self._info.outputs if outputs is None else outputs)
+        feed = {name: self._typed(name, value) for name, value in inputs.items()}
         try:
-            values = session.run(names, dict(inputs))
+            values = session.run(names, feed) if bound is None else bound.run(names, feed)
         except Exception as error:  # its exceptions have no common base
             raise EngineError(f"{self._path}: {self._info.backend} failed: {_words(error)}") from error
         return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
 
     def close(self) -> None:
-        self._session = None
+        self._session = self._bound = None
 
     def __enter__(self) -> Self:
         return self
@@ -97,6 +93,39 @@ class OnnxRuntimeEngine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
         self.close()
+
+    def _load(self, options: EngineOptions) -> Any:
+        """The session with the provider that was asked for, or with the CPU where that is allowed."""
+        ort, provider = self._ort, full_name(options.provider)
+        present = ort.get_available_providers()
+        if provider in present:
+            try:
+                return self._session_on(provider, options)
+            except EngineError:
+                if provider == CPU or not options.allow_fallback:
+                    raise
+        elif not options.allow_fallback:
+            raise EngineError(
+                f"provider '{short_name(provider)}' is not in this onnxruntime {ort.__version__} (it has: "
+                f"{', '.join(map(short_name, present))}): install cfcam[gpu] for NVIDIA, or allow the fallback to "
+                "the CPU"
+            )
+        return self._session_on(CPU, replace(options, provider_options={}, cache=None, cuda_graph=False))
+
+    def _session_on(self, provider: str, options: EngineOptions) -> Any:
+        ort = self._ort
+        providers = provider_list(provider, options, ort.get_available_providers())
+        try:
+            # Its own fallback would print to stdout, and go on with another provider in the middle of the work.
+            return ort.InferenceSession(
+                str(self._path), session_options(ort, options), providers=providers, enable_fallback=0
+            )
+        except Exception as error:  # its exceptions have no common base
+            raise EngineError(f"{self._path}: onnxruntime {ort.__version__} cannot load it: {_words(error)}") from error
+
+    def _typed(self, name: str, value: NDArray[Any]) -> NDArray[Any]:
+        integer = self._integers.get(name)
+        return value if integer is None or value.dtype.kind != "i" else value.astype(integer, copy=False)
 
 
 def _import() -> Any:
@@ -109,10 +138,6 @@ def _import() -> Any:
     if not hasattr(onnxruntime, "InferenceSession"):
         raise MissingDependencyError(f"onnxruntime is only half installed: uninstall all its flavours, then {how}")
     return onnxruntime
-
-
-def _short(provider: str) -> str:
-    return next((short for short, full in PROVIDERS.items() if full == provider), provider)
 
 
 def _words(error: BaseException) -> str:

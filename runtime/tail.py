@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ from .spec import CamSpec, TailSpec
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from .engine_options import EngineOptions
+
 __all__ = ["Tail"]
 
 
@@ -23,18 +26,25 @@ class Tail:
     """The open tail of the model at `model`, whose spec is `spec`.
 
     It must be the very file that was written with the model: its hash is compared before it
-    is opened. provider, allow_fallback, threads: as for `open_engine`.
+    is opened. provider, allow_fallback, threads, options: as for `open_engine`.
     Raises `MethodError` when the model has no tail, `ModelFileError` when the file is missing or another
     one, and what `open_engine` raises.
     """
 
     def __init__(
-        self, model: Path, spec: CamSpec, provider: str, allow_fallback: bool = False, threads: int | None = None
+        self,
+        model: Path,
+        spec: CamSpec,
+        provider: str | None,
+        allow_fallback: bool | None = None,
+        threads: int | None = None,
+        *,
+        options: EngineOptions | Mapping[str, Any] | None = None,
     ) -> None:
         tail = _tail_of(model, spec)
         path = _checked(model, tail)
         self._path, self._tail, self._spec = path, tail, spec
-        self._engine = open_engine(path, provider, allow_fallback, threads)
+        self._engine = open_engine(path, provider, allow_fallback, threads, options=options)
         info = self._engine.describe()
         self._where = f"{spec.precision} on '{info.provider}'"
         known = {*tail.inputs[:1], spec.input.name}

@@ -18,6 +18,8 @@ from .errors import MissingDependencyError
 
 __all__ = ["FLAVOURS", "Flavour", "Messages", "load_flavour"]
 
+_KEPT = 1000
+
 #: Module -> what to do about its absence. The one that needs no GPU is tried first.
 FLAVOURS = {
     "tensorrt_rtx": "install cfcam[rtx] (its wheels are for x86-64)",
@@ -36,6 +38,11 @@ class Messages:
 
     problems: list[str] = field(default_factory=list)
     node: str = ""
+
+    @property
+    def last(self) -> str:
+        """The last problem, for an error."""
+        return self.problems[-1] if self.problems else "it gave no reason"
 
 
 @dataclass(frozen=True)
@@ -96,6 +103,7 @@ def _collecting_logger(module: Any) -> Any:
         def log(self, level: Any, message: str) -> None:
             if int(level) <= int(severity.WARNING):
                 self.messages.problems.append(" ".join(message.split()))
+                del self.messages.problems[:-_KEPT]  # an engine may run for months
             elif "arsing node: " in message:  # "Static check for parsing node: x [Op]", "Parsing node: x [Op]"
                 self.messages.node = message.partition("arsing node: ")[2]
 

@@ -105,7 +105,7 @@ def test_a_silent_fallback_is_caught(tiny_path, monkeypatch):
     monkeypatch.setattr(
         onnxruntime,
         "InferenceSession",
-        lambda path, options, providers: real(path, options, providers=["CPUExecutionProvider"]),
+        lambda path, options, providers, **more: real(path, options, providers=["CPUExecutionProvider"], **more),
     )
     with pytest.raises(EngineError, match=r"'cuda' was asked for.*would run on 'cpu'"):
         open_engine(tiny_path("logits"), "cuda")
