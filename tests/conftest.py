@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import tiny_model
 from filelock import FileLock
+from long_process import collect_only_what_is_new, read_torchlib_once
 
 _ROOT = Path(__file__).resolve().parents[1]
 _FIXTURES = _ROOT / "build" / "fixtures"
@@ -52,6 +53,15 @@ def tiny_path() -> Callable[[str], Path]:
 def summary_line(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
     """Gives a function that adds a line to the end of the run's output: what a test has counted."""
     return lambda line: record_property("summary", line)
+
+
+def pytest_collection_finish() -> None:
+    collect_only_what_is_new()
+
+
+def pytest_runtest_setup() -> None:
+    if read_torchlib_once():  # after the first export, which has loaded much more
+        collect_only_what_is_new()
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
