@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from .exitcodes import DONE, DONE_IN_PART, NOT_DONE
-from .options import AllowFallback, Json, ModelFile, Provider, Threads, json_object
+from .options import AllowFallback, Json, ProductFile, ProductProvider, Threads, json_object
 from .sources import failure, find_each, report_failure
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ SCHEMA = "cfcam.explain/1"
 
 
 def explain(
-    model: ModelFile,
+    model: ProductFile,
     images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Images, folders, or patterns ('*.jpg').")],
     target: Annotated[
         list[str] | None,
@@ -70,7 +70,7 @@ def explain(
         int, typer.Option("--top", metavar="K", min=0, help="Also give the K best classes of each image.")
     ] = 0,
     batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Images per inference.")] = 8,
-    provider: Provider = "cpu",
+    provider: ProductProvider = None,
     allow_fallback: AllowFallback = False,
     threads: Threads = None,
 ) -> None:
@@ -88,12 +88,14 @@ def explain(
     with Explainer(
         model,
         provider=provider,
-        allow_fallback=allow_fallback,
+        allow_fallback=allow_fallback or None,
         threads=threads,
         probe_batch=batch,
         layer=use_layer,
         fusion=fusion,
     ) as explainer:
+        if explainer.manifest is not None and explainer.manifest.passed is False:
+            note(f"cfcam: warning: {model}: the gate found its explanations too far from the reference", stderr())
         chosen, _ = explainer.resolve_method(method, options)  # a wrong one is known before the first image
         targets = list(dict.fromkeys(resolve_target(text, explainer.spec.output) for text in target or ["-1"]))
         outcome = _Outcome()
@@ -250,7 +252,7 @@ def _document(
 ) -> dict[str, Any]:
     from ..runtime.modelfile import file_sha256
 
-    spec = explainer.spec
+    spec, manifest = explainer.spec, explainer.manifest
     return {
         "schema": SCHEMA,
         "model": {
@@ -259,6 +261,7 @@ def _document(
             "layer": spec.layer.name,
             **({"layers": [layer.name for layer in spec.layers]} if len(spec.layers) > 1 else {}),
             "spec_version": spec.schema,
+            **({} if manifest is None else {"precision": manifest.precision, "gate_passed": manifest.passed}),
         },
         "provider": explainer.provider,
         "method": outcome.method or method or spec.method.name,

@@ -7,32 +7,53 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from .options import Json, ModelFile
+from .options import Json, ProductFile
 
 if TYPE_CHECKING:
+    from ..runtime.manifest import Manifest
     from ..runtime.modelfile import ModelInfo, ValueInfo
     from ..runtime.spec import CamSpec, InputSpec, LayerSpec
 
 __all__ = ["inspect"]
 
 
-def inspect(model: ModelFile, json: Json = False) -> None:
-    """Show what is in an exported file."""
+def inspect(model: ProductFile, json: Json = False) -> None:
+    """Show what is in an exported file, or in a product and its manifest."""
+    from ..runtime.engine import read_manifest
     from ..runtime.modelfile import file_sha256, read_model_info, read_spec
     from .console import print_json
 
+    manifest = read_manifest(model, machine=False)  # a product may be inspected where it cannot run
+    if manifest is not None and manifest.is_engine:
+        if json:
+            print_json(_engine_document(model, manifest))
+        else:
+            _print_rows({**_engine_rows(model, manifest), **_manifest_rows(manifest), **_spec_rows(manifest.cam_spec)})
+        raise typer.Exit(0)
     spec, info, digest = read_spec(model), read_model_info(model), file_sha256(model)
     if json:
-        print_json(_document(spec, info, digest))
+        print_json(_document(spec, info, digest, manifest))
     else:
-        _print(spec, info, digest)
+        more = {} if manifest is None else _manifest_rows(manifest)
+        _print_rows({**_file_rows(info, digest), **more, **_spec_rows(spec), **_value_rows(info)})
     raise typer.Exit(0)
 
 
-def _document(spec: CamSpec, info: ModelInfo, digest: str) -> dict[str, Any]:
+def _engine_document(model: str, manifest: Manifest) -> dict[str, Any]:
+    """The same of an engine, which says nothing about itself."""
+    product = manifest.product
+    return {
+        **manifest.cam_spec.to_dict(),
+        "file": {"path": model, "bytes": product.bytes, "sha256": product.sha256},
+        "manifest": manifest.to_dict(),
+    }
+
+
+def _document(spec: CamSpec, info: ModelInfo, digest: str, manifest: Manifest | None) -> dict[str, Any]:
     """The CamSpec as it is in the file, and beside it what the file itself says."""
     return {
         **spec.to_dict(),
+        **({} if manifest is None else {"manifest": manifest.to_dict()}),
         "opset": info.opset,
         "ir_version": info.ir_version,
         "file": {
@@ -47,18 +68,52 @@ def _document(spec: CamSpec, info: ModelInfo, digest: str) -> dict[str, Any]:
     }
 
 
-def _print(spec: CamSpec, info: ModelInfo, digest: str) -> None:
-    from rich.text import Text
+def _file_rows(info: ModelInfo, digest: str) -> dict[str, str]:
+    from .console import file_size
 
-    from .console import file_size, print_table, rich_table
-
-    output = spec.output
-    score = "" if output.score == output.name else f", differentiated: {output.score}"
-    labels = f"{output.label(0)}, {output.label(1)}, ..." if output.labels and output.classes > 1 else "none"
-    rows = {
+    return {
         "file": f"{info.path}, {file_size(info.bytes)}",
         "sha256": digest,
         "format": f"ONNX opset {info.opset}, IR {info.ir_version}, {info.producer or 'producer unknown'}",
+    }
+
+
+def _engine_rows(model: str, manifest: Manifest) -> dict[str, str]:
+    from .console import file_size
+
+    product = manifest.product
+    return {"file": f"{model}, {file_size(product.bytes)}", "sha256": product.sha256, "format": "engine of TensorRT"}
+
+
+def _manifest_rows(manifest: Manifest) -> dict[str, str]:
+    """What was built, for what, and whether its explanations passed."""
+    backend, target, calibration = manifest.backend, manifest.target, manifest.calibration
+    rows = {
+        "built for": f"{backend.name} {backend.version}" + (f" ({backend.provider})" if backend.provider else ""),
+        "built": f"{manifest.created}, from {manifest.source.file}, sha256 {manifest.source.sha256[:16]}...",
+        "gate": {True: "passed", False: "FAILED: its explanations are too far from the reference", None: "not asked"}[
+            manifest.passed
+        ],
+    }
+    if target is not None:
+        capability = f"compute capability {target.compute_capability}" if target.compute_capability else ""
+        rows["target"] = ", ".join(filter(None, (target.gpu, capability)))
+    if calibration is not None:
+        rows["calibration"] = (
+            f"{calibration.calibrator}, {calibration.count} images, sha256 {calibration.sha256[:16]}..."
+        )
+    return rows
+
+
+def _value_rows(info: ModelInfo) -> dict[str, str]:
+    return {"inputs": ", ".join(map(_value, info.inputs)), "outputs": ", ".join(map(_value, info.outputs))}
+
+
+def _spec_rows(spec: CamSpec) -> dict[str, str]:
+    output = spec.output
+    score = "" if output.score == output.name else f", differentiated: {output.score}"
+    labels = f"{output.label(0)}, {output.label(1)}, ..." if output.labels and output.classes > 1 else "none"
+    return {
         "source": f"{spec.source.name} ({spec.source.kind}), sha256 {spec.source.sha256[:16]}...",
         "input": f"{spec.input.name}, {spec.input.layout} {spec.input.height}x{spec.input.width}, {spec.input.dtype}, "
         f"{spec.input.color}",
@@ -70,11 +125,16 @@ def _print(spec: CamSpec, info: ModelInfo, digest: str) -> None:
         **({"fusion": f"{spec.fusion} of the layers' maps"} if len(spec.layers) > 1 else {}),
         "method": spec.method.name + (f" {spec.method.settings}" if spec.method.settings else ""),
         "precision": spec.precision,
-        "inputs": ", ".join(map(_value, info.inputs)),
-        "outputs": ", ".join(map(_value, info.outputs)),
         "made by": ", ".join(f"{name} {version}" for name, version in spec.tools.items()) or "unknown",
         "spec": f"schema {spec.schema}" + (f", unknown sections kept: {', '.join(spec.extra)}" if spec.extra else ""),
     }
+
+
+def _print_rows(rows: dict[str, str]) -> None:
+    from rich.text import Text
+
+    from .console import print_table, rich_table
+
     table = rich_table("", "")
     table.show_header = False
     for name, text in rows.items():

@@ -11,6 +11,8 @@ __all__ = [
     "AllowFallback",
     "Json",
     "ModelFile",
+    "ProductFile",
+    "ProductProvider",
     "Provider",
     "Threads",
     "json_object",
@@ -20,6 +22,17 @@ ModelFile = Annotated[str, typer.Argument(metavar="X.cam.onnx", help="A file mad
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout and nothing else.")]
 Provider = Annotated[
     str, typer.Option("--provider", metavar="NAME", help="What runs the model: cpu, cuda, tensorrt, ...")
+]
+ProductFile = Annotated[
+    str, typer.Argument(metavar="X.cam.onnx|PRODUCT", help="A file made by `cfcam export` or `cfcam build`.")
+]
+ProductProvider = Annotated[
+    str | None,
+    typer.Option(
+        "--provider",
+        metavar="NAME",
+        help="What runs the model: cpu, cuda, tensorrt, rtx, ... (default: what a product's manifest says, else cpu).",
+    ),
 ]
 AllowFallback = Annotated[
     bool, typer.Option("--allow-fallback", help="Take the CPU when the provider cannot start; otherwise an error.")
