@@ -4,6 +4,9 @@
 PYTHON ?= python3
 VENV := .venv
 RUNTIME := .venv-runtime
+GPU := .venv-gpu
+# A Jetson has no wheel of onnxruntime-gpu there: bring your own and leave `gpu` out.
+GPU_EXTRAS ?= gpu,rtx,onnx,test
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check install --quiet
 SUBPACKAGES := runtime export calibration cli
@@ -14,12 +17,13 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test zoo lint pytest pytest-runtime format clean
+.PHONY: help demo test zoo lint pytest pytest-runtime gpu gpu-suite format clean
 
 help:
 	@echo "make demo   export a pretrained network and explain a photo with it (writes demo-output/)"
 	@echo "make test   linters, type checks and all tests, the runtime's also without PyTorch and onnx"
 	@echo "make zoo    export and judge every architecture we know (writes docs/zoo.md; under an hour; resumes where it stopped)"
+	@echo "make gpu    tests of engines on an NVIDIA GPU; says so loudly where there is none"
 	@echo "make lint   linters and type checks only"
 	@echo "make format sort imports and format"
 	@echo "make clean  remove environments and everything that was built"
@@ -49,6 +53,21 @@ pytest-runtime: $(RUNTIME)/stamp pytest
 	$(RUNTIME)/bin/python -c "import importlib.util as u; found = [n for n in ('torch', 'onnx', 'onnxscript') if u.find_spec(n)]; assert not found, found"
 	$(RUNTIME)/bin/python -m pytest -n 2 --dist worksteal tests/runtime tests/test_imports.py
 
+# Asks for the GPU first: without one there is nothing to install, and nothing is tested.
+gpu:
+	@if reason=$$($(PYTHON) tests/gpu/driver.py); then $(MAKE) --no-print-directory gpu-suite; \
+	else echo "GPU SUITE NOT RUN: $$reason. NOTHING WAS TESTED ON A GPU." >&2; fi
+
+gpu-suite: $(GPU)/stamp
+	OMP_NUM_THREADS=1 $(GPU)/bin/python -m pytest -m gpu tests/gpu
+
+# ONNX Runtime for GPUs overwrites the other one, so it needs an environment of its own. It sees the system's
+# packages, because JetPack installs TensorRT there.
+$(GPU)/stamp: $(INSTALLED_FROM)
+	$(PYTHON) -m venv --clear --system-site-packages $(GPU)
+	$(GPU)/bin/python -m pip --disable-pip-version-check install --quiet -e '.[$(GPU_EXTRAS)]'
+	@touch $@
+
 format: $(VENV)/stamp-dev
 	$(PY) -m ruff check --fix
 	$(PY) -m ruff format
@@ -74,4 +93,4 @@ $(RUNTIME)/stamp: $(INSTALLED_FROM)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(RUNTIME) build dist demo-output .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(RUNTIME) $(GPU) build dist demo-output .pytest_cache .ruff_cache .hypothesis *.egg-info
