@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from ..runtime.errors import CfcamError
-from . import calibrate, check, demo, evaluate, explain, export, inspect, layers, parts, verify
+from . import bench, calibrate, check, compare, demo, evaluate, explain, export, inspect, layers, parts, verify
 from .exitcodes import DONE, NOT_DONE
 
 __all__ = ["app", "run"]
@@ -36,6 +36,8 @@ app.command("calibrate")(calibrate.calibrate)
 app.command("parts")(parts.parts)
 app.command("evaluate")(evaluate.evaluate)
 app.command("verify")(verify.verify)
+app.command("bench")(bench.bench)
+app.command("compare")(compare.compare)
 app.command("demo")(demo.demo)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import random
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from ..runtime.bench.sampling import Clock, sample
 
 __all__ = ["Comparison", "compare"]
 
@@ -32,7 +33,12 @@ class Comparison:
         return 0.98 <= self.control <= 1.02
 
 
-def compare(plain: Callable[[], object], explained: Callable[[], object], rounds: int = 40) -> Comparison:
+def compare(
+    plain: Callable[[], object],
+    explained: Callable[[], object],
+    rounds: int = 40,
+    clock: Clock = time.perf_counter_ns,
+) -> Comparison:
     """Time two callables, interleaved.
 
     Every round runs plain, plain again (the control) and explained in shuffled order, so that
@@ -41,20 +47,12 @@ def compare(plain: Callable[[], object], explained: Callable[[], object], rounds
     runs = {"plain": plain, "control": plain, "explained": explained}
     for run in runs.values():
         run()
-    order = list(runs)
-    shuffle = random.Random(0).shuffle
-    taken: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        shuffle(order)
-        for name in order:
-            started = time.perf_counter()
-            runs[name]()
-            taken[name].append((time.perf_counter() - started) * 1000)
-    ratios = [e / p for e, p in zip(taken["explained"], taken["plain"], strict=True)]
-    controls = [c / p for c, p in zip(taken["control"], taken["plain"], strict=True)]
+    taken = sample(runs, rounds=rounds, clock=clock)
+    ratios = (taken["explained"] / taken["plain"]).tolist()
+    controls = (taken["control"] / taken["plain"]).tolist()
     return Comparison(
-        plain_ms=statistics.median(taken["plain"]),
-        explained_ms=statistics.median(taken["explained"]),
+        plain_ms=float(statistics.median(taken["plain"])),
+        explained_ms=float(statistics.median(taken["explained"])),
         ratio=statistics.median(ratios),
         ratio_spread=_half_quartile_range(ratios),
         control=statistics.median(controls),

@@ -1,0 +1,187 @@
+"""``cfcam bench``: what a file costs on this machine, in milliseconds and bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from .exitcodes import DONE, DONE_IN_PART
+from .options import AllowFallback, Json, Threads, json_object
+
+if TYPE_CHECKING:
+    from ..runtime.bench.plan import LatencyPlan
+    from ..runtime.bench.soak import SoakReport
+    from ..runtime.bench.subject import Subject
+
+__all__ = ["bench"]
+
+_ROUNDS = 200
+_PLAN_ROUNDS = 30
+_PHOTO = "two_dogs.jpg"
+
+
+def bench(
+    model: Annotated[
+        str, typer.Argument(metavar="ENGINE_OR_ONNX", help="What `cfcam build` or `cfcam export` has made.")
+    ],
+    image: Annotated[
+        str | None, typer.Option("--image", metavar="FILE", help="The photo to explain (default: a built-in one).")
+    ] = None,
+    batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Copies of it that go together.")] = 1,
+    target: Annotated[
+        str | None, typer.Option("--target", "-t", metavar="INDEX|LABEL", help="Class to explain (default: top).")
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option("--method", "-m", metavar="NAME", help="Method (default: the file's).")
+    ] = None,
+    settings: Annotated[
+        str | None, typer.Option("--settings", metavar="JSON", help="The method's settings as a JSON object.")
+    ] = None,
+    layer: Annotated[
+        str | None,
+        typer.Option("--layer", "--use-layer", metavar="NAME", help="Of several target layers, take this one alone."),
+    ] = None,
+    runs: Annotated[
+        int | None, typer.Option("--runs", metavar="N", min=1, help=f"How often each is run (default: {_ROUNDS}).")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option("--seconds", metavar="S", min=0.1, help="Measure for so long, instead or at most.")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option("--against", metavar="plain.onnx", help="The plain model: how much more does it cost?")
+    ] = None,
+    budget_ms: Annotated[
+        float | None,
+        typer.Option("--budget-ms", metavar="MS", min=0.001, help="Exit code 1 when the p99 is above this."),
+    ] = None,
+    budget_of: Annotated[
+        Literal["explanation", "map", "inference"],
+        typer.Option(
+            "--budget-of",
+            help="What the budget is for: from the photo's file to the explanation, from the ready tensor to the map, "
+            "or the model alone.",
+        ),
+    ] = "explanation",
+    soak: Annotated[
+        float | None,
+        typer.Option(
+            "--soak", metavar="S", min=1, help="Explain for so many seconds: exit code 1 when it slows down or grows."
+        ),
+    ] = None,
+    plan: Annotated[
+        bool,
+        typer.Option("--latency-plan", help="Which methods, layers, numbers of classes and map sizes fit the budget."),
+    ] = False,
+    json: Json = False,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="FILE.json", help="Write the JSON document here, too.")
+    ] = None,
+    provider: Annotated[
+        str | None, typer.Option("--provider", metavar="NAME", help="What runs the model: cpu, cuda, tensorrt, ...")
+    ] = None,
+    allow_fallback: AllowFallback = False,
+    threads: Threads = None,
+) -> None:
+    """Measure latency and memory of explanations on this machine.
+
+    Everything is warmed up, then run interleaved: whole explanations, maps of ready tensors, the model alone, and with
+    --against the plain model, twice. Exit code 1: over the budget, or the soak found something.
+    """
+    from ..runtime.bench.document import document
+    from ..runtime.bench.measure import measure
+    from ..runtime.bench.subject import Subject
+    from .bench_tables import print_result
+    from .console import print_json
+
+    options = json_object(settings, "--settings")
+    if plan and budget_of == "inference":
+        raise typer.BadParameter("--latency-plan plans explanations: --budget-of explanation or map, not inference")
+    _check_output(output)
+    with ExitStack() as stack:
+        photo, name = _photo(stack, image)
+        how = {"target": target, "method": method, "settings": options, "layer": layer, "batch": batch}
+        opened = Subject(model, photo, provider=provider, allow_fallback=allow_fallback or None, threads=threads, **how)
+        subject = stack.enter_context(opened)
+        with _steps() as step:
+            step("warming up", None)
+            subject.warm_up()
+            rounds = None if runs is None and seconds is not None else runs or _ROUNDS
+            found = measure(
+                subject, rounds=rounds, seconds=seconds, against=against, progress=step("measuring", rounds)
+            )
+            soaked = _soak(subject, soak, step)
+            planned = _plan(subject, runs, budget_ms, budget_of, step) if plan else None
+        budget = None if budget_ms is None else found.budget(budget_ms, budget_of)
+        result = document(subject, found, image_name=name, budget=budget, soaked=soaked, plan=planned)
+    _write(output, result)
+    if json:
+        print_json(result)
+    else:
+        print_result(result)
+    missed = (budget is not None and not budget.met) or (soaked is not None and not soaked.passed)
+    raise typer.Exit(DONE_IN_PART if missed else DONE)
+
+
+def _photo(stack: ExitStack, image: str | None) -> tuple[Path, str]:
+    """The photo's path, and its name in the result."""
+    if image is not None:
+        return Path(image), Path(image).name
+    from .data import data_file
+
+    return stack.enter_context(data_file(_PHOTO)), f"{_PHOTO} (built in)"
+
+
+Step = Callable[[str, "int | None"], Callable[[int, "int | None"], None]]
+
+
+@contextmanager
+def _steps() -> Iterator[Step]:
+    """Gives a function that begins a task on stderr, and returns what is told of its progress."""
+    from .console import progress
+
+    with progress() as display:
+        tasks: list[Any] = []
+
+        def step(name: str, total: int | None) -> Callable[[int, int | None], None]:
+            for task in tasks:
+                display.update(task, visible=False)
+            tasks.append(display.add_task(name, total=total))
+            return lambda done, total: display.update(tasks[-1], completed=done, total=total)
+
+        yield step
+
+
+def _soak(subject: Subject, seconds: float | None, step: Step) -> SoakReport | None:
+    from ..runtime.bench.soak import soak
+
+    if seconds is None:
+        return None
+    whole = max(1, round(seconds))
+    told = step("soaking, seconds", whole)
+    return soak(subject.explain, seconds, progress=lambda passed: told(min(whole, round(passed)), whole))
+
+
+def _plan(subject: Subject, runs: int | None, budget_ms: float | None, budget_of: str, step: Step) -> LatencyPlan:
+    from ..runtime.bench.plan import latency_plan
+
+    told = step("planning", None)
+    photo, rounds = budget_of == "explanation", runs or _PLAN_ROUNDS
+    return latency_plan(subject, budget_ms=budget_ms, photo=photo, rounds=rounds, progress=told)
+
+
+def _check_output(output: str | None) -> None:
+    if output is not None and not output.lower().endswith(".json"):
+        raise typer.BadParameter(f"--output: expected a name that ends in .json, got {output}")
+
+
+def _write(output: str | None, result: dict[str, Any]) -> None:
+    if output is not None:
+        import json
+
+        from ..runtime.files import write_bytes
+
+        write_bytes(output, (json.dumps(result, indent=2, allow_nan=False) + "\n").encode())

@@ -1,0 +1,180 @@
+"""The result of ``cfcam bench`` for people: tables from the same document that ``--json`` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["print_result"]
+
+_TITLES = {
+    "explanation": "explanation (file to result)",
+    "map": "map (tensor to map)",
+    "inference": "inference alone",
+}
+_POINTS = ("p50", "p90", "p99", "max")
+
+
+def print_result(result: Mapping[str, Any]) -> None:
+    """Print every section that the document has."""
+    _print_latency(result)
+    _print_facts(result)
+    if result["soak"] is not None:
+        _print_soak(result["soak"])
+    if result["plan"] is not None:
+        _print_plan(result["plan"])
+    if result["warnings"]:
+        print()
+        for text in result["warnings"]:
+            print(f"careful: {text}")
+
+
+def _print_latency(result: Mapping[str, Any]) -> None:
+    from rich.text import Text
+
+    from .console import print_table, rich_table
+
+    table = rich_table("milliseconds", *_POINTS, "images/s", "runs", right=(*_POINTS, "images/s", "runs"))
+    for name, times in result["latency_ms"].items():
+        speed = f"{times['images_per_second']:.1f}"
+        table.add_row(Text(_TITLES[name]), *_times(times), speed, str(times["n"]))
+    for name, times in result["stages_ms"].items():
+        table.add_row(Text(f"  {name}"), *_times(times), "", str(times["n"]))
+    if result["plain_ms"] is not None:
+        table.add_row("plain model", *_times(result["plain_ms"]), "", str(result["plain_ms"]["n"]))
+    print_table(table)
+    if result["ratio"] is not None:
+        ratio, control = result["ratio"], result["control"]
+        print(
+            f"\ninference explained / plain: {_ratio(ratio)} over {ratio['n']} interleaved rounds; plain / plain: "
+            f"{_ratio(control)}"
+        )
+    if result["budget"] is not None:
+        budget = result["budget"]
+        verdict = "within" if budget["met"] else "OVER"
+        print(f"\np99 of the {budget['of']}: {budget['p99']:.2f} ms, {verdict} the budget of {budget['ms']:g} ms")
+
+
+def _print_facts(result: Mapping[str, Any]) -> None:
+    from rich.text import Text
+
+    from .console import file_size, print_table, rich_table
+
+    model, engine, what, machine, image = (result[key] for key in ("model", "engine", "what", "machine", "image"))
+    memory = {name.replace("_", " "): size for name, size in result["memory"].items() if size is not None}
+    rows = {
+        "model": f"{model['path']}, {file_size(model['bytes'])}, {model['precision']}",
+        "sha256": model["sha256"],
+        "engine": f"{engine['backend']} on {engine['provider']}, threads: {engine['threads'] or 'as it likes'}",
+        "explained": f"{what['method']}, {' + '.join(what['layers'])}"
+        + (f" ({what['fusion']})" if what["fusion"] else "")
+        + f", batch {what['batch']}, input {'x'.join(map(str, model['input']['shape']))}",
+        "photo": f"{image['name']}, {image['width']}x{image['height']}",
+        "opening": f"{result['open_ms']:.0f} ms, first explanation {result['first_ms']:.0f} ms",
+        "memory": ", ".join(f"{name} {file_size(size)}" for name, size in memory.items()) or "not known",
+        "transfers": result["transfers"],
+        "machine": _machine(machine),
+        "clock": _clock(machine),
+        "gpu": "; ".join(", ".join(f"{k} {v}" for k, v in gpu.items()) for gpu in machine["gpus"] or []),
+        "load": f"{_known(result['load']['before'])} before, {_known(result['load']['after'])} after",
+        "versions": ", ".join(f"{name} {text}" for name, text in result["versions"].items() if name != "backend"),
+        "measured": f"{result['created']}, {result['rounds']} rounds in {result['seconds']:.1f} s after "
+        f"{result['warm_up_rounds']} to warm up; garbage collection {result['garbage_collection']}; "
+        f"{result['clock']}",
+    }
+    table = rich_table("", "")
+    table.show_header = False
+    for name, text in rows.items():
+        if text:
+            table.add_row(Text(name, style="bold"), Text(text))
+    print()
+    print_table(table)
+
+
+def _print_soak(soak: Mapping[str, Any]) -> None:
+    from .console import file_size, print_table, rich_table
+
+    table = rich_table("seconds", "p50, ms", "memory", right=("seconds", "p50, ms", "memory"))
+    for part in soak["parts"]:
+        held = "not known" if part["resident"] is None else file_size(part["resident"])
+        table.add_row(f"{part['seconds']:.1f}", f"{part['p50']:.2f}", held)
+    print(f"\nsoak: {soak['latency']['n']} explanations in {soak['seconds']:.1f} s, by tenths")
+    print_table(table)
+    print(
+        f"latency: last tenth / first {soak['drift']:.3f}, slope {soak['slope']:+.2f} ms per minute, worst "
+        f"{soak['latency']['max']:.1f} ms: {'IT GETS SLOWER' if soak['drifted'] else 'steady'}"
+    )
+    if soak["growth"] is None:
+        print("memory: not known on this system")
+        return
+    smallest = f"a leak of {soak['smallest_leak'] / 1024:.1f} KiB or more per explanation would have been seen"
+    print(
+        f"memory: {soak['growth'] / 2**20:+.1f} MiB since the second tenth, {soak['limit'] / 2**20:.1f} are let pass: "
+        f"{'IT GROWS' if soak['grew'] else f'steady ({smallest})'}"
+    )
+
+
+def _print_plan(plan: Mapping[str, Any]) -> None:
+    from rich.text import Text
+
+    from .console import print_table, rich_table
+
+    rows: dict[tuple[Any, ...], dict[tuple[int, bool], Mapping[str, Any]]] = {}
+    for row in plan["rows"]:
+        key = (row["method"], tuple(row["layers"]))
+        rows.setdefault(key, {})[row["classes"], row["to_input"]] = row
+    columns = sorted({column for cells in rows.values() for column in cells}, key=lambda c: (not c[1], c[0]))
+    titles = [f"{classes} class{'es' * (classes > 1)}{'' if full else ', grid'}" for classes, full in columns]
+    table = rich_table("method", "layers", *titles, right=tuple(titles))
+    for (method, layers), cells in rows.items():
+        texts = [_plan_cell(cells[column]) if column in cells else "" for column in columns]
+        table.add_row(Text(method), Text(" + ".join(layers)), *texts)
+    counted = "from the photo's file" if plan["photo"] else "from the ready tensor"
+    budget = "" if plan["budget_ms"] is None else f"; * fits {plan['budget_ms']:g} ms"
+    print(
+        f"\nlatency plan: p99 in milliseconds {counted}, {plan['runs']} runs of every part, added up{budget}. Maps at "
+        "the input's size, or on the layer's grid"
+    )
+    print_table(table)
+    for name, why in plan["left_out"].items():
+        print(f"left out: {name}: {why}")
+    if plan["checks"]:
+        print("\ntimed as a whole, to see whether it adds up (milliseconds):")
+        names = ("p50 planned", "p50 measured", "p99 planned", "p99 measured")
+        table = rich_table("method", "layers", "classes", *names, right=("classes", *names))
+        for check in plan["checks"]:
+            values = [f"{check[key]:.2f}" for key in ("planned_p50", "measured_p50", "planned_p99", "measured_p99")]
+            table.add_row(Text(check["method"]), Text(" + ".join(check["layers"])), str(check["classes"]), *values)
+        print_table(table)
+
+
+def _plan_cell(row: Mapping[str, Any]) -> str:
+    return f"{row['p99']:.1f}" + ("" if row["fits"] is None else " *" if row["fits"] else "  ")
+
+
+def _times(times: Mapping[str, float]) -> list[str]:
+    return [f"{times[point]:.2f}" for point in _POINTS]
+
+
+def _ratio(ratio: Mapping[str, float]) -> str:
+    return f"{ratio['median']:.3f} [{ratio['low']:.3f}, {ratio['high']:.3f}]"
+
+
+def _known(value: Any) -> str:
+    return "not known" if value is None else f"{value:g}"
+
+
+def _machine(machine: Mapping[str, Any]) -> str:
+    from .console import file_size
+
+    memory = "" if machine["memory_bytes"] is None else f", {file_size(machine['memory_bytes'])} memory"
+    board = f"{machine['board']}, " if machine["board"] else ""
+    return (
+        f"{board}{machine['cpu']}, {machine['usable_cores']} of {machine['cores']} cores{memory}, {machine['system']}"
+    )
+
+
+def _clock(machine: Mapping[str, Any]) -> str:
+    now, most = machine["clock_mhz"], machine["max_clock_mhz"]
+    text = "not known" if now is None else f"{now:.0f} MHz"
+    return text + (f" of {most:.0f}" if most else "") + f", governor {machine['governor'] or 'not known'}"

@@ -1,0 +1,91 @@
+"""``cfcam compare``: two results of ``cfcam bench`` side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .exitcodes import DONE, DONE_IN_PART
+from .options import Json
+
+if TYPE_CHECKING:
+    from ..runtime.bench.comparing import Comparison, Row
+
+__all__ = ["SCHEMA", "compare"]
+
+#: Name and version of the JSON document.
+SCHEMA = "cfcam.compare/1"
+
+
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A.json", help="A result of `cfcam bench`.")],
+    b: Annotated[str, typer.Argument(metavar="B.json", help="Another one, compared with it.")],
+    most: Annotated[
+        float | None,
+        typer.Option("--max-regression", metavar="X", min=0.01, help="Exit code 1 when p50 or p99 rose by more."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Compare two results of `cfcam bench`.
+
+    What was not equal (machine, threads, model, batch, versions, ...) is said first. --max-regression 1.1 allows a
+    tenth more, in the median and the 99th percentile of explanations, maps and inferences.
+    """
+    from ..runtime.bench.comparing import compare as side_by_side
+    from .console import print_json
+
+    found = side_by_side(_read(a), _read(b), (a, b))
+    worse = [] if most is None else found.regressions(most)
+    if json:
+        names = [{"name": row.name, "point": row.point, "ratio": row.ratio} for row in worse]
+        print_json({"schema": SCHEMA, "a": a, "b": b, **found.to_dict(), "max_regression": most, "regressions": names})
+    else:
+        _print(found, worse, most)
+    raise typer.Exit(DONE_IN_PART if worse else DONE)
+
+
+def _read(path: str) -> Any:
+    import json
+
+    from ..runtime.bench.comparing import ResultError
+
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ResultError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except ValueError as error:
+        raise ResultError(f"{path}: is not JSON ({error})") from error
+
+
+def _print(found: Comparison, worse: list[Row], most: float | None) -> None:
+    from rich.text import Text
+
+    from .console import print_table, rich_table
+
+    if found.differences:
+        print("not measured alike:")
+        table = rich_table("", "A", "B")
+        for what, in_a, in_b in found.differences:
+            table.add_row(Text(what), Text(_short(in_a)), Text(_short(in_b)))
+        print_table(table)
+        print()
+    table = rich_table("milliseconds", "", "A", "B", "B / A", right=("A", "B", "B / A"))
+    for row in found.rows:
+        ratio = "-" if row.ratio is None else f"{row.ratio:.3f}"
+        table.add_row(Text(row.name), row.point, _figure(row, row.a), _figure(row, row.b), ratio)
+    print_table(table)
+    if most is not None:
+        names = ", ".join(f"{row.point} of the {row.name} ({row.ratio:.3f})" for row in worse)
+        print(f"\nrose by more than {most:g}: {names}" if worse else f"\nnothing rose by more than {most:g}")
+
+
+def _figure(row: Row, value: float) -> str:
+    from .console import file_size
+
+    return file_size(int(value)) if row.name == "memory" else f"{value:.3f}"
+
+
+def _short(text: str) -> str:
+    return f"{text[:16]}..." if len(text) == 64 and " " not in text else text

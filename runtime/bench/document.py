@@ -1,0 +1,124 @@
+"""The result of ``cfcam bench`` as one JSON document: everything that its tables show."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from ..modelfile import file_sha256
+from .machine import BUSY, describe_machine, versions
+from .measure import Budget, Measurement
+from .sampling import GARBAGE_COLLECTION
+from .soak import SoakReport
+from .subject import Subject
+from .summary import ENOUGH_FOR_P99
+
+if TYPE_CHECKING:
+    from .plan import LatencyPlan
+
+__all__ = ["SCHEMA", "document", "warnings_of"]
+
+#: Name and version of the JSON document.
+SCHEMA = "cfcam.bench/1"
+
+#: Shares by which the slow tenth may lie above the median, and plain / plain beside 1, without a word.
+_WIDE, _UNSTEADY = 0.25, 0.02
+
+
+def document(
+    subject: Subject,
+    found: Measurement,
+    *,
+    image_name: str,
+    budget: Budget | None = None,
+    soaked: SoakReport | None = None,
+    plan: LatencyPlan | None = None,
+) -> dict[str, Any]:
+    """Plain JSON values. image_name: how the photo is to be called."""
+    spec, info = subject.spec, subject.info
+    manifest = subject.explainer.manifest
+    machine = describe_machine(info.provider)
+    return {
+        "schema": SCHEMA,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "model": {
+            "path": str(subject.path),
+            "bytes": subject.path.stat().st_size,
+            "sha256": file_sha256(subject.path),
+            "source_sha256": spec.source.sha256,
+            "precision": spec.precision if manifest is None else manifest.precision,
+            "input": {
+                "name": spec.input.name,
+                "shape": list(spec.input.shape(subject.batch)),
+                "dtype": spec.input.dtype,
+            },
+        },
+        "engine": {
+            "backend": info.backend,
+            "provider": info.provider,
+            "threads": subject.threads,
+            "fixed_batch": info.batch,
+        },
+        "what": {
+            "method": subject.method.name,
+            "settings": _settings(subject.settings),
+            "layers": [layer.name for layer in spec.layers],
+            "fusion": spec.fusion if len(spec.layers) > 1 else None,
+            "batch": subject.batch,
+            "target": None if subject.target < 0 else subject.target,
+        },
+        "image": {"name": image_name, "width": subject.photo_size[0], "height": subject.photo_size[1]},
+        "clock": "time.perf_counter_ns",
+        "garbage_collection": GARBAGE_COLLECTION,
+        "warm_up_rounds": subject.warm_up_rounds,
+        "rounds": found.latency["explanation"].n,
+        "seconds": found.seconds,
+        "open_ms": subject.open_ms,
+        "first_ms": subject.first_ms,
+        "latency_ms": {
+            name: {**summary.to_dict(), "images_per_second": found.images_per_second(name)}
+            for name, summary in found.latency.items()
+        },
+        "stages_ms": {name: summary.to_dict() for name, summary in found.stages.items()},
+        "transfers": transfers(info.provider),
+        "plain_ms": None if found.plain is None else found.plain.to_dict(),
+        "ratio": None if found.ratio is None else found.ratio.to_dict(),
+        "control": None if found.control is None else found.control.to_dict(),
+        "memory": dict(subject.memory),
+        "machine": machine,
+        "load": {"before": found.load_before, "after": found.load_after},
+        "versions": versions(info.backend),
+        "budget": None if budget is None else budget.to_dict(),
+        "soak": None if soaked is None else soaked.to_dict(),
+        "plan": None if plan is None else plan.to_dict(),
+        "warnings": warnings_of(found, machine["usable_cores"] or 1),
+    }
+
+
+def transfers(provider: str) -> str:
+    """What is known of copies between host and device."""
+    if provider == "cpu":
+        return "none: the model runs in the host's memory"
+    return "inside the inference; not timed apart"
+
+
+def warnings_of(found: Measurement, cores: int) -> list[str]:
+    """What makes the times less than they seem."""
+    said = []
+    runs = found.latency["explanation"].n
+    if runs < ENOUGH_FOR_P99:
+        said.append(f"p99 of {runs} runs is little else than the slowest one: measure {ENOUGH_FOR_P99} at least")
+    busy = found.load_before
+    if busy is not None and busy > BUSY * cores:
+        said.append(f"the machine had other work (load {busy:g} on {cores} cores): times are upper bounds")
+    for name, summary in found.latency.items():
+        if summary.spread > _WIDE:
+            said.append(f"{name}: the slow tenth is {summary.spread:.0%} above the median, so that times are rough")
+    if found.control is not None and abs(found.control.median - 1) > _UNSTEADY:
+        said.append(f"plain / plain is {found.control.median:.3f} instead of 1: the ratio is a rough one")
+    return said
+
+
+def _settings(settings: Any) -> dict[str, Any]:
+    return {} if settings is None else asdict(settings)
