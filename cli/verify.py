@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .exitcodes import DONE, DONE_IN_PART
-from .options import AllowFallback, Json, Provider, Threads, json_object
+from .options import AllowFallback, Json, ProductProvider, Threads, json_object
 from .sources import find_each, report_failure
 
 if TYPE_CHECKING:
-    from ..calibration.verify import GateReport, Thresholds
+    from ..calibration.verify import GateReport
 
-__all__ = ["verify"]
+__all__ = ["print_gate", "verify"]
 
 
 def verify(
@@ -53,7 +53,7 @@ def verify(
         str | None,
         typer.Option("--sheet", metavar="FILE.png", help="Write the least alike photos side by side (.png, .jpg)."),
     ] = None,
-    provider: Provider = "cpu",
+    provider: ProductProvider = None,
     allow_fallback: AllowFallback = False,
     threads: Threads = None,
 ) -> None:
@@ -71,7 +71,7 @@ def verify(
         raise typer.BadParameter(f"--report: expected a name that ends in .html, got {report}")
     if sheet and not sheet.lower().endswith((".png", ".jpg", ".jpeg")):
         raise typer.BadParameter(f"--sheet: expected a name that ends in .png or .jpg, got {sheet}")
-    limits = _thresholds(candidate, json_object(thresholds, "--thresholds"))
+    limits = json_object(thresholds, "--thresholds")
     found, errors = find_each(images)
     if not found:
         raise ImageError("; ".join(error["error"] for error in errors) or "no images")
@@ -103,20 +103,12 @@ def verify(
             report_failure(error)
         for warning in result.warnings:
             note(f"cfcam: warning: {warning}")
-        _print(result)
+        print_gate(result)
         for path in written:
             note(f"written: {path}")
         if not result and not written:
             note("the least alike photos, side by side: --report FILE.html or --sheet FILE.png")
     raise typer.Exit(DONE if result and not document["errors"] else DONE_IN_PART)
-
-
-def _thresholds(candidate: str, values: dict[str, Any] | None) -> Thresholds | None:
-    """Those that were asked for over the defaults of the candidate's precision; None where none were."""
-    from ..calibration.verify import Thresholds
-    from ..runtime.modelfile import read_spec
-
-    return None if values is None else Thresholds.from_mapping(values, read_spec(candidate).precision)
 
 
 def _files(result: GateReport, report: str | None, sheet: str | None) -> list[str]:
@@ -131,7 +123,8 @@ def _files(result: GateReport, report: str | None, sheet: str | None) -> list[st
     return written
 
 
-def _print(result: GateReport) -> None:
+def print_gate(result: GateReport) -> None:
+    """What the gate found, as tables on stdout."""
     from rich.text import Text
 
     from ..calibration.verify.table import COLUMNS, place_rows, place_title, top_rows

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -32,12 +32,12 @@ def verify(
     candidate: Source,
     reference: Source,
     photos: Sequence[str | os.PathLike[str]],
-    thresholds: Thresholds | None = None,
+    thresholds: Thresholds | Mapping[str, Any] | None = None,
     *,
     method: str | None = None,
     settings: Any = None,
     layer: str | None = None,
-    provider: str = "cpu",
+    provider: str | None = None,
     allow_fallback: bool = False,
     threads: int | None = None,
     batch: int = 8,
@@ -48,9 +48,11 @@ def verify(
     """Compare a candidate's explanations of photos with those of the float32 reference.
 
     candidate: a path, or an open `Explainer`, which stays the caller's to close. reference: the ``.cam.onnx`` file in
-    float32, or an `Explainer` of it; a path runs on the CPU. thresholds: None for those of the candidate's precision.
+    float32, or an `Explainer` of it; a path runs on the CPU. thresholds: None for those of the candidate's
+    precision; a mapping says in what it differs from them.
     method, settings: a rule; None for the reference's own. layer: of several, the one to judge alone (for paths).
-    provider, allow_fallback: for the candidate. threads: CPU threads of both, None for all cores.
+    provider, allow_fallback: for the candidate; None for what its manifest says, else the CPU. threads: CPU threads of
+    both, None for all cores.
     batch: photos per inference. seed: of the jitter and the noise map. pictures: how many of the worst photos are drawn
     for each layer, 0 for none. progress: told how many photos of how many are done.
 
@@ -73,7 +75,7 @@ def verify(
         allow_fallback=allow_fallback,
         threads=threads,
     ) as (given, wanted):
-        limits = thresholds or Thresholds.for_precision(given.spec.precision)
+        limits = _limits(thresholds, given.spec.precision)
         comparer = Comparer(given, wanted, seed)
         measured: list[PhotoFigures] = []
         failed: list[Failed] = []
@@ -114,6 +116,10 @@ def verify(
         )
 
 
+def _limits(thresholds: Thresholds | Mapping[str, Any] | None, precision: str) -> Thresholds:
+    return thresholds if isinstance(thresholds, Thresholds) else Thresholds.from_mapping(thresholds or {}, precision)
+
+
 def _measured(
     comparer: Comparer, photos: Sequence[Path], batch: int, workers: int
 ) -> Iterator[tuple[int, list[PhotoFigures | Failed]]]:
@@ -132,9 +138,12 @@ def _measured(
         pool.shutdown(cancel_futures=True)
 
 
-def _shared_out(candidate: Source, reference: Source, provider: str, threads: int | None) -> tuple[int, int | None]:
+def _shared_out(
+    candidate: Source, reference: Source, provider: str | None, threads: int | None
+) -> tuple[int, int | None]:
     """(batches at once, threads of each): on a CPU several inferences of one thread do more than one of several."""
-    if threads is not None or provider != "cpu" or isinstance(candidate, Explainer) or isinstance(reference, Explainer):
+    given = isinstance(candidate, Explainer) or isinstance(reference, Explainer)
+    if threads is not None or provider not in (None, "cpu") or given:
         return 1, threads
     cores = os.cpu_count() or 1
     workers = min(4, cores)  # each needs memory of its own

@@ -18,12 +18,14 @@ from .comparing import Comparer, PhotoFigures, Shown
 from .likeness import Likeness
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from PIL import Image
 
 __all__ = ["COLUMNS", "Case", "draw_cases", "save_sheet", "worst_photos"]
 
 COLUMNS = ("photo", "reference", "candidate", "difference")
 _SIDE = 320
+_HOTTER, _COLDER = (178, 24, 43), (33, 102, 172)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,5 +85,18 @@ def _draw(shown: Shown) -> tuple[Image.Image, ...]:
 
     size = shown.frame.view_size(_SIDE)
     photo = shown.photo.resize(size, Image.Resampling.LANCZOS)
-    heats = (shown.reference, shown.candidate, np.abs(shown.reference - shown.candidate))
-    return (photo, *(heat_picture(photo, shown.frame.place(one, size=size)) for one in heats))
+    maps = [shown.frame.place(one, size=size) for one in (shown.reference, shown.candidate)]
+    return (photo, *(heat_picture(photo, one) for one in maps), _difference(maps[1] - maps[0]))
+
+
+def _difference(values: NDArray[np.float32]) -> Image.Image:
+    """White where the maps agree, red where the candidate is hotter, blue where the reference is; grey where neither
+    looked. Full colour is half of the scale and more.
+    """
+    from PIL import Image
+
+    strength = np.clip(np.abs(np.nan_to_num(values)) / 0.5, 0, 1)[..., None]
+    colour = np.where(values[..., None] > 0, _HOTTER, _COLDER)
+    pixels = 255 + (colour - 255) * strength
+    pixels[np.isnan(values)] = 160
+    return Image.fromarray(np.rint(pixels).astype(np.uint8))

@@ -98,13 +98,14 @@ def open_sides(
     method: str | None,
     settings: Any,
     layer: str | None,
-    provider: str,
+    provider: str | None,
     allow_fallback: bool,
     threads: int | None,
 ) -> Iterator[tuple[Side, Side]]:
     """(candidate, reference), both with the same method and settings; closes what it has opened.
 
-    The reference runs on the CPU, the candidate on `provider`. Raises `GateError` when the two do not belong together.
+    The reference runs on the CPU, the candidate on `provider`, or where that is None as its manifest says. Raises
+    `GateError` when the two do not belong together.
     """
     with ExitStack() as stack:
 
@@ -114,7 +115,7 @@ def open_sides(
             return stack.enter_context(Explainer(source, layer=layer, threads=threads, **options))
 
         wanted = opened(reference)
-        given = opened(candidate, provider=provider, allow_fallback=allow_fallback)
+        given = opened(candidate, provider=provider, allow_fallback=allow_fallback or None)
         _check_pair(given, wanted, method)
         chosen, options = wanted.resolve_method(method, settings)
         if chosen.kind != "rule":
