@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COLUMNS", "Case", "draw_cases", "save_sheet", "worst_photos"]
 
-COLUMNS = ("photo", "reference", "candidate", "difference")
+COLUMNS = ("photo", "reference", "candidate", "candidate hotter: red, colder: blue")
 _SIDE = 320
 _HOTTER, _COLDER = (178, 24, 43), (33, 102, 172)
 

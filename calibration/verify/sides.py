@@ -114,7 +114,7 @@ def open_sides(
                 return source
             return stack.enter_context(Explainer(source, layer=layer, threads=threads, **options))
 
-        wanted = opened(reference)
+        wanted = opened(reference, provider="cpu")
         given = opened(candidate, provider=provider, allow_fallback=allow_fallback or None)
         _check_pair(given, wanted, method)
         chosen, options = wanted.resolve_method(method, settings)
