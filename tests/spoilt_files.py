@@ -26,10 +26,12 @@ def with_spec(source: Path, copy: Path, /, **changes: Any) -> Path:
     return copy
 
 
-def freeze_gradients(source: Path, output: Path, gradients: Sequence[NDArray[np.float32]]) -> Path:
-    """The gradients of one image, (1, C, h, w) of each layer, for every image and class."""
+def freeze_gradients(source: Path, output: Path, gradients: Sequence[NDArray[np.float32] | None]) -> Path:
+    """The gradients of one image, (1, C, h, w) of each layer (None: left alone), for every image and class."""
     model, spec = onnx.load(str(source)), read_spec(source)
     for number, (layer, values) in enumerate(zip(spec.layers, gradients, strict=True)):
+        if values is None:
+            continue
         _rename_made(model, layer.gradients, f"true_gradients_{number}")
         model.graph.initializer.append(numpy_helper.from_array(values, f"frozen_{number}"))
         model.graph.node.extend(

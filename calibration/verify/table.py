@@ -67,7 +67,7 @@ def place_rows(report: GateReport, found: PlaceSummary) -> list[Row]:
         rows.append(Row(TITLES["clusters"], cells, False))
     if not math.isnan(found.kept):
         both = f"{found.sensitivity:.4f} of {found.sensitivity_reference:.4f}"
-        cells = (both, "", _number(found.kept), _least(limits.class_sensitivity), "", "", "")
+        cells = (both, "", _number(found.kept), _around_1(limits.class_sensitivity), "", "", "")
         rows.append(Row(TITLES["class_sensitivity"], cells, "class_sensitivity" in missed))
     cells = (f"{found.lost} of {found.count}", "", "", _most(limits.empty_maps), "", "", "")
     rows.append(Row(TITLES["empty_maps"], cells, "empty_maps" in missed))
@@ -88,6 +88,10 @@ def _percent(value: float) -> str:
 
 def _least(value: float | None) -> str:
     return "" if value is None else f">= {value:g}"
+
+
+def _around_1(value: float | None) -> str:
+    return "" if value is None else f"{value:g} to {1 / value:.3g}"
 
 
 def _most(value: float | None) -> str:

@@ -17,21 +17,21 @@ def folder(tmp_path):
     photos.mkdir()
     for path in sorted(shared_path("data/photos").glob("*.jpg"))[:4]:
         with Image.open(path) as photo:
-            photo.resize((120, 80)).save(photos / f"{path.stem}.png")
+            photo.resize((120, 60)).save(photos / f"{path.stem}.png")
     return photos
 
 
 @pytest.fixture
 def frozen(tiny_path, folder, tmp_path):
     """A candidate whose gradient is that of one photo, whatever the photo and the class."""
-    plain = tiny_path("logits")
+    plain = tiny_path("pad")
     with Explainer(plain, threads=1) as explainer:
         gradients = explainer.tensors([next(folder.iterdir())]).gradients
     return str(spoilt_files.freeze_gradients(plain, tmp_path / "frozen.cam.onnx", [gradients]))
 
 
 def test_an_equal_file_passes(tiny_path, folder, tmp_path, capsys):
-    model = str(tiny_path("logits"))
+    model = str(tiny_path("pad"))
     command = ["verify", model, "--against", model, "--images", str(folder)]
     assert main([*command, "--json", "--limit", "3"]) == 0
     out, err = capsys.readouterr()

@@ -81,6 +81,12 @@ def test_frozen_gradients_are_caught_in_every_layer(mobilenet, photos, tmp_path)
     assert len(report.cases) == 6
     assert {len(one.images) for one in report.cases} == {4}
     assert report.cases[0].likeness.spearman == report.places[0].measures["spearman"].worst
+    # Each layer is judged by itself: the last one is as it was, and only what hangs on the other one falls short.
+    only = spoilt_files.freeze_gradients(mobilenet, tmp_path / "o.cam.onnx", [None, raw.layers[1].gradients])
+    report = verify(only, mobilenet, photos[1:4], pictures=1)
+    assert _score(report) == 1
+    assert {one.place for one in report.failures} == {"t75", "fused"}
+    assert [one.place for one in report.cases] == ["t75", "fused"], "drawn is what fell short"
 
 
 def test_the_gradient_of_another_class_is_caught(mobilenet, photos, tmp_path):
@@ -115,7 +121,7 @@ def test_the_wrong_order_of_colours_is_caught(tiny_path, photos, tmp_path):
     assert any(one.label != one.found_label for one in report.photos)
 
 
-@pytest.mark.parametrize("variant", ["nhwc", "fixed-batch", "softmax-and-logits"])
+@pytest.mark.parametrize("variant", ["nhwc", "float16", "fixed-batch", "softmax-and-logits"])
 def test_another_form_of_the_same_network_passes(tiny_path, photos, variant):
     report = verify(tiny_path(variant), tiny_path("logits"), photos, pictures=0)
     assert report, [one.text for one in report.failures]
