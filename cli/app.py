@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from ..runtime.errors import CfcamError
-from . import bench, calibrate, check, compare, demo, evaluate, explain, export, inspect, layers, parts, verify
+from . import bench, build, calibrate, check, compare, demo, evaluate, explain, export, inspect, layers, parts, verify
 from .exitcodes import DONE, NOT_DONE
 
 __all__ = ["app", "run"]
@@ -32,6 +32,7 @@ app.command("layers")(layers.layers)
 app.command("explain")(explain.explain)
 app.command("inspect")(inspect.inspect)
 app.command("check")(check.check)
+app.command("build")(build.build)
 app.command("calibrate")(calibrate.calibrate)
 app.command("parts")(parts.parts)
 app.command("evaluate")(evaluate.evaluate)

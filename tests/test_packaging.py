@@ -14,7 +14,7 @@ pytest.importorskip("setuptools", reason="the wheel is built without isolation")
 tomllib = pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
 _ROOT = Path(__file__).resolve().parents[1]
-_LAYERS = ("runtime", "export", "calibration", "cli")
+_LAYERS = ("runtime", "export", "calibration", "cli", "configs")
 _PROJECT = tomllib.loads((_ROOT / "pyproject.toml").read_text())
 _DATA = {"two_dogs.jpg", "LICENSE-two_dogs.txt", "imagenet1k.txt"}
 
@@ -79,6 +79,7 @@ def test_wheel_holds_every_module_and_the_data(wheel):
     modules = {"cfcam/" + p.relative_to(_ROOT).as_posix() for layer in _LAYERS for p in (_ROOT / layer).rglob("*.py")}
     assert modules <= inside
     assert {f"cfcam/cli/data/{name}" for name in _DATA} <= inside
+    assert {f"cfcam/configs/{path.name}" for path in (_ROOT / "configs").glob("*.yaml")} <= inside
     outside = {name.split("/")[0] for name in inside} - {"cfcam"}
     assert all(name.endswith(".dist-info") for name in outside), "nothing but cfcam is installed"
     assert "cfcam/__init__.py" not in inside, "cfcam is a namespace"
@@ -100,7 +101,14 @@ with cfcam.cli.data.data_file("two_dogs.jpg") as photo:
     print(photo.stat().st_size)
 print(cfcam.cli.main(["--version"]))
 """
-    names = ["cfcam.runtime", "cfcam.runtime.methods", "cfcam.export", "cfcam.calibration", "cfcam.cli"]
+    names = [
+        "cfcam.runtime",
+        "cfcam.runtime.methods",
+        "cfcam.export",
+        "cfcam.calibration",
+        "cfcam.cli",
+        "cfcam.configs",
+    ]
     out = run_installed(tmp_path, site, code % (names,)).split()
     assert out[0].startswith(str(site))
     assert int(out[1]) == (_ROOT / "cli" / "data" / "two_dogs.jpg").stat().st_size

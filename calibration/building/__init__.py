@@ -1,0 +1,1 @@
+"""Building products for a target: `cfcam build` as functions and objects."""

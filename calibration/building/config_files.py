@@ -1,0 +1,137 @@
+"""Configurations as YAML: by name from those that come with cfcam, or by path; errors name file and key."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import typing
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from ...runtime.errors import CfcamError
+from ...runtime.methods import get_method, make_settings
+from .config import BuildConfig
+
+__all__ = ["ConfigError", "config_names", "config_schema", "read_config"]
+
+_SUFFIX = ".yaml"
+
+
+class ConfigError(CfcamError):
+    """A configuration is missing, is no YAML, or says something that does not hold."""
+
+
+def config_names() -> list[str]:
+    """Names of the configurations that come with cfcam."""
+    return sorted(file.name.removesuffix(_SUFFIX) for file in _folder().iterdir() if file.name.endswith(_SUFFIX))
+
+
+def config_schema() -> dict[str, Any]:
+    """The JSON Schema of a configuration, for editors and other tools."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **BuildConfig.model_json_schema()}
+
+
+def read_config(name: str | os.PathLike[str]) -> tuple[str, BuildConfig]:
+    """A configuration and its name: one of `config_names`, or the stem of the YAML file at a path.
+
+    What has a folder or a suffix in it is a path. Raises `ConfigError`.
+    """
+    text = os.fspath(name)
+    if Path(text).name == text and not Path(text).suffix:
+        if text not in config_names():
+            hint = _nearest(text, config_names())
+            known = ", ".join(config_names())
+            raise ConfigError(
+                f"configuration '{text}': unknown{hint}: expected one of {known}, or a path to a .yaml file"
+            )
+        return text, parse_config((_folder() / f"{text}{_SUFFIX}").read_text("utf-8"), text + _SUFFIX)
+    path = Path(text)
+    try:
+        content = path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not text in UTF-8") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
+    return path.stem, parse_config(content, str(path))
+
+
+def parse_config(text: str, where: str) -> BuildConfig:
+    """The configuration in `text`. where: the file, for messages. Raises `ConfigError` with all that is wrong."""
+    try:
+        data = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}:" if mark is not None else ""
+        problem = getattr(error, "problem", None) or str(error)
+        raise ConfigError(f"{where}:{line} not valid YAML ({' '.join(problem.split())})") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{where}: expected keys and values such as 'backend: onnxruntime'")
+    try:
+        # As JSON, so that a YAML list may be a tuple while a number in quotes is none.
+        config = BuildConfig.model_validate_json(json.dumps(data, default=str))
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {'; '.join(_words(one) for one in error.errors())}") from error
+    try:
+        _ = config.plan, config.engine_options, config.thresholds  # for what they raise
+        if config.method is not None:
+            make_settings(get_method(config.method.name), config.method.settings)
+    except CfcamError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    return config
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that comes twice, of which YAML readers otherwise take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' comes twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _folder() -> Any:
+    return resources.files("cfcam.configs")
+
+
+def _words(problem: Any) -> str:
+    """One of pydantic's errors: where, and what was expected."""
+    place = [str(part) for part in problem["loc"]]
+    path = ".".join(place)
+    if problem["type"] == "extra_forbidden":
+        known = _keys(place[:-1])
+        return f"{path}: unknown key{_nearest(place[-1], known)}: expected one of {', '.join(known)}"
+    if problem["type"] == "missing":
+        return f"{path}: is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    if not path:
+        return message
+    value = problem["input"]
+    shown = "" if isinstance(value, dict | list) else f", got {value!r}"
+    return f"{path}: {message}{shown}"
+
+
+def _keys(place: Sequence[str]) -> list[str]:
+    """The keys of the section at `place`."""
+    section: type[BaseModel] = BuildConfig
+    for name in place:
+        hint = section.model_fields[name].annotation
+        kinds = [
+            kind for kind in (hint, *typing.get_args(hint)) if isinstance(kind, type) and issubclass(kind, BaseModel)
+        ]
+        section = kinds[0]
+    return list(section.model_fields)
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    return f", did you mean '{near[0]}'?" if near else ""

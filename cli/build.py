@@ -1,0 +1,199 @@
+"""``cfcam build``: an explained file in, products for a target out, if their explanations still agree with float32."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .exitcodes import DONE, DONE_IN_PART
+from .options import Json, ModelFile
+from .sources import failure, find_each, report_failure
+from .verify import print_gate
+
+if TYPE_CHECKING:
+    from ..calibration.building.config import BuildConfig
+    from ..calibration.building.pipeline import BuildReport
+
+__all__ = ["SCHEMA", "build"]
+
+#: Name and version of the JSON document.
+SCHEMA = "cfcam.build/1"
+
+
+def _print_schema(asked: bool) -> None:
+    if asked:
+        from .console import print_json
+
+        print_json(_config_files().config_schema())
+        raise typer.Exit()
+
+
+def _print_configs(asked: bool) -> None:
+    if asked:
+        from .console import print_table, rich_table
+
+        files = _config_files()
+        table = rich_table("configuration", "backend", "precision", "")
+        for name in files.config_names():
+            config = files.read_config(name)[1]
+            table.add_row(name, config.backend, config.precision, config.description)
+        print_table(table)
+        raise typer.Exit()
+
+
+def build(
+    model: ModelFile,
+    config: Annotated[
+        str,
+        typer.Option(
+            "--config", metavar="NAME|FILE", help="A configuration that comes with cfcam, or the path of a .yaml file."
+        ),
+    ],
+    output: Annotated[str, typer.Option("--output", "-o", metavar="DIR", help="The folder for the products.")],
+    images: Annotated[
+        list[str] | None,
+        typer.Option("--images", metavar="DIR", help="Photos to calibrate and to judge with. Repeatable."),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit",
+            metavar="N",
+            min=1,
+            help="Photos that INT8 is calibrated with, at most (default: the configuration's).",
+        ),
+    ] = None,
+    onnx_only: Annotated[
+        bool,
+        typer.Option("--onnx-only", help="No engine: the ready graph, and the command that builds it on the target."),
+    ] = False,
+    auto_precision: Annotated[
+        bool,
+        typer.Option("--auto-precision", help="Look for the fastest assignment of precisions that passes the gate."),
+    ] = False,
+    allow_failing: Annotated[
+        bool, typer.Option("--allow-failing", help="Write what fails the gate too; its manifest says so.")
+    ] = False,
+    timing_cache: Annotated[
+        str | None,
+        typer.Option(
+            "--timing-cache", metavar="DIR", help="Where TensorRT's timings are kept (default: the user's cache)."
+        ),
+    ] = None,
+    json: Json = False,
+    schema: Annotated[
+        bool,
+        typer.Option(
+            "--schema", callback=_print_schema, is_eager=True, help="Print the JSON Schema of configurations and exit."
+        ),
+    ] = False,
+    list_configs: Annotated[
+        bool,
+        typer.Option(
+            "--list-configs", callback=_print_configs, is_eager=True, help="List the configurations and exit."
+        ),
+    ] = False,
+) -> None:
+    """Build an explained file for a target.
+
+    Lowers the precision, builds engines of TensorRT where the configuration asks for them, compares the explanations
+    with those of the float32 file, and writes the products with a manifest beside each. When the gate fails, nothing
+    is written but a report, and the exit code is 1.
+    """
+    from .console import note, print_json
+
+    name, settings = _config_files().read_config(config)
+    settings = _limited(settings, limit)
+    found, errors = find_each(images or [])
+    if images and not found:
+        for entry in errors:
+            report_failure(entry)
+    report = _built(
+        model,
+        name,
+        settings,
+        output,
+        found,
+        json,
+        {
+            "onnx_only": onnx_only,
+            "auto_precision": auto_precision,
+            "allow_failing": allow_failing,
+            "timing_cache": None if timing_cache is None else Path(timing_cache),
+        },
+    )
+    if report.photos is not None:
+        errors += [failure(path, error) for path, error in report.photos.failures]
+    if json:
+        print_json({"schema": SCHEMA, **report.to_dict(), "errors": errors})
+    else:
+        for entry in errors:
+            report_failure(entry)
+        for remark in report.notes:
+            note(f"cfcam: note: {remark}")
+        _print(report)
+    raise typer.Exit(DONE if report.passed is not False and not errors else DONE_IN_PART)
+
+
+def _config_files() -> Any:
+    from ..runtime.errors import MissingDependencyError
+
+    try:
+        from ..calibration.building import config_files
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("pydantic", "yaml", "onnx"):
+            raise
+        raise MissingDependencyError(f"building needs {error.name}: install cfcam[build]") from error
+    return config_files
+
+
+def _limited(config: BuildConfig, limit: int | None) -> BuildConfig:
+    if limit is None:
+        return config
+    if config.precision != "int8":
+        raise typer.BadParameter(f"--limit: nothing is calibrated with precision {config.precision}")
+    return config.model_copy(update={"calibration": config.calibration.model_copy(update={"images": limit})})
+
+
+def _built(
+    model: str, name: str, config: BuildConfig, output: str, photos: list[Path], quiet: bool, options: dict[str, Any]
+) -> BuildReport:
+    from ..runtime.errors import MissingDependencyError
+    from .console import note, stderr
+
+    try:
+        from ..calibration.building.pipeline import build
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("onnx", "pydantic"):
+            raise
+        raise MissingDependencyError(f"building needs {error.name}: install cfcam[build]") from error
+    console = stderr()
+    with console.status("building") as status:
+
+        def tell(step: str, done: float | None = None, total: float | None = None) -> None:
+            far = "" if done is None or not total else f" {done / total:.0%}"
+            status.update(f"building: {step}{far}")
+
+        def tried(text: str) -> None:
+            if not quiet:
+                note(text, console)
+
+        return build(Path(model), name, config, Path(output), photos, progress=tell, tried=tried, **options)
+
+
+def _print(report: BuildReport) -> None:
+    from .console import file_size
+
+    if report.photos is not None:
+        print(report.photos)
+    if report.gate is not None:
+        print_gate(report.gate)
+    for path in report.files:
+        print(f"{path}: {file_size(path.stat().st_size)}")
+    if report.passed is False and not report.products:
+        print("nothing was built: see the report, try --auto-precision, or take it as it is with --allow-failing")
+    if report.products and report.job.command and not report.job.targets:
+        print(f"on the target, beside the graph: {shlex.join(report.job.command)}")

@@ -1,0 +1,102 @@
+"""``cfcam build``."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cfcam.cli import main
+from cfcam.runtime.explainer import Explainer
+from small_photos import corrupt_photos, make_photos
+from tensorrt_required import require_tensorrt
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CFCAM_CACHE", str(tmp_path / "cache"))
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_lists_and_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["build", "--list-configs"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == sorted(line.split()[0] for line in lines[1:])
+    assert any(line.startswith("jetson-orin-int8") and "tensorrt" in line for line in lines)
+    assert main(["build", "--schema"]) == 0
+    assert json.loads(capsys.readouterr().out)["properties"]["backend"]["enum"][0] == "onnxruntime"
+
+
+def test_json_with_ten_corrupt_photos_among_a_hundred(
+    tiny_path: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_photos(tmp_path / "photos", 90)
+    corrupt = corrupt_photos(tmp_path / "photos", 10)
+    out = tmp_path / "out"
+    arguments = ["build", str(tiny_path("logits")), "--config", "cpu", "--images", str(tmp_path / "photos")]
+    assert main([*arguments, "-o", str(out), "--json"]) == 1  # done, but some photos could not be read
+    stdout, stderr = capsys.readouterr()
+    assert stderr == ""
+    document = json.loads(stdout)
+    assert document["schema"] == "cfcam.build/1"
+    assert document["passed"] is True
+    assert document["products"] == [str(out / "logits.cpu.onnx")]
+    tried = {entry["image"] for entry in document["errors"]}
+    assert tried <= {str(path) for path in corrupt}
+    assert tried
+    assert len(document["photos"]["gate"]) == 50
+    assert document["gate"]["top1"]["share"] == 1
+
+
+def test_words_for_people(tiny_path: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_photos(tmp_path / "photos", 6)
+    arguments = ["build", str(tiny_path("logits")), "--images", str(tmp_path / "photos"), "-o", str(tmp_path / "out")]
+    assert main([*arguments, "--config", "jetson-orin-fp16", "--onnx-only"]) == 0
+    out, err = capsys.readouterr()
+    assert "6 photos judge" in out
+    assert "on the target, beside the graph: trtexec --onnx=logits.jetson-orin-fp16.onnx" in out
+    assert "6 photos say little" in err
+    assert main([*arguments, "--config", "cpu", "--limit", "3"]) == 2
+    assert "--limit: nothing is calibrated with precision float32" in capsys.readouterr().err
+
+
+def test_an_empty_folder_builds_nothing(
+    tiny_path: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "photos").mkdir()
+    arguments = ["build", str(tiny_path("logits")), "--config", "cpu-int8", "--images", str(tmp_path / "photos")]
+    assert main([*arguments, "-o", str(tmp_path / "out")]) == 2
+    assert str(tmp_path / "photos") in capsys.readouterr().err
+    assert not (tmp_path / "out").exists() or not listing(tmp_path / "out")
+
+
+def test_a_build_that_is_killed_leaves_nothing_that_looks_finished(
+    tiny_path: Callable[[str], Path], tmp_path: Path
+) -> None:
+    require_tensorrt()
+    make_photos(tmp_path / "photos", 24)
+    out = tmp_path / "out"
+    words = ["build", str(tiny_path("logits")), "--config", "rtx", "--images", str(tmp_path / "photos")]
+    command = [sys.executable, "-m", "cfcam.cli", *words, "-o", str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    running = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(out.glob(".*.part/*.engine")) and running.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    running.send_signal(signal.SIGKILL)
+    assert running.wait() == -signal.SIGKILL, "it was done before it could be killed"
+    assert [path.name for path in out.iterdir() if not path.name.startswith(".")] == []
+    assert all(path.name.endswith(".part") for path in out.iterdir())
+    assert main([*words, "-o", str(out)]) == 0  # and another one is not in its way
+    with Explainer(out / "logits.rtx.onnx") as explainer:
+        assert explainer.spec.precision == "float16"
