@@ -14,10 +14,12 @@ SUBPACKAGES := runtime export calibration cli
 INSTALLED_FROM := pyproject.toml constraints.txt
 
 export PIP_NO_INPUT := 1
+# Python compiles what it imports; to compile all of PyTorch and Transformers at once takes most of a minute.
+export PIP_NO_COMPILE := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test zoo lint pytest pytest-runtime gpu gpu-suite format clean
+.PHONY: help demo test zoo lint style types pytest pytest-runtime gpu gpu-suite format clean
 
 help:
 	@echo "make demo   export a pretrained network and explain a photo with it (writes demo-output/)"
@@ -32,16 +34,22 @@ help:
 demo: $(VENV)/stamp-demo
 	$(PY) -m cfcam.cli demo
 
-test: lint pytest pytest-runtime
+# Types are checked beside the tests: before them they would leave the other core idle for a minute.
+test: style
+	@$(MAKE) --no-print-directory -j 2 types pytest pytest-runtime
 
 zoo: $(VENV)/stamp-dev
 	$(PY) benchmarks/zoo.py -j 2 --output docs/zoo.md
 
-lint: $(VENV)/stamp-dev
-	@mkdir -p build/typing/cfcam
-	@for name in $(SUBPACKAGES); do ln -sfn ../../../$$name build/typing/cfcam/$$name; done
+lint: style types
+
+style: $(VENV)/stamp-dev
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
+
+types: $(VENV)/stamp-dev
+	@mkdir -p build/typing/cfcam
+	@for name in $(SUBPACKAGES); do ln -sfn ../../../$$name build/typing/cfcam/$$name; done
 	$(PY) -m pyright --pythonpath $(PY)
 
 # Two workers on two cores: PyTorch's own threads would only get in each other's way.
