@@ -133,7 +133,7 @@ def find_gpu(device_id: int = 0) -> Gpu:
 
 def _gpu(rt: Any, device_id: int) -> Gpu:
     found = _call(rt, rt.cudaGetDeviceProperties, device_id)
-    name = found.name.decode(errors="replace").rstrip("\0")
+    name = found.name.partition(b"\0")[0].decode(errors="replace")
     return Gpu(name, f"{found.major}.{found.minor}")
 
 

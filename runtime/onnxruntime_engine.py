@@ -18,7 +18,8 @@ from .engine import EngineInfo
 from .engine_options import EngineOptions, full_name, short_name
 from .errors import EngineError, MissingDependencyError
 from .onnxruntime_binding import BoundSession
-from .onnxruntime_options import CPU, GPU_PROVIDERS, provider_list, session_options
+from .onnxruntime_options import CPU, GPU_PROVIDERS, graphs_of, provider_list, session_options
+from .onnxruntime_quirks import quirks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,10 +48,11 @@ class OnnxRuntimeEngine:
                 f"start it and would run on '{short_name(actual)}': check its driver and libraries, or allow the "
                 "fallback"
             )
-        graphs = options.cuda_graph and actual in GPU_PROVIDERS
+        on_gpu = actual in GPU_PROVIDERS
+        graphs = graphs_of(actual, self._ort.__version__) if options.cuda_graph and on_gpu else None
         self._bound: BoundSession | None = None
         if graphs or options.io_binding:
-            device = "cuda" if actual in GPU_PROVIDERS else "cpu"
+            device = "cuda" if on_gpu else "cpu"
             self._bound = BoundSession(self._ort, session, device, options.device_id if device == "cuda" else 0, graphs)
         batch = session.get_inputs()[0].shape[0] if session.get_inputs()[0].shape else None
         fixed = batch if isinstance(batch, int) else None
@@ -84,6 +86,8 @@ class OnnxRuntimeEngine:
         return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
 
     def close(self) -> None:
+        if self._bound is not None:
+            self._bound.close()
         self._session = self._bound = None
 
     def __enter__(self) -> Self:
@@ -115,6 +119,7 @@ class OnnxRuntimeEngine:
     def _session_on(self, provider: str, options: EngineOptions) -> Any:
         ort = self._ort
         providers = provider_list(provider, options, ort.get_available_providers())
+        options = replace(options, session={**quirks(self._path), **options.session})
         try:
             # Its own fallback would print to stdout, and go on with another provider in the middle of the work.
             return ort.InferenceSession(

@@ -5,12 +5,12 @@ Those of the providers are in onnxruntime.ai/docs/execution-providers (CUDA, Ten
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from .engine_options import EngineOptions, short_name
 from .errors import EngineError
 
-__all__ = ["CPU", "GPU_PROVIDERS", "provider_list", "session_options"]
+__all__ = ["CPU", "GPU_PROVIDERS", "graphs_of", "provider_list", "session_options"]
 
 CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
@@ -55,6 +55,12 @@ def provider_list(provider: str, options: EngineOptions, present: list[str]) -> 
     names = list(dict.fromkeys([provider, *behind, CPU]))
     devices = {name: {"device_id": str(options.device_id)} if name in GPU_PROVIDERS else {} for name in names}
     return [(name, _of(provider, options, devices[name]) if name == provider else devices[name]) for name in names]
+
+
+def graphs_of(provider: str, version: str) -> Literal["one", "many"]:
+    """How many CUDA graphs a session on `provider` keeps apart, by a run option, in ONNX Runtime `version`."""
+    numbered = tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) >= (1, 18)
+    return "many" if numbered and provider in (_CUDA, _RTX) else "one"
 
 
 def _of(provider: str, options: EngineOptions, made: dict[str, str]) -> dict[str, str]:

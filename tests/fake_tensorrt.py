@@ -100,7 +100,7 @@ class IExecutionContext:
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         if name in self._shapes:
             return self._shapes[name]
-        batch = self._shapes["image"][0]
+        batch = next(iter(self._shapes.values()))[0]
         return tuple(batch if axis == -1 else axis for axis in self._engine.get_tensor_shape(name))
 
     def set_tensor_address(self, name: str, memory: int) -> bool:

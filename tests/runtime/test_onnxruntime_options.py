@@ -17,7 +17,8 @@ from cfcam.runtime.engine_options import PROVIDERS, EngineOptions
 from cfcam.runtime.errors import EngineError, ManifestError, ModelFileError
 from cfcam.runtime.manifest import BackendRecord, FileRecord, Manifest, ProductRecord
 from cfcam.runtime.modelfile import read_spec
-from cfcam.runtime.onnxruntime_options import provider_list, session_options
+from cfcam.runtime.onnxruntime_binding import BoundSession
+from cfcam.runtime.onnxruntime_options import graphs_of, provider_list, session_options
 
 _CUDA, _TENSORRT, _RTX, _CPU = (PROVIDERS[name] for name in ("cuda", "tensorrt", "rtx", "cpu"))
 
@@ -131,6 +132,50 @@ def test_bound_results_are_the_callers(tiny_path: Callable[[str], Path]) -> None
             engine.infer({**feeds[0], "image": np.zeros((1, 3, 5, 5), np.float32)})
     with pytest.raises(EngineError, match="closed"):
         engine.infer(feeds[0])
+
+
+@pytest.mark.parametrize("graphs", ["one", "many"])
+def test_cuda_graphs_are_run_by_one_thread(tiny_path: Callable[[str], Path], graphs: Any) -> None:
+    """On the CPU, where the option that numbers graphs is ignored: one thread, and one graph for one kind of call."""
+    session = onnxruntime.InferenceSession(str(tiny_path("logits")), providers=[_CPU])
+    runs: list[tuple[int, str]] = []
+
+    class Watched:
+        def run(self, names: Any, values: Any, options: Any) -> Any:
+            runs.append(
+                (threading.get_ident(), options.get_run_config_entry("gpu_graph_id") if graphs == "many" else "")
+            )
+            return session.run(names, values, options)
+
+        def run_with_iobinding(self, binding: Any, options: Any) -> None:
+            runs.append(
+                (threading.get_ident(), options.get_run_config_entry("gpu_graph_id") if graphs == "many" else "")
+            )
+            session.run_with_iobinding(binding, options)
+
+        def io_binding(self) -> Any:
+            return session.io_binding()
+
+    bound = BoundSession(onnxruntime, Watched(), "cpu", 0, graphs)
+    feeds = [{**feed(n, seed), "cam_target": np.full(n, -1)} for n, seed in ((2, 0), (2, 1), (3, 0), (2, 0))]
+    for one in feeds:
+        if graphs == "one" and len(one["image"]) == 3:
+            with pytest.raises(
+                EngineError, match=r"records one graph, of .*\(2, 3, 32, 48\).* cannot run .*\(3, 3, 32"
+            ):
+                bound.run(["scores"], one)
+            continue
+        assert np.array_equal(bound.run(["scores"], one)[0], np.asarray(session.run(["scores"], one)[0]))
+    assert len({thread for thread, _ in runs}) == 1
+    assert runs[0][0] != threading.get_ident()
+    if graphs == "many":
+        assert [number for _, number in runs] == ["-1", "1", "-1", "1"]
+    bound.close()
+
+
+def test_how_many_graphs() -> None:
+    assert [graphs_of(name, "1.20.0") for name in (_CUDA, _RTX, _TENSORRT)] == ["many", "many", "one"]
+    assert graphs_of(_CUDA, "1.17.1") == "one"
 
 
 def test_a_provider_that_raises_is_an_error_or_the_cpu(

@@ -146,7 +146,12 @@ def test_one_tail_for_several_threads_and_it_is_closed(tiny_path, monkeypatch):
     from cfcam.runtime import tail
 
     opened = []
-    monkeypatch.setattr(tail, "open_engine", lambda *args, **more: opened.append(open_engine(*args, **more)) or opened[-1])
+
+    def watched(*args, **more):
+        opened.append(open_engine(*args, **more))
+        return opened[-1]
+
+    monkeypatch.setattr(tail, "open_engine", watched)
     maps = []
     with Explainer(tiny_path("tail"), threads=1) as explainer:
         assert not opened, "opened before anything asked for it"
