@@ -57,7 +57,7 @@ def document(
         "engine": {
             "backend": info.backend,
             "provider": info.provider,
-            "threads": subject.threads,
+            "threads": subject.options.threads,
             "fixed_batch": info.batch,
         },
         "what": {

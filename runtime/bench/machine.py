@@ -17,7 +17,7 @@ BUSY = 0.3
 
 _CPU = Path("/sys/devices/system/cpu/cpu0/cpufreq")
 _ON_GPU = {"cuda", "tensorrt", "tensorrt_rtx", "rtx"}
-#: As in ``nvidia-smi --help-query-gpu``: MHz, watts, degrees Celsius.
+#: As in ``nvidia-smi --help-query-gpu``: MHz, watts, degrees Celsius, MiB.
 _GPU_FIELDS = {
     "name": "name",
     "driver": "driver_version",
@@ -26,6 +26,7 @@ _GPU_FIELDS = {
     "memory_clock_mhz": "clocks.mem",
     "power_limit_w": "power.limit",
     "temperature_c": "temperature.gpu",
+    "memory_used_mib": "memory.used",
 }
 
 

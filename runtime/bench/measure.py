@@ -153,7 +153,7 @@ def _open_plain(path: str | os.PathLike[str], subject: Subject) -> Engine:
     check_plain(path, ValueInfo(spec.name, spec.dtype, ("N", *spec.shape(1)[1:])))
     # Beside an engine of TensorRT the plain ONNX file runs on ONNX Runtime's own provider for it.
     provider = {"tensorrt_rtx": "rtx"}.get(subject.info.provider, subject.info.provider)
-    return open_engine(path, provider, threads=subject.threads)
+    return open_engine(path, provider, options=subject.options)
 
 
 def _plain_run(plain: Engine, subject: Subject) -> Callable[[], object]:

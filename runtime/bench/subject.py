@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..engine import open_engine
+from ..engine_options import EngineOptions
 from ..explainer import Explainer
 from ..images import open_image
 from ..inference import infer_all
@@ -57,7 +58,7 @@ class Subject:
         threads: int | None = None,
         clock: Clock = time.perf_counter_ns,
     ) -> None:
-        self.path, self.image, self.batch, self.threads, self.clock = Path(path), Path(image), batch, threads, clock
+        self.path, self.image, self.batch, self.clock = Path(path), Path(image), batch, clock
         self.memory: dict[str, int | None] = {"before_open": resident()}
         started = clock()
         self.engine = open_engine(path, provider, allow_fallback, threads)
@@ -73,6 +74,9 @@ class Subject:
             )
             self.open_ms = (clock() - started) / 1e6
             self.info = self.engine.describe()
+            manifest = self.explainer.manifest
+            #: What the engine was opened with: a product's own, where the caller says nothing else.
+            self.options = (EngineOptions() if manifest is None else manifest.engine_options).but(threads=threads)
             self.spec = self.explainer.spec
             self.target = resolve_target(target, self.spec.output)
             self.method, self.settings = self.explainer.resolve_method(method, settings)

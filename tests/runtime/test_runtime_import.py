@@ -38,6 +38,12 @@ def test_the_bare_import_leaves_numpy_out():
     assert "numpy" not in _loaded("import cfcam.runtime")
 
 
+def test_the_default_method_waits_for_no_library():
+    # Importing scipy and scikit-learn takes a device longer than opening the model and making the first map.
+    made = "import numpy as np; from cfcam.runtime import cam_map; cam_map(*np.random.rand(2, 40, 7, 7), size=32)"
+    assert not _loaded(made) & {"scipy", "sklearn"}
+
+
 def test_public_names():
     for name in cfcam.runtime.__all__:
         assert getattr(cfcam.runtime, name) is not None

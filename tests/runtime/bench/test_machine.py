@@ -10,7 +10,7 @@ from cfcam.runtime.bench.memory import high_water, resident
 
 _SMI = """#!/bin/sh
 case "$1" in
-  --query-gpu=name,driver_version,*) echo "NVIDIA Orin, 540.4.0, 918, 1300, 3199, 25.00, 48";;
+  --query-gpu=name,driver_version,*) echo "NVIDIA Orin, 540.4.0, 918, 1300, 3199, 25.00, 48, 1203";;
   *) exit 2;;
 esac
 """
@@ -31,7 +31,7 @@ def test_gpu_by_nvidia_smi(tmp_path, monkeypatch):
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     (gpu,) = describe_machine("tensorrt")["gpus"]
-    assert (gpu["name"], gpu["clock_mhz"], gpu["temperature_c"]) == ("NVIDIA Orin", "918", "48")
+    assert (gpu["name"], gpu["clock_mhz"], gpu["memory_used_mib"]) == ("NVIDIA Orin", "918", "1203")
     program.write_text("#!/bin/sh\nexit 9\n")
     assert describe_machine("tensorrt")["gpus"] is None
 

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 from cfcam.runtime.bench.document import SCHEMA, document, warnings_of
 from cfcam.runtime.bench.measure import MEASURES, Measurement, check_plain, measure
 from cfcam.runtime.bench.subject import STAGES, Subject
 from cfcam.runtime.bench.summary import Ratio, Summary
+from cfcam.runtime.engine_options import EngineOptions
 from cfcam.runtime.errors import ImageError, ModelFileError, TargetError
-from cfcam.runtime.modelfile import ValueInfo
+from cfcam.runtime.manifest import BackendRecord, FileRecord, Manifest, ProductRecord
+from cfcam.runtime.modelfile import ValueInfo, read_spec
 
 
 @pytest.fixture
@@ -60,6 +63,27 @@ def test_other_files_and_batches(tiny_path, photo, variant):
         found = measure(subject, rounds=2)
     assert found.batch == 3
     assert found.images_per_second("inference") == pytest.approx(3000 / found.latency["inference"].mean)
+
+
+def test_a_product_is_run_as_its_manifest_says(tiny_path, photo, tmp_path):
+    path = tmp_path / "product.onnx"
+    shutil.copy(tiny_path("logits"), path)
+    Manifest(
+        product=ProductRecord.of(path),
+        source=FileRecord.of(tiny_path("logits")),
+        backend=BackendRecord(name="onnxruntime", version="1.30.0", provider="cpu"),
+        precision="float16",
+        engine=EngineOptions(threads=2).to_dict(),
+        spec=read_spec(path).to_dict(),
+        created="2026-11-24T00:00:00Z",
+    ).write(path)
+    with Subject(path, photo) as subject:
+        subject.warm_up(1)
+        result = document(subject, measure(subject, rounds=1), image_name="half_red.png")
+        assert subject.options.threads == result["engine"]["threads"] == 2
+        assert result["model"]["precision"] == "float16"
+    with Subject(path, photo, threads=1) as subject:
+        assert subject.options.threads == 1
 
 
 def test_what_cannot_be_measured_is_refused(tiny_path, photo, tmp_path):
