@@ -12,7 +12,22 @@ from typing import Annotated
 import typer
 
 from ..runtime.errors import CfcamError
-from . import bench, build, calibrate, check, compare, demo, evaluate, explain, export, inspect, layers, parts, verify
+from . import (
+    adopt,
+    bench,
+    build,
+    calibrate,
+    check,
+    compare,
+    demo,
+    evaluate,
+    explain,
+    export,
+    inspect,
+    layers,
+    parts,
+    verify,
+)
 from .exitcodes import DONE, NOT_DONE
 
 __all__ = ["app", "run"]
@@ -33,6 +48,7 @@ app.command("explain")(explain.explain)
 app.command("inspect")(inspect.inspect)
 app.command("check")(check.check)
 app.command("build")(build.build)
+app.command("adopt")(adopt.adopt)
 app.command("calibrate")(calibrate.calibrate)
 app.command("parts")(parts.parts)
 app.command("evaluate")(evaluate.evaluate)

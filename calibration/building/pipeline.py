@@ -216,7 +216,9 @@ def _lowered(
 
         assert sets is not None
         plan, attempts = steps.timed("search", lambda: search(job, sets, scratch, lowering, steps.tell, tried))
-    return steps.timed("precision", lambda: lowering(plan, stage / job.graph_name)), attempts
+    proved = any(attempt.chosen and attempt.passed for attempt in attempts)
+    graph = steps.timed("precision", lambda: lowering(plan, stage / job.graph_name, prove=not proved))
+    return graph, attempts
 
 
 def _products(job: Job, graph: Path, timing_cache: Path, steps: _Steps) -> list[Product]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ...export.errors import ExportError
 from ...runtime.explainer import Explainer
 from ...runtime.images import open_image
 from ...runtime.preprocess import prepare
@@ -106,7 +107,8 @@ def search(
 
     Where the product runs in ONNX Runtime on the CPU, what passed is timed against float32, interleaved, and the
     faster one is taken: INT8 that is slower than float32 is no gain. Elsewhere the most multiplications in INT8
-    decide. When nothing passes, float32 comes out, which the gate then judges as usual.
+    decide. When nothing passes, float32 comes out, which the gate then judges as usual. A plan that passes is proved,
+    and one that fails its proof, or cannot be made, has failed.
     """
     from ..verify import verify
 
@@ -124,15 +126,22 @@ def search(
         if any(attempt.passed for attempt in attempts) and not (on_cpu and last):
             continue
         tell(f"attempt: {name}")
-        path = lower(plan, scratch / f"{len(files)}.onnx", prove=False)
-        report = verify(
-            path, job.source, sets.gate, job.config.thresholds, method=method, settings=settings, pictures=0
-        )
+        path = scratch / f"{len(files)}.onnx"
+        try:
+            lower(plan, path, prove=False)
+            report = verify(
+                path, job.source, sets.gate, job.config.thresholds, method=method, settings=settings, pictures=0
+            )
+            failures = tuple(failure.text for failure in report.failures)
+            if report:  # what is worth taking is worth proving
+                lower(plan, path)
+        except ExportError as error:  # nothing left to quantise, a proof that fails
+            failures = (str(error).replace(f"{scratch}/", ""),)
         float_nodes = (*plan.float_nodes, *(nodes.first_convolution if plan.float_first else ()))
         share = nodes.quantised_share(float_nodes) if plan.quantised else 0.0
-        if not report:
-            path.unlink()  # of a large network, many attempts fill a disk
-        attempts.append(Attempt(name, plan, share, bool(report), tuple(failure.text for failure in report.failures)))
+        if failures:
+            path.unlink(missing_ok=True)  # of a large network, many attempts fill a disk
+        attempts.append(Attempt(name, plan, share, not failures, failures))
         files.append(path)
         tried(str(attempts[-1]))
     passed = [i for i, attempt in enumerate(attempts) if attempt.passed]

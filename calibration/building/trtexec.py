@@ -41,6 +41,7 @@ def trtexec_command(graph: str, engine: str, inputs: Sequence[ValueInfo], config
 def trtexec_script(command: Sequence[str]) -> str:
     """A shell script that runs `command` in its own folder; JetPack's trtexec is found where it lies."""
     program, *rest = command
+    graph, engine = (word.partition("=")[2] for word in rest[:2])
     lines = [
         "#!/bin/sh",
         "# Builds the engine beside this file. Run it on the device: an engine fits one GPU and one TensorRT.",
@@ -50,6 +51,7 @@ def trtexec_script(command: Sequence[str]) -> str:
     if program == "trtexec":
         lines.append('PATH="$PATH:/usr/src/tensorrt/bin"')
     lines.append(" \\\n  ".join([program, *map(shlex.quote, rest)]))
+    lines.append(f"# Then, where cfcam is to run it: cfcam adopt {shlex.quote(engine)} --graph {shlex.quote(graph)}")
     return "\n".join(lines) + "\n"
 
 

@@ -13,6 +13,7 @@ from cfcam.calibration.building.job import make_job
 from cfcam.calibration.building.nodes import Node, Nodes, read_nodes
 from cfcam.calibration.building.photos import PhotoSets
 from cfcam.calibration.building.search import candidates, harmful_first, search
+from cfcam.export.errors import ProofError
 from cfcam.export.metadata import set_spec
 from cfcam.export.precision import Plan
 from onnx import numpy_helper
@@ -56,12 +57,11 @@ class Network:
         self.sets = PhotoSets(None, tuple(make_photos(folder / "photos", 12)), True, ())
         self.nodes = read_nodes(self.source, spec)
         self.noise = {self.nodes.all[index].name: size for index, size in spoilt.items()}
-        self.lowered: list[tuple[str, ...]] = []
+        self.lowered: list[tuple[tuple[str, ...], bool]] = []
 
     def lower(self, plan: Plan, path: Path, *, prove: bool = True) -> Path:
-        assert not prove  # an attempt need not be proved
         model = onnx.load(self.source)
-        self.lowered.append(plan.float_nodes)
+        self.lowered.append((plan.float_nodes, prove))
         for node in model.graph.node:
             size = self.noise.get(node.name, 0) if plan.precision == "int8" and node.name not in plan.float_nodes else 0
             for weight in model.graph.initializer:
@@ -96,7 +96,14 @@ def test_the_first_that_passes_is_taken_unless_float32_is_faster(
     said: list[str] = []
     plan, attempts = search(network.job, network.sets, tmp_path, network.lower, lambda *_: None, said.append)
     assert [attempt.passed for attempt in attempts] == [False, True, True]
-    assert network.lowered == [(), network.nodes.ends, ()]
+    # Only what passes is proved.
+    assert network.lowered == [
+        ((), False),
+        (network.nodes.ends, False),
+        (network.nodes.ends, True),
+        ((), False),
+        ((), True),
+    ]
     assert [attempt.chosen for attempt in attempts] == [False, not slow, slow]
     assert [attempt.plan.precision for attempt in attempts] == ["int8", "int8", "float32"]
     assert attempts[0].failures
@@ -105,6 +112,21 @@ def test_the_first_that_passes_is_taken_unless_float32_is_faster(
     assert not (tmp_path / "0.onnx").exists()  # what failed is not kept
     assert said[0].startswith("INT8 as configured (100% of the multiplications in INT8): failed: ")
     assert said[-1] == f"taken: {'float32' if slow else 'also the first and the last layer float'}"
+
+
+def test_what_cannot_be_made_has_failed_and_the_search_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Network(tmp_path, {})
+
+    def lower(plan: Plan, path: Path, *, prove: bool = True) -> Path:
+        if plan.quantised and prove:
+            raise ProofError(f"{path}: not written, the lowered graph failed its proof (x: 1, limit 0)")
+        return network.lower(plan, path)
+
+    monkeypatch.setattr(searching, "harmful_first", lambda *_: [])
+    plan, attempts = search(network.job, network.sets, tmp_path, lower, lambda *_: None, lambda _: None)
+    assert plan.precision == "float32"
+    assert [attempt.passed for attempt in attempts] == [False, False, False, True]
+    assert attempts[0].failures == ("0.onnx: not written, the lowered graph failed its proof (x: 1, limit 0)",)
 
 
 def test_times_are_those_of_the_files(tmp_path: Path) -> None:
