@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -174,8 +175,16 @@ def _plan(subject: Subject, runs: int | None, budget_ms: float | None, budget_of
 
 
 def _check_output(output: str | None) -> None:
-    if output is not None and not output.lower().endswith(".json"):
+    """Refuse what cannot be written before minutes are spent on measuring."""
+    if output is None:
+        return
+    from ..runtime.errors import OutputError
+
+    if not output.lower().endswith(".json"):
         raise typer.BadParameter(f"--output: expected a name that ends in .json, got {output}")
+    folder = next(parent for parent in Path(output).absolute().parents if parent.exists())
+    if Path(output).is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise OutputError(f"{output}: cannot be written there")
 
 
 def _write(output: str | None, result: dict[str, Any]) -> None:

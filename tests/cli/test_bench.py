@@ -77,6 +77,7 @@ def test_a_failed_soak_is_exit_code_1(model, monkeypatch, capsys):
         (["--method", "gradcan"], "did you mean 'gradcam'"),
         (["--layer", "nowhere"], "nowhere"),
         (["-o", "result.txt"], "ends in .json"),
+        (["-o", f"{__file__}/result.json"], "cannot be written there"),
         (["--latency-plan", "--budget-of", "inference"], "plans explanations"),
         (["--provider", "cudda"], "unknown provider"),
     ],
