@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import io
+import os
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -45,6 +48,39 @@ def tiny_path() -> Callable[[str], Path]:
 
     def path_of(name: str) -> Path:
         return folder / f"{name}.cam.onnx"
+
+    return path_of
+
+
+@pytest.fixture(scope="session")
+def lite0(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Gives EfficientNet-Lite0 with its own weights, at 224 x 224 pixels, with its "last" or a "middle" layer inside.
+
+    Each is exported once for all workers: the last one by ``cfcam demo``, whose folder that is
+    (``printed.txt`` in it is what it said), the middle one, `_blocks.10`, by `export_torch`.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "lite0"
+    folder.mkdir(exist_ok=True)
+
+    def path_of(layer: str) -> Path:
+        path = folder / {"last": "efficientnet-lite0.cam.onnx", "middle": "middle.cam.onnx"}[layer]
+        printed = folder / "printed.txt"
+        with FileLock(folder / f".{layer}.lock"):
+            if layer == "middle" and not path.exists():
+                from cfcam.cli.demo import load_lite0
+                from cfcam.export import export_torch, preset
+
+                export_torch(load_lite0(), 224, path, layer="_blocks.10", preprocessing=preset("lite"))
+            if layer == "last" and not printed.exists():
+                from cfcam.cli import main
+
+                with io.TextIOWrapper(io.BytesIO(), "utf-8") as said:
+                    with redirect_stdout(said):
+                        assert main(["demo", "-o", str(folder)]) == 0
+                    said.seek(0)
+                    printed.write_text(said.read(), "utf-8")
+        return path
 
     return path_of
 

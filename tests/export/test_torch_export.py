@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ import pytest
 import torch
 from calibrated import assert_spread, calibrate, photo_batch
 from cfcam.export import ExportError, LayerError, ProofError, export_torch
-from cfcam.export.preprocessing import preset
 from cfcam.export.proof import image_errors
 from cfcam.runtime.errors import ArrayError, OutputError
 from cfcam.runtime.modelfile import read_model_info, read_spec
@@ -179,12 +179,6 @@ REAL = {
 }
 
 
-def lite0() -> nn.Module:
-    from cfcam.cli.demo import load_lite0
-
-    return load_lite0()
-
-
 def module_gradient(
     net: nn.Module, path: str, image: torch.Tensor, classes: list[int]
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -206,47 +200,52 @@ def module_gradient(
     return found[-1].detach().numpy(), gradient.numpy()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("position", [0, 1], ids=["last", "middle"])
-@pytest.mark.parametrize("name", ["efficientnet_lite0", *REAL])
-def test_real_networks_by_the_rule(name: str, position: int, tmp_path: Path) -> None:
-    """The rule of equality, against hooks on the module itself, at batch 1 and 4, on photos."""
-    size = 224 if name == "efficientnet_lite0" else 128
-    images = photo_batch(9, size)
-    if name == "efficientnet_lite0":
-        net, layers, modules = lite0().eval(), ("_swish:1", "_blocks.10"), ("_swish", "_blocks.10")
-        options = preset("lite")
-    else:
-        torch.manual_seed(0)
-        net = calibrate(getattr(import_torchvision().models, name)(), images[:8])
-        layers = modules = REAL[name]
-        options = preset("torchvision")
-    path = tmp_path / f"{name}.cam.onnx"
-    report = export_torch(
-        net, size, path, layer=None if position == 0 else layers[1], preprocessing=options, images=images[:5]
-    )
-    assert report.spec.layer.name == layers[position]
-    assert report.spec.layer.pooled == (position == 0)
-
+def follow_the_rule(path: Path, net: nn.Module, modules: Sequence[str], batch: torch.Tensor) -> None:
+    """The rule of equality for each layer of a file, against hooks on the module itself, at batch 1 and 4."""
     ours = session(path)
     image_name = ours.get_inputs()[0].name
     classes = [17, 388, 954, 600]
-    batch = images[5:9]
     answers = [ours.run(None, {image_name: batch.numpy(), "cam_target": np.array(classes)})]
     answers += [
         ours.run(None, {image_name: batch[i : i + 1].numpy(), "cam_target": np.array([classes[i]])}) for i in range(4)
     ]
-    single = module_gradient(net, modules[position], batch, classes)
-    double = module_gradient(net.double(), modules[position], batch.double(), classes)
-    logits = np.asarray(answers[0][0])
-    assert_spread(logits, np.asarray(answers[0][-3]), np.asarray(answers[0][-2]))
-    for part in (0, 1):
-        allowed = np.maximum(1e-5, 3 * image_errors(single[part], double[part]))
-        four = np.asarray(answers[0][-3 + part])
-        one = np.concatenate([np.asarray(answer[-3 + part]) for answer in answers[1:]])
-        for value in (four, one):
-            shares = image_errors(value, double[part]) / allowed
-            # A mask that flips in one of two correct programs and not in the other is chance.
-            assert np.median(shares) <= 1, shares
-            assert image_errors(value, double[part]).max() < 0.1
+    singles = [module_gradient(net, module, batch, classes) for module in modules]
+    doubles = [module_gradient(net.double(), module, batch.double(), classes) for module in modules]
+    for index, (single, double) in enumerate(zip(singles, doubles, strict=True)):
+        first = 1 + 2 * index  # behind the logits
+        assert_spread(*(np.asarray(answers[0][place]) for place in (0, first, first + 1)))
+        for part in (0, 1):
+            allowed = np.maximum(1e-5, 3 * image_errors(single[part], double[part]))
+            four = np.asarray(answers[0][first + part])
+            one = np.concatenate([np.asarray(answer[first + part]) for answer in answers[1:]])
+            for value in (four, one):
+                shares = image_errors(value, double[part]) / allowed
+                # A mask that flips in one of two correct programs and not in the other is chance.
+                assert np.median(shares) <= 1, shares
+                assert image_errors(value, double[part]).max() < 0.1
     np.testing.assert_array_equal(answers[0][-1], classes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REAL)
+def test_real_networks_by_the_rule(name: str, tmp_path: Path) -> None:
+    """On photos, of the last and a middle layer in one file."""
+    images = photo_batch(9, 96)
+    torch.manual_seed(0)
+    net = calibrate(getattr(import_torchvision().models, name)(), images[:8])
+    last, middle = REAL[name]
+    report = export_torch(net, 96, tmp_path / "x.cam.onnx", layer=[None, middle], images=images[:5])
+    assert [(layer.name, layer.pooled) for layer in report.spec.layers] == [(last, True), (middle, False)]
+    follow_the_rule(report.path, net, REAL[name], images[5:9])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("position", "name"), [("last", "_swish:1"), ("middle", "_blocks.10")])
+def test_a_trained_network_by_the_rule(position: str, name: str, lite0: Callable[[str], Path]) -> None:
+    """A file with one layer, of a network with weights of its own."""
+    from cfcam.cli.demo import load_lite0
+
+    path = lite0(position)
+    layer = read_spec(path).layer
+    assert (layer.name, layer.pooled) == (name, position == "last")
+    follow_the_rule(path, load_lite0(), [name.partition(":")[0]], photo_batch(9, 224)[5:9])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,28 +13,13 @@ from cfcam.export.graph import load_model, prune, value_info
 from cfcam.export.session import Session
 from cfcam.export.tail import open_exported
 from cfcam.runtime import Explainer
-from filelock import FileLock
 from shared_data import shared_path
 
 
-@pytest.fixture(scope="module")
-def lite0(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Exported once for all workers, where other tests look for it too."""
-    folder = tmp_path_factory.getbasetemp().parent / "lite0"
-    folder.mkdir(exist_ok=True)
-    path = folder / "last.cam.onnx"
-    with FileLock(folder / "lock"):
-        if not path.exists():
-            from cfcam.cli.demo import load_lite0
-            from cfcam.export import export_torch, preset
-
-            export_torch(load_lite0(), 224, path, preprocessing=preset("lite"))
-    return path
-
-
 @pytest.mark.slow
-def test_every_convolution_is_inside_and_nothing_is_certified(lite0: Path) -> None:
-    model = load_model(lite0)
+def test_every_convolution_is_inside_and_nothing_is_certified(lite0: Callable[[str], Path]) -> None:
+    path = lite0("last")
+    model = load_model(path)
     graph = open_exported(model)
     before = graph.ancestors(["cam_activations"])
     names = [n for node in graph.nodes for n in node.output if node.op_type in ("Conv", "Add") and n in before]
@@ -41,7 +27,7 @@ def test_every_convolution_is_inside_and_nothing_is_certified(lite0: Path) -> No
     prune(graph)
     graph.inputs = [entry for entry in graph.inputs if entry.name != "cam_target"]
     engine, random = Session(graph.to_model(), threads=1), np.random.default_rng(0)
-    with Explainer(lite0, threads=1) as explainer:
+    with Explainer(path, threads=1) as explainer:
         image, _ = EngineAccess(explainer).load([shared_path("data/photos/two_dogs.jpg")])
         name = explainer.spec.input.name
         for radius in (0.0, 1e-3):
