@@ -92,13 +92,14 @@ def test_installed_wheel_runs(wheel, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     code = """
-import importlib
+import importlib, importlib.resources
 for name in %r:
     importlib.import_module(name)
 import cfcam.cli.data, cfcam.runtime
 print(cfcam.cli.data.__file__)
 with cfcam.cli.data.data_file("two_dogs.jpg") as photo:
     print(photo.stat().st_size)
+print(sum(file.name.endswith(".yaml") for file in importlib.resources.files("cfcam.configs").iterdir()))
 print(cfcam.cli.main(["--version"]))
 """
     names = [
@@ -112,7 +113,8 @@ print(cfcam.cli.main(["--version"]))
     out = run_installed(tmp_path, site, code % (names,)).split()
     assert out[0].startswith(str(site))
     assert int(out[1]) == (_ROOT / "cli" / "data" / "two_dogs.jpg").stat().st_size
-    assert out[2:] == ["cfcam", _PROJECT["project"]["version"], "0"]
+    assert int(out[2]) == len(list((_ROOT / "configs").glob("*.yaml")))
+    assert out[3:] == ["cfcam", _PROJECT["project"]["version"], "0"]
 
 
 @pytest.mark.slow

@@ -257,10 +257,12 @@ def _judge(
         if product.path == graph and product.backend.provider == "cpu":
             break  # as a path, which several threads of the gate may open
         try:
-            with Explainer(product.path) as explainer:
-                return judged(explainer), f"{product.path.name} on {explainer.provider}"
+            explainer = Explainer(product.path)
         except (EngineError, ManifestError, MissingDependencyError) as error:
             reasons.append(str(error).replace(f"{product.path.parent}/", ""))
+            continue
+        with explainer:  # one that opens and cannot run is no reason to take the graph instead
+            return judged(explainer), f"{product.path.name} on {explainer.provider}"
     if reasons:
         steps.notes.append(f"the gate ran the graph by ONNX Runtime on the CPU, not the product itself: {reasons[0]}")
     return judged(graph), f"{graph.name} on cpu"

@@ -61,6 +61,19 @@ def test_the_engine_itself_is_judged(tiny_path: Callable[[str], Path], tmp_path:
     assert (manifest.target.compute_capability, manifest.target.gpu) == (here.compute_capability, here.name)
 
 
+def test_an_engine_that_opens_and_cannot_run_is_no_product(
+    tiny_path: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The graph would pass: it is the engine that is handed over."""
+    monkeypatch.setattr(
+        tensorrt_build, "build_engine", lambda *_, **__: fake_plan(tiny_path("logits"), (1, 1, 4), broken="no kernel")
+    )
+    photos = make_photos(tmp_path / "photos", 2)
+    with pytest.raises(EngineError, match=r"could explain none of 2 photos.*no kernel"):
+        build(tiny_path("logits"), "gpu", config(find_gpu(0).compute_capability, max=4), tmp_path / "out", photos)
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_another_gpu_is_refused_before_any_work(tiny_path: Callable[[str], Path], tmp_path: Path) -> None:
     photos = make_photos(tmp_path / "photos", 2)
     with pytest.raises(EngineError, match=r"is for compute capability 9\.9, but the GPU here .*give --onnx-only"):
