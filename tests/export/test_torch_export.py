@@ -83,10 +83,10 @@ def test_no_weight_is_stored_twice(exported: Path) -> None:
     assert len(set(large)) == len(large)
 
 
-@pytest.mark.parametrize("opset", [18, 20])
-def test_the_opset_can_be_chosen(tmp_path: Path, opset: int) -> None:
-    export_torch(seeded(ConvNet()), 40, tmp_path / "x.cam.onnx", opset=opset)
-    assert read_model_info(tmp_path / "x.cam.onnx").opset == opset
+def test_the_opset_can_be_chosen(tmp_path: Path) -> None:
+    """Another one than the default, which all the others have."""
+    export_torch(seeded(ConvNet()), 40, tmp_path / "x.cam.onnx", opset=20)
+    assert read_model_info(tmp_path / "x.cam.onnx").opset == 20
 
 
 def test_a_softmax_model_keeps_its_output_and_differentiates_the_logit(tmp_path: Path) -> None:
@@ -213,7 +213,8 @@ def follow_the_rule(path: Path, net: nn.Module, modules: Sequence[str], batch: t
     doubles = [module_gradient(net.double(), module, batch.double(), classes) for module in modules]
     for index, (single, double) in enumerate(zip(singles, doubles, strict=True)):
         first = 1 + 2 * index  # behind the logits
-        assert_spread(*(np.asarray(answers[0][place]) for place in (0, first, first + 1)))
+        logits, activations, gradients = (np.asarray(answers[0][place]) for place in (0, first, first + 1))
+        assert_spread(logits, activations, gradients)
         for part in (0, 1):
             allowed = np.maximum(1e-5, 3 * image_errors(single[part], double[part]))
             four = np.asarray(answers[0][first + part])
