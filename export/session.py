@@ -6,6 +6,7 @@ import ctypes
 import gc
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import onnx
 from numpy.typing import NDArray
 
 from ..runtime.errors import MissingDependencyError
+from ..runtime.onnxruntime_quirks import quirks
 from .errors import ExportError
 from .graph.checking import first_line
 
@@ -30,10 +32,11 @@ def release_memory() -> None:
 class Session:
     """A CPU session on a model that is in memory or in a file.
 
+    optimise: False runs each node as it stands.
     Raises `MissingDependencyError` without ONNX Runtime, `ExportError` when it refuses the model.
     """
 
-    def __init__(self, model: onnx.ModelProto | str, *, threads: int | None = None) -> None:
+    def __init__(self, model: onnx.ModelProto | str, *, threads: int | None = None, optimise: bool = True) -> None:
         try:
             import onnxruntime
         except ImportError as error:
@@ -44,6 +47,11 @@ class Session:
         options.log_severity_level = 3
         if threads is not None:
             options.intra_op_num_threads = threads
+        if isinstance(model, str):
+            for key, value in quirks(Path(model)).items():
+                options.add_session_config_entry(key, value)
+        if not optimise:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         source = model if isinstance(model, str) else model.SerializeToString()
         try:
             self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])

@@ -16,7 +16,7 @@ from onnx import ModelProto, TensorProto
 from ..runtime.errors import ArrayError, ModelFileError
 from ..runtime.spec import METADATA_KEY, CamSpec
 from .float64 import Evaluator
-from .graph import Graph, load_model, value_info
+from .graph import Graph, attribute, load_model, value_info
 from .proof import image_errors
 from .proof_images import structured_images
 from .session import Session
@@ -51,7 +51,7 @@ class Subject:
     It is proved layer by layer: everything below is about `spec.layer`. further: the same file, with each of its
     other layers in that place (the spec's order is changed).
     images: the batch (N, ...) that it is proved with, in the layout and dtype of its input. batch: the fixed
-    batch size of the file, or None. coarse: float16 or quantised values lie behind the layer.
+    batch size of the file, or None. quantised, half: such values lie behind the layer. coarse: either of them.
     """
 
     def __init__(
@@ -69,8 +69,8 @@ class Subject:
         self._probe, self._first = probe, first
         kinds = {node.op_type for node in tail.model.graph.node}
         self.quantised = "QuantizeLinear" in kinds
-        half = tail.model.graph.input[0].type.tensor_type.elem_type in (TensorProto.FLOAT16, TensorProto.BFLOAT16)
-        self.coarse = self.quantised or half
+        self.half = _in_half(tail.model)
+        self.coarse = self.quantised or self.half
 
     @cached_property
     def session(self) -> Session:
@@ -144,6 +144,15 @@ class Subject:
     def yardstick(self) -> Yardstick:
         """What float32 rounding alone does to the gradients of the top classes."""
         return Yardstick(self)
+
+
+def _in_half(model: ModelProto) -> bool:
+    half = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+    return (
+        model.graph.input[0].type.tensor_type.elem_type in half
+        or any(tensor.data_type in half for tensor in model.graph.initializer)
+        or any(node.op_type == "Cast" and attribute(node, "to") in half for node in model.graph.node)
+    )
 
 
 class Exact:

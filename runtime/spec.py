@@ -22,6 +22,7 @@ from .errors import SpecError
 from .records import Format, dump
 
 __all__ = [
+    "INT8_IN_HALF",
     "METADATA_KEY",
     "SCHEMA",
     "CamSpec",
@@ -36,6 +37,9 @@ __all__ = [
 
 #: Key of the ONNX ``metadata_props`` entry that holds the JSON.
 METADATA_KEY = "cfcam.spec"
+
+#: `CamSpec.precision` of a graph with QuantizeLinear / DequantizeLinear pairs whose other values are float16.
+INT8_IN_HALF = "int8+float16"
 
 #: Schema that this version writes.
 SCHEMA = "1.2"
@@ -231,7 +235,7 @@ class CamSpec:
     target, chosen: names of the class input (int64, (N,), -1 = top class) and of the
     output that says which class was explained. layers: at least one; the first is *the* layer wherever
     only one is used. fusion: how the maps of several layers become one (schema 1.2).
-    precision: of the arithmetic (``float32``, ...).
+    precision: of the arithmetic: ``float32``, ``float16``, ``int8``, or `INT8_IN_HALF`.
     tail: the file that runs the tail alone, where one was written (schema 1.1).
     tools: name -> version of what made the file. extra: unknown sections, kept as read.
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ...runtime.checks import check_number
+from ...runtime.spec import INT8_IN_HALF
 from .errors import GateError
 
 __all__ = ["Role", "Thresholds"]
@@ -52,7 +53,7 @@ class Thresholds:
     @classmethod
     def for_precision(cls, precision: str) -> Thresholds:
         """The defaults for a `CamSpec.precision`; of one that is not known, those of float16."""
-        return cls(**_BY_PRECISION.get(precision, {}))
+        return cls(**_BY_PRECISION.get("int8" if precision == INT8_IN_HALF else precision, {}))
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], precision: str = "float16") -> Thresholds:

@@ -1,0 +1,174 @@
+"""`lower`: an explained file in, the same explanation in another precision out, proved."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from ...runtime.modelfile import read_spec
+from ...runtime.spec import INT8_IN_HALF, CamSpec, LayerSpec
+from ..errors import ExportError, ProofError
+from ..graph import load_model, save_model
+from ..metadata import set_spec, write_model
+from ..onnx_proof import open_subject, plain_outputs, prove_file
+from ..proof import Proof, relative_error
+from ..report import Stopwatch
+from ..reverse import Differentiated, differentiate
+from ..session import Session, release_memory
+from ..staging import staging_folder
+from ..subject import Subject
+from ..tail_model import tail_path, write_tail
+from .bias_correction import channel_means, correct_biases
+from .calibration_images import CalibrationImages
+from .half import to_half
+from .plain_model import PlainModel, plain_model
+from .plan import Plan
+from .quantised import quantise
+
+__all__ = ["Lowered", "lower"]
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """path: the written file. spec: what it says about itself. proof: what was measured (empty when it was not
+    asked for). calibration: {"sha256", "count", "calibrator"}, or None. seconds: pass name -> seconds."""
+
+    path: Path
+    spec: CamSpec
+    plan: Plan
+    proof: Proof
+    calibration: dict[str, Any] | None
+    seconds: dict[str, float]
+    notes: list[str] = field(default_factory=list)
+
+
+def lower(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    plan: Plan,
+    images: Iterable[NDArray[Any]] | None = None,
+    *,
+    prove: bool = True,
+    ranges: str | os.PathLike[str] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Lowered:
+    """Write the explained file `source` in the precision of `plan` to `output`; the gradient is that of what runs.
+
+    The plain model is cut out, its batch norms folded, quantised if that is asked for, and differentiated again by the
+    ONNX route: forward and backward pass read the same weights. float16 is made last, over both.
+
+    images: batches of ready input tensors (N, ...), for INT8; read once. prove: False leaves the proof out, for
+    candidates of a search. ranges: a file that keeps the ranges of all values, of the same images and calibrator.
+    progress: told the name of each pass as it starts.
+    Raises `ModelFileError`, `SpecError`, `ExportError` (no images, a failing tool), `UnsupportedOperatorError`,
+    `ProofError` (the file would be wrong; nothing is written), `OutputError`.
+    """
+    source, output = Path(source), Path(output)
+    watch = Stopwatch(progress)
+    if source.exists() and output.exists() and os.path.samefile(source, output):
+        raise ExportError(f"{output}: is the explained file itself, give the lowered one another name")
+    if plan.quantised and images is None:
+        raise ExportError(f"{source}: INT8 needs calibration images")
+    spec = read_spec(source)
+    calibration: dict[str, Any] | None = None
+    with staging_folder(output) as folder, tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        with watch("cut"):
+            plain = plain_model(load_model(source), spec)
+        network = plain.model
+        if plan.quantised and images is not None:
+            with watch("calibrate"):
+                kept = CalibrationImages(images, spec.input, scratch / "images")
+                calibration = {"sha256": kept.sha256, "count": len(kept), "calibrator": plan.calibrator}
+            network = _quantised(plain, spec, plan, kept, scratch, None if ranges is None else Path(ranges), watch)
+        with watch("differentiate"):
+            made = differentiate(network, plain.layers, spec.output.name, view=plain.views)
+        new = _spec(spec, made, plan)
+        notes = list(made.notes)
+        with watch("write"):
+            explained = to_half(made.model, new, plan.float_nodes) if plan.half else made.model
+            staged = folder / output.name
+            if spec.tail is not None and new.precision == INT8_IN_HALF:
+                notes.append(
+                    "no tail was written: ONNX Runtime would run INT8 among float16 wrongly without being told"
+                )
+            elif spec.tail is not None:
+                new = write_tail(explained, new, folder / tail_path(output).name)
+            set_spec(explained, new)
+            write_model(explained, staged)
+        proof = Proof()
+        if prove:
+            with watch("prove"):
+                before = scratch / "plain.onnx"
+                save_model(to_half(network, new, plan.float_nodes) if plan.half else network, before)
+                proof = _proved(staged, before, explained, output)
+        release_memory()
+    return Lowered(output, new, plan, proof, calibration, watch.seconds, notes)
+
+
+def _quantised(
+    plain: PlainModel,
+    spec: CamSpec,
+    plan: Plan,
+    images: CalibrationImages,
+    scratch: Path,
+    ranges: Path | None,
+    watch: Stopwatch,
+) -> ModelProto:
+    pooled = [name for name, layer in zip(plain.layers, spec.layers, strict=True) if layer.pooled]
+    with watch("quantise"):
+        network = quantise(plain.model, plan, images, scratch, score=spec.output.name, pooled=pooled, ranges=ranges)
+    if plan.correct_bias:
+        with watch("correct biases"):
+            network = correct_biases(network, plain.model, channel_means(plain.model, images))
+    return network
+
+
+def _spec(spec: CamSpec, made: Differentiated, plan: Plan) -> CamSpec:
+    """The old spec for the new graph: layers keep their names and what they are to a method."""
+    layers: tuple[LayerSpec, ...] = tuple(
+        replace(old, value=new.value, activations=new.activations, gradients=new.gradients)
+        for old, new in zip(spec.layers, made.layers, strict=True)
+    )
+    precision = INT8_IN_HALF if plan.quantised and plan.half else plan.precision
+    output = replace(spec.output, score=made.score.value)
+    return replace(spec, layers=layers, precision=precision, tail=None, output=output)
+
+
+def _proved(staged: Path, network: Path, explained: ModelProto, output: Path) -> Proof:
+    """The exporter's proof; network: the plain model in its new precision."""
+    subject = open_subject(staged, model=explained)
+    proof = Proof()
+    if subject.quantised:
+        # Optimised, the two would run in different kernels here and there, a quantisation step apart.
+        have, want = (_as_it_stands(path, subject) for path in (staged, network))
+        for name in want:
+            proof.add(f"output '{name}' against the plain model", relative_error(have[name], want[name]), 1e-5)
+        proof.checks += prove_file(subject).checks
+    else:
+        proof = prove_file(subject, plain_outputs(network, subject))
+    if not proof:
+        failed = "; ".join(f"{c.name}: {c.value:.3g}, limit {c.limit:.3g}" for c in proof.failures)
+        raise ProofError(f"{output}: not written, the lowered graph failed its proof ({failed})")
+    return proof
+
+
+def _as_it_stands(path: Path, subject: Subject) -> dict[str, NDArray[Any]]:
+    """What a file gives for the subject's images when no node is fused with another."""
+    session = Session(str(path), optimise=False)
+    size = subject.batch or len(subject.images)
+    classes = subject.top.classes
+    found: dict[str, list[Any]] = {}
+    for i in range(0, len(subject.images), size):
+        feeds = {subject.spec.input.name: subject.images[i : i + size], subject.spec.target: classes[i : i + size]}
+        for name, value in session.run({name: feeds[name] for name in session.inputs}).items():
+            found.setdefault(name, []).append(np.atleast_1d(value))
+    return {name: np.concatenate(parts) for name, parts in found.items()}

@@ -1,0 +1,252 @@
+"""A file in another precision: its gradient is that of the network that runs, by differences and by autograd."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import certified_nets
+import numpy as np
+import onnx
+import pytest
+import torch
+import torch.nn.functional as F
+from cfcam.export.errors import ExportError
+from cfcam.export.graph import Graph, attribute, open_graph
+from cfcam.export.metadata import set_spec, write_model
+from cfcam.export.precision import Plan, lower
+from cfcam.export.precision.bias_correction import channel_means, correct_biases
+from cfcam.export.precision.calibration_images import CalibrationImages
+from cfcam.export.precision.plain_model import PlainModel, plain_model
+from cfcam.export.precision.quantised import quantise
+from cfcam.export.repeated_weights import repeated_weights
+from cfcam.export.session import Session
+from cfcam.runtime import Explainer
+from cfcam.runtime.modelfile import read_spec
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from onnx_classifiers import exported
+
+IMAGES = np.stack([certified_nets.image(seed) for seed in range(12)])
+HALF = Plan(precision="float16")
+INT8 = Plan(precision="int8")
+#: What TensorRT wants.
+SYMMETRIC = Plan(precision="int8", symmetric=True)
+
+
+def write(net: str, path: Path, layer: str = "last") -> Path:
+    model, spec = exported(certified_nets.NETS[net](), layer)
+    spec = replace(spec, layers=(replace(spec.layer, pooled=layer == "last", name="the layer"),))
+    set_spec(model, spec)
+    write_model(model, path)
+    return path
+
+
+def middle_of(net: str) -> str:
+    """The value behind the second ReLU6."""
+    graph, _ = open_graph(certified_nets.NETS[net]())
+    return [node.output[0] for node in graph.nodes if node.op_type == "Clip"][1]
+
+
+@pytest.fixture
+def cam(tmp_path: Path) -> Path:
+    return write("mobile", tmp_path / "net.cam.onnx")
+
+
+@pytest.mark.parametrize("layer", ["last", "middle"])
+@pytest.mark.parametrize("plan", [Plan(), HALF, INT8, SYMMETRIC, replace(SYMMETRIC, rest="float16")], ids=str)
+def test_lowered(plan: Plan, layer: str, tmp_path: Path) -> None:
+    source = write("mobile", tmp_path / "net.cam.onnx", layer if layer == "last" else middle_of("mobile"))
+    made = lower(source, tmp_path / "low.onnx", plan, [IMAGES[:5], IMAGES[5:]])
+    assert made.proof, made.proof.failures
+    before, after = read_spec(source), read_spec(made.path)
+    assert after.layer.name == "the layer"
+    assert (after.layer.pooled, after.layer.grid, after.input) == (layer == "last", before.layer.grid, before.input)
+    mixed = plan.quantised and plan.rest == "float16"
+    assert after.precision == ("int8+float16" if mixed else plan.precision)
+    model = onnx.load(made.path)
+    assert not repeated_weights(model, [model.graph.output[0].name])
+    assert (made.calibration is not None) == plan.quantised
+    with Explainer(source) as one, Explainer(made.path) as other:
+        a, b = one.tensors(IMAGES), other.tensors(IMAGES, one.tensors(IMAGES).classes)
+    allowed = 0.01 if plan.precision == "float16" else 0.25 if plan.quantised else 1e-5
+    for x, y in ((a.activations, b.activations), (a.gradients, b.gradients)):
+        assert 0 <= np.linalg.norm(x - y) / np.linalg.norm(x) < allowed
+        assert plan.precision == "float32" or (x != y).any()
+
+
+class Torch:
+    """A Q/DQ graph in PyTorch, with its own fake quantisation: the route that knows nothing of ours."""
+
+    def __init__(self, graph: Graph, stop: str) -> None:
+        self.graph, self.stop = graph, stop
+        self.leaf: torch.Tensor | None = None
+
+    def __call__(self, image: NDArray[np.float32]) -> torch.Tensor:
+        graph = self.graph
+        values = {name: torch.tensor(numpy_helper.to_array(t)) for name, t in graph.constants.items()}
+        values["image"] = torch.tensor(image)
+        for node in graph.nodes:
+            if node.op_type == "QuantizeLinear":
+                continue
+            values[node.output[0]] = self._run(node, values)
+            if node.output[0] == self.stop:
+                self.leaf = values[self.stop].detach().requires_grad_()
+                values[self.stop] = self.leaf
+        return values["logits"]
+
+    def _run(self, node: onnx.NodeProto, values: dict[str, torch.Tensor]) -> torch.Tensor:
+        x: list[Any] = [values.get(name) for name in node.input]
+        if node.op_type == "DequantizeLinear":
+            quantiser = self.graph.producers.get(node.input[0])
+            if quantiser is None:  # integers of a weight or a bias
+                shape = [-1 if a == attribute(node, "axis", 1) else 1 for a in range(x[0].dim())]
+                zero = x[2] if len(x) > 2 else torch.tensor(0)
+                zero, scale = (p.reshape(shape) if p.numel() > 1 else p for p in (zero, x[1]))
+                return (x[0].float() - zero.float()) * scale
+            zero, scale = values[quantiser.input[2]], values[quantiser.input[1]]
+            low, high = (0, 255) if zero.dtype == torch.uint8 else (-128, 127)
+            return torch.fake_quantize_per_tensor_affine(values[quantiser.input[0]], float(scale), int(zero), low, high)
+        if node.op_type == "Conv":
+            pads, group = attribute(node, "pads", [0] * 4), attribute(node, "group", 1)
+            stride = attribute(node, "strides", [1, 1])
+            return F.conv2d(x[0], x[1], x[2] if len(x) > 2 else None, stride, pads[:2], groups=group)
+        simple: dict[str, Any] = {
+            "Relu": torch.relu,
+            "Sigmoid": torch.sigmoid,
+            "Flatten": lambda a: a.flatten(1),
+            "GlobalAveragePool": lambda a: a.mean((2, 3), keepdim=True),
+            "Gemm": F.linear,
+            "Mul": torch.mul,
+            "Add": torch.add,
+            "Clip": lambda a, low, high: F.hardtanh(a, float(low), float(high)),  # its kinks count as flat, ReLU6's too
+            "Identity": lambda a: a,
+        }
+        return simple[node.op_type](*x)
+
+
+@pytest.mark.parametrize("plan", [INT8, SYMMETRIC], ids=["uint8", "int8"])
+def test_gradient_is_autograds_of_the_quantised_network(plan: Plan, tmp_path: Path) -> None:
+    """In a middle layer, with the images further out than the calibration's, so that some values saturate."""
+    source = write("mobile", tmp_path / "net.cam.onnx", middle_of("mobile"))
+    made = lower(source, tmp_path / "low.onnx", plan, [IMAGES], prove=False)
+    layer = made.spec.layer.value
+    graph = Graph(onnx.load(made.path))
+    images = (1.7 * IMAGES[:4]).astype(np.float32)
+    session = Session(str(made.path), optimise=False)
+    classes = np.array([0, 2, 1, 3])
+    ours = session.run({"image": images, "cam_target": classes})
+    needed = graph.ancestors(["logits"])
+    graph.nodes = [node for node in graph.nodes if node.output[0] in needed]
+    network = Torch(graph, layer)
+    logits = network(images)
+    np.testing.assert_allclose(np.asarray(ours["logits"], float), logits.detach().numpy(), rtol=1e-5, atol=1e-5)
+    assert network.leaf is not None
+    (want,) = torch.autograd.grad(logits[torch.arange(4), torch.tensor(classes)].sum(), network.leaf)
+    assert np.linalg.norm(ours["cam_gradients"] - want.numpy()) / want.norm() < 1e-3
+    assert len({g.tobytes() for g in ours["cam_gradients"]}) == 4
+
+
+@pytest.fixture
+def quantised(cam: Path, tmp_path: Path) -> tuple[PlainModel, CalibrationImages, onnx.ModelProto]:
+    plain = plain_model(onnx.load(cam), read_spec(cam))
+    images = CalibrationImages([IMAGES], read_spec(cam).input, tmp_path / "images")
+    return plain, images, quantise(plain.model, INT8, images, tmp_path, score="logits", pooled=plain.layers)
+
+
+def test_where_pairs_are_not(quantised: tuple[PlainModel, CalibrationImages, onnx.ModelProto]) -> None:
+    """The logits saturate nowhere, a pooled layer keeps its constant gradient, a target layer keeps its ReLU."""
+    plain, _, model = quantised
+    graph, _ = open_graph(model)
+    assert graph.producers["logits"].op_type == "Gemm"
+    (layer,) = plain.layers
+    assert graph.producers[layer].op_type == "Clip"
+    assert [node.op_type for node in graph.consumers[layer]] == ["GlobalAveragePool"]
+    convolutions = [node for node in graph.nodes if node.op_type == "Conv"]
+    assert graph.constant(convolutions[0].input[1]) is not None  # the first stays float
+    assert all(graph.constant(node.input[1]) is None for node in convolutions[1:])
+
+
+def test_bias_correction(quantised: tuple[PlainModel, CalibrationImages, onnx.ModelProto]) -> None:
+    """The mean of every channel behind a rounded weight comes closer to the float network's, on the whole."""
+    plain, images, model = quantised
+    means = channel_means(plain.model, images)
+    np.testing.assert_allclose(means["image"], IMAGES.mean((0, 2, 3)), rtol=1e-5)
+    after = correct_biases(model, plain.model, means)
+    names = [node.output[0] for node in plain.model.graph.node if node.op_type == "Conv"][1:]
+    errors = {}
+    for tag, one in (("float", plain.model), ("before", model), ("after", after)):
+        probed = onnx.ModelProto()
+        probed.CopyFrom(one)
+        probed.graph.output.extend(onnx.helper.make_tensor_value_info(name, 1, None) for name in names)
+        found = Session(probed, optimise=False).run({"image": IMAGES})
+        errors[tag] = np.concatenate([np.asarray(found[name], float).mean((0, 2, 3)) for name in names])
+    before, corrected = (np.abs(errors[tag] - errors["float"]).mean() for tag in ("before", "after"))
+    assert 0 < corrected < 0.7 * before
+
+
+def test_ranges_are_read_again(cam: Path, tmp_path: Path) -> None:
+    """A second pass with the ranges of the first gives the same file."""
+    ranges = tmp_path / "kept" / "ranges.json"
+    first, second = (
+        lower(cam, tmp_path / f"{i}.onnx", INT8, [IMAGES], prove=False, ranges=ranges).path.read_bytes()
+        for i in range(2)
+    )
+    assert ranges.is_file()
+    assert first == second
+
+
+def test_calibrators_differ(cam: Path, tmp_path: Path) -> None:
+    made = {
+        name: lower(
+            cam, tmp_path / f"{name}.onnx", replace(INT8, calibrator=name, percentile=95), [IMAGES], prove=False
+        )
+        for name in ("minmax", "percentile", "entropy")
+    }
+    scales = {}
+    for name, one in made.items():
+        graph = Graph(onnx.load(one.path))
+        steps = [graph.constant(n.input[1]) for n in graph.nodes if n.op_type == "QuantizeLinear"]
+        scales[name] = np.array([float(step) for step in steps if step is not None])
+    assert (scales["percentile"] <= scales["minmax"] * (1 + 1e-6)).all()
+    assert (scales["percentile"] < scales["minmax"]).any()
+
+
+def test_several_layers_and_the_tail(tmp_path: Path) -> None:
+    """All target layers of a file go along, in their order, and so does a tail."""
+    from cfcam.export import export_onnx, preset
+
+    plain = tmp_path / "plain.onnx"
+    onnx.save(certified_nets.mobile(), plain)
+    early = middle_of("mobile")
+    source = export_onnx(
+        plain, tmp_path / "net.cam.onnx", layer=["last", early], preprocessing=preset("tf"), with_tail=True
+    ).path
+    made = lower(source, tmp_path / "low.cam.onnx", INT8, [IMAGES])
+    assert made.proof
+    assert [layer.name for layer in made.spec.layers] == ["last", early]
+    assert made.spec.tail is not None
+    assert (tmp_path / made.spec.tail.file).is_file()
+    half = lower(source, tmp_path / "mixed.cam.onnx", replace(SYMMETRIC, rest="float16"), [IMAGES], prove=False)
+    assert half.spec.tail is None
+    assert "tail" in half.notes[-1]
+
+
+def test_refusals(cam: Path, tmp_path: Path) -> None:
+    out = tmp_path / "low.onnx"
+    for plan, images, words in (
+        (INT8, None, "needs calibration images"),
+        (INT8, [], "there are none"),
+        (INT8, [IMAGES[:, :, :16]], "expected float32"),
+        (INT8, [IMAGES.astype(np.float64)], "got float64"),
+    ):
+        with pytest.raises(ExportError, match=words):
+            lower(cam, out, plan, images)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["net.cam.onnx"]
+    with pytest.raises(ExportError, match="is the explained file itself"):
+        lower(cam, cam, HALF)
+    wrong: dict[str, Any]
+    for wrong in ({"precision": "int4"}, {"calibrator": "best"}, {"percentile": 3}, {"rest": "int8"}):
+        with pytest.raises(ExportError, match=next(iter(wrong))):
+            Plan(**wrong)
