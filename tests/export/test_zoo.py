@@ -27,6 +27,23 @@ def shuffle_net() -> nn.Module:
     return import_torchvision().models.ShuffleNetV2([1, 2, 1], [24, 48, 96, 192, 256])
 
 
+def mobile_net() -> nn.Module:
+    net: Any = create_model("tf_mobilenetv3_small_075")
+    return shorten(net, net.blocks, (1, 1, 1, 1, 2, 1))
+
+
+def rep_vgg() -> nn.Module:
+    net: Any = create_model("repvgg_a0")
+    return shorten(net, net.stages, (1, 1, 2, 1))
+
+
+def shorten(net: nn.Module, stages: Any, blocks: tuple[int, ...]) -> nn.Module:
+    """`net` with the first few blocks of each stage; the others are more of the same."""
+    for stage, kept in zip(stages, blocks, strict=True):
+        del stage[kept:]
+    return net
+
+
 def bit_net() -> nn.Module:
     import_torchvision()
     from timm.models.resnetv2 import ResNetV2
@@ -42,7 +59,7 @@ CHOSEN: dict[str, dict[str, Any]] = {
     # channels split and shuffled
     "shufflenet_v2_x1_0": {"build": shuffle_net},
     # paddings that differ by side, hard swish, squeeze and excitation
-    "tf_mobilenetv3_small_075": {},
+    "tf_mobilenetv3_small_075": {"build": mobile_net},
     # split attention, average pooling
     "resnest14d": {},
     # a softmax over branches
@@ -52,7 +69,7 @@ CHOSEN: dict[str, dict[str, Any]] = {
     # weights standardised in the graph, group norms
     "resnetv2_50x1_bit": {"build": bit_net},
     # branches merged after training
-    "repvgg_a0_fused": {},
+    "repvgg_a0_fused": {"build": rep_vgg},
     # layer norms over channels, layer scales
     "convnext_atto": {
         "build": lambda: create_model("convnext_atto", depths=(1, 1, 2, 1)),
