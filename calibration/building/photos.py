@@ -154,12 +154,11 @@ def choose_photos(
 
 def _divide(count: int, calibrate: int, judge: int) -> tuple[slice, slice, bool]:
     """Which of `count` photos calibrate, which judge, and whether those are others."""
-    if not calibrate or not judge or count == calibrate + judge:
-        return slice(0, calibrate), slice(calibrate, calibrate + judge), True
-    first = count - min(judge, count // 2)
-    if min(first, count - first) < FEWEST:
+    judging = min(judge, max(count // 2, count - calibrate))
+    calibrating = min(calibrate, count - judging)
+    if calibrating < min(calibrate, FEWEST) or judging < min(judge, FEWEST):
         return slice(0, calibrate), slice(0, judge), False
-    return slice(0, first), slice(first, count), True
+    return slice(0, calibrating), slice(calibrating, calibrating + judging), True
 
 
 def _is_one_colour(tensor: NDArray[Any], spec: InputSpec) -> bool:

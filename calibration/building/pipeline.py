@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ...runtime.errors import EngineError, ImageError, ManifestError, MissingDependencyError
 from ...runtime.explainer import Explainer
+from ...runtime.files import write_bytes
 from .caches import cache_folder
 from .config import BuildConfig
 from .job import Job, make_job
@@ -142,7 +143,7 @@ def build(
             product.write_manifest(job, calibration, _record(gate, ran_on))
         failed = output / f"{job.stem}.failed-gate.html"
         if gate is not None and not gate and not allow_failing:
-            files = [*_save_failure(gate, failed)]
+            files = _save_failure(gate, failed, steps)
             products = []
         else:
             files = publish(stage, output)
@@ -244,10 +245,16 @@ def _judge(
     from ..verify import verify
 
     def judged(candidate: Explainer | Path) -> GateReport:
-        tell: Callable[[int, int], None] = lambda done, total: steps.tell("gate", done, total)  # noqa: E731
         name, settings = job.judged_method
         report = verify(
-            candidate, job.source, sets.gate, job.config.thresholds, method=name, settings=settings, progress=tell
+            candidate,
+            job.source,
+            sets.gate,
+            job.config.thresholds,
+            method=name,
+            settings=settings,
+            provider=None if isinstance(candidate, Explainer) else "cpu",
+            progress=lambda done, total: steps.tell("gate", done, total),
         )
         place = job.output / Path(report.candidate.path).name  # where it will lie
         return dataclasses.replace(report, candidate=dataclasses.replace(report.candidate, path=str(place)))
@@ -275,9 +282,13 @@ def _record(gate: GateReport | None, ran_on: str) -> dict[str, Any] | None:
     return {**gate.to_dict(photos=False), "ran_on": ran_on}
 
 
-def _save_failure(gate: GateReport, path: Path) -> list[Path]:
-    """The report of a gate that was missed, where the products would have been."""
+def _save_failure(gate: GateReport, path: Path, steps: _Steps) -> list[Path]:
+    """The report of a gate that was missed, where the products would have been; what was written."""
     figures = path.with_suffix(".json")
-    figures.write_text(json.dumps(gate.to_dict(), indent=2) + "\n")
-    gate.save_html(path)
+    write_bytes(figures, (json.dumps(gate.to_dict(), indent=2) + "\n").encode())
+    try:
+        gate.save_html(path)
+    except MissingDependencyError as error:  # after all that work, figures are better than nothing
+        steps.notes.append(str(error))
+        return [figures]
     return [path, figures]

@@ -9,6 +9,7 @@ INT8 assignment that passes has the most of them.
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 import statistics
 import time
@@ -130,7 +131,14 @@ def search(
         try:
             lower(plan, path, prove=False)
             report = verify(
-                path, job.source, sets.gate, job.config.thresholds, method=method, settings=settings, pictures=0
+                path,
+                job.source,
+                sets.gate,
+                job.config.thresholds,
+                method=method,
+                settings=settings,
+                provider="cpu",
+                pictures=0,
             )
             failures = tuple(failure.text for failure in report.failures)
             if report:  # what is worth taking is worth proving
@@ -168,14 +176,20 @@ def harmful_first(
     tell: Callable[..., None],
 ) -> list[tuple[str, ...]]:
     """Stretches of the network, first the one that brings the explanations closest to float32 when it is kept float."""
-    tensors = _tensors(job, sets.gate[:_PROBES])
+    # Not those that judge, where there are others.
+    photos = [path for path, _ in sets.calibration.photos] if sets.calibration is not None else sets.gate
+    tensors = _tensors(job, photos[:_PROBES])
     reference = _evidence(job.source, tensors)
     errors = []
     groups = [group for group in nodes.groups(_GROUPS) if not set(group) <= set(kept)]
     for number, group in enumerate(groups):
         tell("where INT8 hurts", number, len(groups))
         plan = dataclasses.replace(job.config.plan, float_nodes=tuple(dict.fromkeys([*kept, *group])))
-        found = _evidence(lower(plan, scratch / "probe.onnx", prove=False), tensors)
+        try:
+            found = _evidence(lower(plan, scratch / "probe.onnx", prove=False), tensors)
+        except ExportError:  # nothing would be left to quantise
+            errors.append(math.inf)
+            continue
         errors.append(sum(float(np.linalg.norm(f - r)) for f, r in zip(found, reference, strict=True)))
     return [groups[i] for i in np.argsort(errors, kind="stable")]
 

@@ -100,3 +100,25 @@ def test_a_build_that_is_killed_leaves_nothing_that_looks_finished(
     assert main([*words, "-o", str(out)]) == 0  # and another one is not in its way
     with Explainer(out / "logits.rtx.onnx") as explainer:
         assert explainer.spec.precision == "float16"
+
+
+def test_a_search_says_what_it_tried(
+    tiny_path: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_photos(tmp_path / "photos", 24)
+    config = tmp_path / "mine.yaml"
+    config.write_text(
+        "backend: onnx\nprecision: int8\nquantisation: {float_first: false}\ngate: {thresholds: {top1: 1.0}}\n"
+    )
+    arguments = ["build", str(tiny_path("logits")), "--config", str(config), "--images", str(tmp_path / "photos")]
+    assert main([*arguments, "-o", str(tmp_path / "out"), "--auto-precision", "--limit", "8", "--json"]) == 0
+    stdout, stderr = capsys.readouterr()
+    document = json.loads(stdout)
+    assert stderr == ""
+    (chosen,) = [attempt for attempt in document["attempts"] if attempt["chosen"]]
+    assert chosen["passed"]
+    assert chosen == document["attempts"][-1]  # the first that passes
+    assert len(document["photos"]["calibration"]) == 8
+    with Explainer(tmp_path / "out" / "logits.mine.onnx") as explainer:
+        assert explainer.manifest is not None
+        assert explainer.manifest.precision.startswith(chosen["plan"]["precision"])

@@ -51,6 +51,9 @@ def test_too_few_are_shared_out_and_very_few_do_both(tmp_path: Path, cache: Tens
     assert few.calibration is not None
     assert (few.calibration.count, len(few.gate), few.apart) == (10, 10, False)
     assert "the same, because there are too few, which flatters" in str(few)
+    limited = choose_photos(photos[:24], cache, SPEC, calibrate=3, judge=100)  # what was asked for is never exceeded
+    assert limited.calibration is not None
+    assert (limited.calibration.count, len(limited.gate), limited.apart) == (3, 21, True)
     only = choose_photos(photos, cache, SPEC, calibrate=0, judge=7)
     assert (only.calibration, len(only.gate)) == (None, 7)
 

@@ -221,6 +221,17 @@ def test_what_is_absent_is_said_before_any_work(
     assert not out.exists() or not listing(out)
 
 
+def test_a_provider_that_is_not_here(tiny_path: Callable[[str], Path], tmp_path: Path, photos: list[Path]) -> None:
+    config = parse_config("backend: onnxruntime\nengine: {provider: qnn}", "f.yaml")
+    report = build(tiny_path("logits"), "far", config, tmp_path, photos)
+    assert report.passed
+    assert report.ran_on == "logits.far.onnx on cpu"
+    assert any("not the product itself: provider 'qnn' is not in this onnxruntime" in note for note in report.notes)
+    manifest = Manifest.read(report.products[0])
+    assert manifest is not None
+    assert manifest.engine["provider"] == "qnn"  # where it is going to run
+
+
 def test_without_photos_nobody_judged(tiny_path: Callable[[str], Path], tmp_path: Path) -> None:
     report = build(tiny_path("logits"), "cpu", CPU, tmp_path, allow_failing=True)
     assert report.passed is None
