@@ -118,14 +118,14 @@ def computed_in(path: Path) -> Counter[str]:
         options.optimized_model_filepath = str(Path(folder) / "ran.onnx")
         onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         graph = Graph(onnx.load(options.optimized_model_filepath))
-    names = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16"}
+    names: dict[int, str] = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16"}
     found: Counter[str] = Counter()
     for node in graph.nodes:
         if node.op_type in ("Cast", "Constant", "QuantizeLinear", "DequantizeLinear"):
             continue
-        kind = graph.elem_type(node.output[0])
+        kind = graph.elem_type(node.output[0]) or 0
         integer = node.op_type.startswith("QLinear") or kind in (TensorProto.INT8, TensorProto.UINT8)
-        found["integer" if integer else names.get(kind or 0, "other")] += 1
+        found["integer" if integer else names.get(kind, "other")] += 1
     return found
 
 

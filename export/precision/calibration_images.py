@@ -19,12 +19,14 @@ __all__ = ["CalibrationImages"]
 class CalibrationImages:
     """Ready input tensors, written to `file` as they come, so that they can be read twice and need no memory.
 
-    batches: (N, ...) in the layout and dtype of `spec`. sha256: of the tensors, in their order.
+    batches: (N, ...) in the layout and dtype of `spec`. sha256: of the tensors, in their order. step: how many are
+    read at a time, which a model with a fixed batch dictates; to fill the last batch the first ones come again.
     Raises `ExportError` for none, or for some of another shape or type.
     """
 
-    def __init__(self, batches: Iterable[NDArray[Any]], spec: InputSpec, file: Path) -> None:
+    def __init__(self, batches: Iterable[NDArray[Any]], spec: InputSpec, file: Path, step: int = 1) -> None:
         self._file, self._shape, self._dtype = file, spec.shape(1), np.dtype(spec.dtype)
+        self.step = step
         self.count, digest = 0, hashlib.sha256()
         with file.open("wb") as stream:
             for batch in batches:
@@ -42,10 +44,11 @@ class CalibrationImages:
         self.sha256 = digest.hexdigest()
 
     def __len__(self) -> int:
-        return self.count
+        """How many batches there are."""
+        return -(-self.count // self.step)
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
-        """One image after the other, (1, ...)."""
-        with self._file.open("rb") as stream:
-            while data := stream.read(int(np.prod(self._shape)) * self._dtype.itemsize):
-                yield np.frombuffer(data, self._dtype).reshape(self._shape)
+        """(step, ...), one batch after the other."""
+        stored = np.memmap(self._file, self._dtype, "r", shape=(self.count, *self._shape[1:]))
+        for start in range(0, self.count, self.step):
+            yield np.ascontiguousarray(stored[np.arange(start, start + self.step) % self.count])

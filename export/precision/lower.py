@@ -16,7 +16,7 @@ from onnx import ModelProto
 from ...runtime.modelfile import read_spec
 from ...runtime.spec import INT8_IN_HALF, CamSpec, LayerSpec
 from ..errors import ExportError, ProofError
-from ..graph import load_model, save_model
+from ..graph import Graph, load_model, save_model
 from ..metadata import set_spec, write_model
 from ..onnx_proof import open_subject, plain_outputs, prove_file
 from ..proof import Proof, relative_error
@@ -86,8 +86,10 @@ def lower(
         network = plain.model
         if plan.quantised and images is not None:
             with watch("calibrate"):
-                kept = CalibrationImages(images, spec.input, scratch / "images")
-                calibration = {"sha256": kept.sha256, "count": len(kept), "calibrator": plan.calibrator}
+                fixed = Graph(network).shape(spec.input.name)
+                step = int(fixed[0]) if fixed and isinstance(fixed[0], int) else 1
+                kept = CalibrationImages(images, spec.input, scratch / "images", step)
+                calibration = {"sha256": kept.sha256, "count": kept.count, "calibrator": plan.calibrator}
             network = _quantised(plain, spec, plan, kept, scratch, None if ranges is None else Path(ranges), watch)
         with watch("differentiate"):
             made = differentiate(network, plain.layers, spec.output.name, view=plain.views)

@@ -46,7 +46,7 @@ def quantise(
 
     folder: for files on the way. score: the output with the class scores. pooled: target layers that enter a pooling.
     ranges: a file in which the ranges of all values are kept; where it is there, no image is run.
-    progress: told (images done, all). Raises `ExportError`, also where nothing could be quantised.
+    progress: told (batches done, all). Raises `ExportError`, also where nothing could be quantised.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
@@ -59,7 +59,7 @@ def quantise(
         "QDQKeepRemovableActivations": True,
         # TensorRT adds a bias in the arithmetic's own precision; ONNX Runtime's integer kernels want integers.
         "QuantizeBias": not plan.symmetric,
-        # One image at a time: a quantiser that holds all activations of all images needs gigabytes.
+        # One batch at a time: a quantiser that holds all activations of all images needs gigabytes.
         "CalibStridedMinMax": 1,
         "CalibPercentile": plan.percentile,
     }
@@ -103,7 +103,7 @@ def _reader(name: str, images: CalibrationImages, progress: Callable[[int, int],
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):
-        """Gives out one image for each range that is set: ranges come one after the other."""
+        """Gives out one batch for each range that is set: ranges come one after the other."""
 
         def __init__(self) -> None:
             self._all, self._left, self._done = iter(images), 0, 0

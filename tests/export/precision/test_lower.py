@@ -197,6 +197,22 @@ def test_ranges_are_read_again(cam: Path, tmp_path: Path) -> None:
     assert first == second
 
 
+def test_fixed_batch(tmp_path: Path) -> None:
+    """A network that takes five images at a time is calibrated with twelve, and knows the same ranges."""
+    source = write("mobile", tmp_path / "net.cam.onnx")
+    model = onnx.load(source)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 5
+    fixed = tmp_path / "fixed.cam.onnx"
+    onnx.save(model, fixed)
+    free, five = (lower(path, tmp_path / "low.onnx", INT8, [IMAGES]) for path in (source, fixed))
+    assert five.proof
+    assert five.calibration == free.calibration
+    with Explainer(fixed) as one, Explainer(five.path) as other:
+        a, b = one.tensors(IMAGES), other.tensors(IMAGES)
+    assert np.linalg.norm(a.activations - b.activations) / np.linalg.norm(a.activations) < 0.25
+
+
 def test_calibrators_differ(cam: Path, tmp_path: Path) -> None:
     made = {
         name: lower(
