@@ -53,34 +53,54 @@ def tiny_path() -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
-def lite0(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Gives EfficientNet-Lite0 with its own weights, at 224 x 224 pixels, with its "last" or a "middle" layer inside.
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """``made_once(name, make)``: a folder that `make`, called with its path, has filled, once for all workers.
 
-    Each is exported once for all workers: the last one by ``cfcam demo``, whose folder that is
-    (``printed.txt`` in it is what it said), the middle one, `_blocks.10`, by `export_torch`.
+    For files that take seconds to make: a fixture, even of a session, is made by each worker.
     """
     base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "lite0"
-    folder.mkdir(exist_ok=True)
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def folder_of(name: str, make: Callable[[Path], object]) -> Path:
+        folder = shared / "made_once" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        finished = folder / ".finished"
+        with FileLock(folder / ".lock"):
+            if not finished.exists():
+                make(folder)
+                finished.touch()
+        return folder
+
+    return folder_of
+
+
+@pytest.fixture(scope="session")
+def lite0(made_once: Callable[[str, Callable[[Path], object]], Path]) -> Callable[[str], Path]:
+    """Gives EfficientNet-Lite0 with its own weights, at 224 x 224 pixels, with its "last" or a "middle" layer inside.
+
+    The last one is in the folder that ``cfcam demo`` wrote, where ``printed.txt`` is what it said;
+    the middle one, `_blocks.10`, is by `export_torch`.
+    """
+
+    def by_demo(folder: Path) -> None:
+        from cfcam.cli import main
+
+        with io.TextIOWrapper(io.BytesIO(), "utf-8") as said:
+            with redirect_stdout(said):
+                assert main(["demo", "-o", str(folder)]) == 0
+            said.seek(0)
+            (folder / "printed.txt").write_text(said.read(), "utf-8")
+
+    def by_function(folder: Path) -> None:
+        from cfcam.cli.demo import load_lite0
+        from cfcam.export import export_torch, preset
+
+        export_torch(load_lite0(), 224, folder / "x.cam.onnx", layer="_blocks.10", preprocessing=preset("lite"))
 
     def path_of(layer: str) -> Path:
-        path = folder / {"last": "efficientnet-lite0.cam.onnx", "middle": "middle.cam.onnx"}[layer]
-        printed = folder / "printed.txt"
-        with FileLock(folder / f".{layer}.lock"):
-            if layer == "middle" and not path.exists():
-                from cfcam.cli.demo import load_lite0
-                from cfcam.export import export_torch, preset
-
-                export_torch(load_lite0(), 224, path, layer="_blocks.10", preprocessing=preset("lite"))
-            if layer == "last" and not printed.exists():
-                from cfcam.cli import main
-
-                with io.TextIOWrapper(io.BytesIO(), "utf-8") as said:
-                    with redirect_stdout(said):
-                        assert main(["demo", "-o", str(folder)]) == 0
-                    said.seek(0)
-                    printed.write_text(said.read(), "utf-8")
-        return path
+        if layer == "last":
+            return made_once("demo", by_demo) / "efficientnet-lite0.cam.onnx"
+        return made_once("lite0_middle", by_function) / "x.cam.onnx"
 
     return path_of
 

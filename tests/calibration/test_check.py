@@ -114,15 +114,16 @@ def files(tmp_path_factory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def traced(tmp_path_factory) -> Path:
+def traced(made_once) -> Path:
     """A middle layer of a PyTorch model, by the traced route."""
     pytest.importorskip("torch")
     from cfcam.export import export_torch
     from small_nets import ConvNet, seeded
 
-    path = tmp_path_factory.mktemp("traced") / "net.cam.onnx"
-    export_torch(seeded(ConvNet()), 64, path, layer="act:1", keep_plain=path.with_name("plain.onnx"))
-    return path
+    def make(folder: Path) -> None:
+        export_torch(seeded(ConvNet()), 64, folder / "net.cam.onnx", layer="act:1", keep_plain=folder / "plain.onnx")
+
+    return made_once("traced", make) / "net.cam.onnx"
 
 
 def break_file(path: Path, how: str, folder: Path) -> Path:

@@ -7,6 +7,7 @@ derivative, only the expectation at two shifted angles.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -88,22 +89,24 @@ def test_entanglement_carries_every_angle_to_every_qubit() -> None:
 @pytest.fixture(scope="module")
 def net() -> HybridNet:
     torch.manual_seed(3)
-    net = calibrate(HybridNet(), photo_batch(6, 64))
+    net = calibrate(HybridNet(qubits=3), photo_batch(6, 64))
     assert isinstance(net, HybridNet)
     return net
 
 
 @pytest.fixture(scope="module")
-def exported(net: HybridNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(net: HybridNet, made_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """By the traced route as x.cam.onnx, and by the ONNX route, from the plain export, as y.cam.onnx."""
-    path = tmp_path_factory.mktemp("quantum") / "x.cam.onnx"
-    report = export_torch(net, 64, path, images=photo_batch(6, 64), keep_plain=path.with_name("plain.onnx"))
-    assert report.proof
-    assert report.spec.layer.grid == (16, 16)
-    reverse = export_onnx(path.with_name("plain.onnx"), path.with_name("y.cam.onnx"), images=photo_batch(6, 64).numpy())
-    assert reverse.proof
-    assert reverse.spec.layer.grid == (16, 16)
-    return path
+
+    def make(folder: Path) -> None:
+        plain, images = folder / "plain.onnx", photo_batch(6, 64)
+        report = export_torch(net, 64, folder / "x.cam.onnx", images=images, keep_plain=plain)
+        reverse = export_onnx(plain, folder / "y.cam.onnx", images=images.numpy())
+        for each in (report, reverse):
+            assert each.proof
+            assert each.spec.layer.grid == (16, 16)
+
+    return made_once("quantum", make) / "x.cam.onnx"
 
 
 def run(path: Path, images: torch.Tensor, classes: list[int]) -> list[Array]:
