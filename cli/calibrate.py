@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .exitcodes import DONE, DONE_IN_PART
-from .options import AllowFallback, Json, ModelFile, Provider, Threads
+from .options import AllowFallback, Json, ModelFile, ProductProvider, Threads
 from .sources import failure, find_each, report_failure
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def calibrate(
     ] = 200,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the noise and of the intervals.")] = 0,
     json: Json = False,
-    provider: Provider = "cpu",
+    provider: ProductProvider = None,
     allow_fallback: AllowFallback = False,
     threads: Threads = None,
 ) -> None:
@@ -52,7 +52,7 @@ def calibrate(
 
     write_tuned = _writer(model, output)
     found, errors = find_each(images)
-    with Explainer(model, provider=provider, allow_fallback=allow_fallback, threads=threads) as explainer:
+    with Explainer(model, provider=provider, allow_fallback=allow_fallback or None, threads=threads) as explainer:
         refuse_several_layers(explainer.spec)
         with progress() as display:
             task = display.add_task("reading", total=min(limit, len(found)))
@@ -80,6 +80,7 @@ def calibrate(
 def _writer(model: str, output: str) -> Callable[..., Path]:
     """`write_tuned`, once it is sure that it can be called: before minutes are spent on a search."""
     from ..runtime.errors import MissingDependencyError
+    from ..runtime.modelfile import read_model_info
 
     try:
         from ..calibration.tuned_file import refuse_overwriting, write_tuned
@@ -87,6 +88,7 @@ def _writer(model: str, output: str) -> Callable[..., Path]:
         if (error.name or "").partition(".")[0] != "onnx":
             raise
         raise MissingDependencyError("writing the new file needs onnx: install cfcam[onnx]") from error
+    read_model_info(model)  # an engine takes no settings
     refuse_overwriting(model, output)
     return write_tuned
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .exitcodes import DONE, DONE_IN_PART, NOT_DONE
-from .options import AllowFallback, Json, ModelFile, Provider, Threads
+from .options import AllowFallback, Json, ProductFile, ProductProvider, Threads
 from .sources import failure, find_each, report_failure
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ __all__ = ["evaluate"]
 
 
 def evaluate(
-    model: ModelFile,
+    model: ProductFile,
     images: Annotated[
         list[str], typer.Option("--images", metavar="DIR", help="Photos: a folder, file or pattern. Repeatable.")
     ],
@@ -75,7 +75,7 @@ def evaluate(
         typer.Option("--journal", metavar="FILE", help="What is measured already; 'none' for no journal."),
     ] = None,
     batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Images per inference.")] = 8,
-    provider: Provider = "cpu",
+    provider: ProductProvider = None,
     allow_fallback: AllowFallback = False,
     threads: Threads = None,
 ) -> None:
@@ -108,9 +108,9 @@ def evaluate(
             )
             for name in annotations.without_photo(found)
         ]
-    workers, threads = _shared_out(provider, threads)
+    workers, threads = _shared_out(model, provider, threads)
     with (
-        Explainer(model, provider=provider, allow_fallback=allow_fallback, threads=threads) as explainer,
+        Explainer(model, provider=provider, allow_fallback=allow_fallback or None, threads=threads) as explainer,
         _journal(journal, model, report or sheet) as kept,
     ):
         plan = make_plan(
@@ -157,9 +157,19 @@ def _names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _shared_out(provider: str, threads: int | None) -> tuple[int, int | None]:
-    """How many inferences run at once, and the threads of each: on a CPU, all cores unless threads were asked for."""
-    if provider != "cpu" or threads is not None:
+def _shared_out(model: str, provider: str | None, threads: int | None) -> tuple[int, int | None]:
+    """How many inferences run at once, and the threads of each: on a CPU, all cores unless threads were asked for.
+
+    provider, threads: None for what the product's manifest says.
+    """
+    from ..runtime.manifest import Manifest
+
+    manifest = Manifest.read(model)
+    if manifest is not None:
+        own = manifest.engine_options
+        provider = provider or (manifest.backend.name if manifest.is_engine else own.provider)
+        threads = threads or own.threads
+    if provider not in (None, "cpu") or threads is not None:
         return 1, threads
     cores = os.cpu_count() or 1
     workers = min(4, cores)  # each needs memory of its own

@@ -13,16 +13,12 @@ __all__ = [
     "ModelFile",
     "ProductFile",
     "ProductProvider",
-    "Provider",
     "Threads",
     "json_object",
 ]
 
 ModelFile = Annotated[str, typer.Argument(metavar="X.cam.onnx", help="A file made by `cfcam export`.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout and nothing else.")]
-Provider = Annotated[
-    str, typer.Option("--provider", metavar="NAME", help="What runs the model: cpu, cuda, tensorrt, ...")
-]
 ProductFile = Annotated[
     str, typer.Argument(metavar="X.cam.onnx|PRODUCT", help="A file made by `cfcam export` or `cfcam build`.")
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .exitcodes import DONE, DONE_IN_PART, NOT_DONE
-from .options import AllowFallback, Json, ModelFile, Provider, Threads, json_object
+from .options import AllowFallback, Json, ProductFile, ProductProvider, Threads, json_object
 from .sources import failure, find_each, report_failure
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _TITLES = {
 
 
 def parts(
-    model: ModelFile,
+    model: ProductFile,
     images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Images, folders, or patterns ('*.jpg').")],
     also: Annotated[
         list[str] | None,
@@ -43,7 +43,7 @@ def parts(
         str | None, typer.Option("--settings", metavar="JSON", help="Settings of cfcam as a JSON object.")
     ] = None,
     json: Json = False,
-    provider: Provider = "cpu",
+    provider: ProductProvider = None,
     allow_fallback: AllowFallback = False,
     threads: Threads = None,
 ) -> None:
@@ -64,7 +64,9 @@ def parts(
 
     def samples() -> Iterator[LayerSample]:
         for path in [model, *(also or [])]:
-            with Explainer(path, provider=provider, allow_fallback=allow_fallback, threads=threads) as explainer:
+            with Explainer(
+                path, provider=provider, allow_fallback=allow_fallback or None, threads=threads
+            ) as explainer:
                 layer = explainer.spec.layer.name
                 models.append({"path": str(path), "sha256": file_sha256(path), "layer": layer})
                 yield from _samples(explainer, found, target, errors, advance)

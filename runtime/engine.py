@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from .engine_options import PROVIDERS, EngineOptions
 from .errors import EngineError, ModelFileError
 from .manifest import SUFFIX, Manifest
+from .modelfile import is_plan
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PROVIDERS", "Engine", "EngineInfo", "open_engine", "open_reference", "read_manifest"]
 
-#: What is usual for a serialised engine; the file's first bytes say so too.
+#: What is usual for a serialised engine, whose first bytes say so too.
 _PLANS = (".engine", ".plan", ".trt")
 
 
@@ -134,19 +135,9 @@ def read_manifest(path: str | os.PathLike[str], *, machine: bool = True) -> Mani
     manifest = Manifest.read(path)
     if manifest is not None:
         manifest.check(path, machine=machine)
-    elif _is_plan(path):
+    elif is_plan(path) or path.suffix.lower() in _PLANS:
         raise ModelFileError(
             f"{path}: is an engine of TensorRT, of which nothing is known without {path.name + SUFFIX} beside it: copy "
             "that too, or build it again with `cfcam build`"
         )
     return manifest
-
-
-def _is_plan(path: Path) -> bool:
-    """By its first bytes, which are "ftrt" or "vtrt", or else by its name."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(4)
-    except OSError:
-        return False
-    return head[1:] == b"trt" or path.suffix.lower() in _PLANS

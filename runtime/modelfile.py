@@ -18,7 +18,7 @@ from typing import BinaryIO
 from .errors import ModelFileError, SpecError
 from .spec import METADATA_KEY, CamSpec
 
-__all__ = ["ModelInfo", "ValueInfo", "file_sha256", "read_model_info", "read_spec"]
+__all__ = ["ModelInfo", "ValueInfo", "file_sha256", "is_plan", "read_model_info", "read_spec"]
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
@@ -122,11 +122,22 @@ def read_model_info(path: str | os.PathLike[str]) -> ModelInfo:
             size = os.fstat(file.fileno()).st_size
             if size == 0:
                 raise ModelFileError(f"{path}: is empty (0 bytes), an .onnx file was expected")
+            if is_plan(path):
+                raise ModelFileError(f"{path}: is an engine of TensorRT, an ONNX file was expected")
             return _read_model(path, _Wire(file, size))
     except FileNotFoundError as error:
         raise ModelFileError(f"{path}: no such file") from error
     except OSError as error:
         raise ModelFileError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def is_plan(path: str | os.PathLike[str]) -> bool:
+    """Whether the file is a serialised engine of TensorRT, by its first bytes: "ftrt" or "vtrt"."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(4)[1:] == b"trt"
+    except OSError:
+        return False
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:

@@ -16,6 +16,7 @@ from onnx import GraphProto, ModelProto, TensorProto, helper
 
 from ...runtime.errors import ModelFileError
 from ...runtime.files import atomic_path
+from ...runtime.modelfile import is_plan
 from .checking import check_tensors, check_values, first_line
 
 __all__ = ["INLINE_LIMIT", "LARGE_WEIGHT", "load_model", "model_shell", "save_model", "tensor_bytes", "without_weights"]
@@ -36,6 +37,8 @@ def load_model(path: str | os.PathLike[str]) -> ModelProto:
     file = Path(path)
     if not file.is_file():
         raise ModelFileError(f"{file}: no such file")
+    if is_plan(file):
+        raise ModelFileError(f"{file}: is an engine of TensorRT, an ONNX file was expected")
     try:
         model = onnx.load(file)
     except Exception as error:  # protobuf, checker and OS errors have no common base
