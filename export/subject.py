@@ -188,13 +188,18 @@ class Exact:
 
 
 class Yardstick:
-    """What float32 does to the gradients of each image: the tail in float32, by numpy."""
+    """What float32 does to the gradients of each image: the tail in float32, by numpy.
+
+    Of a quantised tail among float16 values, what float16's last bits do: they move activations over rounding
+    boundaries, each by a whole step of the quantisation.
+    """
 
     def __init__(self, subject: Subject) -> None:
         self._exact = subject.exact
         self._rough = subject.exact.with_evaluator(Evaluator(subject.tail.model, np.float32))
         self._classes = subject.top.classes
         self._floor = COARSE_GRADIENT if subject.coarse else 1e-5
+        self._last_bit = 2.0**-11 if subject.quantised and subject.half else 2.0**-23
         self._errors = np.zeros(len(subject.images))
         self._runs = 0
         self.gradient = self._exact.gradient(self._classes)
@@ -207,7 +212,7 @@ class Yardstick:
             if shares.max() <= 1 or self._runs >= _MOST_YARDSTICKS:
                 return shares
             generator = np.random.default_rng(self._runs)
-            size = 2.0**-23 if self._runs else 0.0
+            size = self._last_bit if self._runs else 0.0
 
             def jitter(value: Array, _place: int, generator: Any = generator, size: float = size) -> Array:
                 return (value * (1 + size * generator.standard_normal(value.shape))).astype(value.dtype)
