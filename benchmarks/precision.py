@@ -40,6 +40,7 @@ INT8 = Plan(precision="int8")
 #: What is measured. The first word of a name tells the precision; the rest says what differs.
 FORMS: dict[str, Plan] = {
     "float16": Plan(precision="float16"),
+    "float16-nearest": Plan(precision="float16", correct_bias=False),
     "float16-rounded": Plan(precision="float16"),
     "int8": INT8,
     "int8-percentile": Plan(precision="int8", calibrator="percentile", percentile=99.99),
@@ -134,13 +135,9 @@ def measured(network: str, layer: str, form: str, methods: Sequence[str], folder
     source, plan = file_of(network, layer), FORMS[form]
     calibrating, judging = halves()
     path = folder / f"{network}.{layer}.{form}.onnx"
-    lower(
-        source,
-        path,
-        plan,
-        batches(source, calibrating),
-        ranges=folder / f"{network}.{plan.calibrator}.{plan.symmetric}",
-    )
+    ranges = folder / f"{network}.{layer}.{plan.calibrator}.{plan.symmetric}"
+    images = None if form.endswith("nearest") else batches(source, calibrating)
+    lower(source, path, plan, images, ranges=ranges if plan.quantised else None)
     common: dict[str, Any] = {"network": network, "layer": layer, "form": form, "photos": len(judging)}
     common["size"] = path.stat().st_size / source.stat().st_size
     model, spec = onnx.load(path), read_spec(path)

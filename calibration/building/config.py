@@ -93,6 +93,10 @@ class Method(_Section):
     settings: dict[str, Any] = {}
 
 
+#: Means of channels are known from few photos: each has thousands of places.
+_FOR_MEANS = 16
+
+
 class Budgets(_Section):
     """What the target may take: `cfcam bench` measures it there.
 
@@ -104,7 +108,10 @@ class Budgets(_Section):
 
 
 class Calibration(_Section):
-    """Photos from which the ranges of INT8 are learnt. images: how many. seed: of their choice."""
+    """Photos from which the ranges of INT8 are learnt, and channels' means, which tell how float16 is to round.
+
+    images: how many; means take 16 of them at most. seed: of their choice.
+    """
 
     images: int = Field(default=256, ge=1)
     seed: int = 0
@@ -134,14 +141,21 @@ class BuildConfig(_Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> BuildConfig:
-        for name, use in (("quantisation", self.precision == "int8"), ("calibration", self.precision == "int8")):
-            if name in self.model_fields_set and not use:
-                raise ValueError(f"{name}: only with precision int8, but precision is {self.precision}")
+        if "quantisation" in self.model_fields_set and self.precision != "int8":
+            raise ValueError(f"quantisation: only with precision int8, but precision is {self.precision}")
+        if "calibration" in self.model_fields_set and self.precision == "float32":
+            raise ValueError("calibration: only with precision int8 and float16, but precision is float32")
         if "builder" in self.model_fields_set and not self.builds_engines:
             raise ValueError(f"builder: only with the backends {' and '.join(TENSORRT)}, but backend is {self.backend}")
         if self.builds_engines and self.precision == "int8" and not self.plan.symmetric:
             raise ValueError(f"quantisation.symmetric: {self.backend} takes no zero point but 0: say true")
         return self
+
+    def calibrating_photos(self, given: int) -> int:
+        """How many of so many photos the precision pass is to have; those for means are not worth a weak gate."""
+        if self.precision == "float16":
+            return min(self.calibration.images, _FOR_MEANS, given // 4) if given >= _FOR_MEANS else 0
+        return self.calibration.images if self.precision == "int8" else 0
 
     @property
     def builds_engines(self) -> bool:

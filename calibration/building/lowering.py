@@ -43,9 +43,9 @@ class Lowering:
         from ...export.precision import lower
 
         images = ranges = None
-        if plan.quantised and self._calibration is not None:
+        if (plan.quantised or plan.half) and self._calibration is not None:
             images = self._calibration.batches(self._job.fixed_batch)
-            ranges = self._ranges(plan)
+            ranges = self._ranges(plan) if plan.quantised else None
         lower(self._job.source, path, plan, images, prove=prove, ranges=ranges, progress=self._tell)
         if ranges is not None and ranges.is_file():
             self._keep(ranges)

@@ -186,7 +186,7 @@ def _choose(job: Job, photos: Sequence[Path], steps: _Steps) -> PhotoSets:
         photos,
         cache,
         job.spec.input,
-        calibrate=config.calibration.images if config.precision == "int8" else 0,
+        calibrate=config.calibrating_photos(len(photos)),
         judge=config.gate.images,
         seed=config.calibration.seed,
         progress=lambda done, total: steps.tell("photos", done, total),

@@ -33,6 +33,7 @@ class Product:
         """Write what is known beside the product. gate: with ``passed``; None where nothing was judged."""
         config, spec = job.config, read_spec(self.path.with_name(job.graph_name))
         for_another_machine = config.builds_engines and self.graph is None
+        learnt = config.plan.calibrator if config.plan.quantised else "means of channels"
         manifest = Manifest(
             product=ProductRecord.of(self.path),
             source=FileRecord.of(job.source),
@@ -44,7 +45,7 @@ class Product:
             # The configuration's are for its engine, not for ONNX Runtime on the graph.
             engine=(EngineOptions() if for_another_machine else config.engine_options).to_dict(),
             spec=spec.to_dict(),
-            calibration=None if calibration is None else calibration.record(config.plan.calibrator),
+            calibration=None if calibration is None else calibration.record(learnt),
             gate=gate,
             tools=tool_versions("numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "Pillow"),
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

@@ -8,7 +8,8 @@ Quantization Through Weight Equalization and Bias Correction", ICCV 2019, sectio
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from ..graph import Graph, attribute, open_graph
 from ..session import Session
 from .calibration_images import CalibrationImages
 
-__all__ = ["channel_means", "correct_biases"]
+__all__ = ["Means", "channel_means", "correct_biases", "spread_means"]
 
 Means = Mapping[str, NDArray[np.float64]]
 
@@ -65,9 +66,14 @@ def correct_biases(quantised: ModelProto, plain: ModelProto, means: Means) -> Mo
 
 def _mean_shift(error: NDArray[np.float64], mean: NDArray[np.float64], groups: int) -> NDArray[np.float64]:
     """(O,), of weights (O, C / groups, ...) that are off by `error`."""
-    outputs, inputs = error.shape[:2]
+    return (error.reshape(len(error), -1) * spread_means(mean, error.shape, groups)).sum(1)
+
+
+def spread_means(mean: NDArray[np.float64], shape: Sequence[int], groups: int) -> NDArray[np.float64]:
+    """(O, I): what each weight of a convolution is multiplied with on average. mean: (C,). shape: the weight's."""
+    outputs, inputs = shape[:2]
     seen = mean.reshape(groups, inputs)[np.arange(outputs) // (outputs // groups)]
-    return (error.reshape(outputs, inputs, -1).sum(2) * seen).sum(1)
+    return np.repeat(seen, math.prod(shape[2:]), axis=1)
 
 
 def _add_to_bias(graph: Graph, node: NodeProto, change: NDArray[np.float64]) -> None:

@@ -32,6 +32,7 @@ from .half import to_half
 from .plain_model import PlainModel, plain_model
 from .plan import Plan
 from .quantised import quantise
+from .rounding import round_weights
 
 __all__ = ["Lowered", "lower"]
 
@@ -65,8 +66,9 @@ def lower(
     The plain model is cut out, its batch norms folded, quantised if that is asked for, and differentiated again by the
     ONNX route: forward and backward pass read the same weights. float16 is made last, over both.
 
-    images: batches of ready input tensors (N, ...), for INT8; read once. prove: False leaves the proof out, for
-    candidates of a search. ranges: a file that keeps the ranges of all values, of the same images and calibrator.
+    images: batches of ready input tensors (N, ...), read once; INT8 needs them, float16 is better with them.
+    prove: False leaves the proof out, for candidates of a search. ranges: a file that keeps the ranges of all
+    values, of the same images and calibrator.
     progress: told the name of each pass as it starts.
     Raises `ModelFileError`, `SpecError`, `ExportError` (no images, a failing tool), `UnsupportedOperatorError`,
     `ProofError` (the file would be wrong; nothing is written), `OutputError`.
@@ -84,13 +86,17 @@ def lower(
         with watch("cut"):
             plain = plain_model(load_model(source), spec)
         network = plain.model
-        if plan.quantised and images is not None:
-            with watch("calibrate"):
+        if images is not None and (plan.quantised or (plan.half and plan.correct_bias)):
+            with watch("read images"):
                 fixed = Graph(network).shape(spec.input.name)
                 step = int(fixed[0]) if fixed and isinstance(fixed[0], int) else 1
                 kept = CalibrationImages(images, spec.input, scratch / "images", step)
+            if plan.quantised:
                 calibration = {"sha256": kept.sha256, "count": kept.count, "calibrator": plan.calibrator}
-            network = _quantised(plain, spec, plan, kept, scratch, None if ranges is None else Path(ranges), watch)
+                network = _quantised(plain, spec, plan, kept, scratch, None if ranges is None else Path(ranges), watch)
+            else:
+                with watch("round weights"):
+                    network = round_weights(network, channel_means(network, kept))
         with watch("differentiate"):
             made = differentiate(network, plain.layers, spec.output.name, view=plain.views)
         new = _spec(spec, made, plan)

@@ -14,7 +14,7 @@ Calibrator = Literal["minmax", "entropy", "percentile"]
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """precision: of the arithmetic. What follows is about ``int8``, but for `float_nodes`.
+    """precision: of the arithmetic. What follows is about ``int8``, but for `float_nodes` and `correct_bias`.
 
     calibrator: how the range of a value is found from its calibration images: all of it, the one that loses
     the least information (Kullback-Leibler), or `percentile` percent of it.
@@ -22,7 +22,8 @@ class Plan:
     zero point, one bit finer behind a ReLU, and the fast form on x86 CPUs.
     float_first: the first convolution stays float. It has few weights, and its error goes through everything.
     float_nodes: nodes that stay float32 (names in the plain graph).
-    correct_bias: put right the mean error that rounded weights make in each channel.
+    correct_bias: put right the mean error that rounded weights make in each channel; for float16 by the direction
+    of rounding, where there are images.
     rest: what is not quantised.
     """
 
