@@ -57,7 +57,12 @@ def bench(
     ] = None,
     budget_ms: Annotated[
         float | None,
-        typer.Option("--budget-ms", metavar="MS", min=0.001, help="Exit code 1 when the p99 is above this."),
+        typer.Option(
+            "--budget-ms",
+            metavar="MS",
+            min=0.001,
+            help="Exit code 1 when the p99 is above this (default: of a product, what its configuration says).",
+        ),
     ] = None,
     budget_of: Annotated[
         Literal["explanation", "map", "inference"],
@@ -110,6 +115,8 @@ def bench(
         with _steps() as step:
             step("warming up", None)
             subject.warm_up()
+            budgets = _configured(subject)
+            budget_ms = budgets.get("p99_ms") if budget_ms is None else budget_ms
             rounds = None if runs is None and seconds is not None else runs or _ROUNDS
             found = measure(
                 subject, rounds=rounds, seconds=seconds, against=against, progress=step("measuring", rounds)
@@ -118,13 +125,22 @@ def bench(
             planned = _plan(subject, runs, budget_ms, budget_of, step) if plan else None
         budget = None if budget_ms is None else found.budget(budget_ms, budget_of)
         result = document(subject, found, image_name=name, budget=budget, soaked=soaked, plan=planned)
+    memory_mb, high = budgets.get("memory_mb"), result["memory"]["high_water"]
+    result["memory"]["budget"] = None if memory_mb is None else int(memory_mb * 2**20)
+    too_large = memory_mb is not None and high is not None and high > memory_mb * 2**20
     _write(output, result)
     if json:
         print_json(result)
     else:
         print_result(result)
-    missed = (budget is not None and not budget.met) or (soaked is not None and not soaked.passed)
+    missed = too_large or (budget is not None and not budget.met) or (soaked is not None and not soaked.passed)
     raise typer.Exit(DONE_IN_PART if missed else DONE)
+
+
+def _configured(subject: Subject) -> dict[str, float | None]:
+    """``p99_ms`` and ``memory_mb`` from the configuration that a product was built with."""
+    manifest = subject.explainer.manifest
+    return {} if manifest is None else dict(manifest.config.get("budgets") or {})
 
 
 def _photo(stack: ExitStack, image: str | None) -> tuple[Path, str]:

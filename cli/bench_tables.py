@@ -53,6 +53,10 @@ def _print_latency(result: Mapping[str, Any]) -> None:
         budget = result["budget"]
         verdict = "within" if budget["met"] else "OVER"
         print(f"\np99 of the {budget['of']}: {budget['p99']:.2f} ms, {verdict} the budget of {budget['ms']:g} ms")
+    allowed, high = result["memory"].get("budget"), result["memory"]["high_water"]
+    if allowed is not None and high is not None:
+        verdict = "within" if high <= allowed else "OVER"
+        print(f"memory: {high / 2**20:.0f} MiB at most, {verdict} the budget of {allowed / 2**20:.0f} MiB")
 
 
 def _print_facts(result: Mapping[str, Any]) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from functools import partial
 
 import onnx
 import onnx.utils
+import onnxruntime
 import pytest
 from cfcam.cli import main
+from cfcam.runtime.manifest import BackendRecord, FileRecord, Manifest, ProductRecord
+from cfcam.runtime.modelfile import read_spec
 
 
 @pytest.fixture
@@ -59,6 +63,27 @@ def test_a_budget_decides_the_exit_code(model, of, capsys):
     assert f"p99 of the {of}: " in capsys.readouterr().out
     assert main([*how, "0.001"]) == 1
     assert "OVER the budget of 0.001 ms" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("budgets", "code", "words"),
+    [
+        ({"p99_ms": 1e6, "memory_mb": 1e6}, 0, ["within the budget of 1e+06 ms", "within the budget of 1000000 MiB"]),
+        ({"p99_ms": 0.001}, 1, ["OVER the budget of 0.001 ms"]),
+        ({"memory_mb": 1}, 1, ["OVER the budget of 1 MiB"]),
+    ],
+)
+def test_budgets_of_a_products_configuration(model, budgets, code, words, tmp_path, capsys):
+    product = tmp_path / "net.onnx"
+    shutil.copyfile(model, product)
+    backend = BackendRecord(name="onnxruntime", version=onnxruntime.__version__, provider="cpu")
+    Manifest(
+        product=ProductRecord.of(product), source=FileRecord.of(product), backend=backend, precision="float32",
+        config={"budgets": budgets}, spec=read_spec(product).to_dict(), created="2026-11-24T00:00:00+00:00",
+    ).write(product)  # fmt: skip
+    assert main(["bench", str(product), "--runs", "3"]) == code
+    out = capsys.readouterr().out
+    assert all(word in out for word in words)
 
 
 def test_a_failed_soak_is_exit_code_1(model, monkeypatch, capsys):
