@@ -86,7 +86,8 @@ def open_engine(
 
     provider (a key of `PROVIDERS`), allow_fallback, threads: win over `options`; see `EngineOptions`.
     allow_fallback is needed because ONNX Runtime itself changes over silently: without it, a provider
-    that cannot start is an error. options: those of the manifest where None, and without one the defaults.
+    that cannot start is an error. options: those of the manifest where None (for another provider without what only
+    its own understands), and without one the defaults.
     manifest: of the file, if it has been read and checked already; None reads and checks it.
     Raises `EngineError`, `ManifestError`, `ModelFileError` for a missing file, and `MissingDependencyError`.
     """
@@ -97,6 +98,8 @@ def open_engine(
         manifest = read_manifest(path)
     if options is None:
         options = EngineOptions() if manifest is None else manifest.engine_options
+        if provider is not None and not (manifest is not None and manifest.is_engine):
+            options = options.on(provider)
     elif not isinstance(options, EngineOptions):
         options = EngineOptions.from_dict(options)
     if manifest is not None and manifest.is_engine:

@@ -88,6 +88,12 @@ class EngineOptions:
         """A copy with those of `changes` that are not None."""
         return replace(self, **{name: value for name, value in changes.items() if value is not None})
 
+    def on(self, provider: str) -> EngineOptions:
+        """For `provider` instead; where it is another one, without what was meant for the one before."""
+        if full_name(provider) == full_name(self.provider):
+            return self
+        return replace(self, provider=provider, provider_options={}, io_binding=None, cache=None, cuda_graph=False)
+
 
 def full_name(provider: str) -> str:
     """ONNX Runtime's name of `provider`. Raises `EngineError` for an unknown short name."""

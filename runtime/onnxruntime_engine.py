@@ -114,7 +114,7 @@ class OnnxRuntimeEngine:
                 f"{', '.join(map(short_name, present))}): install cfcam[gpu] for NVIDIA, or allow the fallback to "
                 "the CPU"
             )
-        return self._session_on(CPU, replace(options, provider_options={}, cache=None, cuda_graph=False))
+        return self._session_on(CPU, options.on(CPU))
 
     def _session_on(self, provider: str, options: EngineOptions) -> Any:
         ort = self._ort

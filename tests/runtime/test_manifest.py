@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from cfcam.runtime import tensorrt_flavours
 from cfcam.runtime.cuda import Gpu
+from cfcam.runtime.engine import open_engine
 from cfcam.runtime.engine_options import EngineOptions
-from cfcam.runtime.errors import CfcamError, ManifestError, OutputError
+from cfcam.runtime.errors import CfcamError, EngineError, ManifestError, OutputError
 from cfcam.runtime.manifest import (
     BackendRecord,
     CalibrationRecord,
@@ -164,6 +165,19 @@ def test_an_onnx_product_runs_with_any_version(product: Path) -> None:
     manifest = manifest_of(product, backend=BackendRecord(name="onnxruntime", version="1.17.0", provider="cpu"))
     manifest.check(product)
     assert not manifest.is_engine
+
+
+def test_another_provider_does_without_what_was_meant_for_the_manifests(tiny_path: Any) -> None:
+    options = EngineOptions(provider="tensorrt", cache="engines", cuda_graph=True, threads=1)
+    manifest = manifest_of(
+        tiny_path("logits"),
+        backend=BackendRecord(name="onnxruntime", version="1.17.0", provider="tensorrt"),
+        engine=options.to_dict(),
+    )
+    with open_engine(tiny_path("logits"), "cpu", manifest=manifest) as engine:
+        assert engine.describe().provider == "cpu"
+    with pytest.raises(EngineError, match="has no CUDA graphs"):
+        open_engine(tiny_path("logits"), "cpu", options=EngineOptions(cuda_graph=True))
 
 
 def test_it_cannot_be_written_everywhere(product: Path, tmp_path: Path) -> None:
