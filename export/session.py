@@ -32,11 +32,18 @@ def release_memory() -> None:
 class Session:
     """A CPU session on a model that is in memory or in a file.
 
-    optimise: False runs each node as it stands.
+    optimise: False runs each node as it stands. entries: of the session; None for those that the file needs.
     Raises `MissingDependencyError` without ONNX Runtime, `ExportError` when it refuses the model.
     """
 
-    def __init__(self, model: onnx.ModelProto | str, *, threads: int | None = None, optimise: bool = True) -> None:
+    def __init__(
+        self,
+        model: onnx.ModelProto | str,
+        *,
+        threads: int | None = None,
+        optimise: bool = True,
+        entries: Mapping[str, str] | None = None,
+    ) -> None:
         try:
             import onnxruntime
         except ImportError as error:
@@ -47,9 +54,10 @@ class Session:
         options.log_severity_level = 3
         if threads is not None:
             options.intra_op_num_threads = threads
-        if isinstance(model, str):
-            for key, value in quirks(Path(model)).items():
-                options.add_session_config_entry(key, value)
+        if entries is None and isinstance(model, str):
+            entries = quirks(Path(model))
+        for key, value in (entries or {}).items():
+            options.add_session_config_entry(key, value)
         if not optimise:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         source = model if isinstance(model, str) else model.SerializeToString()

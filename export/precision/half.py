@@ -45,7 +45,7 @@ def to_half(model: ModelProto, spec: CamSpec, float_nodes: Sequence[str] = ()) -
             graph.to_model(),
             keep_io_types=True,
             op_block_list=[*DEFAULT_OP_BLOCK_LIST, *ISLANDS],
-            node_block_list=list(float_nodes),
+            node_block_list=_with_their_weights(graph, float_nodes),
         )
     except Exception as error:  # its exceptions have no common base
         raise ExportError(f"ONNX Runtime's float16 converter failed: {first_line(error)}") from error
@@ -53,6 +53,19 @@ def to_half(model: ModelProto, spec: CamSpec, float_nodes: Sequence[str] = ()) -
     if scaled:  # only now: before an output, whatever makes it, the converter rounds to float16
         scale_gradients(graph, spec, 1 / _SCALE)
     return graph.to_model()
+
+
+def _with_their_weights(graph: Graph, names: Sequence[str]) -> list[str]:
+    """The nodes `names`, and those that read a weight of theirs: of a weight that any node reads in float16 the
+    converter keeps no other form, and the float32 node would compute with the rounded one."""
+    wanted = set(names)
+    weights = {name for node in graph.nodes if node.name in wanted for name in node.input if _is_weight(graph, name)}
+    return [node.name for node in graph.nodes if node.name in wanted or weights & set(node.input)]
+
+
+def _is_weight(graph: Graph, name: str) -> bool:
+    array = graph.constant(name)
+    return array is not None and array.ndim > 1
 
 
 def scale_seeds(graph: Graph, spec: CamSpec, factor: float) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from ...runtime.modelfile import read_spec
+from ...runtime.onnxruntime_quirks import quirks
 from ...runtime.spec import INT8_IN_HALF, CamSpec, LayerSpec
 from ..errors import ExportError, ProofError
 from ..graph import Graph, load_model, save_model
@@ -157,7 +158,9 @@ def _proved(staged: Path, network: Path, explained: ModelProto, output: Path) ->
     proof = Proof()
     if subject.quantised:
         # Optimised, the two would run in different kernels here and there, a quantisation step apart.
-        have, want = (_as_it_stands(path, subject) for path in (staged, network))
+        # The plain file does not say that it is mixed, and would be run in the other way.
+        entries = quirks(staged)
+        have, want = (_as_it_stands(path, subject, entries) for path in (staged, network))
         for name in want:
             proof.add(f"output '{name}' against the plain model", relative_error(have[name], want[name]), 1e-5)
         proof.checks += prove_file(subject).checks
@@ -169,9 +172,9 @@ def _proved(staged: Path, network: Path, explained: ModelProto, output: Path) ->
     return proof
 
 
-def _as_it_stands(path: Path, subject: Subject) -> dict[str, NDArray[Any]]:
-    """What a file gives for the subject's images when no node is fused with another."""
-    session = Session(str(path), optimise=False)
+def _as_it_stands(path: Path, subject: Subject, entries: Mapping[str, str]) -> dict[str, NDArray[Any]]:
+    """What a file gives for the subject's images when no node is fused with another. entries: of the session."""
+    session = Session(str(path), optimise=False, entries=entries)
     size = subject.batch or len(subject.images)
     classes = subject.top.classes
     found: dict[str, list[Any]] = {}

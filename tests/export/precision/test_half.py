@@ -73,3 +73,14 @@ def test_islands() -> None:
         TensorProto.FLOAT,
         TensorProto.INT64,
     }
+
+
+def test_a_node_that_stays_float_has_its_weights_in_float() -> None:
+    """Its backward pass reads them too, and must not make them float16 for both."""
+    model, spec = network(1.0)
+    (head,) = (node for node in model.graph.node if node.op_type == "Gemm")
+    made = to_half(model, spec, [head.name])
+    (after,) = (node for node in made.graph.node if node.op_type == "Gemm")
+    stored = {tensor.name: tensor.data_type for tensor in made.graph.initializer}
+    assert stored[after.input[1]] == TensorProto.FLOAT
+    assert sum(list(tensor.dims) == [CLASSES, 16] for tensor in made.graph.initializer) == 1

@@ -293,3 +293,13 @@ def test_refusals(cam: Path, tmp_path: Path) -> None:
     for wrong in ({"precision": "int4"}, {"calibrator": "best"}, {"percentile": 3}, {"rest": "int8"}):
         with pytest.raises(ExportError, match=next(iter(wrong))):
             Plan(**wrong)
+
+
+def test_nodes_that_stay_float_among_int8_and_float16(cam: Path, tmp_path: Path) -> None:
+    """They are float32 in the explained and in the plain graph alike, and both are run in the same way."""
+    plain = plain_model(onnx.load(cam), read_spec(cam)).model
+    names = [node.name for node in plain.graph.node if node.op_type in ("Conv", "Gemm")]
+    plan = replace(SYMMETRIC, rest="float16", float_nodes=(names[len(names) // 2], names[-1]))
+    made = lower(cam, tmp_path / "low.onnx", plan, [IMAGES])
+    output = next(check for check in made.proof.checks if check.name.startswith("output "))
+    assert output.value < 1e-6
