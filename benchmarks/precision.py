@@ -23,6 +23,7 @@ import numpy as np
 import onnx
 from cfcam.calibration.verify import verify
 from cfcam.export import export_torch, preset
+from cfcam.export.errors import ProofError
 from cfcam.export.graph import Graph, open_graph, tensor_bytes
 from cfcam.export.metadata import set_spec
 from cfcam.export.precision import Plan, lower
@@ -137,8 +138,9 @@ def measured(network: str, layer: str, form: str, methods: Sequence[str], folder
     path = folder / f"{network}.{layer}.{form}.onnx"
     ranges = folder / f"{network}.{layer}.{plan.calibrator}.{plan.symmetric}"
     images = None if form.endswith("nearest") else batches(source, calibrating)
-    lower(source, path, plan, images, ranges=ranges if plan.quantised else None)
+    made = lower(source, path, plan, images, ranges=ranges if plan.quantised else None)
     common: dict[str, Any] = {"network": network, "layer": layer, "form": form, "photos": len(judging)}
+    common["seconds"] = round(sum(made.seconds.values()), 1)
     common["size"] = path.stat().st_size / source.stat().st_size
     model, spec = onnx.load(path), read_spec(path)
     added = {spec.layer.activations, spec.layer.gradients, spec.chosen}
@@ -202,7 +204,10 @@ def main() -> None:
         for network in asked.networks.split(","):
             for layer in asked.layers.split(","):
                 for form in asked.forms.split(","):
-                    rows += measured(network, layer, form, asked.methods.split(","), Path(name))
+                    try:
+                        rows += measured(network, layer, form, asked.methods.split(","), Path(name))
+                    except ProofError as error:
+                        print(f"{network}, {layer}, {form}: {error}", file=sys.stderr, flush=True)
                 if asked.output is not None:
                     lines = [HEAD, *map(_line, rows), ""]
                     write_bytes(asked.output, "\n".join(lines).encode())

@@ -34,10 +34,10 @@ class Thresholds:
     Raises `MethodError` for a value out of range.
     """
 
-    last_score: float | None = 0.99
-    last_iou_score: float | None = 0.90
-    middle_score: float | None = 0.98
-    middle_iou_score: float | None = 0.85
+    last_score: float | None = 0.97
+    last_iou_score: float | None = 0.80
+    middle_score: float | None = 0.96
+    middle_iou_score: float | None = 0.75
     top1: float | None = 0.98
     moved_peaks: float | None = 0.02
     empty_maps: float | None = 0.0
@@ -86,10 +86,10 @@ _BY_PRECISION: dict[str, dict[str, float]] = {
         "class_sensitivity": 0.95,
     },
     "int8": {
-        "last_score": 0.95,
-        "last_iou_score": 0.75,
-        "middle_score": 0.50,
-        "middle_iou_score": 0.25,
+        "last_score": 0.93,
+        "last_iou_score": 0.65,
+        "middle_score": 0.70,
+        "middle_iou_score": 0.45,
         "top1": 0.90,
         "moved_peaks": 0.10,
         "class_sensitivity": 0.8,
