@@ -6,7 +6,7 @@ gradient of what comes out, and the gate on photos that did not calibrate. Model
 so it may live in another environment, whose interpreter `--modelopt` names.
 
     python -m venv modelopt && modelopt/bin/pip install 'nvidia-modelopt[onnx]'
-    python benchmarks/quantisers.py --modelopt modelopt/bin/python --images 'photos/*.jpg' net.last.cam.onnx ...
+    python benchmarks/quantisers.py --modelopt modelopt/bin/python --images photos/*.jpg -- net.last.cam.onnx ...
 
 Prints a Markdown table; with --engines it also says what TensorRT for RTX makes of each graph.
 """
@@ -40,6 +40,7 @@ from onnxruntime.quantization import quantize_static
 WORKER = Path(__file__).with_name("quantisers_modelopt.py")
 SYMMETRIC = Plan(precision="int8", symmetric=True)
 ASYMMETRIC = Plan(precision="int8")
+UNCORRECTED_ENTROPY = replace(SYMMETRIC, calibrator="entropy", correct_bias=False)
 #: Calibrator -> what ModelOpt calls it.
 METHODS = {"minmax": "max", "entropy": "entropy"}
 
@@ -61,6 +62,8 @@ CONTENDERS = [
     Contender("ModelOpt, int8 min-max, biases as they are", replace(SYMMETRIC, correct_bias=False), "modelopt"),
     Contender("ONNX Runtime, int8 entropy", replace(SYMMETRIC, calibrator="entropy")),
     Contender("ModelOpt, int8 entropy", replace(SYMMETRIC, calibrator="entropy"), "modelopt"),
+    Contender("ONNX Runtime, int8 entropy, biases as they are", UNCORRECTED_ENTROPY),
+    Contender("ModelOpt, int8 entropy, biases as they are", UNCORRECTED_ENTROPY, "modelopt"),
     Contender("ONNX Runtime, uint8 min-max", ASYMMETRIC),
 ]
 
