@@ -33,6 +33,8 @@ _FEWEST_IMAGES = 5
 #: The exact tail takes so many images at once, where the batch is free: enough to have a batch, few for the memory.
 _AT_ONCE = 2
 _MOST_YARDSTICKS = 6
+#: Binary digits of a float16.
+_HALF_DIGITS = 11
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,16 +192,18 @@ class Exact:
 class Yardstick:
     """What float32 does to the gradients of each image: the tail in float32, by numpy.
 
-    Of a quantised tail among float16 values, what float16's last bits do: they move activations over rounding
-    boundaries, each by a whole step of the quantisation.
+    Of a quantised tail among float16 values, what float16's last bits do, all through the tail: they move activations
+    over rounding boundaries, each by a whole step of the quantisation.
     """
 
     def __init__(self, subject: Subject) -> None:
         self._exact = subject.exact
-        self._rough = subject.exact.with_evaluator(Evaluator(subject.tail.model, np.float32))
+        mixed = subject.quantised and subject.half
+        digits = _HALF_DIGITS if mixed else None
+        self._rough = subject.exact.with_evaluator(Evaluator(subject.tail.model, np.float32, digits=digits))
         self._classes = subject.top.classes
         self._floor = COARSE_GRADIENT if subject.coarse else 1e-5
-        self._last_bit = 2.0**-11 if subject.quantised and subject.half else 2.0**-23
+        self._last_bit = 2.0**-_HALF_DIGITS if mixed else 2.0**-23
         self._errors = np.zeros(len(subject.images))
         self._runs = 0
         self.gradient = self._exact.gradient(self._classes)

@@ -31,6 +31,7 @@ class Evaluator:
     opinion on what float32 rounding does.
     straight_through: QuantizeLinear does not round, it only clips to the range that rounding
     would reach. That is the function whose derivative the straight-through rule gives.
+    digits: binary digits to which every value that is computed is rounded (11: those of float16, without its range).
 
     Values are freed as soon as nothing needs them any more.
 
@@ -39,9 +40,14 @@ class Evaluator:
     """
 
     def __init__(
-        self, model: ModelProto, dtype: type[np.floating] = np.float64, *, straight_through: bool = False
+        self,
+        model: ModelProto,
+        dtype: type[np.floating] = np.float64,
+        *,
+        straight_through: bool = False,
+        digits: int | None = None,
     ) -> None:
-        self.dtype = np.dtype(dtype)
+        self.dtype, self._digits = np.dtype(dtype), digits
         self._kind = helper.np_dtype_to_tensor_dtype(self.dtype)
         self._straight_through = straight_through
         self._tensors = {t.name: t for t in model.graph.initializer}
@@ -71,7 +77,7 @@ class Evaluator:
             results = node.run(arguments, around)
             for name, value in zip(node.proto.output, results, strict=False):
                 if name:
-                    values[name] = value
+                    values[name] = value if self._digits is None else _rounded(value, self._digits)
             for name in finished:
                 values.pop(name, None)
         return {name: self._value(values, name) for name in wanted}
@@ -146,6 +152,13 @@ class _Node:
                 return found if isinstance(found, tuple) else (found,)
         given = {n: a for n, a in zip(self.proto.input, arguments, strict=True) if n}
         return self._owner.reference(self.proto, {**given, **around})
+
+
+def _rounded(value: NDArray[Any], digits: int) -> NDArray[Any]:
+    if value.dtype.kind != "f":
+        return value
+    mantissa, exponent = np.frexp(value)
+    return np.ldexp(np.rint(mantissa * 2.0**digits) / 2.0**digits, exponent).astype(value.dtype)
 
 
 def _in_precision(node: NodeProto, kind: int) -> NodeProto:

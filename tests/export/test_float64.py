@@ -238,3 +238,15 @@ def test_pads_that_cut(opset: int) -> None:
         constants = {"pads": np.array([-1, 2]), "value": np.float32(7), "axes": np.array([-2])}
         made = model_of([helper.make_node("Pad", ["x", *constants], ["y"])], {"x": [3, 4]}, ["y"], constants)
         np.testing.assert_array_equal(Evaluator(made).run({"x": x})["y"], [*x[1:], [7] * 4, [7] * 4])
+
+
+def test_digits() -> None:
+    """Every computed value has float16's digits, whatever its size; what is given has its own."""
+    node = helper.make_node("Mul", ["x", "two"], ["y"])
+    two = numpy_helper.from_array(np.float32(2), "two")
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph([node], "g", [value("x", 1, [4])], [value("y", 1, [4])], [two])
+    x = np.array([1 / 3, -1e-9 / 7, 70001.0, 0])
+    (y,) = Evaluator(helper.make_model(graph), digits=11).run({"x": x}).values()
+    scaled = np.array([1, 2.0**30, 2.0**-10, 1])  # into float16's range, by powers of two
+    np.testing.assert_array_equal(y * scaled, (2 * x * scaled).astype(np.float16))
