@@ -62,11 +62,10 @@ def file_of(network: str, layer: str) -> Path:
     path = FILES / f"{DRAWN}.{layer}.cam.onnx"
     if not path.exists():
         sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-        import torchvision_compat  # noqa: F401
         from calibrated import calibrate, photo_batch
-        from torchvision.models import resnet18
+        from torchvision_compat import import_torchvision
 
-        module = calibrate(resnet18(weights=None).eval(), photo_batch(8))
+        module = calibrate(import_torchvision().models.resnet18(weights=None).eval(), photo_batch(8))
         name = None if layer == "last" else "layer3"
         export_torch(module, 224, path, layer=name, preprocessing=preset("torchvision"), name=DRAWN)
     return path
