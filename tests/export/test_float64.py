@@ -243,7 +243,7 @@ def test_pads_that_cut(opset: int) -> None:
 def test_digits() -> None:
     """Every computed value has float16's digits, whatever its size; what is given has its own."""
     node = helper.make_node("Mul", ["x", "two"], ["y"])
-    two = numpy_helper.from_array(np.float32(2), "two")
+    two = numpy_helper.from_array(np.array(2, np.float32), "two")
     value = helper.make_tensor_value_info
     graph = helper.make_graph([node], "g", [value("x", 1, [4])], [value("y", 1, [4])], [two])
     x = np.array([1 / 3, -1e-9 / 7, 70001.0, 0])
