@@ -74,7 +74,7 @@ def parse_config(text: str, where: str) -> BuildConfig:
         raise ConfigError(f"{where}: expected keys and values such as 'backend: onnxruntime'")
     try:
         # As JSON, so that a YAML list may be a tuple while a number in quotes is none.
-        config = BuildConfig.model_validate_json(json.dumps(data, default=str))
+        config = BuildConfig.model_validate_json(_as_json(data, where))
     except ValidationError as error:
         raise ConfigError(f"{where}: {'; '.join(_words(one) for one in error.errors())}") from error
     try:
@@ -86,12 +86,21 @@ def parse_config(text: str, where: str) -> BuildConfig:
     return config
 
 
+def _as_json(data: Any, where: str) -> str:
+    try:
+        return json.dumps(data, default=str)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{where}: says what JSON cannot ({error})") from error
+
+
 class _Loader(yaml.SafeLoader):
     """Refuses a key that comes twice, of which YAML readers otherwise take the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key.start_mark)
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' comes twice", key.start_mark)
             seen.add(key.value)

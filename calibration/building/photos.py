@@ -138,7 +138,7 @@ def choose_photos(
         if progress is not None:
             progress(number + 1, min(len(order), wanted + len(failures)))
     if not photos:
-        raise ImageError(f"{_where(found)}: no photo that can be read ({len(failures)} files tried)")
+        raise ImageError(f"{_where(found)}: no photo that can be read ({len(failures)} files tried): {failures[0][1]}")
     first, second, apart = _divide(len(photos), calibrate, judge)
     calibration = None
     if calibrate:

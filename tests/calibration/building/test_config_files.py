@@ -42,6 +42,8 @@ from cfcam.calibration.building.config_files import ConfigError, parse_config, r
         ("backend: onnx\nmethod: {name: cfcam, settings: {x: 1}}", "f.yaml: method 'cfcam' .*x"),
         ("backend: onnx\nengine: [1\nbatch: 2", "f.yaml: line 3: not valid YAML"),
         ("backend: onnx\n\nbackend: onnx", r"f.yaml: line 3: not valid YAML \('backend' comes twice\)"),
+        ("backend: onnx\n? [a, b]\n: c", r"f.yaml: line 2: not valid YAML \(a key must be a word\)"),
+        ("backend: &a [*a]", r"f.yaml: says what JSON cannot \(Circular reference"),
         ("backend: !!python/object:os.system {}", "f.yaml: line 1: not valid YAML .could not determine a constructor"),
         ("just text", "f.yaml: expected keys and values"),
         ("", "f.yaml: expected keys and values"),
