@@ -18,8 +18,9 @@ class Plan:
 
     calibrator: how the range of a value is found from its calibration images: all of it, the one that loses
     the least information (Kullback-Leibler), or `percentile` percent of it.
-    symmetric: activations as int8 with zero point 0, as TensorRT wants them; False: as uint8 with a free
-    zero point, one bit finer behind a ReLU, and the fast form on x86 CPUs.
+    symmetric: activations as int8 with zero point 0, and only what layers with weights read, as TensorRT wants them;
+    False: as uint8 with a free zero point, one bit finer behind a ReLU, and on all sides of a layer, the fast form
+    on x86 CPUs.
     float_first: the first convolution stays float. It has few weights, and its error goes through everything.
     float_nodes: nodes that stay float32 (names in the plain graph).
     correct_bias: put right the mean error that rounded weights make in each channel; for float16 by the direction

@@ -28,6 +28,7 @@ __all__ = ["quantise"]
 #: On the way from the classifier's last layer to an output of the model.
 _BEHIND_SCORE = {"Cast", "Flatten", "Identity", "LogSoftmax", "Reshape", "Sigmoid", "Softmax", "Squeeze", "Transpose",
                  "Unsqueeze"}  # fmt: skip
+_WITH_WEIGHTS = ("Conv", "Gemm", "MatMul")
 _CALIBRATORS = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
 
 
@@ -63,6 +64,11 @@ def quantise(
         "CalibStridedMinMax": 1,
         "CalibPercentile": plan.percentile,
     }
+    layers: list[str] | None = None
+    if plan.symmetric:
+        # For TensorRT: pairs on what layers with weights read. One behind a convolution would part it from its ReLU.
+        layers = list(_WITH_WEIGHTS)
+        options["OpTypesToExcludeOutputQuantization"] = layers
     if ranges is not None:
         ranges.parent.mkdir(parents=True, exist_ok=True)
     with _quiet():
@@ -72,6 +78,7 @@ def quantise(
                 str(target),
                 _reader(model.graph.input[0].name, images, progress),
                 quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=layers,
                 per_channel=True,
                 weight_type=QuantType.QInt8,
                 activation_type=QuantType.QInt8 if plan.symmetric else QuantType.QUInt8,
