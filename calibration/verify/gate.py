@@ -180,8 +180,8 @@ def _warnings(places: Sequence[PlaceSummary], count: int) -> tuple[str, ...]:
         found.append(f"{count} photos say little: take {_FEW} at least, better 100")
     for one in places:
         if one.count == 0:
-            found.append(f"{one.place.name}: the reference has no map on any photo, nothing could be judged")
-        elif one.typical_scale:
+            continue  # a failure
+        if one.typical_scale:
             found.append(
                 f"{one.place.name}: the reference's maps do not tell two classes apart, scores take a typical scale"
             )

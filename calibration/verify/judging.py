@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from .likeness import SCORED
 from .summary import PlaceSummary
 from .thresholds import Thresholds
 
-__all__ = ["TITLES", "Failure", "judge"]
+__all__ = ["TITLES", "Failure", "MovedLimit", "judge", "moved_limit"]
 
 #: Measure -> how it is called in front of people.
 TITLES = {
@@ -24,6 +25,7 @@ TITLES = {
     "empty_maps": "empty maps",
     "top1": "top-1 agreement",
     "explained": "photos that the candidate could not explain",
+    "reference_maps": "photos with a map in the reference",
 }
 
 
@@ -36,6 +38,27 @@ class Failure:
     value: float
     limit: float
     text: str
+
+
+@dataclass(frozen=True)
+class MovedLimit:
+    """The largest share of photos whose peak may move. by: the threshold, or float32's own peaks under jitter."""
+
+    share: float
+    by: Literal["threshold", "jitter"]
+
+    def __str__(self) -> str:
+        return f"{self.share:.1%} (as under jitter)" if self.by == "jitter" else f"{self.share * 100:g}%"
+
+
+def moved_limit(found: PlaceSummary, thresholds: Thresholds) -> MovedLimit | None:
+    """The larger of the threshold and what noise that nobody sees moves in float32; None where it is not judged."""
+    if thresholds.moved_peaks is None:
+        return None
+    jitter = found.measures["moved"].jitter
+    if jitter > thresholds.moved_peaks:  # False for NaN too
+        return MovedLimit(jitter, "jitter")
+    return MovedLimit(thresholds.moved_peaks, "threshold")
 
 
 def _judge_candidate(agreeing: int, count: int, broken: int, thresholds: Thresholds) -> list[Failure]:
@@ -52,9 +75,10 @@ def _judge_candidate(agreeing: int, count: int, broken: int, thresholds: Thresho
 
 
 def _judge_place(found: PlaceSummary, thresholds: Thresholds) -> list[Failure]:
-    """Everything that one layer, or the fused map, falls short of; nothing where the reference has no map at all."""
-    if found.count == 0:
-        return []
+    """Everything that one layer, or the fused map, falls short of.
+
+    Where the reference has no map on any photo, that alone: a gate that judged nothing has not been passed.
+    """
     name, role = found.place.name, found.place.role
     failures: list[Failure] = []
 
@@ -62,15 +86,18 @@ def _judge_place(found: PlaceSummary, thresholds: Thresholds) -> list[Failure]:
         where = "fused map" if role == "fused" else f"layer {name}"
         failures.append(Failure(measure, name, value, limit, f"{where}: {text}"))
 
+    if found.count == 0:
+        text = "the reference has no map on any photo, nothing could be judged: take other photos, or another method"
+        missed("reference_maps", 0.0, 1.0, text)
+        return failures
     for measure in SCORED:
         one, limit = found.measures[measure], thresholds.score(measure, role)
         if one.score is not None and limit is not None and one.score < limit:
             text = f"{TITLES[measure]} score {one.score:.3f} ({one.candidate:.4f}), below {limit:g}"
             missed(measure, one.score, limit, text)
-    moved = found.measures["moved"].candidate
-    if thresholds.moved_peaks is not None and moved > thresholds.moved_peaks:
-        text = f"the peak moved on {moved:.1%} of {found.count} photos, more than {thresholds.moved_peaks:.1%}"
-        missed("moved", moved, thresholds.moved_peaks, text)
+    moved, most = found.measures["moved"].candidate, moved_limit(found, thresholds)
+    if most is not None and moved > most.share:
+        missed("moved", moved, most.share, f"the peak moved on {moved:.1%} of {found.count} photos, more than {most}")
     _judge_sensitivity(found, thresholds.class_sensitivity, missed)
     share = found.lost / found.count
     if thresholds.empty_maps is not None and share > thresholds.empty_maps:

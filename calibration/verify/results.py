@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .comparing import Failed, PhotoFigures
-from .judging import Failure
+from .judging import Failure, moved_limit
 from .pictures import Case, save_sheet
 from .summary import MeasureSummary, PlaceSummary
 from .thresholds import Thresholds
@@ -92,7 +92,7 @@ class GateReport:
                 "jitter_max": self.jitter_max,
                 "jitter_mean": self.jitter_mean,
             },
-            "layers": [_place(one) for one in self.places],
+            "layers": [_place(one, self.thresholds) for one in self.places],
             "warnings": list(self.warnings),
             "errors": [{"image": one.name, "error": one.error, "candidate": one.candidate} for one in self.failed],
             "seconds": round(self.seconds, 3),
@@ -112,7 +112,8 @@ class GateReport:
         save_sheet(path, self.cases)
 
 
-def _place(found: PlaceSummary) -> dict[str, Any]:
+def _place(found: PlaceSummary, thresholds: Thresholds) -> dict[str, Any]:
+    most = moved_limit(found, thresholds)
     return {
         "name": found.place.name,
         "role": found.place.role,
@@ -124,6 +125,7 @@ def _place(found: PlaceSummary) -> dict[str, Any]:
             "reference": found.sensitivity_reference,
             "kept": found.kept,
         },
+        "moved_peaks": None if most is None else {"limit": most.share, "by": most.by},
         "empty_maps": {"lost": found.lost, "gained": found.gained},
         "typical_scale": found.typical_scale,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from .judging import TITLES
+from .judging import TITLES, moved_limit
 from .likeness import SCORED
 from .results import GateReport
 from .summary import PlaceSummary
@@ -52,14 +52,17 @@ def place_title(found: PlaceSummary) -> str:
 
 def place_rows(report: GateReport, found: PlaceSummary) -> list[Row]:
     """What concerns one layer, or the fused map."""
+    if found.count == 0:
+        return [Row(TITLES["reference_maps"], ("0", "", "", ">= 1", "", "", ""), True)]
     missed, limits = _missed(report, found.place.name), report.thresholds
+    most = moved_limit(found, limits)
     rows = []
     for name, one in found.measures.items():
         limit = _least(limits.score(name, found.place.role)) if name in SCORED else ""
         score = "" if one.score is None else _number(one.score)
         worst, show = _number(one.worst), _number
         if name == "moved":
-            limit, worst, show = _most(limits.moved_peaks), "", _percent
+            limit, worst, show = "" if most is None else f"<= {most}", "", _percent
         cells = (show(one.candidate), worst, score, limit, show(one.jitter), show(one.other), show(one.noise))
         rows.append(Row(TITLES[name], cells, name in missed))
     if not math.isnan(found.clusters):

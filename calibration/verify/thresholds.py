@@ -27,7 +27,8 @@ class Thresholds:
     last_score, middle_score: least score of Spearman's and of Pearson's correlation, in the layer before the global
         pooling, and in others and the fused map. last_iou_score, middle_iou_score: the same of the IoU.
     top1: least share of photos with the reference's top class.
-    moved_peaks, empty_maps: largest share of photos whose peak moved, whose map was lost.
+    moved_peaks: largest share of photos whose peak moved; where the reference's own peaks move on more of them under
+        jitter, that share holds instead. empty_maps: largest share of photos whose map was lost.
     class_sensitivity: least part of the reference's class sensitivity that is kept, in (0, 1]; it may not grow
         beyond the reciprocal of it either, since noise has the highest of all.
 

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import spoilt_files
 from cfcam.cli import main
@@ -40,6 +41,8 @@ def test_an_equal_file_passes(tiny_path, folder, tmp_path, capsys):
     assert (document["schema"], document["passed"], document["count"]) == ("cfcam.verify/1", True, 3)
     assert document["layers"][0]["measures"]["spearman"]["score"] == 1
     assert document["thresholds"]["last_score"] == 0.999, "those of float32"
+    assert document["layers"][0]["moved_peaks"]["limit"] >= 0.01
+    assert document["layers"][0]["moved_peaks"]["by"] in ("threshold", "jitter")
     # A damaged photo is an input that failed: said, and exit code 1.
     (folder / "zz.png").write_bytes(b"\x89PNG no")
     sheet = tmp_path / "sheet.png"
@@ -71,6 +74,24 @@ def test_a_frozen_gradient_fails_with_pictures(tiny_path, frozen, folder, tmp_pa
     assert main([*command, "--thresholds", '{"class_sensitivity": null}', "--json"]) in (0, 1)
     document = json.loads(capsys.readouterr().out)
     assert "class_sensitivity" not in {one["measure"] for one in document["failures"]}
+
+
+def test_a_reference_without_maps_judges_nothing(tiny_path, folder, tmp_path, capsys):
+    plain = tiny_path("pad")
+    with Explainer(plain, threads=1) as explainer:
+        zero = np.zeros_like(explainer.tensors([next(folder.iterdir())]).gradients)
+    dead = str(spoilt_files.freeze_gradients(plain, tmp_path / "dead.cam.onnx", [zero]))
+    report = tmp_path / "report.html"
+    command = ["verify", dead, "--against", dead, "--images", str(folder), "--report", str(report)]
+    assert main(command) == 1
+    out, _ = capsys.readouterr()
+    assert "FAILED: layer relu: the reference has no map on any photo" in out
+    assert "photos with a map in the reference" in out
+    assert "photos with a map in the reference" in report.read_text()
+    assert main([*command, "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert (document["passed"], document["layers"][0]["count"]) == (False, 0)
+    assert [one["measure"] for one in document["failures"]] == ["reference_maps"]
 
 
 @pytest.mark.parametrize(

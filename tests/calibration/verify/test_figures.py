@@ -8,7 +8,7 @@ import pytest
 from cfcam.calibration.verify import GateError, Thresholds
 from cfcam.calibration.verify.comparing import PlaceFigures
 from cfcam.calibration.verify.heat import Heat
-from cfcam.calibration.verify.judging import judge
+from cfcam.calibration.verify.judging import judge, moved_limit
 from cfcam.calibration.verify.likeness import Likeness, compare_maps, grouping_agreement, sensitivity
 from cfcam.calibration.verify.references import jittered, noise_map
 from cfcam.calibration.verify.sides import Place
@@ -154,7 +154,34 @@ def test_photos_without_a_map_in_the_reference_are_left_out():
     assert {one.measure for one in judge([found], 3, 3, 0, Thresholds())} >= {"empty_maps", "spearman"}
     none = summarise(_LAST, [left_out])
     assert none.count == 0
-    assert judge([none], 1, 1, 0, Thresholds()) == ()
+    off = dict.fromkeys((field.name for field in dataclasses.fields(Thresholds)), None)
+    for thresholds in (Thresholds(), Thresholds(**off)):
+        (nothing_judged,) = judge([none], 1, 1, 0, thresholds)
+        assert (nothing_judged.measure, nothing_judged.value, nothing_judged.limit) == ("reference_maps", 0, 1)
+        assert nothing_judged.text.startswith("layer last: the reference has no map on any photo, nothing could be")
+
+
+def _moved(candidate: int, jitter: int, count: int = 10):
+    """A place where the peak moved on so many photos in the candidate, and under jitter."""
+
+    def like(moved: bool) -> Likeness:
+        return Likeness(1.0, 1.0, 1.0, 0.0, float(moved))
+
+    photos = [_figures(1.0, candidate=like(i < candidate), jitter=like(i < jitter)) for i in range(count)]
+    return summarise(_LAST, photos)
+
+
+def test_as_many_peaks_may_move_as_under_jitter():
+    limits = Thresholds(moved_peaks=0.1)
+    assert judge([_moved(2, jitter=3)], 10, 10, 0, limits) == (), "beyond the limit, within the jitter"
+    assert judge([_moved(1, jitter=0)], 10, 10, 0, limits) == (), "beyond the jitter, within the limit"
+    (both,) = judge([_moved(4, jitter=3)], 10, 10, 0, limits)
+    assert (both.measure, both.value, both.limit) == ("moved", 0.4, 0.3)
+    assert both.text == "layer last: the peak moved on 40.0% of 10 photos, more than 30.0% (as under jitter)"
+    (own,) = judge([_moved(2, jitter=1)], 10, 10, 0, limits)
+    assert own.text.endswith("moved on 20.0% of 10 photos, more than 10%")
+    assert str(moved_limit(_moved(0, jitter=1), limits)) == "10%", "a tie is the threshold's"
+    assert moved_limit(_moved(9, jitter=3), Thresholds(moved_peaks=None)) is None
 
 
 @pytest.mark.parametrize(
