@@ -195,5 +195,5 @@ def _print(report: BuildReport) -> None:
         print(f"{path}: {file_size(path.stat().st_size)}")
     if report.passed is False and not report.products:
         print("nothing was built: see the report, try --auto-precision, or take it as it is with --allow-failing")
-    if report.products and report.job.command and not report.job.targets:
+    if report.products and report.job.command:
         print(f"on the target, beside the graph: {shlex.join(report.job.command)}")

@@ -25,7 +25,8 @@ class Job:
 
     source: the file, float32. info: its head. config_name: what products are named after. output: the folder.
     targets: compute capabilities to build an engine for, None for this machine's GPU; empty where the graph is the
-    product. batch: smallest, best, largest. command: how another machine builds the engine; empty where none is needed.
+    product. batch: smallest, best, largest. command: how another machine builds the engine; empty where it is built here
+    or none is needed.
     """
 
     source: Path
@@ -45,6 +46,10 @@ class Job:
     @property
     def graph_name(self) -> str:
         return f"{self.stem}.onnx"
+
+    @property
+    def script_name(self) -> str:
+        return f"{self.stem}.trtexec.sh"
 
     def engine_name(self, target: str | None) -> str:
         """Of the engine for `target`, one of `targets`."""
@@ -86,10 +91,12 @@ def make_job(source: Path, config_name: str, config: BuildConfig, output: Path, 
         raise MissingDependencyError("building needs ONNX Runtime: install cfcam[cpu] or cfcam[gpu]")
     full_name(config.engine_options.provider)
     command: tuple[str, ...] = ()
+    targets: tuple[str | None, ...] = ()
     stem = f"{_stem(source)}.{config_name}"
-    if config.builds_engines:
+    if config.builds_engines and onnx_only:
         command = tuple(trtexec_command(f"{stem}.onnx", f"{stem}.engine", info.inputs, config))
-    targets = _targets(config_name, config) if config.builds_engines and not onnx_only else ()
+    elif config.builds_engines:
+        targets = _targets(config_name, config)
     product = output / f"{stem}.onnx"
     if product.exists() and product.samefile(source):
         raise OutputError(f"{product}: is the file that is read; write to another folder, or rename the configuration")

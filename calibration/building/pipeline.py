@@ -147,7 +147,10 @@ def build(
             products = []
         else:
             files = publish(stage, output)
-            for stale in (failed, failed.with_suffix(".json")):
+            of_earlier = [failed, failed.with_suffix(".json")]
+            if not job.command:
+                of_earlier.append(output / job.script_name)
+            for stale in of_earlier:
                 stale.unlink(missing_ok=True)
     return BuildReport(
         job=job,

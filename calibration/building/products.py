@@ -103,7 +103,7 @@ def make_engine(job: Job, graph: Path, target: str | None, timing_cache: Path | 
 
 def write_command(job: Job, graph: Path) -> None:
     """The command that builds the engine, as a script beside the graph."""
-    script = graph.with_name(f"{job.stem}.trtexec.sh")
+    script = graph.with_name(job.script_name)
     script.write_text(trtexec_script(job.command))
     script.chmod(0o755)
 

@@ -40,13 +40,14 @@ def staging_in(folder: Path, name: str) -> Iterator[Path]:
 def publish(stage: Path, folder: Path) -> list[Path]:
     """Move the files in `stage` into `folder`, manifests last: a product without one does not look finished.
 
-    Manifests of earlier products of the same names go first, so that at no moment one describes another's product.
+    Manifests of earlier products of the same names go first, so that at no moment one describes another's product;
+    what has no manifest any more, as a graph whose engines are built here, does not keep an old one either.
     """
     files = [file for file in stage.iterdir() if file.is_file()]
     files.sort(key=lambda file: (file.name.endswith(SUFFIX), file.name))
     for file in files:
-        if file.name.endswith(SUFFIX):
-            (folder / file.name).unlink(missing_ok=True)
+        if not file.name.endswith(SUFFIX):
+            (folder / f"{file.name}{SUFFIX}").unlink(missing_ok=True)
     for file in files:
         os.replace(file, folder / file.name)
     return [folder / file.name for file in files]
