@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -102,11 +101,14 @@ def bench(
     from ..runtime.bench.subject import Subject
     from .bench_tables import print_result
     from .console import print_json
+    from .outputs import check_writable
 
     options = json_object(settings, "--settings")
     if plan and budget_of == "inference":
         raise typer.BadParameter("--latency-plan plans explanations: --budget-of explanation or map, not inference")
-    _check_output(output)
+    if output is not None and not output.lower().endswith(".json"):
+        raise typer.BadParameter(f"--output: expected a name that ends in .json, got {output}")
+    check_writable(output)
     with ExitStack() as stack:
         photo, name = _photo(stack, image)
         how = {"target": target, "method": method, "settings": options, "layer": layer, "batch": batch}
@@ -188,19 +190,6 @@ def _plan(subject: Subject, runs: int | None, budget_ms: float | None, budget_of
     told = step("planning", None)
     photo, rounds = budget_of == "explanation", runs or _PLAN_ROUNDS
     return latency_plan(subject, budget_ms=budget_ms, photo=photo, rounds=rounds, progress=told)
-
-
-def _check_output(output: str | None) -> None:
-    """Refuse what cannot be written before minutes are spent on measuring."""
-    if output is None:
-        return
-    from ..runtime.errors import OutputError
-
-    if not output.lower().endswith(".json"):
-        raise typer.BadParameter(f"--output: expected a name that ends in .json, got {output}")
-    folder = next(parent for parent in Path(output).absolute().parents if parent.exists())
-    if Path(output).is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise OutputError(f"{output}: cannot be written there")
 
 
 def _write(output: str | None, result: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..runtime.errors import OutputError
 from ..runtime.images import IMAGE_SUFFIXES
 
-__all__ = ["Outputs", "plan_outputs", "unique_names"]
+__all__ = ["Outputs", "check_writable", "plan_outputs", "unique_names"]
 
 _WRITABLE = (".png", ".jpg", ".jpeg", ".npy")
 #: Suffixes that mean "one file" to the person who typed them, although cfcam does not write them.
@@ -39,6 +39,19 @@ class Outputs:
         assert self.names is not None
         label = f".{'top' if target < 0 else target}" if self.by_class else ""
         return self.folder / f"{self.names[image]}{label}{self.suffix}"
+
+
+def check_writable(file: str | None) -> None:
+    """Raise `OutputError` where `file` cannot be written, before minutes are spent on what would go there.
+
+    Folders that are missing are no hindrance: they are made with the file. None: nothing will be written.
+    """
+    if file is None:
+        return
+    path = Path(file)
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{file}: cannot be written there")
 
 
 def plan_outputs(

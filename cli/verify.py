@@ -66,11 +66,14 @@ def verify(
     from ..calibration.verify import verify as run
     from ..runtime.errors import ImageError
     from .console import note, print_json, progress
+    from .outputs import check_writable
 
     if report and not report.lower().endswith((".html", ".htm")):
         raise typer.BadParameter(f"--report: expected a name that ends in .html, got {report}")
     if sheet and not sheet.lower().endswith((".png", ".jpg", ".jpeg")):
         raise typer.BadParameter(f"--sheet: expected a name that ends in .png or .jpg, got {sheet}")
+    check_writable(report)
+    check_writable(sheet)
     limits = json_object(thresholds, "--thresholds")
     found, errors = find_each(images)
     if not found:

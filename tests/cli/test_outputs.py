@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from cfcam.cli.outputs import plan_outputs, unique_names
+from cfcam.cli.outputs import check_writable, plan_outputs, unique_names
 from cfcam.runtime.errors import OutputError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -105,6 +105,20 @@ def test_images_are_never_replaced(tmp_path):
     for output in (tmp_path, image):
         with pytest.raises(OutputError, match="would replace one of the images"):
             plan_outputs(str(output), [image], [-1], by_class=False, suffix=".png")
+
+
+def test_a_file_that_cannot_be_written_is_known_before(tmp_path, monkeypatch):
+    check_writable(None)
+    check_writable(str(tmp_path / "new" / "folder" / "r.json"))
+    assert list(tmp_path.iterdir()) == [], "nothing is made by asking"
+    (tmp_path / "file").write_bytes(b"")
+    check_writable(str(tmp_path / "file"))
+    for place in (tmp_path, tmp_path / "file" / "r.json"):
+        with pytest.raises(OutputError, match="cannot be written there"):
+            check_writable(str(place))
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(OutputError, match="cannot be written there"):
+        check_writable(str(tmp_path / "r.json"))
 
 
 def test_folder_below_a_file(tmp_path):

@@ -100,6 +100,8 @@ def test_a_reference_without_maps_judges_nothing(tiny_path, folder, tmp_path, ca
         (["--thresholds", '{"last_scores": 1}'], "there is no 'last_scores'; did you mean 'last_score'"),
         (["--thresholds", '{"top1": 2}'], "top1: expected a number from 0.0 to 1"),
         (["--report", "r.pdf"], "--report: expected a name that ends in .html"),
+        (["--report", f"{__file__}/r.html"], "r.html: cannot be written there"),
+        (["--sheet", f"{__file__}/s.png"], "s.png: cannot be written there"),
         (["--layer", "conv1"], "conv1"),
         (["--method", "magic"], "unknown method 'magic'"),
     ],
