@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import shlex
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -171,7 +175,7 @@ def _built(
             raise
         raise MissingDependencyError(f"building needs {error.name}: install cfcam[build]") from error
     console = stderr()
-    with console.status("building") as status:
+    with console.status("building") as status, _stopped_like_interrupted():
 
         def tell(step: str, done: float | None = None, total: float | None = None) -> None:
             far = "" if done is None or not total else f" {done / total:.0%}"
@@ -182,6 +186,23 @@ def _built(
                 note(text, console)
 
         return build(Path(model), name, config, Path(output), photos, progress=tell, tried=tried, **options)
+
+
+@contextmanager
+def _stopped_like_interrupted() -> Iterator[None]:
+    """Let SIGTERM, which `timeout` and schedulers send, end the block as Ctrl-C does: what is unfinished is removed."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # no other may set it
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _print(report: BuildReport) -> None:

@@ -25,8 +25,8 @@ class Job:
 
     source: the file, float32. info: its head. config_name: what products are named after. output: the folder.
     targets: compute capabilities to build an engine for, None for this machine's GPU; empty where the graph is the
-    product. batch: smallest, best, largest. command: how another machine builds the engine; empty where it is built here
-    or none is needed.
+    product. batch: smallest, best, largest. command: how another machine builds the engine; empty where it is built
+    here or none is needed.
     """
 
     source: Path

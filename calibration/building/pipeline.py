@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ...runtime.errors import EngineError, ImageError, ManifestError, MissingDependencyError
 from ...runtime.explainer import Explainer
-from ...runtime.files import write_bytes
 from .caches import cache_folder
 from .config import BuildConfig
 from .job import Job, make_job
@@ -143,7 +142,7 @@ def build(
             product.write_manifest(job, calibration, _record(gate, ran_on))
         failed = output / f"{job.stem}.failed-gate.html"
         if gate is not None and not gate and not allow_failing:
-            files = _save_failure(gate, failed, steps)
+            files = _save_failure(gate, stage / "failed", failed, steps)
             products = []
         else:
             files = publish(stage, output)
@@ -285,13 +284,14 @@ def _record(gate: GateReport | None, ran_on: str) -> dict[str, Any] | None:
     return {**gate.to_dict(photos=False), "ran_on": ran_on}
 
 
-def _save_failure(gate: GateReport, path: Path, steps: _Steps) -> list[Path]:
-    """The report of a gate that was missed, where the products would have been; what was written."""
-    figures = path.with_suffix(".json")
-    write_bytes(figures, (json.dumps(gate.to_dict(), indent=2) + "\n").encode())
+def _save_failure(gate: GateReport, folder: Path, path: Path, steps: _Steps) -> list[Path]:
+    """The report of a gate that was missed, made in `folder`, where the products would have been; what was written."""
+    folder.mkdir()
+    page = folder / path.name
+    page.with_suffix(".json").write_text(json.dumps(gate.to_dict(), indent=2) + "\n")
     try:
-        gate.save_html(path)
+        gate.save_html(page)
     except MissingDependencyError as error:  # after all that work, figures are better than nothing
         steps.notes.append(str(error))
-        return [figures]
-    return [path, figures]
+        path.unlink(missing_ok=True)  # of an earlier build
+    return publish(folder, path.parent)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,22 +19,24 @@ __all__ = ["check_folder", "publish", "staging_in"]
 def staging_in(folder: Path, name: str) -> Iterator[Path]:
     """Yield an empty folder inside `folder`, called ``.name.*.part``; it is removed at the end.
 
-    Raises `OutputError` for what cannot be written, a full disk among others, with `folder` in place of its name.
+    Raises `OutputError` for what cannot be written, a full disk among others. Errors of any kind that name a file in
+    it leave with the file's final place instead.
     """
-    stage: Path | None = None
+    # Named before it is made: with a name from mkdtemp, an interrupt before it is known here leaves the folder behind.
+    stage = folder / f".{name}.{uuid.uuid4().hex[:12]}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".part", dir=folder))
+        stage.mkdir(mode=0o700)
         yield stage
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written ({error.strerror or error})") from error
-    except OutputError as error:
-        if stage is None:
-            raise
-        raise OutputError(str(error).replace(str(stage), str(folder))) from error
+    except Exception as error:
+        error.args = tuple(
+            part.replace(str(stage), str(folder)) if isinstance(part, str) else part for part in error.args
+        )
+        raise
     finally:
-        if stage is not None:
-            shutil.rmtree(stage, ignore_errors=True)
+        shutil.rmtree(stage, ignore_errors=True)
 
 
 def publish(stage: Path, folder: Path) -> list[Path]:

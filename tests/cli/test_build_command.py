@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from cfcam.cli import main
+from cfcam.export import precision
 from cfcam.runtime.explainer import Explainer
 from small_photos import corrupt_photos, make_photos
 from tensorrt_required import require_tensorrt
@@ -100,6 +101,29 @@ def test_a_build_that_is_killed_leaves_nothing_that_looks_finished(
     assert main([*words, "-o", str(out)]) == 0  # and another one is not in its way
     with Explainer(out / "logits.rtx.onnx") as explainer:
         assert explainer.spec.precision == "float16"
+
+
+def test_a_build_that_is_told_to_stop_cleans_up(
+    tiny_path: Callable[[str], Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make_photos(tmp_path / "photos", 6)
+    out = tmp_path / "out"
+
+    def terminated(*_: object, **__: object) -> None:
+        assert list(out.glob(".*.part"))
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    monkeypatch.setattr(precision, "lower", terminated)
+    before = signal.getsignal(signal.SIGTERM)
+    words = ["build", str(tiny_path("logits")), "--config", "cpu", "--images", str(tmp_path / "photos")]
+    assert main([*words, "-o", str(out)]) == 2
+    assert "interrupted" in capsys.readouterr().err
+    assert listing(out) == []
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_search_says_what_it_tried(

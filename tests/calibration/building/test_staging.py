@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cfcam.calibration.building.staging import check_folder, publish, staging_in
+from cfcam.export.errors import UnsupportedOperatorError
 from cfcam.runtime.errors import OutputError
 
 
@@ -46,6 +48,33 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, wrapped: bool) -> None:
         fill(stage)
     assert str(caught.value).startswith(str(tmp_path))
     assert ".part" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_errors_name_the_final_place_and_stay_what_they_are(tmp_path: Path) -> None:
+    error = UnsupportedOperatorError("", "x")
+
+    def fail(stage: Path) -> None:
+        error.args = (f"{stage / 'x.onnx'}: not written, twice in {stage}", 3)
+        raise error
+
+    with pytest.raises(UnsupportedOperatorError) as caught, staging_in(tmp_path, "x") as stage:
+        fail(stage)
+    assert caught.value is error
+    assert (error.args, error.value) == ((f"{tmp_path / 'x.onnx'}: not written, twice in {tmp_path}", 3), "x")
+
+
+def test_an_interrupt_while_the_folder_is_made_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Path.mkdir
+
+    def interrupted(path: Path, *rest: Any, **options: Any) -> None:
+        real(path, *rest, **options)
+        if path.suffix == ".part":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "mkdir", interrupted)
+    with pytest.raises(KeyboardInterrupt), staging_in(tmp_path, "x"):
+        pass
     assert not list(tmp_path.iterdir())
 
 
