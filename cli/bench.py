@@ -97,7 +97,7 @@ def bench(
     --against the plain model, twice. Exit code 1: over the budget, or the soak found something.
     """
     from ..runtime.bench.document import document
-    from ..runtime.bench.measure import measure
+    from ..runtime.bench.measure import check_plain, measure
     from ..runtime.bench.subject import Subject
     from .bench_tables import print_result
     from .console import print_json
@@ -114,6 +114,8 @@ def bench(
         how = {"target": target, "method": method, "settings": options, "layer": layer, "batch": batch}
         opened = Subject(model, photo, provider=provider, allow_fallback=allow_fallback or None, threads=threads, **how)
         subject = stack.enter_context(opened)
+        if against is not None:  # before the warm-up
+            check_plain(against, subject.spec.input)
         with _steps() as step:
             step("warming up", None)
             subject.warm_up()

@@ -66,7 +66,8 @@ class Explainer:
     allow_fallback the CPU is taken when it cannot start. threads: for the operators on the CPU.
     options: everything that can be set of the engine; None for what the manifest says, else the defaults.
     provider, allow_fallback and threads win over it where they are not None.
-    engine: an open `Engine` for the same file to use instead; it is not closed by `close`.
+    engine: an open `Engine` for the same file to use instead; it is not closed by `close`. manifest: of the file, if
+    it has been read and checked already; None reads and checks it.
     probe_batch: how many changed images or activations a probe gives the model at a time.
     layer: of a file with several target layers, the name of one that is to be used alone. fusion: how the
     maps of several become one (``product``, ``gate``, ``mean`` or ``max``); None for what the file says.
@@ -88,6 +89,7 @@ class Explainer:
         threads: int | None = None,
         options: EngineOptions | Mapping[str, Any] | None = None,
         engine: Engine | None = None,
+        manifest: Manifest | None = None,
         probe_batch: int = 16,
         layer: str | None = None,
         fusion: str | None = None,
@@ -96,7 +98,7 @@ class Explainer:
             raise ArrayError(f"probe_batch: expected at least 1, got {probe_batch}")
         self.path = Path(path)
         #: Of a product, what was built and what the gate said of it; None of a file without one.
-        self.manifest: Manifest | None = read_manifest(path, machine=engine is None)
+        self.manifest: Manifest | None = manifest or read_manifest(path, machine=engine is None)
         self.spec: CamSpec = _used(_spec(path, self.manifest), layer, fusion)
         self._owns_engine = engine is None
         self._engine = engine or open_engine(

@@ -14,6 +14,7 @@ from ..engine import Engine, open_engine
 from ..errors import ModelFileError
 from ..inference import infer_all
 from ..modelfile import ValueInfo, read_model_info
+from ..spec import InputSpec
 from .machine import load
 from .sampling import Clock, Progress, sample
 from .subject import STAGES, Subject
@@ -120,8 +121,9 @@ def measure(
     )
 
 
-def check_plain(path: str | os.PathLike[str], wanted: ValueInfo) -> None:
-    """Raise `ModelFileError` unless the model's only input is `wanted`, whose batch may be any that the model takes."""
+def check_plain(path: str | os.PathLike[str], spec: InputSpec) -> None:
+    """Raise `ModelFileError` unless the model's only input is that of `spec`; the batch may be any that it takes."""
+    wanted = ValueInfo(spec.name, spec.dtype, ("N", *spec.shape(1)[1:]))
     info = read_model_info(path)
     found = "; ".join(_value(value) for value in info.inputs)
     if len(info.inputs) == 1:
@@ -149,8 +151,7 @@ def _value(value: ValueInfo) -> str:
 
 
 def _open_plain(path: str | os.PathLike[str], subject: Subject) -> Engine:
-    spec = subject.spec.input
-    check_plain(path, ValueInfo(spec.name, spec.dtype, ("N", *spec.shape(1)[1:])))
+    check_plain(path, subject.spec.input)
     # Beside an engine of TensorRT the plain ONNX file runs on ONNX Runtime's own provider for it.
     provider = {"tensorrt_rtx": "rtx"}.get(subject.info.provider, subject.info.provider)
     return open_engine(path, provider, options=subject.options)

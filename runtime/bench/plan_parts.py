@@ -58,7 +58,7 @@ class Parts:
 
     def _explainer(self, layer: str) -> Explainer:
         subject = self._subject
-        return Explainer(subject.path, engine=subject.engine, layer=layer)
+        return Explainer(subject.path, engine=subject.engine, manifest=subject.explainer.manifest, layer=layer)
 
     def add_inferences(self, classes: Sequence[int]) -> None:
         for count in sorted(set(classes)):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..engine import open_engine
+from ..engine import open_engine, read_manifest
 from ..engine_options import EngineOptions
 from ..explainer import Explainer
 from ..images import open_image
@@ -61,11 +61,13 @@ class Subject:
         self.path, self.image, self.batch, self.clock = Path(path), Path(image), batch, clock
         self.memory: dict[str, int | None] = {"before_open": resident()}
         started = clock()
-        self.engine = open_engine(path, provider, allow_fallback, threads)
+        manifest = read_manifest(path)  # once: checking it reads the whole file
+        self.engine = open_engine(path, provider, allow_fallback, threads, manifest=manifest)
         try:
             self.explainer = Explainer(
                 path,
                 engine=self.engine,
+                manifest=manifest,
                 layer=layer,
                 fusion=fusion,
                 allow_fallback=allow_fallback,
@@ -74,7 +76,6 @@ class Subject:
             )
             self.open_ms = (clock() - started) / 1e6
             self.info = self.engine.describe()
-            manifest = self.explainer.manifest
             #: What the engine was opened with: a product's own, where the caller says nothing else.
             self.options = (EngineOptions() if manifest is None else manifest.engine_options).but(threads=threads)
             self.spec = self.explainer.spec

@@ -5,6 +5,7 @@ import json
 import shutil
 
 import pytest
+from cfcam.runtime import manifest
 from cfcam.runtime.bench.document import SCHEMA, document, warnings_of
 from cfcam.runtime.bench.measure import MEASURES, Measurement, check_plain, measure
 from cfcam.runtime.bench.subject import STAGES, Subject
@@ -12,7 +13,7 @@ from cfcam.runtime.bench.summary import Ratio, Summary
 from cfcam.runtime.engine_options import EngineOptions
 from cfcam.runtime.errors import ImageError, ModelFileError, TargetError
 from cfcam.runtime.manifest import BackendRecord, FileRecord, Manifest, ProductRecord
-from cfcam.runtime.modelfile import ValueInfo, read_spec
+from cfcam.runtime.modelfile import file_sha256, read_spec
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def test_other_files_and_batches(tiny_path, photo, variant):
     assert found.images_per_second("inference") == pytest.approx(3000 / found.latency["inference"].mean)
 
 
-def test_a_product_is_run_as_its_manifest_says(tiny_path, photo, tmp_path):
+def test_a_product_is_run_as_its_manifest_says(tiny_path, photo, tmp_path, monkeypatch):
     path = tmp_path / "product.onnx"
     shutil.copy(tiny_path("logits"), path)
     Manifest(
@@ -77,7 +78,10 @@ def test_a_product_is_run_as_its_manifest_says(tiny_path, photo, tmp_path):
         spec=read_spec(path).to_dict(),
         created="2026-11-24T00:00:00Z",
     ).write(path)
+    hashed = []
+    monkeypatch.setattr(manifest, "file_sha256", lambda path: hashed.append(path) or file_sha256(path))
     with Subject(path, photo) as subject:
+        assert hashed == [path], "read once: it may be large"
         subject.warm_up(1)
         result = document(subject, measure(subject, rounds=1), image_name="half_red.png")
         assert subject.options.threads == result["engine"]["threads"] == 2
@@ -95,7 +99,7 @@ def test_what_cannot_be_measured_is_refused(tiny_path, photo, tmp_path):
 
 def test_the_plain_model_must_have_the_same_input(tiny_path):
     with pytest.raises(ModelFileError, match=r"'image' float32 .* alone, found .*cam_target"):
-        check_plain(tiny_path("logits"), ValueInfo("image", "float32", ("N", 3, 32, 48)))
+        check_plain(tiny_path("logits"), read_spec(tiny_path("logits")).input)
 
 
 def _measurement(times, *, load=0.0, control=1.0):
