@@ -76,7 +76,11 @@ class _Recorded(Contexts):
         self._scratch = {"": cuda.allocate(self._size)}
         self._graphs: dict[Any, Any] = {}
         self._owners: dict[Any, Any] = {}
-        super().__init__(rt, cuda, self._context(rt))
+        try:
+            super().__init__(rt, cuda, self._context(rt))
+        except BaseException:
+            release(cuda.free, self._scratch)
+            raise
 
     def execute(self, shapes: Shapes) -> Any:
         key = tuple(sorted(shapes.items()))

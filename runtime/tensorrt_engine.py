@@ -45,36 +45,26 @@ class TensorRtEngine:
     ) -> None:
         options = options or EngineOptions()
         self._path, self._lock = path, threading.Lock()
-        self._rt = rt = load_flavour(flavour)
+        self._contexts: Contexts | None = None
+        self._buffers: Buffers | None = None
+        self._closed = False
+        self._rt = load_flavour(flavour)
         try:
             self._cuda = cuda or Cuda(options.device_id)
         except EngineError as error:
             raise EngineError(f"{path}: {error}") from error
         try:
-            plan = path.read_bytes()
-        except OSError as error:
-            raise ModelFileError(f"{path}: cannot be read ({error.strerror or error})") from error
-        self._contexts: Contexts | None = None
-        self._buffers: Buffers | None = None
-        self._closed = False
-        try:
-            with rt.listen() as messages:
-                bindings = self._load(plan, options, messages)
+            with self._rt.listen() as messages:
+                bindings = self._load(self._read(), options, messages)
+            self._inputs = {one.name: one for one in bindings if one.is_input}
+            self._outputs = {one.name: one for one in bindings if not one.is_input}
+            self._info = self._describe()
         except EngineError as error:
             self.close()
             raise EngineError(f"{path}: {error}") from error
-        self._inputs = {one.name: one for one in bindings if one.is_input}
-        self._outputs = {one.name: one for one in bindings if not one.is_input}
-        low, high = self._batches()
-        self._info = EngineInfo(
-            backend=str(rt),
-            provider=flavour,
-            inputs=tuple(self._inputs),
-            outputs=tuple(self._outputs),
-            batch=low if low == high else None,
-            min_batch=low,
-            max_batch=high,
-        )
+        except BaseException:  # whatever it is, nothing stays taken on the GPU
+            self.close()
+            raise
 
     def describe(self) -> EngineInfo:
         return self._info
@@ -111,6 +101,12 @@ class TensorRtEngine:
     ) -> None:
         self.close()
 
+    def _read(self) -> bytes:
+        try:
+            return self._path.read_bytes()
+        except OSError as error:
+            raise ModelFileError(f"{self._path}: cannot be read ({error.strerror or error})") from error
+
     def _load(self, plan: bytes, options: EngineOptions, messages: Messages) -> tuple[Binding, ...]:
         rt = self._rt
         # The engine needs its runtime for as long as it lives.
@@ -136,10 +132,19 @@ class TensorRtEngine:
         self._cuda.synchronize()
         return {name: np.array(view) for name, view in views.items()}
 
-    def _batches(self) -> tuple[int, int]:
-        """The smallest and the largest batch that every input takes."""
+    def _describe(self) -> EngineInfo:
+        """With the smallest and the largest batch that every input takes."""
         profiles = [one.profile for one in self._inputs.values() if one.profile is not None and one.shape]
-        return max(low[0] for low, _, _ in profiles), min(high[0] for _, _, high in profiles)
+        low, high = max(low[0] for low, _, _ in profiles), min(high[0] for _, _, high in profiles)
+        return EngineInfo(
+            backend=str(self._rt),
+            provider=self._rt.name,
+            inputs=tuple(self._inputs),
+            outputs=tuple(self._outputs),
+            batch=low if low == high else None,
+            min_batch=low,
+            max_batch=high,
+        )
 
     def _check(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None) -> None:
         self._known(set(self._inputs), inputs, "inputs")

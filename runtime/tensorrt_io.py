@@ -83,9 +83,16 @@ def _binding(module: Any, engine: Any, context: Any, name: str, profile: Any) ->
     largest = tuple(context.get_tensor_shape(name))
     if _FREE in largest:
         raise EngineError(f"the size of output '{name}' depends on the data: not supported")
-    dtype = np.dtype(module.nptype(engine.get_tensor_dtype(name)))
+    dtype = _dtype(module, name, engine.get_tensor_dtype(name))
     shape = tuple(engine.get_tensor_shape(name))
     return Binding(name, profile is not None, dtype, shape, profile, math.prod(largest) * dtype.itemsize)
+
+
+def _dtype(module: Any, name: str, kind: Any) -> np.dtype[Any]:
+    try:
+        return np.dtype(module.nptype(kind))
+    except TypeError as error:
+        raise EngineError(f"'{name}' is {kind}, a type that NumPy does not have: build it with another") from error
 
 
 class Buffers:
@@ -99,7 +106,7 @@ class Buffers:
             for one in bindings:
                 self.addresses[one.name] = cuda.allocate(one.size)
                 self._hosts[one.name] = cuda.pinned(one.size)
-        except EngineError:
+        except BaseException:
             self.close()
             raise
 

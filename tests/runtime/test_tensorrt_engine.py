@@ -24,6 +24,7 @@ from cfcam.runtime.errors import CfcamError, EngineError, ManifestError, Missing
 from cfcam.runtime.manifest import BackendRecord, FileRecord, Manifest, ProductRecord, Target
 from cfcam.runtime.modelfile import read_spec
 from cfcam.runtime.tensorrt_build import build_engine
+from cfcam.runtime.tensorrt_engine import TensorRtEngine
 from cfcam.runtime.tensorrt_flavours import _load, load_flavour
 from fake_cuda import FakeCuda
 from fake_tensorrt import FakeTensorRt, fake_plan
@@ -197,6 +198,37 @@ def test_a_gpu_that_is_full(
     with pytest.raises(EngineError, match=r"engine: CUDA: cudaMalloc failed: cudaErrorMemoryAllocation: in other"):
         open_engine(product(model, tmp_path, fake_plan(model), cuda_graph=True))
     assert gpu.live == 0
+
+
+def _refuses(error: Exception) -> Callable[..., Any]:
+    def call(*_: Any) -> Any:
+        raise error
+
+    return call
+
+
+def test_nothing_stays_taken_whatever_fails_while_opening(
+    gpu: FakeCuda, tiny_path: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_path("logits")
+    path = product(model, tmp_path, fake_plan(model), cuda_graph=True)
+    engine, module = fake_tensorrt.ICudaEngine, load_flavour("tensorrt").module
+    for owner, name, error, expected, words in (
+        (module, "nptype", TypeError("Could not resolve"), EngineError, r"tiny\..*: '\w+' is \w+, a type that NumPy"),
+        (engine, "create_execution_context", RuntimeError("no context"), RuntimeError, "no context"),
+        (engine, "get_tensor_profile_shape", ValueError("no profile"), ValueError, "no profile"),
+        (gpu, "cudaHostAlloc", MemoryError("full"), MemoryError, "full"),
+        (Path, "read_bytes", PermissionError(13, "Permission denied"), ModelFileError, "Permission denied"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, _refuses(error))
+            with pytest.raises(expected, match=words):
+                TensorRtEngine(path, "tensorrt", EngineOptions(cuda_graph=True))
+        assert gpu.live == 0, name
+    monkeypatch.setattr(engine, "create_execution_context", lambda *_: None)
+    with pytest.raises(EngineError, match="cannot make an execution context"):
+        open_engine(path)
+    assert gpu.live == 0, "neither the scratch memory of CUDA graphs"
 
 
 @pytest.mark.usefixtures("gpu")
