@@ -67,7 +67,7 @@ def build(
             "--limit",
             metavar="N",
             min=1,
-            help="Photos that INT8 is calibrated with, at most (default: the configuration's).",
+            help="Photos that calibrate, at most (default: the configuration's).",
         ),
     ] = None,
     onnx_only: Annotated[
@@ -107,14 +107,14 @@ def build(
     with those of the float32 file, and writes the products with a manifest beside each. When the gate fails, nothing
     is written but a report, and the exit code is 1.
     """
+    from ..runtime.errors import ImageError
     from .console import note, print_json
 
     name, settings = _config_files().read_config(config)
     settings = _limited(settings, limit)
     found, errors = find_each(images or [])
     if images and not found:
-        for entry in errors:
-            report_failure(entry)
+        raise ImageError("; ".join(entry["error"] for entry in errors))
     report = _built(
         model,
         name,
@@ -157,7 +157,7 @@ def _config_files() -> Any:
 def _limited(config: BuildConfig, limit: int | None) -> BuildConfig:
     if limit is None:
         return config
-    if config.precision != "int8":
+    if config.precision == "float32":
         raise typer.BadParameter(f"--limit: nothing is calibrated with precision {config.precision}")
     return config.model_copy(update={"calibration": config.calibration.model_copy(update={"images": limit})})
 
