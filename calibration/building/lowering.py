@@ -6,15 +6,14 @@ all attempts of a search share them, and so does the next build.
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import importlib.metadata
 import json
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...runtime.files import atomic_path
-from ...runtime.modelfile import file_sha256
-from .caches import cache_folder
+from .caches import Cache, cache_folder
 from .job import Job
 from .photos import CalibrationPhotos
 
@@ -25,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Lowering"]
 
+#: Bytes of ranges that are kept; those of a network are some ten thousand.
+_LIMIT = 32 * 2**20
+
 
 class Lowering:
     """Makes lowered files of one job. scratch: folder for what is not wanted afterwards. tell: told each pass."""
@@ -33,7 +35,7 @@ class Lowering:
         self, job: Job, calibration: CalibrationPhotos | None, scratch: Path, tell: Callable[[str], None]
     ) -> None:
         self._job, self._calibration, self._scratch, self._tell = job, calibration, scratch, tell
-        self._source_sha256 = file_sha256(job.source)
+        self.cache = Cache(cache_folder("ranges"), _LIMIT)
 
     def __call__(self, plan: Plan, path: Path, *, prove: bool = True) -> Path:
         """Write the job's file in the precision of `plan` to `path`. prove: False for what is only tried.
@@ -57,25 +59,42 @@ class Lowering:
         import onnxruntime
 
         key = [
+            importlib.metadata.version("cfcam"),
             onnxruntime.__version__,
-            self._source_sha256,
-            self._calibration.sha256,
-            self._job.spec.input.name,
+            self._network_sha256,
+            self._calibration.tensors_sha256,
             plan.calibrator,
             plan.percentile if plan.calibrator == "percentile" else None,
             plan.symmetric,
         ]
         own = self._scratch / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()}.json"
-        kept = self._kept(own)
-        if not own.exists() and kept.is_file():
-            shutil.copyfile(kept, own)
+        if not own.exists():
+            data = self.cache.read(own.name)
+            if data is not None and _is_json(data):
+                own.write_bytes(data)
         return own
 
-    def _keep(self, own: Path) -> None:
-        kept = self._kept(own)
-        if not kept.is_file():
-            with atomic_path(kept) as temporary:
-                shutil.copyfile(own, temporary)
+    @functools.cached_property
+    def _network_sha256(self) -> str:
+        """Of the network that calibrates: the one inside the file as our own passes leave it, weights included."""
+        from ...export.graph.loading import load_model, model_shell
+        from ...export.precision.plain_model import plain_model
 
-    def _kept(self, own: Path) -> Path:
-        return cache_folder("ranges") / own.name
+        model = plain_model(load_model(self._job.source), self._job.spec).model
+        digest = hashlib.sha256(model_shell(model).SerializeToString(deterministic=True))
+        for tensor in model.graph.initializer:
+            digest.update(tensor.SerializeToString(deterministic=True))
+        return digest.hexdigest()
+
+    def _keep(self, own: Path) -> None:
+        if not self.cache.has(own.name):
+            self.cache.write(own.name, own.read_bytes())
+            self.cache.trim()
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        json.loads(data)
+    except ValueError:
+        return False
+    return True

@@ -33,7 +33,7 @@ _BATCH = 8
 
 @dataclass(frozen=True)
 class CalibrationPhotos:
-    """Photos that the ranges of INT8 are learnt from.
+    """Photos from which the ranges of INT8 are learnt, or the means of channels.
 
     sha256: of the sorted SHA-256 of the photos: the same photos, by whatever names, give the same.
     one_colour: how many of them show one colour only.
@@ -50,6 +50,11 @@ class CalibrationPhotos:
     @property
     def sha256(self) -> str:
         return hashlib.sha256("\n".join(sorted(sha256 for _, sha256 in self.photos)).encode()).hexdigest()
+
+    @property
+    def tensors_sha256(self) -> str:
+        """Of the photos and of how they are prepared."""
+        return hashlib.sha256(f"{self.sha256}\n{self._cache.how}".encode()).hexdigest()
 
     def record(self, calibrator: str) -> CalibrationRecord:
         """For a manifest."""
@@ -92,9 +97,10 @@ class PhotoSets:
 
     def __str__(self) -> str:
         if self.calibration is None:
-            return f"{len(self.gate)} photos judge"
+            return _photos(len(self.gate), "judge")
         how = "others" if self.apart else "the same, because there are too few, which flatters"
-        return f"{self.calibration.count} photos calibrate, {len(self.gate)} judge ({how})"
+        judging = f"{len(self.gate)} judge{'s' if len(self.gate) == 1 else ''}"
+        return f"{_photos(self.calibration.count, 'calibrate')}, {judging} ({how})"
 
 
 def choose_photos(
@@ -138,7 +144,7 @@ def choose_photos(
         if progress is not None:
             progress(number + 1, min(len(order), wanted + len(failures)))
     if not photos:
-        raise ImageError(f"{_where(found)}: no photo that can be read ({len(failures)} files tried): {failures[0][1]}")
+        raise ImageError(f"{_where(found)}: no photo that can be read ({len(failures)} tried): {failures[0][1]}")
     first, second, apart = _divide(len(photos), calibrate, judge)
     calibration = None
     if calibrate:
@@ -146,8 +152,8 @@ def choose_photos(
         calibration = CalibrationPhotos(chosen, sum(flat[sha256] for _, sha256 in chosen), cache)
         if calibration.one_colour == calibration.count:
             raise ImageError(
-                f"{_where(found)}: each of the {calibration.count} photos for calibration shows one colour only, from "
-                "which no ranges can be learnt: give photos of what the model will see"
+                f"{_where(found)}: {_photos(calibration.count, 'calibrate')}, of one colour only, from which "
+                "nothing can be learnt: give photos of what the model will see"
             )
     return PhotoSets(calibration, tuple(path for path, _ in photos[second]), apart, tuple(failures))
 
@@ -166,6 +172,10 @@ def _is_one_colour(tensor: NDArray[Any], spec: InputSpec) -> bool:
     channels = tensor if spec.layout == "NCHW" else np.moveaxis(tensor, -1, 0)
     values = 2 if spec.resize.mode == "pad" else 1
     return all(len(np.unique(channel)) <= values for channel in channels)
+
+
+def _photos(count: int, do: str) -> str:
+    return f"1 photo {do}s" if count == 1 else f"{count} photos {do}"
 
 
 def _where(found: Sequence[Path]) -> str:

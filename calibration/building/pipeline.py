@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ...runtime.errors import EngineError, ImageError, ManifestError, MissingDependencyError
 from ...runtime.explainer import Explainer
-from .caches import cache_folder
+from .caches import Cache, cache_folder
 from .config import BuildConfig
 from .job import Job, make_job
 from .lowering import Lowering
@@ -85,10 +85,17 @@ class _Steps:
     progress: Progress | None
     seconds: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    told_of_caches: bool = False
 
     def tell(self, step: str, done: float | None = None, total: float | None = None) -> None:
         if self.progress is not None:
             self.progress(step, done, total)
+
+    def note_unkept(self, cache: Cache) -> None:
+        """Remark once on caches that cannot be written."""
+        if cache.problem is not None and not self.told_of_caches:
+            self.told_of_caches = True
+            self.notes.append(f"nothing is kept for the next build: {cache.problem}; set CFCAM_CACHE to another folder")
 
     def timed(self, step: str, work: Callable[[], Any]) -> Any:
         self.tell(step)
@@ -193,7 +200,8 @@ def _choose(job: Job, photos: Sequence[Path], steps: _Steps) -> PhotoSets:
         seed=config.calibration.seed,
         progress=lambda done, total: steps.tell("photos", done, total),
     )
-    cache.trim()
+    cache.cache.trim()
+    steps.note_unkept(cache.cache)
     if sets.calibration is not None and sets.calibration.one_colour:
         steps.notes.append(
             f"{sets.calibration.one_colour} of {sets.calibration.count} photos for calibration show one colour only"
@@ -221,6 +229,7 @@ def _lowered(
         plan, attempts = steps.timed("search", lambda: search(job, sets, scratch, lowering, steps.tell, tried))
     proved = any(attempt.chosen and attempt.passed for attempt in attempts)
     graph = steps.timed("precision", lambda: lowering(plan, stage / job.graph_name, prove=not proved))
+    steps.note_unkept(lowering.cache)
     return graph, attempts
 
 

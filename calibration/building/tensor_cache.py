@@ -8,10 +8,11 @@ attempts of a search. Decoding and scaling a photo of 12 megapixels takes some 1
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.errors import ImageError, ModelFileError
-from ...runtime.files import atomic_path
 from ...runtime.images import open_image
 from ...runtime.modelfile import file_sha256
 from ...runtime.preprocess import prepare
 from ...runtime.spec import InputSpec
+from .caches import Cache
 
 __all__ = ["LIMIT", "TensorCache"]
 
@@ -35,14 +36,17 @@ _FORMAT = 1
 
 
 class TensorCache:
-    """Tensors of photos for one input. folder: shared by all inputs; made when the first tensor is kept."""
+    """Tensors of photos for one input. folder: shared by all inputs. limit: bytes that are kept.
 
-    def __init__(self, folder: Path, spec: InputSpec) -> None:
+    how: a hash of all that decides how a photo is prepared.
+    """
+
+    def __init__(self, folder: Path, spec: InputSpec, limit: int = LIMIT) -> None:
         import PIL
 
         how = json.dumps([_FORMAT, PIL.__version__, dataclasses.asdict(spec)], sort_keys=True)
-        self._folder, self._spec = folder, spec
-        self._how = hashlib.sha256(how.encode()).hexdigest()[:16]
+        self.how = hashlib.sha256(how.encode()).hexdigest()[:16]
+        self.cache, self._spec = Cache(folder, limit), spec
 
     def photo_sha256(self, path: Path) -> str:
         """Raises `ImageError` for a file that cannot be read."""
@@ -54,33 +58,17 @@ class TensorCache:
     def tensor(self, path: Path, sha256: str) -> NDArray[Any]:
         """The photo at `path`, in the file's own layout and dtype, without a batch axis.
 
-        sha256: of its bytes. Raises `ImageError`, and `OutputError` where the folder cannot be written.
+        sha256: of its bytes. Raises `ImageError`.
         """
-        place = self._folder / self._how / f"{sha256}.npy"
-        shape = self._spec.shape(1)[1:]
-        try:
-            found = np.load(place, allow_pickle=False)
-            if found.shape == shape and found.dtype == np.dtype(self._spec.dtype):
-                os.utime(place)
-                return found
-        except (OSError, ValueError):  # not there, or damaged: made anew
-            pass
+        name = f"{self.how}/{sha256}.npy"
+        kept = self.cache.read(name)
+        if kept is not None:
+            with contextlib.suppress(ValueError, EOFError):  # damaged: made anew
+                found = np.load(io.BytesIO(kept), allow_pickle=False)
+                if found.shape == self._spec.shape(1)[1:] and found.dtype == np.dtype(self._spec.dtype):
+                    return found
         made = prepare(open_image(path), self._spec).tensor
-        with atomic_path(place) as temporary, temporary.open("wb") as stream:
-            np.save(stream, made)
+        stream = io.BytesIO()
+        np.save(stream, made)
+        self.cache.write(name, stream.getvalue())
         return made
-
-    def trim(self, limit: int = LIMIT) -> None:
-        """Remove tensors, the one that was used longest ago first, until `limit` bytes are left."""
-        kept = []
-        for path in self._folder.glob("*/*.npy"):
-            try:
-                kept.append((path.stat().st_mtime_ns, path.stat().st_size, path))
-            except OSError:  # another build removed it
-                continue
-        total = sum(size for _, size, _ in kept)
-        for _, size, path in sorted(kept):
-            if total <= limit:
-                break
-            path.unlink(missing_ok=True)
-            total -= size

@@ -9,7 +9,7 @@ import pytest
 from cfcam.calibration.building import tensor_cache
 from cfcam.calibration.building.photos import choose_photos
 from cfcam.calibration.building.tensor_cache import TensorCache
-from cfcam.runtime.errors import ImageError, OutputError
+from cfcam.runtime.errors import ImageError
 from cfcam.runtime.preprocess import prepare
 from cfcam.runtime.spec import InputSpec, ResizeSpec
 from PIL import Image
@@ -56,6 +56,9 @@ def test_too_few_are_shared_out_and_very_few_do_both(tmp_path: Path, cache: Tens
     assert (limited.calibration.count, len(limited.gate), limited.apart) == (3, 21, True)
     only = choose_photos(photos, cache, SPEC, calibrate=0, judge=7)
     assert (only.calibration, len(only.gate)) == (None, 7)
+    assert str(only) == "7 photos judge"
+    one = choose_photos(photos[:1], cache, SPEC, calibrate=1, judge=1)
+    assert str(one).startswith("1 photo calibrates, 1 judges (the same")
 
 
 def test_ten_corrupt_among_a_hundred_are_left_out_and_named(tmp_path: Path, cache: TensorCache) -> None:
@@ -66,7 +69,7 @@ def test_ten_corrupt_among_a_hundred_are_left_out_and_named(tmp_path: Path, cach
     assert (sets.calibration.count, len(sets.gate)) == (60, 30)  # others took their place
     assert {path for path, _ in sets.failures} == set(corrupt)
     assert all(path.name in str(error) for path, error in sets.failures)
-    with pytest.raises(ImageError, match=r"photos: no photo that can be read \(10 files tried\): .*corrupt"):
+    with pytest.raises(ImageError, match=r"photos: no photo that can be read \(10 tried\): .*corrupt"):
         choose_photos(corrupt, cache, SPEC, calibrate=5, judge=5)
 
 
@@ -76,7 +79,7 @@ def test_photos_of_one_colour_cannot_calibrate(tmp_path: Path, cache: TensorCach
         flat.append(tmp_path / "cards" / f"{level}.png")
         flat[-1].parent.mkdir(exist_ok=True)
         Image.new("RGB", (60, 40), (level * 20, 255 - level * 20, 7)).save(flat[-1])
-    words = "cards: each of the 12 photos for calibration shows one colour only"
+    words = "cards: 12 photos calibrate, of one colour only"
     with pytest.raises(ImageError, match=words):
         choose_photos(flat, cache, SPEC, calibrate=12, judge=0)
     padded = InputSpec(**{**vars(SPEC), "resize": ResizeSpec(mode="pad", crop="none")})
@@ -128,10 +131,12 @@ def test_tensors_are_kept_by_content(tmp_path: Path, cache: TensorCache, monkeyp
         other = InputSpec(**{**vars(SPEC), "mean": (0.1, 0.2, 0.3)})  # another preprocessing has tensors of its own
         with pytest.raises(AssertionError):
             TensorCache(tmp_path / "cache", other).tensor(moved, sha256)
-    kept.write_bytes(kept.read_bytes()[:50])  # damaged
-    assert np.array_equal(cache.tensor(moved, sha256), first)
-    cache.trim(0)
-    assert not list((tmp_path / "cache").glob("*/*.npy"))
+    for length in (50, 0):  # damaged
+        kept.write_bytes(kept.read_bytes()[:length])
+        assert np.array_equal(cache.tensor(moved, sha256), first)
+    assert cache.cache.problem is None
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="cannot be written"):
-        TensorCache(tmp_path / "file", SPEC).tensor(moved, sha256)
+    nowhere = TensorCache(tmp_path / "file", SPEC)  # what cannot be kept is made each time
+    assert np.array_equal(nowhere.tensor(moved, sha256), first)
+    assert nowhere.cache.problem is not None
+    assert "cannot be written" in nowhere.cache.problem

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 from collections.abc import Callable
 from pathlib import Path
@@ -176,6 +177,16 @@ def test_int8_is_calibrated_once(
     monkeypatch.setattr(precision, "lower", lower)
     reports = [build(tiny_path("logits"), "i8", config, tmp_path / "out", photos, allow_failing=True) for _ in "12"]
     assert seen == [False, True]  # the second build finds the ranges of the first
+    assert not any("kept" in note for note in reports[1].notes)
+    (kept,) = (tmp_path / "cache" / "ranges").iterdir()
+    kept.write_text("{")  # damaged
+    (tmp_path / "file").touch()
+    for cache in ("cache", "file"):  # where a file has the folder's name nothing can be kept
+        monkeypatch.setenv("CFCAM_CACHE", str(tmp_path / cache))
+        reports.append(build(tiny_path("logits"), "i8", config, tmp_path / "out", photos, allow_failing=True))
+    assert seen[2:] == [False, False]
+    (unkept,) = (note for note in reports[3].notes if "kept" in note)
+    assert re.match(r"nothing is kept for the next build: .*file.* cannot be written", unkept)
     (product,) = reports[1].products
     assert any(node.op_type == "QuantizeLinear" for node in onnx.load(product).graph.node)
     manifest = Manifest.read(product)
