@@ -11,7 +11,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from ...runtime.spec import CamSpec
 from ..errors import ExportError
-from ..graph import Graph, open_graph
+from ..graph import Graph, open_graph, prune
 from ..graph.checking import first_line
 
 __all__ = ["ISLANDS", "scale_gradients", "scale_seeds", "to_half"]
@@ -25,6 +25,8 @@ ISLANDS = (
 
 #: The gradient runs this much larger through float16, so that it stays clear of its smallest numbers.
 _SCALE = 1024.0
+#: Bytes of a constant that may be stored twice.
+_SMALL = 1024
 #: The first opset whose quantisers take float16.
 _HALF_QUANTISERS = 19
 
@@ -40,12 +42,15 @@ def to_half(model: ModelProto, spec: CamSpec, float_nodes: Sequence[str] = ()) -
     scaled = scale_seeds(graph, spec, _SCALE)
     if any(node.op_type == "QuantizeLinear" for node in graph.nodes) and graph.opset < _HALF_QUANTISERS:
         graph = _raised(graph)
+    kept = {*DEFAULT_OP_BLOCK_LIST, *ISLANDS}
+    islands = [node.name for node in graph.nodes if node.op_type in kept]
+    float_nodes = _with_their_weights(graph, [*float_nodes, *islands])
     try:
         made = convert_float_to_float16(
             graph.to_model(),
             keep_io_types=True,
-            op_block_list=[*DEFAULT_OP_BLOCK_LIST, *ISLANDS],
-            node_block_list=_with_their_weights(graph, float_nodes),
+            op_block_list=list(kept),
+            node_block_list=list(float_nodes),
         )
     except Exception as error:  # its exceptions have no common base
         raise ExportError(f"ONNX Runtime's float16 converter failed: {first_line(error)}") from error
@@ -56,16 +61,31 @@ def to_half(model: ModelProto, spec: CamSpec, float_nodes: Sequence[str] = ()) -
 
 
 def _with_their_weights(graph: Graph, names: Sequence[str]) -> list[str]:
-    """The nodes `names`, and those that read a weight of theirs: of a weight that any node reads in float16 the
-    converter keeps no other form, and the float32 node would compute with the rounded one."""
+    """The nodes `names`, to be kept float32, and those that read a weight of theirs.
+
+    Of a constant that any node reads in float16 the converter keeps no other form, and the float32 node would compute
+    with the rounded one. Small constants are copied instead.
+    """
     wanted = set(names)
-    weights = {name for node in graph.nodes if node.name in wanted for name in node.input if _is_weight(graph, name)}
+    weights: set[str] = set()
+    copies: dict[str, str] = {}
+    for node in graph.nodes:
+        if node.name not in wanted:
+            continue
+        for place, name in enumerate(node.input):
+            array = graph.constant(name)
+            if array is None or array.dtype != np.float32:
+                continue
+            if array.nbytes > _SMALL:
+                weights.add(name)
+                continue
+            if name not in copies:
+                copies[name] = graph.fresh(f"{name}_float32")
+                graph.add_constant(copies[name], array)
+            node.input[place] = copies[name]
+    graph.reindex()
+    prune(graph)
     return [node.name for node in graph.nodes if node.name in wanted or weights & set(node.input)]
-
-
-def _is_weight(graph: Graph, name: str) -> bool:
-    array = graph.constant(name)
-    return array is not None and array.ndim > 1
 
 
 def scale_seeds(graph: Graph, spec: CamSpec, factor: float) -> bool:
