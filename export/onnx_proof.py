@@ -27,8 +27,8 @@ scores and gradient alike, evaluated in float64 from the activations that ONNX R
    graph the images that pass may: an activation on a rounding boundary moves by a whole step in either arithmetic.
 5. `gradient_moves`: when the image changes (and the class does not), the gradient changes by as much as the
    exact one, which for pooling and a linear head means: not at all. When the class changes, likewise.
-6. `batch_equals_singles`, by the yardstick of 4; in quantised graphs the median image's activations count. A file with a fixed batch gets the same images in another
-   order; with a fixed batch of one there is nothing to compare.
+6. `batch_equals_singles`, by the yardstick of 4; in quantised graphs the median image's activations count. A
+   file with a fixed batch gets the same images in another order; with a fixed batch of one there is nothing to compare.
 7. `explained_class`: the top class when none is asked for, else the one that is asked for.
 
 Of a file with several target layers, 2 to 6 are measured for each, with a tail of its own: the differences of a layer
