@@ -16,8 +16,7 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,6 +27,7 @@ from ..export.metadata import set_spec, write_model
 from ..export.reverse import LayerView, differentiate
 from ..export.reverse.score import find_score
 from ..export.tail import find_layer_value, open_exported
+from ..runtime.closing import Closing
 from ..runtime.errors import ArrayError, MethodError, ModelFileError
 from ..runtime.explainer import Explainer
 from ..runtime.modelfile import read_spec
@@ -35,9 +35,6 @@ from ..runtime.spec import CamSpec, LayerSpec
 from .measures.access import EngineAccess
 from .measures.base import Explain, Maps, Measure, check_classes, check_images, check_maps, explained
 from .measures.noise import agreement
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 __all__ = [
     "Randomisation",
@@ -152,7 +149,7 @@ def stage_layers(
     return [(layers[i].name, list(layers[: i + 1]) if order == "cascading" else [layers[i]]) for i in picked]
 
 
-class RandomisedNetworks:
+class RandomisedNetworks(Closing):
     """The network of an exported file, randomised in stages, each differentiated again and open in ONNX Runtime.
 
     path: the ``.cam.onnx`` file. order, stages, seed: see `stage_layers` and `randomised`. threads: for ONNX Runtime.
@@ -206,14 +203,6 @@ class RandomisedNetworks:
         for explainer in self.explainers:
             explainer.close()
         self._folder.cleanup()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
-        self.close()
 
 
 def _export_again(plain: ModelProto, values: Sequence[str], spec: CamSpec, path: Path) -> None:

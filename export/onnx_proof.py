@@ -143,12 +143,8 @@ def tail_file_agrees(subject: Subject, path: str | os.PathLike[str]) -> list[Che
     assert tail is not None
     session = Session(os.fspath(path))
     feeds = {subject.spec.layer.activations: subject.top.activations, subject.spec.input.name: subject.images}
-    size = subject.batch or len(subject.images)
-    parts = [
-        session.run({name: feeds[name][i : i + size] for name in tail.inputs})[tail.score]
-        for i in range(0, len(subject.images), size)
-    ]
-    return [_scores_check(subject, np.concatenate(parts), "scores of the tail's own file")]
+    scores = session.run_in_batches(feeds, subject.batch or len(subject.images))[tail.score]
+    return [_scores_check(subject, scores, "scores of the tail's own file")]
 
 
 def _scores_check(subject: Subject, logits: Array, name: str) -> Check:

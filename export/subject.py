@@ -82,13 +82,9 @@ class Subject:
     def explain(self, images: Array, targets: Sequence[int] | Array) -> Answer:
         """Run the file on images (N, ...) for targets (N,), in batches of the size that it takes."""
         spec = self.spec
-        size = self.batch or len(images)
         targets = np.asarray(targets, np.int64)
-        parts = [
-            self.session.run({spec.input.name: images[i : i + size], spec.target: targets[i : i + size]})
-            for i in range(0, len(images), size)
-        ]
-        found = {name: np.concatenate([np.atleast_1d(part[name]) for part in parts]) for name in self.session.outputs}
+        feeds = {spec.input.name: images, spec.target: targets}
+        found = self.session.run_in_batches(feeds, self.batch or len(images))
         return Answer(
             {n: v for n, v in found.items() if n in self.plain_names},
             found[spec.layer.activations],
@@ -280,10 +276,5 @@ def plain_outputs(path: str | os.PathLike[str], subject: Subject) -> dict[str, A
 
     Best asked for before the subject is run: then two networks are never in memory at once.
     """
-    session = Session(os.fspath(path))
-    size = subject.batch or len(subject.images)
-    parts = [
-        session.run({subject.spec.input.name: subject.images[i : i + size]})
-        for i in range(0, len(subject.images), size)
-    ]
-    return {name: np.concatenate([np.atleast_1d(part[name]) for part in parts]) for name in session.outputs}
+    feeds = {subject.spec.input.name: subject.images}
+    return Session(os.fspath(path)).run_in_batches(feeds, subject.batch or len(subject.images))

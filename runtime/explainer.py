@@ -9,12 +9,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .cam import normalise
+from .closing import Closing
 from .engine import Engine, open_engine, read_manifest
 from .errors import ArrayError
 from .explanation import Explanation, class_probabilities
@@ -35,7 +35,6 @@ from .targets import Target, resolve_targets
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
-    from typing_extensions import Self
 
     from .engine_options import EngineOptions
 
@@ -58,7 +57,7 @@ class _Input:
     times_ms: dict[str, float]
 
 
-class Explainer:
+class Explainer(Closing):
     """Explains images with a file made by ``cfcam export`` or ``cfcam build``.
 
     path: the ``.cam.onnx`` file, or a product (an ONNX file or an engine of TensorRT) with its manifest beside
@@ -243,14 +242,6 @@ class Explainer:
             self._engine.close()
         if self._tail is not None:
             self._tail.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
-        self.close()
 
     def _layers(self, method: Method) -> tuple[LayerSpec, ...]:
         """The target layers that a method works with."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .closing import Closing
 from .engine import EngineInfo
 from .engine_options import EngineOptions, full_name, short_name
 from .errors import EngineError, MissingDependencyError
@@ -23,14 +23,13 @@ from .onnxruntime_quirks import quirks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from typing_extensions import Self
 
 __all__ = ["OnnxRuntimeEngine"]
 
 _INTEGERS = {"tensor(int32)": np.int32, "tensor(int64)": np.int64}
 
 
-class OnnxRuntimeEngine:
+class OnnxRuntimeEngine(Closing):
     """A session of ONNX Runtime, which is safe to run from several threads at once.
 
     With I/O binding, which CUDA graphs need, threads take turns.
@@ -89,14 +88,6 @@ class OnnxRuntimeEngine:
         if self._bound is not None:
             self._bound.close()
         self._session = self._bound = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
-        self.close()
 
     def _load(self, options: EngineOptions) -> Any:
         """The session with the provider that was asked for, or with the CPU where that is allowed."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .closing import Closing
 from .cuda import Cuda
 from .engine import EngineInfo
 from .engine_options import EngineOptions
@@ -24,12 +24,11 @@ from .tensorrt_io import Binding, Buffers, read_bindings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from typing_extensions import Self
 
 __all__ = ["TensorRtEngine"]
 
 
-class TensorRtEngine:
+class TensorRtEngine(Closing):
     """A built engine on one GPU.
 
     Safe to run from several threads at once: they take turns, because the engine has one stream and one set of
@@ -92,14 +91,6 @@ class TensorRtEngine:
                     part.close()
             self._engine = self._runtime = None
             self._cuda.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
-        self.close()
 
     def _read(self) -> bytes:
         try:

@@ -18,6 +18,7 @@ from ...runtime.explainer import Explainer
 from .caches import Cache, cache_folder
 from .config import BuildConfig
 from .job import Job, make_job
+from .judging import judge
 from .lowering import Lowering
 from .photos import PhotoSets, choose_photos
 from .products import Product, finish_graph, graph_product, make_engine, write_command
@@ -253,20 +254,9 @@ def _judge(
     job: Job, products: Sequence[Product], graph: Path, sets: PhotoSets, steps: _Steps
 ) -> tuple[GateReport, str]:
     """The gate on a product that can run here, or else on the graph by ONNX Runtime on the CPU; and which it was."""
-    from ..verify import verify
 
     def judged(candidate: Explainer | Path) -> GateReport:
-        name, settings = job.judged_method
-        report = verify(
-            candidate,
-            job.source,
-            sets.gate,
-            job.config.thresholds,
-            method=name,
-            settings=settings,
-            provider=None if isinstance(candidate, Explainer) else "cpu",
-            progress=lambda done, total: steps.tell("gate", done, total),
-        )
+        report = judge(job, candidate, sets.gate, progress=lambda done, total: steps.tell("gate", done, total))
         place = job.output / Path(report.candidate.path).name  # where it will lie
         return dataclasses.replace(report, candidate=dataclasses.replace(report.candidate, path=str(place)))
 

@@ -26,6 +26,7 @@ from ...runtime.explainer import Explainer
 from ...runtime.images import open_image
 from ...runtime.preprocess import prepare
 from .job import Job
+from .judging import judge
 from .nodes import Nodes, read_nodes
 from .photos import PhotoSets
 
@@ -111,15 +112,12 @@ def search(
     decide. When nothing passes, float32 comes out, which the gate then judges as usual. A plan that passes is proved,
     and one that fails its proof, or cannot be made, has failed.
     """
-    from ..verify import verify
-
     nodes = read_nodes(job.source, job.spec)
     on_cpu = job.config.backend == "onnxruntime" and job.config.engine_options.provider == "cpu"
 
     def harmful(kept: tuple[str, ...]) -> list[tuple[str, ...]]:
         return harmful_first(job, sets, nodes, kept, lower, scratch, tell)
 
-    method, settings = job.judged_method
     attempts: list[Attempt] = []
     files: list[Path] = []
     for name, plan in candidates(job.config.plan, nodes, harmful, half=not on_cpu):
@@ -130,16 +128,7 @@ def search(
         path = scratch / f"{len(files)}.onnx"
         try:
             lower(plan, path, prove=False)
-            report = verify(
-                path,
-                job.source,
-                sets.gate,
-                job.config.thresholds,
-                method=method,
-                settings=settings,
-                provider="cpu",
-                pictures=0,
-            )
+            report = judge(job, path, sets.gate, pictures=0)
             failures = tuple(failure.text for failure in report.failures)
             if report:  # what is worth taking is worth proving
                 lower(plan, path)

@@ -9,18 +9,15 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ...runtime.closing import Closing
 from ...runtime.errors import OutputError
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 __all__ = ["Journal"]
 
 
-class Journal:
+class Journal(Closing):
     """Lines of ``{"key": ..., ...}`` in `path`, which is made when it is not there. Raises `OutputError`.
 
     A last line without its end is what a killed run leaves: it is cut off. damaged: how many other
@@ -57,14 +54,6 @@ class Journal:
 
     def close(self) -> None:
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
-        self.close()
 
     def _read(self) -> None:
         self._file.seek(0)

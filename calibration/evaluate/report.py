@@ -6,12 +6,11 @@ import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ...runtime.errors import MissingDependencyError
 from ...runtime.files import write_bytes
+from ..html_page import page_template
 from .contenders import BASELINES, CONTROLS
 from .instruments import get_instrument
 from .pictures import Case, judging_column
@@ -51,15 +50,7 @@ def render_report(
 
     Every name in it is escaped. Raises `MissingDependencyError` without Jinja2.
     """
-    try:
-        import jinja2
-    except ImportError as error:
-        raise MissingDependencyError("the report needs Jinja2: install cfcam[report]") from error
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["base"] = lambda path: Path(path).name
-    text = resources.files(__package__ or "").joinpath("report.html.j2").read_text(encoding="utf-8")
+    page = page_template(__package__ or "")
     groups = [
         {
             "name": name,
@@ -70,7 +61,7 @@ def render_report(
         }
         for name, columns in evaluation.groups.items()
     ]
-    return environment.from_string(text).render(
+    return page.render(
         evaluation=evaluation,
         table=table,
         groups=groups,

@@ -6,13 +6,11 @@ import base64
 import io
 import os
 import time
-from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...runtime.errors import MissingDependencyError
 from ...runtime.files import write_bytes
 from ..evaluate.report import machine
+from ..html_page import page_template
 from . import pictures, table
 from .results import GateReport
 
@@ -24,17 +22,7 @@ __all__ = ["render_report", "save_report"]
 
 def render_report(report: GateReport, *, command: str = "") -> str:
     """The HTML text. Every name in it is escaped. Raises `MissingDependencyError` without Jinja2."""
-    try:
-        import jinja2
-    except ImportError as error:
-        raise MissingDependencyError("the report needs Jinja2: install cfcam[report]") from error
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["base"] = lambda path: Path(path).name
-    environment.filters["picture"] = _url
-    text = resources.files(__package__ or "").joinpath("report.html.j2").read_text(encoding="utf-8")
-    return environment.from_string(text).render(
+    return page_template(__package__ or "", picture=_url).render(
         report=report,
         columns=table.COLUMNS,
         top_rows=table.top_rows(report),

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
@@ -160,8 +159,8 @@ def _spec(spec: CamSpec, made: Differentiated, plan: Plan) -> CamSpec:
 def _proved(staged: Path, network: Path, explained: ModelProto, output: Path) -> Proof:
     """The exporter's proof; network: the plain model in its new precision."""
     subject = open_subject(staged, model=explained)
-    proof = Proof()
     if subject.quantised:
+        proof = Proof()
         # Optimised, the two would run in different kernels here and there, a quantisation step apart.
         # The plain file does not say that it is mixed, and would be run in the other way.
         entries = quirks(staged)
@@ -181,11 +180,5 @@ def _proved(staged: Path, network: Path, explained: ModelProto, output: Path) ->
 def _as_it_stands(path: Path, subject: Subject, entries: Mapping[str, str]) -> dict[str, NDArray[Any]]:
     """What a file gives for the subject's images when no node is fused with another. entries: of the session."""
     session = Session(str(path), optimise=False, entries=entries)
-    size = subject.batch or len(subject.images)
-    classes = subject.top.classes
-    found: dict[str, list[Any]] = {}
-    for i in range(0, len(subject.images), size):
-        feeds = {subject.spec.input.name: subject.images[i : i + size], subject.spec.target: classes[i : i + size]}
-        for name, value in session.run({name: feeds[name] for name in session.inputs}).items():
-            found.setdefault(name, []).append(np.atleast_1d(value))
-    return {name: np.concatenate(parts) for name, parts in found.items()}
+    feeds = {subject.spec.input.name: subject.images, subject.spec.target: subject.top.classes}
+    return session.run_in_batches(feeds, subject.batch or len(subject.images))

@@ -6,11 +6,11 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..closing import Closing
 from ..engine import open_engine, read_manifest
 from ..engine_options import EngineOptions
 from ..explainer import Explainer
@@ -23,7 +23,6 @@ from .sampling import Clock
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from typing_extensions import Self
 
     from ..targets import Target
 
@@ -33,7 +32,7 @@ __all__ = ["STAGES", "Subject"]
 STAGES = ("decode", "preprocess", "inference", "method", "resize")
 
 
-class Subject:
+class Subject(Closing):
     """An open file and a photo, warm after `warm_up`.
 
     path: a ``.cam.onnx`` file or a built product. image: a photo's path. batch: how many copies of it are
@@ -126,11 +125,3 @@ class Subject:
         if hasattr(self, "explainer"):
             self.explainer.close()
         self.engine.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
-        self.close()

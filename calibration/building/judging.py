@@ -1,0 +1,32 @@
+"""The gate, asked as a build asks it: by the job's own method and thresholds, against its source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...runtime.explainer import Explainer
+from .job import Job
+
+if TYPE_CHECKING:
+    from ..verify import GateReport
+
+__all__ = ["judge"]
+
+
+def judge(job: Job, candidate: Explainer | Path, photos: Sequence[Path], **options: Any) -> GateReport:
+    """`verify` of a product of `job`; a path is run on the CPU. options: of `verify`. Raises what that raises."""
+    from ..verify import verify
+
+    method, settings = job.judged_method
+    return verify(
+        candidate,
+        job.source,
+        photos,
+        job.config.thresholds,
+        method=method,
+        settings=settings,
+        provider=None if isinstance(candidate, Explainer) else "cpu",
+        **options,
+    )
