@@ -32,7 +32,7 @@ def memory(which: str) -> int:
 
 def forget_the_peak() -> None:
     """Let VmHWM start from here."""
-    from cfcam.export.session import release_memory
+    from cfcam.export.proof.session import release_memory
 
     release_memory()
     Path("/proc/self/clear_refs").write_text("5")

@@ -25,14 +25,14 @@ from cfcam.calibration.verify import verify
 from cfcam.export import export_torch, preset
 from cfcam.export.errors import ProofError
 from cfcam.export.graph import Graph, open_graph, tensor_bytes
+from cfcam.export.graph.repeated_weights import repeated_weights
 from cfcam.export.metadata import set_spec
 from cfcam.export.precision import Plan, lower
-from cfcam.export.repeated_weights import repeated_weights
+from cfcam.runtime.contract.modelfile import read_spec
+from cfcam.runtime.engines.tensorrt.build import build_engine
 from cfcam.runtime.files import write_bytes
-from cfcam.runtime.images import open_image
-from cfcam.runtime.modelfile import read_spec
-from cfcam.runtime.preprocess import prepare
-from cfcam.runtime.tensorrt_build import build_engine
+from cfcam.runtime.photos.images import open_image
+from cfcam.runtime.photos.preprocess import prepare
 from evidence_networks import FILES, LAYERS, NETWORKS
 from evidence_photos import photos
 from onnx import TensorProto, helper, numpy_helper

@@ -27,13 +27,13 @@ from unittest.mock import patch
 import numpy as np
 import onnx
 from cfcam.calibration.verify import GateReport, verify
+from cfcam.export.graph.repeated_weights import repeated_weights
 from cfcam.export.precision import Plan, lower
-from cfcam.export.repeated_weights import repeated_weights
+from cfcam.runtime.contract.modelfile import read_spec
+from cfcam.runtime.engines.tensorrt.build import build_engine
 from cfcam.runtime.errors import CfcamError
-from cfcam.runtime.images import open_image
-from cfcam.runtime.modelfile import read_spec
-from cfcam.runtime.preprocess import prepare
-from cfcam.runtime.tensorrt_build import build_engine
+from cfcam.runtime.photos.images import open_image
+from cfcam.runtime.photos.preprocess import prepare
 from numpy.typing import NDArray
 from onnxruntime.quantization import quantize_static
 

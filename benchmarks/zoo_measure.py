@@ -1,6 +1,6 @@
 """One architecture of the zoo: built, calibrated, exported by each route, and judged.
 
-The judge is the exporter's own proof (`cfcam.export.proof`), on photos; what is added here is
+The judge is the exporter's own proof (`cfcam.export.proof.results`), on photos; what is added here is
 that the network is worth the trouble (`assert_spread`), that the two routes agree, what
 TensorRT's parser says, and what an explained inference costs.
 """
@@ -21,10 +21,10 @@ import onnx
 import onnxruntime
 import torch
 from cfcam.export import ExportError, ExportReport, export_onnx, export_torch
-from cfcam.export.proof import image_errors
+from cfcam.export.proof.results import image_errors
+from cfcam.runtime.contract.modelfile import read_spec
+from cfcam.runtime.engines.tensorrt.build import parse_onnx
 from cfcam.runtime.errors import CfcamError, MissingDependencyError
-from cfcam.runtime.modelfile import read_spec
-from cfcam.runtime.tensorrt_build import parse_onnx
 from numpy.typing import NDArray
 from zoo_networks import Network
 

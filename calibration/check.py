@@ -16,22 +16,22 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ..export import onnx_proof
 from ..export.errors import LayerError
 from ..export.graph import load_model
-from ..export.onnx_proof import Subject
-from ..export.proof import Check, of_layer
-from ..export.repeated_weights import repeated_weights
+from ..export.graph.repeated_weights import repeated_weights
+from ..export.graph.tensorrt_table import tensorrt_refusals
+from ..export.proof import checks as onnx_proof
+from ..export.proof.checks import Subject
+from ..export.proof.results import Check, of_layer
 from ..export.report import Stopwatch
-from ..export.tensorrt_table import tensorrt_refusals
+from ..runtime.contract.modelfile import file_sha256, read_model_info, read_spec
 from ..runtime.errors import EngineError, MissingDependencyError, ModelFileError
-from ..runtime.modelfile import file_sha256, read_model_info, read_spec
 
 if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-    from ..runtime.spec import CamSpec
+    from ..runtime.contract.spec import CamSpec
 
 __all__ = ["CheckReport", "CheckRow", "check_file"]
 
@@ -198,7 +198,7 @@ def _tensorrt_rows(path: str, model: onnx.ModelProto) -> list[CheckRow]:
     refused = tensorrt_refusals(model)
     status: Status = "warning" if refused else "ok"
     rows = [CheckRow("operators that TensorRT refuses (table)", status, len(refused), 0, note=_some(refused))]
-    from ..runtime.tensorrt_build import parse_onnx
+    from ..runtime.engines.tensorrt.build import parse_onnx
 
     try:
         result = parse_onnx(path)

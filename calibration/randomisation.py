@@ -26,12 +26,12 @@ from ..export.graph import Graph, load_model, prune
 from ..export.metadata import set_spec, write_model
 from ..export.reverse import LayerView, differentiate
 from ..export.reverse.score import find_score
-from ..export.tail import find_layer_value, open_exported
+from ..export.tail.cutting import find_layer_value, open_exported
 from ..runtime.closing import Closing
+from ..runtime.contract.modelfile import read_spec
+from ..runtime.contract.spec import CamSpec, LayerSpec
 from ..runtime.errors import ArrayError, MethodError, ModelFileError
 from ..runtime.explainer import Explainer
-from ..runtime.modelfile import read_spec
-from ..runtime.spec import CamSpec, LayerSpec
 from .measures.access import EngineAccess
 from .measures.base import Explain, Maps, Measure, check_classes, check_images, check_maps, explained
 from .measures.noise import agreement

@@ -20,8 +20,8 @@ def adopt(
 
     The engine is opened to see that it fits. Needs neither onnx nor PyTorch.
     """
-    from ..runtime.adopting import adopt_engine
-    from ..runtime.manifest import Manifest
+    from ..runtime.contract.manifest import Manifest
+    from ..runtime.engines.tensorrt.adopting import adopt_engine
 
     manifest = adopt_engine(engine, graph)
     where = "" if manifest.target is None else f" for {manifest.target.gpu} ({manifest.target.compute_capability})"

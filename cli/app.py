@@ -12,22 +12,8 @@ from typing import Annotated
 import typer
 
 from ..runtime.errors import CfcamError
-from . import (
-    adopt,
-    bench,
-    build,
-    calibrate,
-    check,
-    compare,
-    demo,
-    evaluate,
-    explain,
-    export,
-    inspect,
-    layers,
-    parts,
-    verify,
-)
+from . import adopt, bench, build, check, compare, demo, evaluate, explain, export, inspect, layers, parts, verify
+from . import tune as calibrate
 from .exitcodes import DONE, NOT_DONE
 
 __all__ = ["app", "run"]

@@ -15,7 +15,7 @@ from .options import AllowFallback, Json, Threads, json_object
 if TYPE_CHECKING:
     from ..runtime.bench.plan import LatencyPlan
     from ..runtime.bench.soak import SoakReport
-    from ..runtime.bench.subject import Subject
+    from ..runtime.bench.timed_file import Subject
 
 __all__ = ["bench"]
 
@@ -98,7 +98,7 @@ def bench(
     """
     from ..runtime.bench.document import document
     from ..runtime.bench.measure import check_plain, measure
-    from ..runtime.bench.subject import Subject
+    from ..runtime.bench.timed_file import Subject
     from .bench_tables import print_result
     from .console import print_json
     from .outputs import check_writable

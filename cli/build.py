@@ -18,8 +18,8 @@ from .sources import failure, find_each, report_failure
 from .verify import print_gate
 
 if TYPE_CHECKING:
-    from ..calibration.building.config import BuildConfig
-    from ..calibration.building.pipeline import BuildReport
+    from ..calibration.build.config import BuildConfig
+    from ..calibration.build.pipeline import BuildReport
 
 __all__ = ["SCHEMA", "build"]
 
@@ -146,7 +146,7 @@ def _config_files() -> Any:
     from ..runtime.errors import MissingDependencyError
 
     try:
-        from ..calibration.building import config_files
+        from ..calibration.build import config_files
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("pydantic", "yaml", "onnx"):
             raise
@@ -169,7 +169,7 @@ def _built(
     from .console import note, stderr
 
     try:
-        from ..calibration.building.pipeline import build
+        from ..calibration.build.pipeline import build
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("onnx", "pydantic"):
             raise

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..calibration.check import CheckReport
-    from ..runtime.spec import InputSpec
+    from ..runtime.contract.spec import InputSpec
 
 __all__ = ["SCHEMA", "check"]
 
@@ -41,7 +41,7 @@ def check(
     Gradients against differences of the scores in float64, batches against single images, the class, the weights, and
     what TensorRT refuses. Without photos, random images are used.
     """
-    from ..runtime.modelfile import read_spec
+    from ..runtime.contract.modelfile import read_spec
     from .console import print_json, stderr
 
     spec = read_spec(model)
@@ -65,8 +65,8 @@ def _photos(
     import numpy as np
 
     from ..runtime.errors import ArrayError, ImageError
-    from ..runtime.images import open_image
-    from ..runtime.preprocess import prepare
+    from ..runtime.photos.images import open_image
+    from ..runtime.photos.preprocess import prepare
 
     if not sources:
         return None, [], []

@@ -32,11 +32,11 @@ def demo(
     ] = "demo-output",
 ) -> None:
     """Try it all: export, explain a photo, compare times."""
-    from ..export.preprocessing import preset
+    from ..export.sources.preprocessing import preset
     from ..runtime.errors import OutputError
     from ..runtime.explainer import Explainer
     from ..runtime.files import atomic_path
-    from ..runtime.images import open_image
+    from ..runtime.photos.images import open_image
     from .console import note
     from .data import data_file
     from .export import export_model, print_report, read_label_option
@@ -110,7 +110,7 @@ def draw_panel(found: dict[tuple[str, int], Explanation], cell_width: int = 320)
 
     found: (method, class) -> explanation, all of one photo.
     """
-    from ..runtime.drawing import side_by_side
+    from ..runtime.photos.drawing import side_by_side
 
     classes = list(dict.fromkeys(index for _, index in found))
     methods = list(dict.fromkeys(method for method, _ in found))
@@ -143,8 +143,8 @@ def _ring(picture: Image.Image, x: float, y: float) -> None:
 def _time(explainer: Explainer, plain: Path, photo: Any) -> Comparison:
     import numpy as np
 
-    from ..runtime.engine import open_engine
-    from ..runtime.preprocess import prepare
+    from ..runtime.engines.base import open_engine
+    from ..runtime.photos.preprocess import prepare
     from .timing import compare
 
     spec = explainer.spec

@@ -162,7 +162,7 @@ def _shared_out(model: str, provider: str | None, threads: int | None) -> tuple[
 
     provider, threads: None for what the product's manifest says.
     """
-    from ..runtime.manifest import Manifest
+    from ..runtime.contract.manifest import Manifest
 
     manifest = Manifest.read(model)
     if manifest is not None:

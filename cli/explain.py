@@ -17,10 +17,10 @@ from .sources import failure, find_each, report_failure
 if TYPE_CHECKING:
     from PIL import Image
 
+    from ..runtime.contract.spec import OutputSpec
     from ..runtime.explainer import Explainer
     from ..runtime.explanation import Explanation
     from ..runtime.smoothing import Smoothing
-    from ..runtime.spec import OutputSpec
 
 __all__ = ["SCHEMA", "explain"]
 
@@ -224,7 +224,7 @@ def _steps(
 
 def _open(paths: Sequence[Path]) -> tuple[list[_Photo], list[dict[str, str]]]:
     from ..runtime.errors import ImageError
-    from ..runtime.images import open_image
+    from ..runtime.photos.images import open_image
 
     photos: list[_Photo] = []
     errors: list[dict[str, str]] = []
@@ -250,7 +250,7 @@ def _from_file(explanation: Explanation, photo: _Photo) -> Explanation:
 def _document(
     explainer: Explainer, method: str | None, options: dict[str, Any] | None, outcome: _Outcome
 ) -> dict[str, Any]:
-    from ..runtime.modelfile import file_sha256
+    from ..runtime.contract.modelfile import file_sha256
 
     spec, manifest = explainer.spec, explainer.manifest
     return {

@@ -15,8 +15,8 @@ from .exitcodes import DONE, DONE_IN_PART
 from .options import json_object
 
 if TYPE_CHECKING:
-    from ..export.preprocessing import Preprocessing
     from ..export.report import ExportReport
+    from ..export.sources.preprocessing import Preprocessing
 
 __all__ = ["BUILT_IN_LABELS", "export", "export_model", "print_report", "read_label_option"]
 
@@ -148,8 +148,8 @@ def export(
     ] = None,
 ) -> None:
     """Export a classifier with its gradients inside."""
-    from ..export.preprocessing import parse_input_size, parse_numbers, parse_resize
-    from ..export.preprocessing import preset as named_preset
+    from ..export.sources.preprocessing import parse_input_size, parse_numbers, parse_resize
+    from ..export.sources.preprocessing import preset as named_preset
     from ..runtime.errors import OutputError
 
     _one_source(
@@ -247,7 +247,7 @@ def _from_torch(
     options: dict[str, Any],
 ) -> ExportReport:
     """Load the model, with its own size, preprocessing and labels where it brings some, and export it."""
-    from ..export.loading import load
+    from ..export.sources.factory import load
     from .console import note
 
     preprocessing = how.named
@@ -297,7 +297,7 @@ def _announced(function: Callable[..., ExportReport], *arguments: Any, **options
 
 def read_label_option(labels: str | None, offset: int = 0) -> tuple[str, ...] | None:
     """The labels that ``--labels`` asks for: a file, or a built-in list. Raises `ExportError`."""
-    from ..export.labels import read_labels
+    from ..export.sources.labels import read_labels
 
     if labels is None:
         return None

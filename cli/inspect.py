@@ -10,17 +10,17 @@ import typer
 from .options import Json, ProductFile
 
 if TYPE_CHECKING:
-    from ..runtime.manifest import Manifest
-    from ..runtime.modelfile import ModelInfo, ValueInfo
-    from ..runtime.spec import CamSpec, InputSpec, LayerSpec
+    from ..runtime.contract.manifest import Manifest
+    from ..runtime.contract.modelfile import ModelInfo, ValueInfo
+    from ..runtime.contract.spec import CamSpec, InputSpec, LayerSpec
 
 __all__ = ["inspect"]
 
 
 def inspect(model: ProductFile, json: Json = False) -> None:
     """Show what is in an exported file, or in a product and its manifest."""
-    from ..runtime.engine import read_manifest
-    from ..runtime.modelfile import file_sha256, read_model_info, read_spec
+    from ..runtime.contract.modelfile import file_sha256, read_model_info, read_spec
+    from ..runtime.engines.base import read_manifest
     from .console import print_json
 
     manifest = read_manifest(model, machine=False)  # a product may be inspected where it cannot run

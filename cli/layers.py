@@ -69,8 +69,8 @@ def layers(
 
 def _onnx(path: str, score: str | None) -> LayerList:
     from ..export.layers import list_layers
+    from ..runtime.contract.modelfile import read_model_info
     from ..runtime.errors import MissingDependencyError
-    from ..runtime.modelfile import read_model_info
 
     read_model_info(path)  # says best what is wrong with a file
     try:
@@ -85,8 +85,8 @@ def _torch(model: str, weights: str | None, kwargs: str | None, input_size: str 
     import sys
 
     from ..export.layers import list_layers
-    from ..export.loading import load
-    from ..export.preprocessing import parse_input_size
+    from ..export.sources.factory import load
+    from ..export.sources.preprocessing import parse_input_size
 
     arguments = json_object(kwargs, "--kwargs")
     size = parse_input_size(input_size or "224")

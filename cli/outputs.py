@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..runtime.errors import OutputError
-from ..runtime.images import IMAGE_SUFFIXES
+from ..runtime.photos.images import IMAGE_SUFFIXES
 
 __all__ = ["Outputs", "check_writable", "plan_outputs", "unique_names"]
 

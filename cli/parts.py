@@ -53,9 +53,9 @@ def parts(
     sizes; with sign groups as its only groups; without the Gaussian filter. 1 means that the part changes nothing.
     """
     from ..calibration.parts import measure_parts
+    from ..runtime.contract.modelfile import file_sha256
     from ..runtime.explainer import Explainer
     from ..runtime.methods import get_method, make_settings
-    from ..runtime.modelfile import file_sha256
     from .console import print_json, progress
 
     options = make_settings(get_method("cfcam"), json_object(settings, "--settings"))

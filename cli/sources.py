@@ -16,7 +16,7 @@ __all__ = ["failure", "find_each", "report_failure"]
 def find_each(sources: Sequence[str]) -> tuple[list[Path], list[dict[str, str]]]:
     """Files, folders and patterns as paths, every file once; and a `failure` for each that has no image."""
     from ..runtime.errors import ImageError
-    from ..runtime.images import find_images
+    from ..runtime.photos.images import find_images
 
     found: dict[str, Path] = {}
     failures: list[dict[str, str]] = []

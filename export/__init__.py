@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .errors import ExportError, LayerError, ProofError, UnsupportedOperatorError
     from .onnx_export import export_onnx
-    from .preprocessing import Preprocessing, preset
-    from .proof import Check, Proof
+    from .proof.results import Check, Proof
     from .report import ExportReport
+    from .sources.preprocessing import Preprocessing, preset
     from .torch_export import export_torch
 
 __all__ = [
@@ -31,17 +31,17 @@ __all__ = [
 ]
 
 _WHERE = {
-    "Check": "proof",
+    "Check": "proof.results",
     "ExportError": "errors",
     "ExportReport": "report",
     "LayerError": "errors",
-    "Preprocessing": "preprocessing",
-    "Proof": "proof",
+    "Preprocessing": "sources.preprocessing",
+    "Proof": "proof.results",
     "ProofError": "errors",
     "UnsupportedOperatorError": "errors",
     "export_onnx": "onnx_export",
     "export_torch": "torch_export",
-    "preset": "preprocessing",
+    "preset": "sources.preprocessing",
 }
 
 

@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..runtime.spec import METADATA_KEY, CamSpec
+from ..runtime.contract.spec import METADATA_KEY, CamSpec
 from .errors import LayerError
 
 if TYPE_CHECKING:
     import onnx
     from torch import nn
 
+    from .traced.candidates import Value
     from .traced.capture import Captured
-    from .traced.values import Value
 
 __all__ = ["Layer", "LayerList", "list_layers"]
 
@@ -102,8 +102,8 @@ def list_layers(
 
 
 def _of_onnx(model: Any, score: str | int | None) -> LayerList:
+    from .reverse.candidates import blocker, candidates
     from .reverse.core import find_path, refusal
-    from .reverse.layers import blocker, candidates
     from .reverse.opening import open_model
     from .reverse.rewriting import find_rewrite
     from .reverse.score import find_score
@@ -160,8 +160,8 @@ _SAME_PLACE = {
 def _of_torch(module: Any, example: int | Sequence[int], score: str | int | None) -> LayerList:
     import torch
 
+    from .traced.candidates import candidates, default_value, find_score
     from .traced.capture import capture
-    from .traced.values import candidates, default_value, find_score
 
     height, width = (example, example) if isinstance(example, int) else tuple(example)
     captured = capture(module, torch.empty(1, 3, height, width))

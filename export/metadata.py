@@ -7,8 +7,8 @@ import os
 
 import onnx
 
+from ..runtime.contract.spec import METADATA_KEY, CamSpec
 from ..runtime.files import atomic_path
-from ..runtime.spec import METADATA_KEY, CamSpec
 from .graph.loading import INLINE_LIMIT, model_shell, save_model, tensor_bytes
 
 __all__ = ["set_spec", "tool_versions", "write_model"]

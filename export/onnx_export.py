@@ -11,23 +11,23 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 
-from ..runtime.modelfile import file_sha256
-from ..runtime.spec import METADATA_KEY, CamSpec, InputSpec, LayerSpec, OutputSpec, SourceSpec
+from ..runtime.contract.modelfile import file_sha256
+from ..runtime.contract.spec import METADATA_KEY, CamSpec, InputSpec, LayerSpec, OutputSpec, SourceSpec
 from .errors import ExportError, LayerError, ProofError
 from .graph import load_model, tensor_bytes, value_info
-from .labels import check_labels
 from .metadata import set_spec, tool_versions, write_model
-from .onnx_input import ImageInput, image_input
-from .onnx_proof import Subject, open_subject, plain_outputs, prove_file, tail_file_agrees
-from .preprocessing import Preprocessing, preset
-from .proof import Proof
+from .proof.checks import Subject, open_subject, plain_outputs, prove_file, tail_file_agrees
+from .proof.results import Proof
+from .proof.session import release_memory
 from .report import ExportReport, Stopwatch
 from .reverse import Differentiated, LayerView, TargetLayer, differentiate
 from .reverse.opening import open_model
 from .reverse.score import Score
-from .session import release_memory
+from .sources.labels import check_labels
+from .sources.onnx_input import ImageInput, image_input
+from .sources.preprocessing import Preprocessing, preset
 from .staging import staging_folder
-from .tail_model import tail_path, write_tail
+from .tail.file import tail_path, write_tail
 from .target_layers import Asked
 
 __all__ = ["export_onnx"]

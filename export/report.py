@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..runtime.spec import CamSpec
-from .proof import Proof
+from ..runtime.contract.spec import CamSpec
+from .proof.results import Proof
 
 __all__ = ["ExportReport", "Stopwatch"]
 

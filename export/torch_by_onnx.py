@@ -18,20 +18,20 @@ from numpy.typing import NDArray
 from onnx import ModelProto, helper
 from torch import nn
 
+from .axes.layout import raster
 from .errors import ExportError, LayerError, ProofError
 from .graph import Graph
 from .metadata import tool_versions, write_model
 from .onnx_export import export_onnx
-from .proof import Check, image_errors, relative_error
+from .proof.results import Check, image_errors, relative_error
+from .proof.session import Session
 from .report import ExportReport
 from .reverse import LayerView
 from .reverse.opening import open_model
-from .session import Session
+from .traced.candidates import Value
 from .traced.capture import Captured
-from .traced.layouts import raster
-from .traced.oracle import value_of
+from .traced.eager import value_of
 from .traced.prove import proof_images
-from .traced.values import Value
 
 __all__ = ["ByOnnx", "export_by_onnx"]
 

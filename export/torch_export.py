@@ -13,33 +13,33 @@ from typing import Any, Literal
 import torch
 from torch import fx, nn
 
+from ..runtime.contract.spec import CamSpec, LayerSpec, OutputSpec, SourceSpec
 from ..runtime.errors import ArrayError
-from ..runtime.spec import CamSpec, LayerSpec, OutputSpec, SourceSpec
+from .axes.layout import Layout
 from .errors import ExportError, LayerError, ProofError
 from .graph.fast_forms import fast_forms
 from .hashing import state_dict_sha256
-from .labels import check_labels
 from .metadata import set_spec, tool_versions, write_model
-from .onnx_proof import open_subject, tail_file_agrees
-from .preprocessing import Preprocessing, preset
-from .proof import Proof
+from .proof.checks import open_subject, tail_file_agrees
+from .proof.results import Proof
+from .proof.session import release_memory
 from .report import ExportReport, Stopwatch
-from .session import release_memory
+from .sources.labels import check_labels
+from .sources.preprocessing import Preprocessing, preset
 from .staging import staging_folder
-from .tail_model import tail_path, write_tail
+from .tail.file import tail_path, write_tail
 from .target_layers import Asked, asked_layers, output_names, refuse_repeated
 from .torch_by_onnx import ByOnnx, export_by_onnx
+from .traced.candidates import Score, Value, find_score, resolve_value
 from .traced.capture import Captured, capture
 from .traced.constants import fold_constants
 from .traced.convert import DEFAULT_OPSET, joint_to_onnx, plain_to_onnx
 from .traced.differentiate import differentiate
+from .traced.eager import in_float64
 from .traced.fold import fold_batch_norms
-from .traced.layouts import Layout
 from .traced.lean import simplify
-from .traced.oracle import in_float64
 from .traced.prove import Subject, prove
 from .traced.seed import plant_seed
-from .traced.values import Score, Value, find_score, resolve_value
 
 __all__ = ["export_torch"]
 

@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .cam import cam_map
-    from .engine import Engine, EngineInfo, open_engine
-    from .engine_options import EngineOptions
+    from .contract.manifest import Manifest
+    from .contract.modelfile import ModelInfo, file_sha256, read_model_info, read_spec
+    from .contract.spec import CamSpec
+    from .engines.base import Engine, EngineInfo, open_engine
+    from .engines.options import EngineOptions
     from .errors import (
         ArrayError,
         CfcamError,
@@ -32,14 +35,11 @@ if TYPE_CHECKING:
     )
     from .explainer import Explainer
     from .explanation import Explanation
-    from .frame import Frame
-    from .images import find_images, open_image
     from .inference import Tensors
-    from .manifest import Manifest
     from .methods.base import method_names
-    from .modelfile import ModelInfo, file_sha256, read_model_info, read_spec
+    from .photos.frame import Frame
+    from .photos.images import find_images, open_image
     from .smoothing import Smoothing
-    from .spec import CamSpec
 
     __version__: str
 
@@ -79,19 +79,19 @@ __all__ = [
 
 _MODULES = {
     "cam": ["cam_map"],
-    "engine": ["Engine", "EngineInfo", "open_engine"],
-    "engine_options": ["EngineOptions"],
+    "engines.base": ["Engine", "EngineInfo", "open_engine"],
+    "engines.options": ["EngineOptions"],
     "errors": [name for name in __all__ if name.endswith("Error")],
     "explainer": ["Explainer"],
     "explanation": ["Explanation"],
-    "frame": ["Frame"],
-    "images": ["find_images", "open_image"],
+    "photos.frame": ["Frame"],
+    "photos.images": ["find_images", "open_image"],
     "inference": ["Tensors"],
-    "manifest": ["Manifest"],
+    "contract.manifest": ["Manifest"],
     "methods.base": ["method_names"],
-    "modelfile": ["ModelInfo", "file_sha256", "read_model_info", "read_spec"],
+    "contract.modelfile": ["ModelInfo", "file_sha256", "read_model_info", "read_spec"],
     "smoothing": ["Smoothing"],
-    "spec": ["CamSpec"],
+    "contract.spec": ["CamSpec"],
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -15,20 +15,20 @@ import numpy as np
 
 from .cam import normalise
 from .closing import Closing
-from .engine import Engine, open_engine, read_manifest
+from .contract.manifest import Manifest
+from .contract.modelfile import read_spec
+from .contract.spec import CamSpec, LayerSpec
+from .engines.base import Engine, open_engine, read_manifest
 from .errors import ArrayError
 from .explanation import Explanation, class_probabilities
-from .frame import Frame
-from .images import open_image, source_name
 from .inference import Inference, Tensors
-from .manifest import Manifest
 from .method_runner import MethodRunner, Progress, Work, timed
 from .methods import CamResult, Method, get_method, make_settings
 from .methods.layer_fusion import check_fusion, fused_grid, settings_for
-from .modelfile import read_spec
-from .preprocess import check_tensor, prepare, tensor_to_image
+from .photos.frame import Frame
+from .photos.images import open_image, source_name
+from .photos.preprocess import check_tensor, prepare, tensor_to_image
 from .smoothing import Smoothing, as_smoothing
-from .spec import CamSpec, LayerSpec
 from .tail import Tail
 from .targets import Target, resolve_targets
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from .engine_options import EngineOptions
+    from .engines.options import EngineOptions
 
     #: A path, a Pillow image, a photo as uint8 array, or a ready tensor (C, H, W) as float array.
     Source = str | os.PathLike[str] | Image.Image | NDArray[Any]

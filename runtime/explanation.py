@@ -14,7 +14,7 @@ import numpy as np
 
 from .errors import ArrayError, OutputError
 from .files import write_bytes
-from .frame import Frame
+from .photos.frame import Frame
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -124,7 +124,7 @@ class Explanation:
         """
         from PIL import Image
 
-        from . import drawing
+        from .photos import drawing
 
         width, height = self.frame.view_size(max_side)
         if legend and max(width, height) < _MIN_VIEW:

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .engine import Engine
+from .contract.spec import CamSpec, LayerSpec
+from .engines.base import Engine
 from .errors import EngineError
 from .explanation import class_probabilities
-from .spec import CamSpec, LayerSpec
 from .targets import TOP_CLASS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .frame import Frame
+    from .photos.frame import Frame
 
 __all__ = ["Inference", "LayerTensors", "Tensors", "by_class", "finite", "infer_all"]
 

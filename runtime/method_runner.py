@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .contract.spec import CamSpec
 from .inference import Inference, Tensors
 from .methods import CamResult, Method, Probing
 from .methods.layer_fusion import run_rule
 from .smoothing import Smoothing, mean_result
-from .spec import CamSpec
 from .tail import Tail
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import numpy as np
 from .checks import check_integer, check_number
 from .errors import MethodError
 from .methods.base import CamResult
-from .methods.scaling import as_map
+from .methods.numerics.scaling import as_map
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

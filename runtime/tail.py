@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .engine import open_engine
+from .contract.modelfile import file_sha256
+from .contract.spec import CamSpec, TailSpec
+from .engines.base import open_engine
 from .errors import MethodError, ModelFileError
 from .inference import by_class, finite, infer_all
-from .modelfile import file_sha256
-from .spec import CamSpec, TailSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .engine_options import EngineOptions
+    from .engines.options import EngineOptions
 
 __all__ = ["Tail"]
 

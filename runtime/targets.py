@@ -7,8 +7,8 @@ import operator
 from collections.abc import Iterable
 from typing import SupportsIndex
 
+from .contract.spec import OutputSpec
 from .errors import TargetError
-from .spec import OutputSpec
 
 __all__ = ["TOP_CLASS", "Target", "resolve_target", "resolve_targets"]
 

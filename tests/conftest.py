@@ -20,7 +20,7 @@ _FIXTURES = _ROOT / "build" / "fixtures"
 
 
 def _stamp() -> str:
-    sources = (Path(__file__).with_name("tiny_model.py"), _ROOT / "runtime" / "spec.py")
+    sources = (Path(__file__).with_name("tiny_model.py"), _ROOT / "runtime" / "contract" / "spec.py")
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
 
 

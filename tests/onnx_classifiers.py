@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from cfcam.export.reverse import LayerView, differentiate
-from cfcam.runtime.spec import CamSpec, InputSpec, LayerSpec, OutputSpec, SourceSpec
+from cfcam.runtime.contract.spec import CamSpec, InputSpec, LayerSpec, OutputSpec, SourceSpec
 from onnx import ModelProto, helper, numpy_helper
 
 __all__ = ["CLASSES", "NETS", "Builder", "exported", "make"]

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import onnx
 from cfcam.export.metadata import set_spec
-from cfcam.runtime.modelfile import read_spec
-from cfcam.runtime.spec import CamSpec
+from cfcam.runtime.contract.modelfile import read_spec
+from cfcam.runtime.contract.spec import CamSpec
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 

@@ -8,8 +8,8 @@ import pytest
 
 pytest.importorskip("pydantic")
 
-from cfcam.calibration.building.config_files import config_names, config_schema, read_config
-from cfcam.runtime.tensorrt_build import compute_capabilities
+from cfcam.calibration.build.config_files import config_names, config_schema, read_config
+from cfcam.runtime.engines.tensorrt.build import compute_capabilities
 from tensorrt_required import require_tensorrt
 
 NAMES = ["cpu", "cpu-int8", "drive-orin", "jetson-orin-fp16", "jetson-orin-int8", "rtx", "server"]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from cfcam.runtime.spec import (
+from cfcam.runtime.contract.spec import (
     METADATA_KEY,
     CamSpec,
     InputSpec,

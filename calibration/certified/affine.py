@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...export.float64.windows import convolve
+from ...export.proof.float64.windows import convolve
 from .registry import Bounds, Context, rule
 
 __all__ = ["affine"]

@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from onnx import ModelProto
 
 from ...export.errors import UnsupportedOperatorError
-from ...export.float64 import Evaluator
+from ...export.proof.float64 import Evaluator
 from ...export.reverse.registry import node_name
-from ...export.tail import open_exported
+from ...export.tail.cutting import open_exported
 from ...runtime.errors import ArrayError, MethodError
 from .registry import ARITHMETICS, Bounds, Context, evaluate, find_rule, supported_operators
 

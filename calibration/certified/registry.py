@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from onnx import NodeProto
 
 from ...export.errors import UnsupportedOperatorError
-from ...export.float64 import Evaluator
-from ...export.float64.operators import find_operator
 from ...export.graph import attribute
+from ...export.proof.float64 import Evaluator
+from ...export.proof.float64.operators import find_operator
 from ...export.reverse.registry import node_name
 
 __all__ = [

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...export.graph import Graph, load_model
-from ...export.tail import open_exported
+from ...export.tail.cutting import open_exported
+from ...runtime.contract.spec import CamSpec
 from ...runtime.errors import MethodError
 from ...runtime.explainer import Explainer
-from ...runtime.spec import CamSpec
 from ..measures.base import Measure, check_classes, check_images
 from .bounds import IntervalNetwork
 from .registry import Arithmetic, Bounds

@@ -7,7 +7,6 @@
 """
 
 from .annotations import Annotation, AnnotationError, Annotations, read_boxes, read_masks
-from .contenders import BASELINES, CONTROLS, Contender, make_contenders
 from .evaluator import Evaluator, evaluate
 from .instruments import Context, Figure, Instrument, Sample, all_instruments, get_instrument, register_instrument
 from .journal import Journal
@@ -15,6 +14,7 @@ from .pictures import Case, contact_sheet, pick_cases, save_sheet
 from .plan import ANNOTATED, Plan, make_plan
 from .report import machine, render_report, save_report
 from .results import SCHEMA, Evaluation, Measured
+from .rows import BASELINES, CONTROLS, Contender, make_contenders
 from .shared import Arrays, SharedEngine
 from .table import Cell, Comparison, Table, make_table
 

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...runtime.contract.spec import OutputSpec
 from ...runtime.errors import ArrayError, CfcamError, ImageError
-from ...runtime.frame import Frame
-from ...runtime.spec import OutputSpec
+from ...runtime.photos.frame import Frame
 from ...runtime.targets import resolve_target
 from ..measures.regions import box_region, mask_region
 

@@ -13,16 +13,16 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ...runtime.contract.modelfile import file_sha256
 from ...runtime.errors import ArrayError, EngineError, ImageError, TargetError
 from ...runtime.explainer import Explainer
-from ...runtime.modelfile import file_sha256
 from .annotations import Annotation, AnnotationError, Annotations
-from .contenders import make_contenders
 from .instruments import Context, Sample
 from .journal import Journal
 from .mosaics import measure_mosaics
 from .plan import Plan
 from .results import Evaluation, Measured, stack_columns
+from .rows import make_contenders
 from .shared import SharedEngine
 
 __all__ = ["Evaluator", "evaluate"]

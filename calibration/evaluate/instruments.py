@@ -13,9 +13,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ...runtime.contract.spec import InputSpec
 from ...runtime.errors import CfcamError
-from ...runtime.spec import InputSpec
-from .contenders import Contender
+from .rows import Contender
 from .shared import SharedEngine
 
 __all__ = ["Context", "Figure", "Instrument", "Sample", "all_instruments", "get_instrument", "register_instrument"]

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...runtime.drawing import side_by_side
 from ...runtime.errors import ArrayError, CfcamError
 from ...runtime.explainer import Explainer
 from ...runtime.files import write_bytes
+from ...runtime.photos.drawing import side_by_side
 from .results import Evaluation, Measured
 
 if TYPE_CHECKING:

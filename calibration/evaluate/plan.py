@@ -14,8 +14,8 @@ from ...runtime.explainer import Explainer
 from ...runtime.methods import method_names
 from ...runtime.targets import TOP_CLASS, Target, resolve_target
 from . import standard  # noqa: F401  registers the instruments
-from .contenders import BASELINES, DEFAULT_BASELINES
 from .instruments import Figure, Instrument, all_instruments, get_instrument
+from .rows import BASELINES, DEFAULT_BASELINES
 
 __all__ = ["ANNOTATED", "DEFAULT_METHODS", "DEFAULT_STEPS", "Plan", "make_plan"]
 

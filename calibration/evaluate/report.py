@@ -11,11 +11,11 @@ from pathlib import Path
 
 from ...runtime.files import write_bytes
 from ..html_page import page_template
-from .contenders import BASELINES, CONTROLS
 from .instruments import get_instrument
 from .pictures import Case, judging_column
 from .plots import make_plot
 from .results import Evaluation
+from .rows import BASELINES, CONTROLS
 from .table import Table
 
 __all__ = ["machine", "render_report", "save_report"]

@@ -18,8 +18,8 @@ from ..measures.noise import GradientNoise, InputNoise
 from ..measures.robustness import Robustness
 from ..measures.transformations import Brightness, Jpeg, Shift, Transformed
 from ..sensitivity import class_sensitivity
-from .contenders import Contender
 from .instruments import Context, Figure, Instrument, Run, Sample, register_instrument
+from .rows import Contender
 
 __all__: list[str] = []
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..statistics import TooFewPhotosError, holm, mean_interval, paired_difference, photos_needed
-from .contenders import CONTROLS
 from .results import Evaluation
+from .rows import CONTROLS
 
 __all__ = ["Cell", "Comparison", "Table", "make_table"]
 

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from ...runtime.cam import cam_results
 from ...runtime.errors import MethodError
 from ...runtime.explainer import Explainer
-from ...runtime.frame import Frame
-from ...runtime.images import open_image
 from ...runtime.methods import get_method
 from ...runtime.methods.layer_fusion import run_rule
-from ...runtime.preprocess import prepare
+from ...runtime.photos.frame import Frame
+from ...runtime.photos.images import open_image
+from ...runtime.photos.preprocess import prepare
 
 __all__ = ["EngineAccess"]
 

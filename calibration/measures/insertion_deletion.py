@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...runtime.errors import ArrayError
-from ...runtime.methods.filtering import gaussian
+from ...runtime.methods.cfcam.filtering import gaussian
 from .base import Images, Maps, Measure, Predict, check_classes, check_images, check_maps, predicted, slices
 
 __all__ = ["Curves", "Fill", "InsertionDeletion", "fill_images", "insertion_deletion"]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...runtime.errors import ArrayError
-from ...runtime.frame import Frame
+from ...runtime.photos.frame import Frame
 
 __all__ = ["box_region", "cell_regions", "check_regions", "mask_region"]
 

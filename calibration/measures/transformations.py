@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ...runtime.contract.spec import InputSpec
 from ...runtime.errors import ArrayError
-from ...runtime.spec import InputSpec
 from .base import Explain, Images, Maps, Measure, check_classes, check_images, check_maps, explained, slices
 from .noise import agreement
 

@@ -7,9 +7,9 @@
 """
 
 from .errors import GateError
-from .gate import verify
-from .judging import Failure
 from .results import SCHEMA, GateReport
+from .run import verify
 from .thresholds import Thresholds
+from .verdict import Failure
 
 __all__ = ["SCHEMA", "Failure", "GateError", "GateReport", "Thresholds", "verify"]

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from ...runtime.errors import ArrayError, CfcamError, EngineError, ImageError
 from ...runtime.explanation import class_probabilities
-from ...runtime.images import open_image
 from ...runtime.inference import Tensors
-from ...runtime.preprocess import prepare
+from ...runtime.photos.images import open_image
+from ...runtime.photos.preprocess import prepare
 from ...runtime.targets import TOP_CLASS
 from .heat import Heat
 from .likeness import Likeness, compare_maps, grouping_agreement, sensitivity
@@ -29,7 +29,7 @@ from .sides import LayerMap, Side
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ...runtime.frame import Frame
+    from ...runtime.photos.frame import Frame
 
 __all__ = ["Comparer", "Failed", "PhotoFigures", "PlaceFigures", "Shown"]
 

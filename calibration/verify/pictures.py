@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...runtime.drawing import heat_picture, side_by_side
 from ...runtime.errors import ArrayError, CfcamError
 from ...runtime.files import write_bytes
+from ...runtime.photos.drawing import heat_picture, side_by_side
 from .comparing import Comparer, PhotoFigures, Shown
 from .likeness import Likeness
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.cam import normalise
-from ...runtime.methods.filtering import gaussian
-from ...runtime.spec import InputSpec
+from ...runtime.contract.spec import InputSpec
+from ...runtime.methods.cfcam.filtering import gaussian
 
 __all__ = ["jittered", "noise_map"]
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .comparing import Failed, PhotoFigures
-from .judging import Failure, moved_limit
 from .pictures import Case, save_sheet
 from .summary import MeasureSummary, PlaceSummary
 from .thresholds import Thresholds
+from .verdict import Failure, moved_limit
 
 __all__ = ["SCHEMA", "GateReport", "Subject", "Top1"]
 

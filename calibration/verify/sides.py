@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.cam import normalise
+from ...runtime.contract.spec import CamSpec
 from ...runtime.errors import MethodError
 from ...runtime.explainer import Explainer
 from ...runtime.inference import Tensors
 from ...runtime.methods import CamResult, Method
-from ...runtime.methods.cfcam import CfcamSettings, group_channels
+from ...runtime.methods.cfcam.method import CfcamSettings, group_channels
 from ...runtime.methods.layer_fusion import fuse_layers, fused_grid, settings_for
-from ...runtime.methods.scaling import prepare
-from ...runtime.spec import CamSpec
+from ...runtime.methods.numerics.scaling import prepare
 from .errors import GateError
 from .heat import Heat
 from .thresholds import Role

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from .judging import TITLES, moved_limit
 from .likeness import SCORED
 from .results import GateReport
 from .summary import PlaceSummary
+from .verdict import TITLES, moved_limit
 
 __all__ = ["COLUMNS", "Row", "place_rows", "place_title", "top_rows"]
 

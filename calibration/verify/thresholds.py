@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ...runtime.checks import check_number
-from ...runtime.spec import INT8_IN_HALF
+from ...runtime.contract.spec import INT8_IN_HALF
 from .errors import GateError
 
 __all__ = ["Role", "Thresholds"]

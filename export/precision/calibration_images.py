@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...runtime.spec import InputSpec
+from ...runtime.contract.spec import InputSpec
 from ..errors import ExportError
 
 __all__ = ["CalibrationImages"]

@@ -9,7 +9,7 @@ import onnx
 import onnx.version_converter
 from onnx import ModelProto, TensorProto, helper
 
-from ...runtime.spec import CamSpec
+from ...runtime.contract.spec import CamSpec
 from ..errors import ExportError
 from ..graph import Graph, open_graph, prune
 from ..graph.checking import first_line

@@ -12,27 +12,27 @@ from typing import Any
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from ...runtime.modelfile import read_spec
-from ...runtime.onnxruntime_quirks import quirks
-from ...runtime.spec import INT8_IN_HALF, CamSpec, LayerSpec
+from ...runtime.contract.modelfile import read_spec
+from ...runtime.contract.spec import INT8_IN_HALF, CamSpec, LayerSpec
+from ...runtime.engines.onnxruntime.workarounds import quirks
 from ..errors import ExportError, ProofError
 from ..graph import Graph, load_model, save_model
 from ..metadata import set_spec, write_model
-from ..onnx_proof import open_subject, plain_outputs, prove_file
-from ..proof import Proof, relative_error
+from ..proof.checks import open_subject, plain_outputs, prove_file
+from ..proof.exported_file import Subject
+from ..proof.results import Proof, relative_error
+from ..proof.session import Session, release_memory
 from ..report import Stopwatch
 from ..reverse import Differentiated, differentiate
-from ..session import Session, release_memory
 from ..staging import staging_folder
-from ..subject import Subject
-from ..tail_model import tail_path, write_tail
-from .bias_correction import channel_means, correct_biases
+from ..tail.file import tail_path, write_tail
+from .bias import channel_means, correct_biases
 from .calibration_images import CalibrationImages
 from .half import to_half
 from .plain_model import PlainModel, plain_model
 from .plan import Plan
-from .quantised import quantise
-from .rounding import round_weights
+from .quantise import quantise
+from .round import round_weights
 
 __all__ = ["Lowered", "lower"]
 

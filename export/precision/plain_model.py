@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from onnx import ModelProto
 
-from ...runtime.spec import CamSpec
+from ...runtime.contract.spec import CamSpec
 from ..graph import extract, fold_batch_norms
 from ..reverse import LayerView
-from ..tail import find_layer_value, open_exported
+from ..tail.cutting import find_layer_value, open_exported
 
 __all__ = ["PlainModel", "plain_model"]
 

@@ -1,8 +1,8 @@
 """Reverse-mode differentiation of ONNX graphs. Needs the onnx package only."""
 
+from .candidates import Candidate
 from .core import vjp
 from .differentiate import Differentiated, LayerView, TargetLayer, differentiate, list_layers
-from .layers import Candidate
 from .registry import supported_operators
 from .score import Score
 

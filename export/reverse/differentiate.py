@@ -12,10 +12,10 @@ from ..errors import ExportError, LayerError, UnsupportedOperatorError
 from ..graph import Graph, fold_batch_norms, fold_constants, prune, value_info
 from ..graph.fast_forms import use_fast_forms
 from ..target_layers import Asked, asked_layers, output_names, refuse_repeated
+from .candidates import Candidate, blocker, candidates, choose_layer, explain_blocker
 from .core import backward, find_path
 from .emitter import Emitter, OneHot, Value
 from .exposing import Exposed, Exposing
-from .layers import Candidate, blocker, candidates, choose_layer, explain_blocker
 from .opening import open_model
 from .rewriting import rewrite_path
 from .score import Score, find_score

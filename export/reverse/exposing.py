@@ -12,9 +12,9 @@ import numpy as np
 from onnx import TensorProto
 
 from ..graph import Graph, Shape
+from .candidates import Candidate
 from .core import expose
 from .emitter import Emitter, Value
-from .layers import Candidate
 
 __all__ = ["Exposed", "Exposing"]
 

@@ -7,9 +7,9 @@ import math
 from onnx import ModelProto
 
 from ...runtime.errors import ModelFileError
+from ..axes.onnx_values import settle_sizes
 from ..errors import UnsupportedOperatorError
 from ..graph import Graph, fold_constants, open_graph, take_known_branches
-from .axes import settle_sizes
 from .rewriting import is_fused, settle_fused
 
 __all__ = ["open_model"]

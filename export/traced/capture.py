@@ -18,8 +18,8 @@ import torch
 from torch import fx, nn
 from torch.fx.graph import CodeGen
 
+from ..axes.traced_values import AxisMap, map_axes
 from ..errors import ExportError
-from .axes import AxisMap, map_axes
 from .outputs import tensors_only
 
 __all__ = ["TRACING_BATCH", "Captured", "capture", "evaluation_mode", "quiet_torch"]

@@ -19,11 +19,11 @@ import torch
 from torch import fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from ..axes.layout import Layout
 from ..errors import ExportError, LayerError, UnsupportedOperatorError
 from .decompositions import decomposition_table, restore_names
 from .fold import set_tensor
 from .forward import FORWARD
-from .layouts import Layout
 from .outputs import by_class
 
 __all__ = ["differentiate"]

@@ -36,12 +36,12 @@ import torch
 from numpy.typing import NDArray
 from torch import fx, nn
 
-from ..proof import Proof, image_errors, of_layer, relative_error
-from ..session import Session, release_memory
+from ..proof.results import Proof, image_errors, of_layer, relative_error
+from ..proof.session import Session, release_memory
+from .candidates import Score, Value
 from .capture import Captured
-from .oracle import Doubles, Eager, in_float64, run_eager, value_of
+from .eager import Doubles, Eager, in_float64, run_eager, value_of
 from .outputs import by_class
-from .values import Score, Value
 
 __all__ = ["Subject", "proof_images", "prove"]
 

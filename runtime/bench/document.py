@@ -6,13 +6,13 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from ..modelfile import file_sha256
+from ..contract.modelfile import file_sha256
 from .machine import BUSY, describe_machine, versions
 from .measure import Budget, Measurement
 from .sampling import GARBAGE_COLLECTION
 from .soak import SoakReport
-from .subject import Subject
 from .summary import ENOUGH_FOR_P99
+from .timed_file import Subject
 
 if TYPE_CHECKING:
     from .plan import LatencyPlan

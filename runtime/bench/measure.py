@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from ..engine import Engine, open_engine
+from ..contract.modelfile import ValueInfo, read_model_info
+from ..contract.spec import InputSpec
+from ..engines.base import Engine, open_engine
 from ..errors import ModelFileError
 from ..inference import infer_all
-from ..modelfile import ValueInfo, read_model_info
-from ..spec import InputSpec
 from .machine import load
 from .sampling import Clock, Progress, sample
-from .subject import STAGES, Subject
 from .summary import Ratio, Summary
+from .timed_file import STAGES, Subject
 
 __all__ = ["MEASURES", "Budget", "Measure", "Measurement", "check_plain", "measure"]
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ..methods import get_method, method_names
 from .plan_parts import Choice, Part, Parts
 from .sampling import Clock, Progress, sample
-from .subject import Subject
+from .timed_file import Subject
 
 __all__ = ["CLASSES", "LatencyPlan", "PlanRow", "SpotCheck", "Taken", "latency_plan", "total"]
 

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 
 from ..cam import normalise
-from ..engine import EngineInfo
+from ..engines.base import EngineInfo
 from ..errors import CfcamError, EngineError
 from ..explainer import Explainer
-from ..images import open_image
 from ..inference import Tensors
 from ..methods import CamResult
 from ..methods.layer_fusion import fuse_layers, fused_grid, settings_for
-from ..preprocess import prepare
+from ..photos.images import open_image
+from ..photos.preprocess import prepare
 from .sampling import Clock
-from .subject import Subject
+from .timed_file import Subject
 
 __all__ = ["Choice", "Part", "Parts"]
 

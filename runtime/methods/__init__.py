@@ -15,7 +15,7 @@ from .base import (
     register_probe,
     register_rule,
 )
-from .cfcam import CfcamSettings, is_pooled
+from .cfcam.method import CfcamSettings, is_pooled
 from .channel_weights import GradCamPlusPlusSettings, gradcam_plus_plus, xgradcam
 from .fusioncam import FusionCamSettings, fusioncam
 from .principal import eigencam, eigengradcam

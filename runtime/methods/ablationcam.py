@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .base import CamResult, register_probe
+from .numerics.scaling import finish, prepare
 from .probing import Probing
-from .scaling import finish, prepare
 
 __all__ = ["ablationcam"]
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..checks import check_number
 from .base import CamResult, FloatArray, register_rule
-from .scaling import finish, prepare
+from .numerics.scaling import finish, prepare
 
 __all__ = ["GradCamPlusPlusSettings", "gradcam_plus_plus", "xgradcam"]
 

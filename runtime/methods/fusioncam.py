@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from ..checks import check_number
 from .base import CamResult, register_probe
+from .numerics.resizing import resize, unit_range
+from .numerics.scaling import finish
 from .probing import Probing
 from .reference import gradcam
-from .resizing import resize, unit_range
-from .scaling import finish
 from .scorecam import scorecam
 
 __all__ = ["FusionCamSettings", "fusioncam"]

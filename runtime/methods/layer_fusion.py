@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..contract.spec import LayerSpec
 from ..errors import MethodError
-from ..spec import LayerSpec
 from .base import CamResult, FloatArray, Method
-from .resizing import resize
+from .numerics.resizing import resize
 
 __all__ = ["FUSIONS", "check_fusion", "fuse_layers", "fused_grid", "run_rule", "settings_for"]
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .base import CamResult, FloatArray, register_rule
-from .products import gram
-from .scaling import finish, prepare
+from .numerics.matrix_products import gram
+from .numerics.scaling import finish, prepare
 
 __all__ = ["eigencam", "eigengradcam"]
 

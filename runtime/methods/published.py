@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from ..checks import check_number
 from .base import CamResult, FloatArray, Grouping, register_rule
-from .filtering import self_kernel_filter
-from .scaling import finish, prepare
+from .cfcam.filtering import self_kernel_filter
+from .numerics.scaling import finish, prepare
 
 __all__ = ["PaperSettings", "cfcam_paper", "cfcam_released", "published_groups"]
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from ..checks import check_choice, check_flag
 from .base import CamResult, register_probe
+from .numerics.scaling import finish
 from .probing import Probing
-from .scaling import finish
 
 __all__ = ["ReciproCamSettings", "reciprocam"]
 

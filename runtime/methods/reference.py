@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from .base import CamResult, FloatArray, register_rule
-from .scaling import finish, prepare
+from .numerics.scaling import finish, prepare
 
 __all__ = ["gradcam", "hirescam", "layercam"]
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from ..checks import check_choice, check_flag
 from .base import CamResult, register_probe
+from .numerics.resizing import resize, unit_range
+from .numerics.scaling import finish, prepare
 from .probing import Probing
-from .resizing import resize, unit_range
-from .scaling import finish, prepare
 
 __all__ = ["ScoreCamSettings", "scorecam"]
 

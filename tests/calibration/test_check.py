@@ -15,8 +15,8 @@ from cfcam.calibration.check import CheckReport, CheckRow, check_file
 from cfcam.export.graph import load_model
 from cfcam.export.metadata import set_spec, write_model
 from cfcam.export.reverse import differentiate
+from cfcam.runtime.contract.spec import CamSpec, InputSpec, LayerSpec, OutputSpec, SourceSpec
 from cfcam.runtime.errors import ArrayError, CfcamError, EngineError, MissingDependencyError, ModelFileError
-from cfcam.runtime.spec import CamSpec, InputSpec, LayerSpec, OutputSpec, SourceSpec
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from shared_data import shared_path
 from tensorrt_required import require_tensorrt
@@ -229,7 +229,7 @@ def test_a_parser_that_cannot_be_asked(files, monkeypatch, error, words):
     def parse_onnx(path):
         raise error
 
-    monkeypatch.setattr("cfcam.runtime.tensorrt_build.parse_onnx", parse_onnx)
+    monkeypatch.setattr("cfcam.runtime.engines.tensorrt.build.parse_onnx", parse_onnx)
     report = check_file(files["last"])
     assert report, "nothing is wrong with the file"
     notes = [row.note for row in report.rows if row.name == PARSER]
@@ -270,9 +270,9 @@ def test_other_forms_of_files(tiny_path, name):
 
 
 def test_photos(files):
-    from cfcam.runtime.images import find_images, open_image
-    from cfcam.runtime.modelfile import read_spec
-    from cfcam.runtime.preprocess import prepare
+    from cfcam.runtime.contract.modelfile import read_spec
+    from cfcam.runtime.photos.images import find_images, open_image
+    from cfcam.runtime.photos.preprocess import prepare
 
     spec = read_spec(files["middle"]).input
     photos = find_images([shared_path("data/photos")])[:4]
@@ -283,8 +283,8 @@ def test_photos(files):
 
 
 def test_photos_for_a_fixed_batch_are_filled_up(tiny_path):
-    from cfcam.export.proof_images import structured_images
-    from cfcam.runtime.modelfile import read_spec
+    from cfcam.export.proof.images import structured_images
+    from cfcam.runtime.contract.modelfile import read_spec
 
     path = tiny_path("fixed-batch")
     report = check_file(path, structured_images(read_spec(path).input, 3))

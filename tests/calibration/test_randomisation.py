@@ -21,13 +21,13 @@ from cfcam.calibration.randomisation import (
 )
 from cfcam.export.graph import load_model
 from cfcam.export.metadata import set_spec, write_model
+from cfcam.export.proof.session import Session
 from cfcam.export.reverse import differentiate
-from cfcam.export.session import Session
 from cfcam.runtime import Explainer
 from cfcam.runtime.cam import cam_map
+from cfcam.runtime.contract.modelfile import read_spec
+from cfcam.runtime.contract.spec import CamSpec, InputSpec, LayerSpec, OutputSpec, SourceSpec
 from cfcam.runtime.errors import ArrayError, MethodError, ModelFileError
-from cfcam.runtime.modelfile import read_spec
-from cfcam.runtime.spec import CamSpec, InputSpec, LayerSpec, OutputSpec, SourceSpec
 from numpy.typing import NDArray
 from onnx import ModelProto, numpy_helper
 from onnx_classifiers import exported, make

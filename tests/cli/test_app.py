@@ -33,7 +33,7 @@ def failing(monkeypatch):
         def raise_it(path):
             raise error
 
-        monkeypatch.setattr("cfcam.runtime.modelfile.read_spec", raise_it)
+        monkeypatch.setattr("cfcam.runtime.contract.modelfile.read_spec", raise_it)
 
     return set_error
 

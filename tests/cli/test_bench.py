@@ -11,9 +11,9 @@ import onnx.utils
 import onnxruntime
 import pytest
 from cfcam.cli import main
-from cfcam.runtime.bench.subject import Subject
-from cfcam.runtime.manifest import BackendRecord, FileRecord, Manifest, ProductRecord
-from cfcam.runtime.modelfile import read_spec
+from cfcam.runtime.bench.timed_file import Subject
+from cfcam.runtime.contract.manifest import BackendRecord, FileRecord, Manifest, ProductRecord
+from cfcam.runtime.contract.modelfile import read_spec
 
 
 @pytest.fixture

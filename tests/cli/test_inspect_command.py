@@ -7,8 +7,15 @@ from dataclasses import replace
 import pytest
 import tiny_model
 from cfcam.cli import main
-from cfcam.runtime.manifest import BackendRecord, CalibrationRecord, FileRecord, Manifest, ProductRecord, Target
-from cfcam.runtime.spec import CamSpec
+from cfcam.runtime.contract.manifest import (
+    BackendRecord,
+    CalibrationRecord,
+    FileRecord,
+    Manifest,
+    ProductRecord,
+    Target,
+)
+from cfcam.runtime.contract.spec import CamSpec
 from PIL import Image
 
 

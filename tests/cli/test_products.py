@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cfcam.cli import main
-from cfcam.runtime import cuda
-from cfcam.runtime.manifest import BackendRecord, FileRecord, Manifest, ProductRecord, Target
-from cfcam.runtime.modelfile import read_spec
-from cfcam.runtime.tensorrt_flavours import _load
+from cfcam.runtime.contract.manifest import BackendRecord, FileRecord, Manifest, ProductRecord, Target
+from cfcam.runtime.contract.modelfile import read_spec
+from cfcam.runtime.engines.tensorrt import cuda
+from cfcam.runtime.engines.tensorrt.packages import _load
 from fake_cuda import FakeCuda
 from fake_tensorrt import FakeTensorRt, fake_plan
 from PIL import Image

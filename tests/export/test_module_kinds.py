@@ -16,9 +16,9 @@ import pytest
 import torch
 from cfcam.export import ExportError, export_torch
 from cfcam.export.report import ExportReport
+from cfcam.export.traced.candidates import Score, find_score, resolve_value
 from cfcam.export.traced.capture import capture
 from cfcam.export.traced.outputs import named_tensors
-from cfcam.export.traced.values import Score, find_score, resolve_value
 from cfcam.runtime import Explainer, Explanation
 from small_nets import seeded
 from torch import Tensor, nn

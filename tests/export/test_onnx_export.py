@@ -16,11 +16,11 @@ import onnx_classifiers
 import onnxruntime as ort
 import pytest
 from cfcam.export import ExportError, LayerError, Preprocessing, ProofError, UnsupportedOperatorError, export_onnx
-from cfcam.export.preprocessing import preset
 from cfcam.export.reverse import LayerView
+from cfcam.export.sources.preprocessing import preset
 from cfcam.runtime import Explainer
+from cfcam.runtime.contract.modelfile import file_sha256, read_spec
 from cfcam.runtime.errors import ModelFileError, OutputError
-from cfcam.runtime.modelfile import file_sha256, read_spec
 from onnx import ModelProto, TensorProto, helper
 from shared_data import shared_path
 

@@ -20,12 +20,12 @@ from cfcam.export.metadata import write_model
 from cfcam.export.reverse import LayerView, differentiate
 from cfcam.export.target_layers import output_names
 from cfcam.export.torch_export import joint_graph
+from cfcam.export.traced.candidates import find_score, resolve_value
 from cfcam.export.traced.capture import capture
 from cfcam.export.traced.convert import joint_to_onnx
-from cfcam.export.traced.oracle import in_float64
-from cfcam.export.traced.values import find_score, resolve_value
-from cfcam.runtime.modelfile import read_spec
-from cfcam.runtime.tensorrt_build import parse_onnx
+from cfcam.export.traced.eager import in_float64
+from cfcam.runtime.contract.modelfile import read_spec
+from cfcam.runtime.engines.tensorrt.build import parse_onnx
 from counted import Work, executed
 from onnx import ModelProto, helper
 from small_nets import ConvNet, seeded

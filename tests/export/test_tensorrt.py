@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from cfcam.export import export_onnx, export_torch
-from cfcam.runtime.tensorrt_build import build_engine, parse_onnx
+from cfcam.runtime.engines.tensorrt.build import build_engine, parse_onnx
 from small_nets import ConvNet, HeadConv, seeded
 from tensorrt_required import require_tensorrt
 from torch import Tensor, nn

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 from cfcam.export import LayerError, ProofError, export_torch
-from cfcam.export.proof import image_errors
+from cfcam.export.proof.results import image_errors
 from cfcam.export.report import ExportReport
 from small_nets import ConvNet, HeadConv, TwoOutputs, seeded
 

@@ -15,9 +15,9 @@ import pytest
 import torch
 from calibrated import assert_spread, calibrate, photo_batch
 from cfcam.export import ExportError, LayerError, ProofError, export_torch
-from cfcam.export.proof import image_errors
+from cfcam.export.proof.results import image_errors
+from cfcam.runtime.contract.modelfile import read_model_info, read_spec
 from cfcam.runtime.errors import ArrayError, OutputError
-from cfcam.runtime.modelfile import read_model_info, read_spec
 from small_nets import ConvNet, HeadConv, TwoOutputs, seeded
 from torch import nn
 from torchvision_compat import import_torchvision

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 from cfcam.runtime import Engine, EngineOptions, open_engine
-from cfcam.runtime.cuda import find_gpu
-from cfcam.runtime.engine import PROVIDERS
+from cfcam.runtime.contract.manifest import BackendRecord, FileRecord, Manifest, ProductRecord, Target
+from cfcam.runtime.contract.modelfile import read_spec
+from cfcam.runtime.engines.base import PROVIDERS
+from cfcam.runtime.engines.tensorrt.build import build_engine
+from cfcam.runtime.engines.tensorrt.cuda import find_gpu
+from cfcam.runtime.engines.tensorrt.packages import load_flavour
 from cfcam.runtime.errors import MissingDependencyError
-from cfcam.runtime.manifest import BackendRecord, FileRecord, Manifest, ProductRecord, Target
-from cfcam.runtime.modelfile import read_spec
-from cfcam.runtime.tensorrt_build import build_engine
-from cfcam.runtime.tensorrt_flavours import load_flavour
 
 __all__ = ["BACKENDS", "PROFILE", "open_on", "prepared"]
 

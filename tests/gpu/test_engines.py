@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 from cfcam.runtime import EngineOptions, Explainer, open_engine
-from cfcam.runtime.cuda import find_gpu
-from cfcam.runtime.engine import open_reference
+from cfcam.runtime.contract.manifest import Manifest, Target
+from cfcam.runtime.contract.modelfile import read_spec
+from cfcam.runtime.engines.base import open_reference
+from cfcam.runtime.engines.tensorrt.cuda import find_gpu
 from cfcam.runtime.errors import EngineError, ManifestError
-from cfcam.runtime.manifest import Manifest, Target
-from cfcam.runtime.modelfile import read_spec
 from shared_data import shared_path
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cfcam.runtime import Explainer
-from cfcam.runtime.engine import open_engine
+from cfcam.runtime.engines.base import open_engine
 from cfcam.runtime.errors import (
     ArrayError,
     CfcamError,
@@ -19,7 +19,7 @@ from cfcam.runtime.errors import (
     TargetError,
 )
 from cfcam.runtime.methods import method_names
-from cfcam.runtime.preprocess import prepare
+from cfcam.runtime.photos.preprocess import prepare
 from PIL import Image
 from tiny_model import LABELS, VARIANTS, reference
 

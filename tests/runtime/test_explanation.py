@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from cfcam.runtime.errors import OutputError
 from cfcam.runtime.explanation import Explanation, class_probabilities
-from cfcam.runtime.frame import Frame
+from cfcam.runtime.photos.frame import Frame
 from PIL import Image
 
 

@@ -11,7 +11,7 @@ onnx = pytest.importorskip("onnx", reason="exporting needs onnx")
 import onnx_classifiers  # noqa: E402
 import other_packages  # noqa: E402
 from cfcam.export.onnx_export import export_onnx  # noqa: E402
-from cfcam.export.preprocessing import preset  # noqa: E402
+from cfcam.export.sources.preprocessing import preset  # noqa: E402
 from cfcam.runtime.cam import normalise  # noqa: E402
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from cfcam.runtime import Explainer, Smoothing
 from cfcam.runtime.cam import cam_map, normalise
-from cfcam.runtime.engine import open_engine
+from cfcam.runtime.engines.base import open_engine
 from cfcam.runtime.errors import ArrayError, MethodError, TargetError
 from cfcam.runtime.methods import method_names
-from cfcam.runtime.methods.resizing import resize, unit_range
+from cfcam.runtime.methods.numerics.resizing import resize, unit_range
 from PIL import Image
 from tiny_model import WITH_TAIL, reference
 

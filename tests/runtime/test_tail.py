@@ -7,8 +7,8 @@ import shutil
 import numpy as np
 import pytest
 from cfcam.runtime import Explainer
+from cfcam.runtime.contract.modelfile import read_spec
 from cfcam.runtime.errors import CfcamError, EngineError, MethodError, ModelFileError
-from cfcam.runtime.modelfile import read_spec
 from cfcam.runtime.tail import Tail
 from tiny_model import WITH_TAIL, reference
 

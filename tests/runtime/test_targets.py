@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from cfcam.runtime.contract.spec import OutputSpec
 from cfcam.runtime.errors import TargetError
-from cfcam.runtime.spec import OutputSpec
 from cfcam.runtime.targets import resolve_target, resolve_targets
 
 _OUTPUT = OutputSpec(

@@ -9,10 +9,10 @@ import pytest
 from certified_nets import NETS, image
 from cfcam.calibration.certified import ARITHMETICS, Bounds, IntervalNetwork, supported_operators
 from cfcam.export.errors import UnsupportedOperatorError
-from cfcam.export.float64 import Evaluator
 from cfcam.export.graph import load_model, value_info
-from cfcam.export.session import Session
-from cfcam.export.tail import open_exported
+from cfcam.export.proof.float64 import Evaluator
+from cfcam.export.proof.session import Session
+from cfcam.export.tail.cutting import open_exported
 from cfcam.runtime.errors import ArrayError, MethodError
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnx_classifiers import Builder

@@ -10,8 +10,8 @@ import pytest
 from cfcam.calibration.certified import CertifiedTopK, IntervalNetwork
 from cfcam.calibration.measures import EngineAccess
 from cfcam.export.graph import load_model, prune, value_info
-from cfcam.export.session import Session
-from cfcam.export.tail import open_exported
+from cfcam.export.proof.session import Session
+from cfcam.export.tail.cutting import open_exported
 from cfcam.runtime import Explainer
 from shared_data import shared_path
 

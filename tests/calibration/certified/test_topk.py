@@ -14,9 +14,9 @@ from cfcam.export.graph import load_model
 from cfcam.export.metadata import set_spec, write_model
 from cfcam.export.reverse import differentiate
 from cfcam.runtime import Explainer
+from cfcam.runtime.contract.spec import CamSpec, InputSpec, LayerSpec, OutputSpec, SourceSpec
 from cfcam.runtime.errors import ArrayError, MethodError, TargetError
 from cfcam.runtime.methods import get_method
-from cfcam.runtime.spec import CamSpec, InputSpec, LayerSpec, OutputSpec, SourceSpec
 from onnx import helper, numpy_helper
 from shared_data import shared_path
 

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 from cfcam.calibration.evaluate import AnnotationError, read_boxes, read_masks
+from cfcam.runtime.contract.spec import OutputSpec
 from cfcam.runtime.errors import ArrayError, ImageError, TargetError
-from cfcam.runtime.frame import Frame
-from cfcam.runtime.spec import OutputSpec
+from cfcam.runtime.photos.frame import Frame
 from PIL import Image
 from shared_data import shared_path
 

@@ -116,7 +116,7 @@ def two_layers(tmp_path_factory):
     onnx = pytest.importorskip("onnx", reason="exporting needs onnx")
     import onnx_classifiers
     from cfcam.export.onnx_export import export_onnx
-    from cfcam.export.preprocessing import preset
+    from cfcam.export.sources.preprocessing import preset
 
     folder = tmp_path_factory.mktemp("two")
     onnx.save(onnx_classifiers.plain(), str(folder / "net.onnx"))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from cfcam.calibration.measures import box_region, cell_regions, mask_region
 from cfcam.runtime.errors import ArrayError
-from cfcam.runtime.frame import Frame
+from cfcam.runtime.photos.frame import Frame
 
 SQUEEZED = Frame(photo=(20, 10), resized=(10, 10), offset=(0, 0), input=(10, 10))
 CROPPED = Frame(photo=(20, 10), resized=(20, 10), offset=(5, 0), input=(10, 10))

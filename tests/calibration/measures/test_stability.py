@@ -26,8 +26,8 @@ from cfcam.calibration.measures.noise import agreement, noisy
 from cfcam.calibration.measures.robustness import grid_segments, segment_order
 from cfcam.calibration.sensitivity import class_sensitivity
 from cfcam.runtime.cam import cam_results
+from cfcam.runtime.contract.spec import InputSpec, ResizeSpec
 from cfcam.runtime.errors import ArrayError
-from cfcam.runtime.spec import InputSpec, ResizeSpec
 from PIL import Image
 
 

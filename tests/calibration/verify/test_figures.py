@@ -8,15 +8,15 @@ import pytest
 from cfcam.calibration.verify import GateError, Thresholds
 from cfcam.calibration.verify.comparing import PlaceFigures
 from cfcam.calibration.verify.heat import Heat
-from cfcam.calibration.verify.judging import judge, moved_limit
 from cfcam.calibration.verify.likeness import Likeness, compare_maps, grouping_agreement, sensitivity
 from cfcam.calibration.verify.references import jittered, noise_map
 from cfcam.calibration.verify.sides import Place
 from cfcam.calibration.verify.summary import TYPICAL, summarise
+from cfcam.calibration.verify.verdict import judge, moved_limit
 from cfcam.runtime.cam import normalise
+from cfcam.runtime.contract.spec import InputSpec
 from cfcam.runtime.errors import MethodError
 from cfcam.runtime.methods import Grouping
-from cfcam.runtime.spec import InputSpec
 
 _SIZE = (70, 70)
 

@@ -9,8 +9,8 @@ import onnx
 import pytest
 from cfcam.export.graph import Graph
 from cfcam.export.precision.half import scale_gradients, scale_seeds, to_half
-from cfcam.export.session import Session
-from cfcam.runtime.spec import CamSpec
+from cfcam.export.proof.session import Session
+from cfcam.runtime.contract.spec import CamSpec
 from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 from onnx_classifiers import CLASSES, Builder, exported

@@ -14,17 +14,17 @@ import torch
 import torch.nn.functional as F
 from cfcam.export.errors import ExportError
 from cfcam.export.graph import Graph, attribute, open_graph
+from cfcam.export.graph.repeated_weights import repeated_weights
 from cfcam.export.metadata import set_spec, write_model
 from cfcam.export.precision import Plan, lower
-from cfcam.export.precision.bias_correction import channel_means, correct_biases, spread_means
+from cfcam.export.precision.bias import channel_means, correct_biases, spread_means
 from cfcam.export.precision.calibration_images import CalibrationImages
 from cfcam.export.precision.plain_model import PlainModel, plain_model
-from cfcam.export.precision.quantised import quantise
-from cfcam.export.precision.rounding import round_weights
-from cfcam.export.repeated_weights import repeated_weights
-from cfcam.export.session import Session
+from cfcam.export.precision.quantise import quantise
+from cfcam.export.precision.round import round_weights
+from cfcam.export.proof.session import Session
 from cfcam.runtime import Explainer
-from cfcam.runtime.modelfile import read_spec
+from cfcam.runtime.contract.modelfile import read_spec
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnx_classifiers import exported

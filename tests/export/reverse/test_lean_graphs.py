@@ -14,8 +14,8 @@ import pytest
 from cfcam.export.errors import UnsupportedOperatorError
 from cfcam.export.graph import Graph, fold_constants, load_model, prune
 from cfcam.export.graph.pruning import node_key
+from cfcam.export.graph.tensorrt_table import tensorrt_refusals
 from cfcam.export.reverse import differentiate
-from cfcam.export.tensorrt_table import tensorrt_refusals
 from onnx import ModelProto, TensorProto, helper
 from onnx_nets import (
     CLASSES,

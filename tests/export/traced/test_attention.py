@@ -9,9 +9,9 @@ import torch
 from cfcam.export.errors import UnsupportedOperatorError
 from cfcam.export.torch_export import joint_graph
 from cfcam.export.traced.attention import scaled_dot_product_attention
+from cfcam.export.traced.candidates import find_score, resolve_value
 from cfcam.export.traced.capture import capture
-from cfcam.export.traced.oracle import in_float64, run_eager
-from cfcam.export.traced.values import find_score, resolve_value
+from cfcam.export.traced.eager import in_float64, run_eager
 from torch import Tensor, nn
 from torch.nn import functional as F
 

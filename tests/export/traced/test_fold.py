@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
+from cfcam.export.traced.candidates import Value, find_score, resolve_value
 from cfcam.export.traced.capture import Captured, capture
 from cfcam.export.traced.fold import fold_batch_norms
-from cfcam.export.traced.values import Value, find_score, resolve_value
 from small_nets import ConvNet, seeded
 from torch import fx
 

@@ -6,13 +6,13 @@ from collections import Counter
 
 import pytest
 import torch
+from cfcam.export.axes.layout import NCHW
 from cfcam.export.errors import LayerError
 from cfcam.export.torch_export import joint_graph
+from cfcam.export.traced.candidates import find_score, resolve_value
 from cfcam.export.traced.capture import Captured, capture
 from cfcam.export.traced.differentiate import differentiate
-from cfcam.export.traced.layouts import NCHW
-from cfcam.export.traced.oracle import in_float64, run_eager, value_of
-from cfcam.export.traced.values import find_score, resolve_value
+from cfcam.export.traced.eager import in_float64, run_eager, value_of
 from small_nets import ConvNet, HeadConv, TwoOutputs, seeded
 from torch import fx, nn
 

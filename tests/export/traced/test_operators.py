@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from cfcam.export.errors import UnsupportedOperatorError
 from cfcam.export.torch_export import joint_graph
+from cfcam.export.traced.candidates import find_score, resolve_value
 from cfcam.export.traced.capture import capture
+from cfcam.export.traced.eager import in_float64
 from cfcam.export.traced.forward import FORWARD
-from cfcam.export.traced.oracle import in_float64
-from cfcam.export.traced.values import find_score, resolve_value
 from torch import Tensor, nn
 
 OPERATORS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -10,14 +10,14 @@ import onnx
 import pytest
 import torch
 from cfcam.export.errors import ProofError
-from cfcam.export.proof import image_errors, relative_error
-from cfcam.export.session import Session
+from cfcam.export.proof.results import image_errors, relative_error
+from cfcam.export.proof.session import Session
 from cfcam.export.torch_export import joint_graph
+from cfcam.export.traced.candidates import find_score, resolve_value
 from cfcam.export.traced.capture import capture
 from cfcam.export.traced.convert import joint_to_onnx, plain_to_onnx
-from cfcam.export.traced.oracle import in_float64, run_eager, value_of
+from cfcam.export.traced.eager import in_float64, run_eager, value_of
 from cfcam.export.traced.prove import Subject, proof_images, prove
-from cfcam.export.traced.values import find_score, resolve_value
 from onnx import helper, numpy_helper
 from small_nets import ConvNet, seeded
 

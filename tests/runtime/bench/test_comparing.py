@@ -6,7 +6,7 @@ import pytest
 from cfcam.runtime.bench.comparing import ResultError, compare
 from cfcam.runtime.bench.document import document
 from cfcam.runtime.bench.measure import measure
-from cfcam.runtime.bench.subject import Subject
+from cfcam.runtime.bench.timed_file import Subject
 
 
 @pytest.fixture

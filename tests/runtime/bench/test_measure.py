@@ -5,15 +5,15 @@ import json
 import shutil
 
 import pytest
-from cfcam.runtime import manifest
 from cfcam.runtime.bench.document import SCHEMA, document, warnings_of
 from cfcam.runtime.bench.measure import MEASURES, Measurement, check_plain, measure
-from cfcam.runtime.bench.subject import STAGES, Subject
 from cfcam.runtime.bench.summary import Ratio, Summary
-from cfcam.runtime.engine_options import EngineOptions
+from cfcam.runtime.bench.timed_file import STAGES, Subject
+from cfcam.runtime.contract import manifest
+from cfcam.runtime.contract.manifest import BackendRecord, FileRecord, Manifest, ProductRecord
+from cfcam.runtime.contract.modelfile import file_sha256, read_spec
+from cfcam.runtime.engines.options import EngineOptions
 from cfcam.runtime.errors import ImageError, ModelFileError, TargetError
-from cfcam.runtime.manifest import BackendRecord, FileRecord, Manifest, ProductRecord
-from cfcam.runtime.modelfile import file_sha256, read_spec
 
 
 @pytest.fixture

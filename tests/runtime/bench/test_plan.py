@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from cfcam.runtime.bench.plan import Taken, latency_plan, total
-from cfcam.runtime.bench.subject import Subject
+from cfcam.runtime.bench.timed_file import Subject
 from cfcam.runtime.errors import EngineError
 from cfcam.runtime.methods import method_names
 

@@ -1,0 +1,97 @@
+"""The nodes of a network that INT8 makes faster, in order, and what each of them costs."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from onnx import NodeProto
+
+from ...export.graph import Graph, attribute, load_model, open_graph
+from ...export.precision.plain_model import plain_model
+from ...runtime.contract.spec import CamSpec
+
+__all__ = ["Node", "Nodes", "read_nodes"]
+
+_MULTIPLYING = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+@dataclass(frozen=True)
+class Node:
+    """name: as precision plans take it. macs: multiplications with a weight for one image."""
+
+    name: str
+    macs: int
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """all: in the order of computation. ends: the first and the last. near_layers: those that make and that first read
+    the target layers' values. first_convolution: its name, or nothing.
+    """
+
+    all: tuple[Node, ...]
+    ends: tuple[str, ...]
+    near_layers: tuple[str, ...]
+    first_convolution: tuple[str, ...] = ()
+
+    def quantised_share(self, float_nodes: Iterable[str]) -> float:
+        """Share of the multiplications that are left to INT8."""
+        kept = set(float_nodes)
+        whole = sum(node.macs for node in self.all)
+        return sum(node.macs for node in self.all if node.name not in kept) / whole if whole else 0.0
+
+    def groups(self, count: int) -> list[tuple[str, ...]]:
+        """The nodes in `count` stretches of the network, or one for each where there are fewer."""
+        names = [node.name for node in self.all]
+        count = min(count, len(names))
+        bounds = [round(i * len(names) / count) for i in range(count + 1)] if count else []
+        return [tuple(names[a:b]) for a, b in itertools.pairwise(bounds)]
+
+
+def read_nodes(source: Path, spec: CamSpec) -> Nodes:
+    """Of the plain network inside the explained file `source`. Raises `ModelFileError`, `LayerError`."""
+    plain = plain_model(load_model(source), spec)
+    graph, _ = open_graph(plain.model)
+    chosen = [node for node in graph.nodes if _has_weight(graph, node)]
+    found = tuple(Node(node.name, _macs(graph, node)) for node in chosen)
+    order = {node.output[0]: node.name for node in chosen}
+    ends = tuple(dict.fromkeys([found[0].name, found[-1].name])) if found else ()
+    near = [name for back in (True, False) for name in _nearest(graph, plain.layers, order, back)]
+    convolutions = [node.name for node in chosen if node.op_type == "Conv"]
+    return Nodes(found, ends, tuple(dict.fromkeys(near)), tuple(convolutions[:1]))
+
+
+def _has_weight(graph: Graph, node: NodeProto) -> bool:
+    return node.op_type in _MULTIPLYING and any(graph.constant(name) is not None for name in node.input[:2])
+
+
+def _macs(graph: Graph, node: NodeProto) -> int:
+    """Each element of the output sums as many products as the weight has per output channel."""
+    weight = next(array for name in node.input[:2] if (array := graph.constant(name)) is not None)
+    if node.op_type == "Conv":
+        products, places = math.prod(weight.shape[1:]), graph.shape(node.output[0])
+    elif node.op_type == "ConvTranspose":  # each element of the input goes to all of them
+        products, places = math.prod(weight.shape[1:]), graph.shape(node.input[0])
+    else:
+        rows = weight.shape[1] if attribute(node, "transB", 0) else weight.shape[-2] if weight.ndim > 1 else len(weight)
+        products, places = rows, graph.shape(node.output[0])
+    return products * math.prod(size for size in (places or ())[1:] if isinstance(size, int))
+
+
+def _nearest(graph: Graph, values: Sequence[str], order: dict[str, str], back: bool) -> list[str]:
+    """The first of the nodes in `order` (output -> name) that are met from `values`, against or along the flow."""
+    found, seen, waiting = [], set(), list(values)
+    while waiting:
+        value = waiting.pop()
+        maker = graph.producers.get(value)
+        for node in ([maker] if maker is not None else []) if back else graph.consumers.get(value, []):
+            if node.output[0] in order:
+                found.append(order[node.output[0]])
+            elif node.name not in seen:
+                seen.add(node.name)
+                waiting.extend(node.input if back else node.output)
+    return found

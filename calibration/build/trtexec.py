@@ -1,0 +1,69 @@
+"""The command by which a machine that has TensorRT, and nothing of ours, builds a graph into an engine.
+
+Flags as in TensorRT 10.3 and 11 (samples/trtexec, samples/common/sampleOptions.cpp of NVIDIA/TensorRT; migration
+guide 10.x to 11.x): ``--stronglyTyped`` is needed by 10 and taken without effect by 11, ``--skipInference`` builds
+without a benchmark. A shape is given for every input whose batch is free, `cam_target` among them.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from ...runtime.errors import EngineError
+from ...runtime.contract.modelfile import ValueInfo
+from .config import BuildConfig
+
+__all__ = ["trtexec_command", "trtexec_script"]
+
+#: The command-line builder of each flavour.
+_PROGRAMS = {"tensorrt": "trtexec", "tensorrt_rtx": "tensorrt_rtx"}
+
+
+def trtexec_command(graph: str, engine: str, inputs: Sequence[ValueInfo], config: BuildConfig) -> list[str]:
+    """The words of the command. graph, engine: file names. inputs: the graph's.
+
+    Raises `EngineError` for an input whose name trtexec cannot be told, or of which more than the batch is free.
+    """
+    words = [_PROGRAMS[config.backend], f"--onnx={graph}", f"--saveEngine={engine}"]
+    free = [value for value in inputs if not _is_fixed(value)]
+    if free:
+        for bound, batch in zip(("min", "opt", "max"), config.batch.sizes, strict=True):
+            words.append(f"--{bound}Shapes=" + ",".join(_shape(value, batch) for value in free))
+    if config.backend == "tensorrt":
+        words += ["--stronglyTyped", f"--builderOptimizationLevel={config.builder.optimization_level}"]
+        if config.builder.workspace_mb is not None:
+            words.append(f"--memPoolSize=workspace:{config.builder.workspace_mb}")
+        words.append("--timingCacheFile=timing.cache")
+    return [*words, "--skipInference"]
+
+
+def trtexec_script(command: Sequence[str]) -> str:
+    """A shell script that runs `command` in its own folder; JetPack's trtexec is found where it lies."""
+    program, *rest = command
+    graph, engine = (word.partition("=")[2] for word in rest[:2])
+    lines = [
+        "#!/bin/sh",
+        "# Builds the engine beside this file. Run it on the device: an engine fits one GPU and one TensorRT.",
+        "set -eu",
+        'cd "$(dirname "$0")"',
+    ]
+    if program == "trtexec":
+        lines.append('PATH="$PATH:/usr/src/tensorrt/bin"')
+    lines.append(" \\\n  ".join([program, *map(shlex.quote, rest)]))
+    lines.append(f"# Then, where cfcam is to run it: cfcam adopt {shlex.quote(engine)} --graph {shlex.quote(graph)}")
+    return "\n".join(lines) + "\n"
+
+
+def _is_fixed(value: ValueInfo) -> bool:
+    return value.shape is None or all(isinstance(size, int) for size in value.shape)
+
+
+def _shape(value: ValueInfo, batch: int) -> str:
+    assert value.shape is not None
+    # trtexec splits the list at commas, takes quotes away, and ends a name at its last colon.
+    if set(value.name) & set(",'"):
+        raise EngineError(f"input '{value.name}': trtexec cannot be told a name with a comma or quote in it")
+    if not all(isinstance(size, int) for size in value.shape[1:]):
+        raise EngineError(f"input '{value.name}' is {value.shape}: only its first dimension may be free")
+    return f"{value.name}:" + "x".join(str(size) for size in (batch, *value.shape[1:]))

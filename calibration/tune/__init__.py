@@ -1,0 +1,1 @@
+"""Settings of a method fitted to one network."""

@@ -1,0 +1,231 @@
+"""Settings of `cfcam` for one network: searched on some photos, judged on others, kept only when they gain.
+
+Activations and gradients of every photo are computed once; a setting then costs its maps, and the measure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...runtime.cam import normalise
+from ...runtime.contract.spec import CamSpec
+from ...runtime.errors import ArrayError, MethodError
+from ...runtime.explainer import Explainer
+from ...runtime.methods import CfcamSettings
+from ..measures import EngineAccess, insertion_deletion, pixel_precision
+from ..measures.noise import agreement, noisy
+from ..statistics import Difference, TooFewPhotosError, paired_difference, photos_needed
+
+__all__ = ["CHOICES", "Measure", "Sample", "Tuned", "gather", "halves", "refuse_several_layers", "tune"]
+
+#: What the search raises: faithfulness, or agreement with boxes or masks.
+Measure = Literal["insertion_deletion", "pixel_ap"]
+
+#: The values that are tried, in the order of the settings' weight on the tuning photos of docs/evidence.md.
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "map_sigma": (None, 0.0, 0.5, 1.0),
+    "sigma": (None, 0.0, 1.0, 2.0),
+    "shrinkage": (0.5, 0.0, 0.25, 0.75),
+    "sign_split": (None, False, True),
+    "feature_sigma": (1.5, 0.0, 1.0),
+    "size_exponent": (0.0, 0.25),
+}
+
+# Stability under gradient noise (Spearman) may fall by this much and no more: faithfulness that is
+# bought with noise is no gain.
+_STABILITY_LOSS = 0.01
+_STEPS = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One photo as the network saw it.
+
+    image: float32 (C, H, W), preprocessed. target: the class explained. activations, gradients:
+    float32 (C, h, w). region: bool (H, W) of the object, or None.
+    """
+
+    name: str
+    image: NDArray[np.float32]
+    target: int
+    activations: NDArray[np.float32]
+    gradients: NDArray[np.float32]
+    region: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What was found.
+
+    settings: changes to the defaults that are worth keeping; empty when nothing was gained. best: what the
+    search preferred. gain: of `best` over the defaults on the photos that the search never saw; None
+    where it preferred the defaults. stability: the same for gradient noise. tried: settings measured.
+    """
+
+    measure: Measure
+    settings: dict[str, Any]
+    best: dict[str, Any]
+    gain: Difference | None
+    stability: Difference | None
+    searched: int
+    held_out: int
+    tried: int
+    seconds: float
+    complete: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def gather(
+    explainer: Explainer,
+    sources: Sequence[Any],
+    names: Sequence[str],
+    regions: Callable[[int, Any], NDArray[np.bool_] | None] | None = None,
+) -> Iterator[Sample]:
+    """One `Sample` per source, its top class explained. regions: (number, `Frame`) -> the object, or None."""
+    access = EngineAccess(explainer, "cfcam")
+    for number, (source, name) in enumerate(zip(sources, names, strict=True)):
+        images, frames = access.load([source])
+        target = int(access.predict(images)[0].argmax())
+        activations, gradients = access.arrays(images, np.array([target]))
+        region = None if regions is None else regions(number, frames[0])
+        yield Sample(name, images[0], target, activations[0], gradients[0], region)
+
+
+def tune(
+    explainer: Explainer,
+    samples: Sequence[Sample],
+    *,
+    measure: Measure = "insertion_deletion",
+    budget: float = 600,
+    seed: int = 0,
+    progress: Callable[[int, dict[str, Any], float], None] | None = None,
+) -> Tuned:
+    """Search `CHOICES` one setting after the other, again and again until a round changes nothing.
+
+    explainer: of the file that the samples come from. budget: seconds for the search; it always measures the
+    defaults, and ends with the best so far. progress: told how many settings were measured, the
+    last one, and its mean. What the photos show decides which half they are in, not their names or order.
+
+    Raises `TooFewPhotosError` when the held-out half is too small for an interval, `MethodError` for a file of several
+    layers, and `ArrayError`.
+    """
+    refuse_several_layers(explainer.spec)
+    if measure not in ("insertion_deletion", "pixel_ap"):
+        raise ArrayError(f"measure: expected 'insertion_deletion' or 'pixel_ap', got {measure!r}")
+    if measure == "pixel_ap":
+        samples = [one for one in samples if one.region is not None and one.region.any()]
+    search, held = halves(samples)
+    needed = photos_needed()
+    if len(held) < needed or len(search) < needed:
+        raise TooFewPhotosError(
+            f"calibrate: {len(search)} photos to search on and {len(held)} to judge with are too few: each half needs "
+            f"{needed}, so give {2 * needed} photos or more"
+        )
+    started = time.monotonic()
+    judge = _Judge(explainer, measure, seed)
+    best: dict[str, Any] = {}
+    best_score, floor = judge.means(search, best)
+    tried, complete, changed = 1, True, True
+    while changed and complete:
+        changed = False
+        for name, values in CHOICES.items():
+            for value in values:
+                candidate = _without_defaults({**best, name: value})
+                if candidate == best or judge.knows(candidate):
+                    continue
+                if time.monotonic() - started > budget:
+                    complete = False
+                    break
+                score, stability = judge.means(search, candidate)
+                tried += 1
+                if progress is not None:
+                    progress(tried, candidate, score)
+                if score > best_score and stability >= floor - _STABILITY_LOSS:
+                    best, best_score, changed = candidate, score, True
+    gain = stability = None
+    settings: dict[str, Any] = {}
+    if best:
+        first, second = judge.figures(held, best), judge.figures(held, {})
+        gain = paired_difference(first[0], second[0], seed=seed)
+        stability = paired_difference(first[1], second[1], seed=seed)
+        if gain.low > 0 and stability.mean >= -_STABILITY_LOSS:
+            settings = best
+    return Tuned(
+        measure=measure,
+        settings=settings,
+        best=best,
+        gain=gain,
+        stability=stability,
+        searched=len(search),
+        held_out=len(held),
+        tried=tried,
+        seconds=time.monotonic() - started,
+        complete=complete,
+    )
+
+
+def refuse_several_layers(spec: CamSpec) -> None:
+    """Raise `MethodError` unless the file has one target layer."""
+    if len(spec.layers) > 1:
+        raise MethodError("calibrate: the file has several target layers; settings are searched for one layer only")
+
+
+def halves(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
+    """The photos to search on and those to judge with: every second one, in the order of their pixels' hashes."""
+    order = sorted(samples, key=lambda one: hashlib.sha256(one.image.tobytes()).digest())
+    return order[::2], order[1::2]
+
+
+def _without_defaults(settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if value != CHOICES[name][0]}
+
+
+class _Judge:
+    """Figures of settings, each computed once per half."""
+
+    def __init__(self, explainer: Explainer, measure: Measure, seed: int) -> None:
+        self._explainer, self._measure, self._seed = explainer, measure, seed
+        self._known: set[str] = set()
+        self._predict = EngineAccess(explainer, "cfcam").predict
+
+    def knows(self, settings: dict[str, Any]) -> bool:
+        return repr(sorted(settings.items())) in self._known
+
+    def means(self, samples: Sequence[Sample], settings: dict[str, Any]) -> tuple[float, float]:
+        self._known.add(repr(sorted(settings.items())))
+        first, second = self.figures(samples, settings)
+        return float(np.mean(first)), float(np.mean(second))
+
+    def figures(
+        self, samples: Sequence[Sample], settings: dict[str, Any]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The measure and the stability of every sample."""
+        options = CfcamSettings(last=self._explainer.spec.layer.pooled, **settings)
+        rule = EngineAccess(self._explainer, "cfcam", options).rule
+        found, stable = [], []
+        for one in samples:
+            a, g = one.activations[None], one.gradients[None]
+            clean = rule(a, g)[0]
+            random = np.random.default_rng([self._seed, zlib.crc32(one.name.encode())])
+            stable.append(agreement(clean, rule(a, noisy(g, 1.0, random))[0]))
+            size = (one.image.shape[1], one.image.shape[2])
+            found.append(self._figure(one, normalise(clean, size)))
+        return np.array(found), np.array(stable)
+
+    def _figure(self, one: Sample, heat: NDArray[np.float32]) -> float:
+        if self._measure == "pixel_ap":
+            assert one.region is not None
+            return float(pixel_precision(heat[None], one.region[None])[0])
+        curves = insertion_deletion(self._predict, one.image[None], [one.target], heat[None], steps=_STEPS)
+        return float((curves.area(curves.insertion) - curves.area(curves.deletion))[0])

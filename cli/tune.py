@@ -1,0 +1,128 @@
+"""``cfcam calibrate``: settings of cfcam for one network, kept only when they gain on photos they were not found on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .exitcodes import DONE, DONE_IN_PART
+from .options import AllowFallback, Json, ModelFile, ProductProvider, Threads
+from .sources import failure, find_each, report_failure
+
+if TYPE_CHECKING:
+    from ..calibration.tune.search import Sample, Tuned
+    from ..runtime.explainer import Explainer
+
+__all__ = ["SCHEMA", "calibrate"]
+
+#: Name and version of the JSON document.
+SCHEMA = "cfcam.calibrate/1"
+
+
+def calibrate(
+    model: ModelFile,
+    images: Annotated[
+        list[str], typer.Option("--images", metavar="DIR", help="Photos: folders, files or patterns. Repeatable.")
+    ],
+    output: Annotated[str, typer.Option("--output", "-o", metavar="Y.cam.onnx", help="The file with the settings in.")],
+    budget: Annotated[float, typer.Option("--budget", metavar="MINUTES", min=0, help="Time for the search.")] = 10,
+    limit: Annotated[
+        int,
+        typer.Option("--limit", metavar="N", min=1, help="Photos at most; all stay in memory, 1 MB each or so."),
+    ] = 200,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the noise and of the intervals.")] = 0,
+    json: Json = False,
+    provider: ProductProvider = None,
+    allow_fallback: AllowFallback = False,
+    threads: Threads = None,
+) -> None:
+    """Find settings of cfcam for this network and these photos.
+
+    Half of the photos (by what they show, not by name) are searched on for the best insertion - deletion that keeps
+    the map's stability under gradient noise; the other half says what it gained, with a 95 % interval. Settings that
+    gain nothing there are not kept: the new file then asks for the defaults. Its contract records how it was found.
+    """
+    from ..calibration.tune.search import refuse_several_layers, tune
+    from ..runtime.contract.modelfile import file_sha256
+    from ..runtime.explainer import Explainer
+    from .console import note, print_json, progress, stderr
+
+    write_tuned = _writer(model, output)
+    found, errors = find_each(images)
+    with Explainer(model, provider=provider, allow_fallback=allow_fallback or None, threads=threads) as explainer:
+        refuse_several_layers(explainer.spec)
+        with progress() as display:
+            task = display.add_task("reading", total=min(limit, len(found)))
+            samples = _samples(explainer, found[:limit], errors, lambda: display.advance(task))
+        if not json:
+            for error in errors:
+                report_failure(error)
+        with stderr().status("searching") as status:
+
+            def tell(tried: int, settings: dict[str, Any], mean: float) -> None:
+                status.update(f"searching: {tried} settings, the last {settings}: {mean:.4f}")
+
+            result = tune(explainer, samples, budget=budget * 60, seed=seed, progress=tell)
+    used = {one.name: file_sha256(Path(one.name)) for one in samples}
+    path = write_tuned(model, output, result, used)
+    if json:
+        document = {**result.to_dict(), "output": str(path), "images": used}
+        print_json({"schema": SCHEMA, **document, "errors": errors})
+    else:
+        _print(result)
+        note(f"{path}: written")
+    raise typer.Exit(DONE if not errors else DONE_IN_PART)
+
+
+def _writer(model: str, output: str) -> Callable[..., Path]:
+    """`write_tuned`, once it is sure that it can be called: before minutes are spent on a search."""
+    from ..runtime.contract.modelfile import read_model_info
+    from ..runtime.errors import MissingDependencyError
+
+    try:
+        from ..calibration.tune.file import refuse_overwriting, write_tuned
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "onnx":
+            raise
+        raise MissingDependencyError("writing the new file needs onnx: install cfcam[onnx]") from error
+    read_model_info(model)  # an engine takes no settings
+    refuse_overwriting(model, output)
+    return write_tuned
+
+
+def _samples(explainer: Explainer, paths: list[Path], errors: list[dict[str, str]], advance: Any) -> list[Sample]:
+    from ..calibration.tune.search import gather
+    from ..runtime.errors import ArrayError, ImageError
+
+    samples: list[Sample] = []
+    for path in paths:
+        try:
+            samples += gather(explainer, [path], [str(path)])
+        except (ImageError, ArrayError) as error:
+            errors.append(failure(path, error))
+        advance()
+    return samples
+
+
+def _print(found: Tuned) -> None:
+    from .console import print_table, rich_table
+
+    table = rich_table("setting", "value")
+    for name, value in found.best.items():
+        table.add_row(name, str(value))
+    if found.best:
+        print_table(table)
+    how = "" if found.complete else ", the search ran out of time"
+    print(f"{found.tried} settings measured on {found.searched} photos in {found.seconds:.0f} s{how}")
+    if found.gain is None:
+        print("nothing beat the defaults on these photos: they are kept")
+        return
+    gain = found.gain
+    print(
+        f"{found.measure} on {found.held_out} other photos: {gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}] "
+        "over the defaults"
+    )
+    print("settings kept" if found.settings else "no gain shown there: the defaults are kept")

@@ -1,0 +1,1 @@
+"""What the axes of a value mean, for all sources: batch, rows, columns, channels, tokens."""

@@ -1,0 +1,284 @@
+"""What the axes of every value of an ONNX graph mean: batch, rows, columns, channels.
+
+As in `traced.axes`, in the terms of `places`: the image is (N, C, H, W), and each operator says
+what it does to the axes. A symbolic batch is given a number that no layer has, so that every
+size is a number and the batch is known by its size where it is merged into windows.
+"""
+
+from __future__ import annotations
+
+from onnx import NodeProto, helper
+
+from ...runtime.errors import ModelFileError
+from ..graph import Graph, Shape, attribute, fold_constants
+from ..graph.graph import Dim
+from .algebra import (
+    Axes,
+    Root,
+    blank,
+    broadcast,
+    count,
+    forget,
+    fresh,
+    has_place,
+    image_axes,
+    joined,
+    layout_of,
+    plain_kind,
+    planar,
+    regroup,
+    resized,
+    sliced,
+    without,
+)
+from .layout import Layout
+
+__all__ = ["AxisMap", "map_axes", "settle_sizes"]
+
+#: Primes that no layer has, as in the traced route.
+_BATCH, _OTHER_BATCH = 509, 521
+
+_RESHAPES = {"Reshape", "Flatten", "Squeeze", "Unsqueeze"}
+_PLANAR = {
+    "AveragePool", "BatchNormalization", "Conv", "ConvTranspose", "DepthToSpace", "GlobalAveragePool",
+    "GlobalLpPool", "GlobalMaxPool", "GroupNormalization", "InstanceNormalization", "LRN", "LpPool", "MaxPool",
+    "QLinearConv", "Resize", "SpaceToDepth", "Upsample",
+}  # fmt: skip
+_REDUCTIONS = {
+    "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
+    "ReduceSum", "ReduceSumSquare",
+}  # fmt: skip
+_ATTENTION = {"Attention", "MultiHeadAttention"}
+# Operators whose result has its input's shape but not its order, or whose axes mean something new.
+_LOSING = {"Einsum", "GatherElements", "GatherND", "ReverseSequence", "ScatterElements", "ScatterND", "TopK"}
+
+
+class AxisMap:
+    """The axes of every value of one graph whose sizes are known."""
+
+    def __init__(self, axes: dict[str, Axes]) -> None:
+        self._axes = axes
+
+    def sizes(self, name: str) -> list[int] | None:
+        """The value's sizes, the batch's stand-in among them."""
+        axes = self._axes.get(name)
+        return None if axes is None else [count(axis) for axis in axes]
+
+    def layout(self, name: str) -> Layout | None:
+        """How a value holds its grid; None when it has none that is known."""
+        axes = self._axes.get(name)
+        return None if axes is None else layout_of(axes)
+
+    def is_lost(self, name: str) -> bool:
+        """Whether nothing is known about the value's axes, so that one may guess from its shape."""
+        axes = self._axes.get(name)
+        if axes is None:
+            return True
+        windows = len(axes[0]) > 1  # the batch and something else
+        return not windows and not any(has_place(axis) for axis in axes[1:])
+
+
+def map_axes(graph: Graph) -> AxisMap:
+    """Follow the axes of the image, (N, C, H, W) or (N, H, W, C), through `graph`."""
+    graph, sizes, batch = _with_numbers(graph)
+    axes: dict[str, Axes] = {}
+    for name in graph.input_names:
+        shape = sizes.get(name)
+        if shape is not None and len(shape) == 4 and shape[0] == batch.size and graph.is_float(name):
+            axes[name] = image_axes(batch, shape) if shape[1] <= 4 or shape[3] > 4 else _channels_last(batch, shape)
+    follow = _Follow(graph, sizes, axes, batch)
+    for node in graph.nodes:
+        follow(node)
+    return AxisMap(axes)
+
+
+def _channels_last(batch: Root, sizes: list[int]) -> Axes:
+    first, channels, height, width = image_axes(batch, [sizes[0], sizes[3], sizes[1], sizes[2]])
+    return (first, height, width, channels)
+
+
+def settle_sizes(graph: Graph) -> None:
+    """Write down sizes that inference leaves open though they are those of the batch, or do not depend on it.
+
+    Older exporters compute all sizes from the image's: with a batch that is a number they are numbers.
+    """
+    batches = [shape[0] for name in graph.input_names if (shape := graph.shape(name)) is not None and len(shape) == 4]
+    known: set[object] = {batches[0]} if batches else set()
+    unclear = {
+        name: (kind, shape)
+        for name, (kind, shape) in graph.types.items()
+        if shape is not None
+        and name in graph.producers
+        and any(not isinstance(dim, int) and (axis or dim not in known) for axis, dim in enumerate(shape))
+    }
+    if not unclear:
+        return
+    one, other = _with_numbers(graph)[1], _with_numbers(graph, _OTHER_BATCH)[1]
+    found: dict[str, tuple[int, Shape]] = {}
+    for name, (kind, shape) in unclear.items():
+        sizes = list(zip(shape, one.get(name, ()), other.get(name, ()), strict=False))
+        if len(sizes) == len(shape):
+            found[name] = kind, tuple(_settled(dim, first, second, batches) for dim, first, second in sizes)
+    kept = [info for info in graph.model.graph.value_info if info.name not in found]
+    del graph.model.graph.value_info[:]
+    graph.model.graph.value_info.extend(kept)
+    graph.model.graph.value_info.extend(
+        helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in found.items()
+    )
+    graph.infer()
+
+
+def _settled(dim: Dim, first: int, second: int, batches: list[Dim]) -> Dim:
+    """A dimension that is `first` with one batch and `second` with another."""
+    if first == second:
+        return first
+    return batches[0] if (first, second) == (_BATCH, _OTHER_BATCH) and batches else dim
+
+
+def _with_numbers(graph: Graph, number: int = _BATCH) -> tuple[Graph, dict[str, list[int]], Root]:
+    """A copy with a batch of fixed size, the sizes of its values where they are known, and the batch."""
+    twin = graph.copy()
+    batch = 0
+    for info in twin.inputs:
+        dims = info.type.tensor_type.shape.dim
+        if len(dims) == 4:
+            if not dims[0].dim_value:
+                dims[0].dim_value = number
+            batch = batch or dims[0].dim_value
+    for info in twin.outputs:
+        info.type.tensor_type.ClearField("shape")
+    del twin.model.graph.value_info[:]
+    twin.types.clear()
+    try:
+        twin.infer()
+        fold_constants(twin)  # sizes that the graph computes are constants now
+    except ModelFileError:  # a number somewhere in the file asks for another batch
+        return twin, {}, Root("N", batch)
+    sizes: dict[str, list[int]] = {}
+    for name, (_, shape) in twin.types.items():
+        numbers = [size for size in shape or () if isinstance(size, int)]
+        if shape is not None and len(numbers) == len(shape):
+            sizes[name] = numbers
+    return twin, sizes, Root("N", batch)
+
+
+class _Follow:
+    """One node's axes from those of its inputs."""
+
+    def __init__(self, graph: Graph, sizes: dict[str, list[int]], axes: dict[str, Axes], batch: Root) -> None:
+        self._graph, self._sizes, self._axes, self._batch = graph, sizes, axes, batch
+
+    def __call__(self, node: NodeProto) -> None:
+        known = [self._axes[name] for name in node.input if name in self._axes]
+        if not known:  # made of constants and sizes
+            return
+        for index, name in enumerate(node.output):
+            sizes = self._sizes.get(name)
+            if sizes is None or not self._graph.is_float(name):
+                continue
+            found = self._known(node, sizes, index)
+            if found is None:
+                moved = node.op_type in _LOSING
+                found = broadcast([] if moved else known, sizes, self._batch)
+            if len(found) != len(sizes) or any(count(a) != s for a, s in zip(found, sizes, strict=True)):
+                found = tuple(blank(self._batch, size) for size in sizes)
+            self._axes[name] = found
+
+    def _known(self, node: NodeProto, sizes: list[int], index: int) -> Axes | None:
+        kind = node.op_type
+        if kind == "Concat":
+            return self._concat(node, sizes)
+        before = self._axes.get(node.input[0])
+        if before is None:
+            return self._weight_first(node, sizes) if kind in ("MatMul", "FusedMatMul") else None
+        rank = len(before)
+        if kind in _RESHAPES:
+            return regroup(before, sizes)
+        if kind == "Transpose":
+            return tuple(before[i] for i in attribute(node, "perm") or reversed(range(rank)))
+        if kind == "Expand":
+            padded = ((),) * (len(sizes) - rank) + before
+            return tuple(a if count(a) == s else blank(self._batch, s) for a, s in zip(padded, sizes, strict=True))
+        if kind in _REDUCTIONS:
+            gone = self._constants(node, "axes", 1)
+            gone = list(range(rank)) if gone is None else [axis % rank for axis in gone]
+            return without(before, gone, keep=len(sizes) == rank)
+        if kind in ("MatMul", "FusedMatMul", "Gemm", "MatMulInteger"):
+            return self._product(node, before, sizes)
+        if kind in _ATTENTION and rank == 3:
+            return (*before[:-1], fresh("C", sizes[-1]))
+        if kind in _PLANAR:
+            return planar(before, sizes, self._batch)
+        if kind == "Pad":
+            return tuple(resized(a, s) for a, s in zip(before, sizes, strict=True))
+        if kind in ("Slice", "Split"):
+            return self._slice(node, before, sizes, index)
+        if kind == "Gather":
+            return self._gather(node, before, sizes)
+        return None
+
+    def _constants(self, node: NodeProto, name: str, position: int) -> list[int] | None:
+        """Integers that older operator sets have as an attribute and newer ones as an input."""
+        given = attribute(node, name)
+        if given is not None:
+            return [int(value) for value in given]
+        if len(node.input) > position and node.input[position]:
+            array = self._graph.constant(node.input[position])
+            return None if array is None else [int(value) for value in array.reshape(-1)]
+        return None
+
+    def _product(self, node: NodeProto, before: Axes, sizes: list[int]) -> Axes | None:
+        if len(before) != len(sizes) or (node.op_type == "Gemm" and attribute(node, "transA", 0)):
+            return None
+        other = self._axes.get(node.input[1])
+        last = other[-1] if other else fresh("C", sizes[-1])
+        return (*without(before, [len(before) - 1], keep=False), last)
+
+    def _weight_first(self, node: NodeProto, sizes: list[int]) -> Axes | None:
+        """weight @ value: the rows are new."""
+        other = self._axes.get(node.input[1])
+        if other is None or len(other) != len(sizes):
+            return None
+        left = without(other, [len(other) - 2], keep=False)
+        return (*left[:-1], fresh("?", sizes[-2]), left[-1])
+
+    def _slice(self, node: NodeProto, before: Axes, sizes: list[int], index: int) -> Axes | None:
+        if node.op_type == "Split":
+            axis = int(attribute(node, "axis", 0)) % len(sizes)
+            lengths = [self._sizes.get(name) for name in node.output]
+            earlier = [length[axis] for length in lengths[:index] if length is not None]
+            return (*before[:axis], sliced(before[axis], sum(earlier), sizes[axis]), *before[axis + 1 :])
+        starts, axes = self._constants(node, "starts", 1), self._constants(node, "axes", 3)
+        steps = self._constants(node, "steps", 4) or [1] * len(sizes)
+        if starts is None:
+            return None
+        result = list(before)
+        for start, axis, step in zip(starts, axes or range(len(starts)), steps, strict=False):
+            place = axis % len(sizes)
+            whole = count(before[place])
+            if step < 0 and sizes[place] > 1:  # turned round
+                result[place] = fresh("?", sizes[place])
+                continue
+            first = start + whole if start < 0 else start
+            result[place] = sliced(before[place], first if step == 1 else -1, sizes[place])
+        return tuple(result)
+
+    def _gather(self, node: NodeProto, before: Axes, sizes: list[int]) -> Axes:
+        axis = int(attribute(node, "axis", 0)) % len(before)
+        if len(sizes) == len(before) - 1:  # one index
+            return tuple(forget(a, before[axis]) for i, a in enumerate(before) if i != axis)
+        if len(sizes) == len(before):
+            return (*before[:axis], fresh("?", sizes[axis]), *before[axis + 1 :])
+        return tuple(blank(self._batch, size) for size in sizes)
+
+    def _concat(self, node: NodeProto, sizes: list[int]) -> Axes | None:
+        axis = int(attribute(node, "axis", 0)) % len(sizes)
+        inputs = [a if a is not None and len(a) == len(sizes) else None for a in map(self._axes.get, node.input)]
+        lengths = [self._sizes.get(name) for name in node.input]
+        if any(length is None for length in lengths):
+            return None
+        result = joined(inputs, [length[axis] for length in lengths if length is not None], axis, sizes)
+        # Rows behind rows are a roll (the last ones first), whose cells are not where they seem to be.
+        if plain_kind(result[axis]) in ("H", "W"):
+            return (*result[:axis], fresh("T", sizes[axis]), *result[axis + 1 :])
+        return result

@@ -1,0 +1,280 @@
+"""An exported file opened for its proof: in ONNX Runtime, and its tail in float64."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto
+
+from ...runtime.contract.spec import METADATA_KEY, CamSpec
+from ...runtime.errors import ArrayError, ModelFileError
+from ..graph import Graph, attribute, load_model, value_info
+from ..tail.cutting import Tail, cut_tail, open_exported
+from .float64 import Evaluator
+from .images import structured_images
+from .results import image_errors
+from .session import Session
+
+__all__ = ["COARSE_GRADIENT", "Answer", "Exact", "Subject", "Yardstick", "open_subject", "plain_outputs"]
+
+Array = NDArray[Any]
+
+#: Relative error that float16 or quantised values alone may make.
+COARSE_GRADIENT = 2e-2
+
+_FEWEST_IMAGES = 5
+#: The exact tail takes so many images at once, where the batch is free: enough to have a batch, few for the memory.
+_AT_ONCE = 2
+_MOST_YARDSTICKS = 6
+#: Binary digits of a float16.
+_HALF_DIGITS = 11
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What the file gives for N images: outputs by name, activations and gradients (N, C, H, W), classes (N,)."""
+
+    outputs: dict[str, Array]
+    activations: Array
+    gradients: Array
+    classes: NDArray[np.int64]
+
+
+class Subject:
+    """An exported file, opened for its proof: in ONNX Runtime, and its tail in float64.
+
+    It is proved layer by layer: everything below is about `spec.layer`. further: the same file, with each of its
+    other layers in that place (the spec's order is changed).
+    images: the batch (N, ...) that it is proved with, in the layout and dtype of its input. batch: the fixed
+    batch size of the file, or None. quantised, half: such values lie behind the layer. coarse: either of them.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        spec: CamSpec,
+        tail: Tail,
+        probe: Session | None,
+        images: Array,
+        batch: int | None,
+        first: Subject | None = None,
+    ) -> None:
+        self.path, self.spec, self.tail, self.images, self.batch = path, spec, tail, images, batch
+        self.further: list[Subject] = []
+        self._probe, self._first = probe, first
+        kinds = {node.op_type for node in tail.model.graph.node}
+        self.quantised = "QuantizeLinear" in kinds
+        self.half = _in_half(tail.model)
+        self.coarse = self.quantised or self.half
+
+    @cached_property
+    def session(self) -> Session:
+        """The file in ONNX Runtime, opened when it is first needed."""
+        return Session(str(self.path)) if self._first is None else self._first.session
+
+    def explain(self, images: Array, targets: Sequence[int] | Array) -> Answer:
+        """Run the file on images (N, ...) for targets (N,), in batches of the size that it takes."""
+        spec = self.spec
+        targets = np.asarray(targets, np.int64)
+        feeds = {spec.input.name: images, spec.target: targets}
+        found = self.session.run_in_batches(feeds, self.batch or len(images))
+        return Answer(
+            {n: v for n, v in found.items() if n in self.plain_names},
+            found[spec.layer.activations],
+            found[spec.layer.gradients],
+            found[spec.chosen].astype(np.int64),
+        )
+
+    @property
+    def plain_names(self) -> list[str]:
+        """Outputs of the plain model."""
+        added = {self.spec.chosen, *(n for la in self.spec.layers for n in (la.activations, la.gradients))}
+        return [name for name in self.session.outputs if name not in added]
+
+    @cached_property
+    def top(self) -> Answer:
+        """The file's answer for all images when no class is asked for."""
+        return self.explain(self.images, [-1] * len(self.images))
+
+    @cached_property
+    def other(self) -> Answer:
+        """The file's answer for all images when other classes are asked for, see `other_classes`."""
+        return self.explain(self.images, self.other_classes)
+
+    @cached_property
+    def exact(self) -> Exact:
+        """The tail in float64, at the layer's values for all images."""
+        return self.exact_at(slice(None))
+
+    def exact_at(self, part: slice) -> Exact:
+        """The tail in float64, at the layer's values for some of the images."""
+        return Exact(self.tail, self.spec, Evaluator(self.tail.model), self._state(part))
+
+    def _state(self, part: slice) -> list[dict[str, Array]]:
+        """What the tail needs for some of the images, in batches."""
+        images, activations = self.images[part], self.top.activations[part]
+        size = self.batch or _AT_ONCE
+        found = []
+        for i in range(0, len(images), size):
+            known: dict[str, Array] = {}
+            if self._probe is not None:
+                some = images[i : i + size]
+                feeds = {self.spec.input.name: some, self.spec.target: np.full(len(some), -1)}
+                known = {n: v for n, v in self._probe.run(feeds).items() if n in self.tail.needed}
+            value = self.tail.layer_value(activations[i : i + size], known)
+            found.append({**{n: known[n] for n in self.tail.others}, self.tail.layer: value})
+        return found
+
+    @property
+    def other_classes(self) -> NDArray[np.int64]:
+        """For each image a class that is not the top one, and not its neighbours' either; of a single class, that."""
+        classes = self.spec.output.classes
+        return (self.top.classes + 1 + np.arange(len(self.images)) % max(classes - 1, 1)) % classes
+
+    @cached_property
+    def yardstick(self) -> Yardstick:
+        """What float32 rounding alone does to the gradients of the top classes."""
+        return Yardstick(self)
+
+
+def _in_half(model: ModelProto) -> bool:
+    half = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+    return (
+        model.graph.input[0].type.tensor_type.elem_type in half
+        or any(tensor.data_type in half for tensor in model.graph.initializer)
+        or any(node.op_type == "Cast" and attribute(node, "to") in half for node in model.graph.node)
+    )
+
+
+class Exact:
+    """The tail at the layer's values of some images, kept as batches."""
+
+    def __init__(self, tail: Tail, spec: CamSpec, evaluator: Evaluator, state: list[dict[str, Array]]) -> None:
+        self.tail, self.spec, self.evaluator, self.state = tail, spec, evaluator, state
+
+    def with_evaluator(self, evaluator: Evaluator) -> Exact:
+        return Exact(self.tail, self.spec, evaluator, self.state)
+
+    def scores(self, change: Callable[[Array, int], Array] | None = None) -> Array:
+        """(N, classes); change: what to make of a batch of the layer's value, given its first image's place."""
+        found, place = [], 0
+        for batch in self.state:
+            value = batch[self.tail.layer].astype(self.evaluator.dtype)
+            feeds = {**batch, self.tail.layer: value if change is None else change(value, place)}
+            place += len(value)
+            scores = self.evaluator.run(feeds, [self.tail.score])[self.tail.score]
+            found.append(scores.reshape(len(value), -1))
+        return np.concatenate(found)
+
+    def gradient(self, classes: Array, change: Callable[[Array, int], Array] | None = None) -> Array:
+        """(N, C, H, W): the file's own backward pass."""
+        name, found, place = self.spec.layer.gradients, [], 0
+        for batch in self.state:
+            value = batch[self.tail.layer].astype(self.evaluator.dtype)
+            part = classes[place : place + len(value)]
+            feeds = {**batch, self.tail.layer: value if change is None else change(value, place)}
+            place += len(value)
+            found.append(self.evaluator.run({**feeds, self.spec.target: part}, [name])[name])
+        return np.concatenate(found)
+
+
+class Yardstick:
+    """What float32 does to the gradients of each image: the tail in float32, by numpy.
+
+    Of a quantised tail among float16 values, what float16's last bits do, all through the tail: they move activations
+    over rounding boundaries, each by a whole step of the quantisation.
+    """
+
+    def __init__(self, subject: Subject) -> None:
+        self._exact = subject.exact
+        mixed = subject.quantised and subject.half
+        digits = _HALF_DIGITS if mixed else None
+        self._rough = subject.exact.with_evaluator(Evaluator(subject.tail.model, np.float32, digits=digits))
+        self._classes = subject.top.classes
+        self._floor = COARSE_GRADIENT if subject.coarse else 1e-5
+        self._last_bit = 2.0**-_HALF_DIGITS if mixed else 2.0**-23
+        self._errors = np.zeros(len(subject.images))
+        self._runs = 0
+        self.gradient = self._exact.gradient(self._classes)
+
+    def shares(self, gradients: Array, reference: Array | None = None) -> Array:
+        """Which share of the allowed error each image uses up: (N,)."""
+        found = image_errors(gradients, self.gradient if reference is None else reference)
+        while True:
+            shares = found / np.maximum(self._floor, 3 * self._errors)
+            if shares.max() <= 1 or self._runs >= _MOST_YARDSTICKS:
+                return shares
+            generator = np.random.default_rng(self._runs)
+            size = self._last_bit if self._runs else 0.0
+
+            def jitter(value: Array, _place: int, generator: Any = generator, size: float = size) -> Array:
+                return (value * (1 + size * generator.standard_normal(value.shape))).astype(value.dtype)
+
+            rough = self._rough.gradient(self._classes, jitter)
+            self._errors = np.maximum(self._errors, image_errors(rough, self.gradient))
+            self._runs += 1
+
+
+def open_subject(
+    path: str | os.PathLike[str], *, model: ModelProto | None = None, images: Array | None = None
+) -> Subject:
+    """Open the exported file at `path`.
+
+    model: its contents, where they are at hand. images: (N, ...) preprocessed, in the input's layout and
+    dtype; None makes some, whose number equals no size in the graph, so that a batch that was
+    taken for another axis cannot pass unnoticed.
+    Raises `ModelFileError` (not an exported file), `LayerError` (its layer is not found),
+    `ArrayError` (images that do not fit), `MissingDependencyError` (no ONNX Runtime).
+    """
+    model = load_model(path) if model is None else model
+    text = next((entry.value for entry in model.metadata_props if entry.key == METADATA_KEY), None)
+    if text is None:
+        raise ModelFileError(f"{path}: was made without cfcam export: run 'cfcam export --onnx {path}' first")
+    spec = CamSpec.from_json(text)
+    graph = open_exported(model)
+    tail = cut_tail(graph, spec, gradients=True)
+    probe = _probe(graph, tail)
+    first = (graph.shape(spec.input.name) or (None,))[0]
+    batch = first if isinstance(first, int) else None
+    if images is None:
+        sizes = {d for _, shape in graph.types.values() for d in shape or () if isinstance(d, int)}
+        count = next(n for n in range(_FEWEST_IMAGES, 4096) if n not in sizes)
+        images = structured_images(spec.input, count if batch is None else batch * -(-_FEWEST_IMAGES // batch))
+    wanted = spec.input.shape(len(images))
+    if images.shape != wanted or images.dtype != spec.input.dtype or len(images) % (batch or 1) or not len(images):
+        raise ArrayError(
+            f"images: expected {spec.input.dtype} {spec.input.shape(batch or 0)} (N, ...)"
+            f"{f' or whole multiples of {batch}' if batch else ''}, got {images.dtype} {images.shape}"
+        )
+    subject = Subject(Path(path), spec, tail, probe, images, batch)
+    for layer in spec.layers[1:]:
+        turned = replace(spec, layers=(layer, *(other for other in spec.layers if other is not layer)), tail=None)
+        tail = cut_tail(graph, turned, gradients=True)
+        subject.further.append(Subject(Path(path), turned, tail, _probe(graph, tail), images, batch, subject))
+    return subject
+
+
+def _probe(graph: Graph, tail: Tail) -> Session | None:
+    """A session that also gives out what the tail needs besides the activations, if it needs anything."""
+    if not tail.needed:
+        return None
+    names = {output.name for output in graph.outputs}
+    probed = graph.copy()
+    probed.outputs = [*graph.outputs, *(value_info(graph, n) for n in tail.needed if n not in names)]
+    return Session(probed.to_model())
+
+
+def plain_outputs(path: str | os.PathLike[str], subject: Subject) -> dict[str, Array]:
+    """The outputs of the plain model at `path` for the subject's images.
+
+    Best asked for before the subject is run: then two networks are never in memory at once.
+    """
+    feeds = {subject.spec.input.name: subject.images}
+    return Session(os.fspath(path)).run_in_batches(feeds, subject.batch or len(subject.images))

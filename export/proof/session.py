@@ -1,0 +1,85 @@
+"""Running a model in ONNX Runtime while it is being exported."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from ...runtime.engines.onnxruntime.workarounds import quirks
+from ...runtime.errors import MissingDependencyError
+from ..errors import ExportError
+from ..graph.checking import first_line
+
+__all__ = ["Session", "release_memory"]
+
+
+def release_memory() -> None:
+    """Give memory that was freed back to the system, where the C library keeps it for itself (glibc does)."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
+
+
+class Session:
+    """A CPU session on a model that is in memory or in a file.
+
+    optimise: False runs each node as it stands. entries: of the session; None for those that the file needs.
+    Raises `MissingDependencyError` without ONNX Runtime, `ExportError` when it refuses the model.
+    """
+
+    def __init__(
+        self,
+        model: onnx.ModelProto | str,
+        *,
+        threads: int | None = None,
+        optimise: bool = True,
+        entries: Mapping[str, str] | None = None,
+    ) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise MissingDependencyError(
+                "proving an export needs ONNX Runtime: install cfcam[cpu] or cfcam[gpu]"
+            ) from error
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        if entries is None and isinstance(model, str):
+            entries = quirks(Path(model))
+        for key, value in (entries or {}).items():
+            options.add_session_config_entry(key, value)
+        if not optimise:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        source = model if isinstance(model, str) else model.SerializeToString()
+        try:
+            self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise ExportError(f"ONNX Runtime refuses the exported graph: {error}") from error
+        release_memory()  # loading leaves the weights in their old form behind
+        self.inputs = [value.name for value in self._session.get_inputs()]
+        self.outputs = [value.name for value in self._session.get_outputs()]
+
+    def run_in_batches(self, feeds: Mapping[str, NDArray[Any]], size: int) -> dict[str, NDArray[np.generic]]:
+        """`run` on `size` rows of every input at a time; of the feeds, those that the model takes."""
+        taken = {name: feeds[name] for name in self.inputs if name in feeds}
+        count = len(next(iter(taken.values())))
+        parts = [self.run({n: v[i : i + size] for n, v in taken.items()}) for i in range(0, count, size)]
+        return {name: np.concatenate([np.atleast_1d(part[name]) for part in parts]) for name in self.outputs}
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.generic]]:
+        """All outputs by name. Raises `ExportError` with the backend's words."""
+        try:
+            values = self._session.run(None, dict(feeds))
+        except Exception as error:
+            raise ExportError(f"ONNX Runtime cannot run the exported graph: {first_line(error)}") from error
+        return {name: np.asarray(value) for name, value in zip(self.outputs, values, strict=True)}

@@ -1,0 +1,306 @@
+"""Target layers: which values can be explained, and which one is the default."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from onnx import NodeProto, TensorProto
+
+from ..axes.layout import raster
+from ..axes.onnx_values import AxisMap, map_axes
+from ..errors import LayerError
+from ..graph import Graph, Shape, attribute
+from .core import find_path, refusal
+from .registry import node_name
+from .rewriting import find_rewrite
+from .score import Score
+
+__all__ = ["Candidate", "blocker", "candidates", "choose_layer", "describe", "explain_blocker", "usable_behind"]
+
+Layout = Literal["NCHW", "NHWC", "NTC"]
+
+_POOLS = {"GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"}
+_WINDOW_POOLS = {"AveragePool", "MaxPool", "LpPool"}
+_REDUCTIONS = {"ReduceMean", "ReduceMax", "ReduceSum", "ReduceL2"}
+_ACTIVATIONS = {
+    "Relu", "LeakyRelu", "PRelu", "Elu", "Celu", "Selu", "ThresholdedRelu", "Clip", "Sigmoid", "HardSigmoid",
+    "HardSwish", "Swish", "Mish", "Gelu", "Tanh", "Softplus", "Softsign", "BatchNormalization",
+}  # fmt: skip
+_DISCRETE = {TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL}
+_MIXERS = {"Softmax", "Attention", "MultiHeadAttention"}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A value that a map can be made of.
+
+    name: of the value. node, operator: what makes it. depth: its place among the graph's nodes,
+    0 first. grid: (H, W), None for a size that is not fixed. prefix_tokens: tokens that are not
+    part of the grid (``NTC`` only). default: this is what is taken when none is named; why: the
+    reason in words.
+    """
+
+    name: str
+    node: str
+    operator: str
+    shape: Shape
+    layout: Layout
+    channels: int
+    grid: tuple[int | None, int | None]
+    depth: int
+    prefix_tokens: int = 0
+    default: bool = False
+    why: str = ""
+
+
+def candidates(graph: Graph, score: Score) -> list[Candidate]:
+    """Values between the image and the score that have a grid, in the graph's order.
+
+    Values that only feed an activation or a normalisation are left out: their better half is
+    listed. The default, marked, is the value that enters the last spatial pooling or flatten
+    and that every way to the score passes.
+    """
+    on_way = graph.ancestors([score.value]) & graph.descendants(graph.input_names)
+    axes = map_axes(graph)
+    found: list[Candidate] = []
+    for depth, node in enumerate(graph.nodes):
+        for name in node.output:
+            if not name or name not in on_way or _feeds_activation_only(graph, name):
+                continue
+            made = _candidate(graph, axes, score, node, name, depth)
+            if made is not None:
+                found.append(made)
+    chosen = _default(graph, score, {c.name: c for c in found})
+    if chosen is None:
+        return found
+    name, why = chosen
+    if name not in {c.name for c in found}:
+        node = graph.producers[name]
+        extra = _candidate(graph, axes, score, node, name, graph.nodes.index(node))
+        if extra is None:
+            return found
+        found = sorted([*found, extra], key=lambda c: c.depth)
+    return [Candidate(**{**vars(c), "default": True, "why": why}) if c.name == name else c for c in found]
+
+
+def choose_layer(graph: Graph, score: Score, name: str | None) -> Candidate:
+    """The layer called `name` (a value, or a node whose first output is meant), or the default.
+
+    Raises `LayerError` with the nearest names and the candidates.
+    """
+    known = candidates(graph, score)
+    if name is None:
+        for candidate in known:
+            if candidate.default:
+                return candidate
+        raise LayerError(f"no value enters a last spatial pooling: name a layer; {describe(known)}")
+    by_name = {c.name: c for c in known}
+    value = name
+    if name not in graph.producers:
+        node = next((n for n in graph.nodes if n.name == name), None)
+        if node is None:
+            everything = [*by_name, *(c.node for c in known)]
+            near = difflib.get_close_matches(name, everything, n=3, cutoff=0.3)
+            hint = f"; nearest: {', '.join(near)}" if near else ""
+            raise LayerError(f"the graph has no value or node '{name}'{hint}; {describe(known)}")
+        value = next((o for o in node.output if o in by_name), node.output[0])
+    if value in by_name:
+        return by_name[value]
+    if value not in graph.ancestors([score.value]):
+        raise LayerError(f"layer '{name}' does not reach the score '{score.value}'; {describe(known)}")
+    node = graph.producers[value]
+    made = _candidate(graph, map_axes(graph), score, node, value, graph.nodes.index(node))
+    if made is None:
+        raise LayerError(
+            f"layer '{name}' has shape {graph.shape(value)}, expected a grid of features (N, C, H, W), (N, H, W, C) "
+            f"or (N, T, C); {describe(known)}"
+        )
+    return made
+
+
+def describe(known: list[Candidate], most: int = 12) -> str:
+    """The last candidates in one line: name and shape."""
+    if not known:
+        return "no value of this graph has a grid of features"
+    shown = known[-most:]
+    text = ", ".join(f"{c.name} ({', '.join(str(d or '?') for d in c.shape)})" for c in shown)
+    return f"{'last ' if len(known) > most else ''}candidates: {text}"
+
+
+def blocker(graph: Graph, layer: str, score: str) -> NodeProto | None:
+    """The last node between layer and score that cannot be differentiated, or None."""
+    nodes = find_path(graph, [layer], [score]).nodes
+    bad = [n for n in nodes if find_rewrite(n) is None and refusal(n) is not None]
+    return bad[-1] if bad else None
+
+
+def usable_behind(graph: Graph, score: Score, node: NodeProto) -> Candidate | None:
+    """The first candidate that `node` makes or that lies behind it, from which the score can be differentiated."""
+    known = candidates(graph, score)
+    behind = graph.descendants([o for o in node.output if o])
+    for candidate in known:
+        if candidate.name in behind and blocker(graph, candidate.name, score.value) is None:
+            return candidate
+    return None
+
+
+def _feeds_activation_only(graph: Graph, name: str) -> bool:
+    users = graph.consumers.get(name, [])
+    return len(users) == 1 and users[0].op_type in _ACTIVATIONS and users[0].input[0] == name
+
+
+def _candidate(graph: Graph, axes: AxisMap, score: Score, node: NodeProto, name: str, depth: int) -> Candidate | None:
+    shape = graph.shape(name)
+    if shape is None or not graph.is_float(name) or len(shape) not in (3, 4):
+        return None
+    batch, ours = score.shape[0], shape[0]
+    if isinstance(batch, int) and isinstance(ours, int) and batch != ours:
+        return None
+    known, sizes = axes.layout(name), axes.sizes(name)
+    if known is not None and sizes is not None:
+        channels, height, width = known.grid(tuple(sizes[1:]))
+        # Tokens in another order than reading order (windows) cannot be told in a file's metadata.
+        if known.kind == "NTC" and known != raster(height, width, sizes[1]):
+            return None
+        return Candidate(
+            name, node.name, node.op_type, shape, known.kind, channels, (height, width), depth, known.prefix
+        )
+    return _guessed(graph, node, name, depth, shape) if axes.is_lost(name) else None
+
+
+def _guessed(graph: Graph, node: NodeProto, name: str, depth: int, shape: Shape) -> Candidate | None:
+    """What a value of unknown axes looks like by its shape and its neighbours."""
+    if len(shape) == 4:
+        layout: Layout = "NHWC" if _is_nhwc(graph, name, shape) else "NCHW"
+        c, h, w = (1, 2, 3) if layout == "NCHW" else (3, 1, 2)
+        channels, grid, prefix = shape[c], (shape[h], shape[w]), 0
+        if 1 in grid:  # a row or a column at most
+            return None
+    else:
+        layout, channels = "NTC", shape[2]
+        tokens = shape[1]
+        if not isinstance(tokens, int):
+            return None
+        side = math.isqrt(tokens)
+        prefix = tokens - side * side
+        if side < 2 or prefix > 8:
+            return None
+        grid = (side, side)
+    if not isinstance(channels, int):
+        return None
+    height, width = (d if isinstance(d, int) else None for d in grid)
+    return Candidate(name, node.name, node.op_type, shape, layout, channels, (height, width), depth, prefix)
+
+
+def _is_nhwc(graph: Graph, name: str, shape: Shape) -> bool:
+    """True when the value is used, or was made, with its channels last."""
+    for user in graph.consumers.get(name, ()):
+        if user.op_type in _REDUCTIONS and _axes(graph, user, 4) == [1, 2]:
+            return True
+        if user.op_type == "Transpose" and attribute(user, "perm") and list(attribute(user, "perm")) == [0, 3, 1, 2]:
+            return True
+        if (user.op_type == "MatMul" and user.input[0] == name) or user.op_type == "LayerNormalization":
+            return True
+    maker = graph.producers.get(name)
+    made = maker is not None and maker.op_type == "Transpose" and list(attribute(maker, "perm", [])) == [0, 2, 3, 1]
+    square = shape[1] == shape[2] and shape[2] != shape[3]
+    return made and square
+
+
+def _axes(graph: Graph, node: NodeProto, rank: int) -> list[int] | None:
+    axes = attribute(node, "axes")
+    if axes is None and len(node.input) > 1 and node.input[1]:
+        array = graph.constant(node.input[1])
+        axes = None if array is None else array.reshape(-1).tolist()
+    return None if axes is None else sorted(int(a) % rank for a in axes)
+
+
+def _default(graph: Graph, score: Score, known: dict[str, Candidate]) -> tuple[str, str] | None:
+    on_way = graph.ancestors([score.value])
+    for node in reversed(graph.nodes):
+        if not any(o in on_way for o in node.output) or not node.input:
+            continue
+        why = _pools(graph, node, known)
+        if why is not None and _unavoidable(graph, score, node.input[0]):
+            return node.input[0], f"enters the last {why} ({node.op_type} '{node.name}')"
+    # Class-token networks: the last stream before tokens are mixed for the last time.
+    mixed = False
+    for node in reversed(graph.nodes):
+        if not any(o in on_way for o in node.output):
+            continue
+        if mixed:
+            for output in node.output:
+                if output in known and known[output].layout == "NTC" and _unavoidable(graph, score, output):
+                    stream = _before_projections(graph, output, known)
+                    return stream, "the token stream that enters the last attention block"
+        mixed = mixed or node.op_type in _MIXERS
+    return None
+
+
+def _before_projections(graph: Graph, value: str, known: dict[str, Candidate]) -> str:
+    """The stream that keys and values are projected from, where all that attention reads is one projection."""
+    found, node = value, graph.producers.get(value)
+    while node is not None and node.op_type in ("Add", "Gemm", "MatMul"):
+        sources = [n for n in node.input if n and n not in graph.constants]
+        if len(sources) != 1:
+            break
+        if sources[0] in known and known[sources[0]].layout == "NTC":
+            found = sources[0]
+        node = graph.producers.get(sources[0])
+    return found
+
+
+def _pools(graph: Graph, node: NodeProto, known: dict[str, Candidate]) -> str | None:
+    """What kind of end of the grid this node is, or None."""
+    shape, out = graph.shape(node.input[0]), graph.shape(node.output[0])
+    if shape is None or not graph.is_float(node.input[0]):
+        return None
+    if len(shape) == 4:
+        nhwc = node.op_type in _REDUCTIONS and _axes(graph, node, 4) == [1, 2]
+        grid = (shape[1], shape[2]) if nhwc else (shape[2], shape[3])
+        if grid == (1, 1):
+            return None
+        if node.op_type in _POOLS:
+            return "global pooling"
+        if node.op_type in _REDUCTIONS and _axes(graph, node, 4) in ([2, 3], [1, 2]):
+            return "global pooling"
+        if node.op_type in _WINDOW_POOLS and out is not None and out[2:] == (1, 1):
+            return "pooling over the whole grid"
+        if node.op_type in ("Flatten", "Reshape") and out is not None and len(out) == 2:
+            return "flatten"
+    tokens = known.get(node.input[0])
+    if tokens is not None and tokens.layout == "NTC" and node.op_type in _REDUCTIONS and _axes(graph, node, 3) == [1]:
+        return "pooling over the tokens"
+    return None
+
+
+def _unavoidable(graph: Graph, score: Score, value: str) -> bool:
+    """True when every way of floating-point values from the inputs to the score passes `value`.
+
+    Integers do not count: sizes taken from the image reach everything.
+    """
+    seen, waiting = {value}, list(graph.input_names)
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        for node in graph.consumers.get(name, ()):
+            waiting.extend(o for o in node.output if o and graph.elem_type(o) not in _DISCRETE)
+    return score.value not in seen
+
+
+def explain_blocker(graph: Graph, score: Score, layer: Candidate, node: NodeProto, reason: str | None = None) -> str:
+    """The whole sentence about an operator that stops the derivative."""
+    reason = reason or refusal(node) or f"{node_name(node)} cannot be differentiated"
+    reached = [n for n in node.input if n in graph.descendants([layer.name])]
+    better = usable_behind(graph, score, node)
+    advice = (
+        f"the nearest layer behind it that works is '{better.name}' ({better.operator}, shape {better.shape})"
+        if better is not None
+        else "no layer behind it has a grid; export the model without that operator"
+    )
+    return f"{reason}; layer '{layer.name}' reaches it by {', '.join(repr(n) for n in reached)}; {advice}"

@@ -1,0 +1,94 @@
+"""Class names from a file.
+
+Three forms are read: plain text with one name per line, a JSON list of names, and a JSON object
+from index to name (also as `id2label` inside a larger one, as model hubs write it).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import ExportError
+
+__all__ = ["BACKGROUND", "check_labels", "read_labels"]
+
+#: Name of the classes that a model has in front of those that the file names.
+BACKGROUND = "background"
+
+
+def read_labels(path: str | os.PathLike[str], offset: int = 0) -> tuple[str, ...]:
+    """The labels in the file at `path`, in the model's own order.
+
+    offset: how far the model's index is ahead of the file's (1 for models with "background"
+    at index 0); that many labels "background" are put in front.
+    Raises `ExportError` when the file is missing, unreadable, has gaps or holds no names.
+    """
+    path = Path(path)
+    if offset < 0:
+        raise ExportError(f"label offset: expected 0 or more, got {offset}")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise ExportError(f"{path}: no such label file") from error
+    except OSError as error:
+        raise ExportError(f"{path}: label file cannot be read ({error.strerror or error})") from error
+    except UnicodeDecodeError as error:
+        raise ExportError(f"{path}: label file is not UTF-8 text (byte {error.start})") from error
+    labels = _from_json(path, text) if text.lstrip()[:1] in ("[", "{") else _from_lines(path, text)
+    if not labels:
+        raise ExportError(f"{path}: holds no labels")
+    return (BACKGROUND,) * offset + tuple(labels)
+
+
+def check_labels(labels: Sequence[str] | None, classes: int) -> None:
+    """Raises `ExportError` unless there is a label for every class (or none at all)."""
+    if labels is None or len(labels) == classes:
+        return
+    hint = ": its one logit speaks for one class, name that one alone" if classes == 1 and len(labels) == 2 else ""
+    raise ExportError(f"{len(labels)} labels for a model of {classes} class{'' if classes == 1 else 'es'}{hint}")
+
+
+def _from_lines(path: Path, text: str) -> list[str]:
+    labels = [line.strip() for line in text.rstrip().split("\n")] if text.strip() else []
+    for number, label in enumerate(labels, 1):
+        if not label:
+            raise ExportError(f"{path}: line {number} is empty, every line must name a class")
+        if "\0" in label:
+            raise ExportError(f"{path}: is not a text file (line {number} holds a zero byte)")
+    return labels
+
+
+def _from_json(path: Path, text: str) -> list[str]:
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise ExportError(f"{path}: is not valid JSON ({error})") from error
+    if isinstance(data, dict) and isinstance(data.get("id2label"), dict):
+        data = data["id2label"]
+    if isinstance(data, dict):
+        data = _by_index(path, data)
+    return [_name(path, index, value) for index, value in enumerate(data)]
+
+
+def _by_index(path: Path, data: dict[str, Any]) -> list[Any]:
+    try:
+        found = {int(key): value for key, value in data.items()}
+    except ValueError:
+        raise ExportError(f"{path}: expected a JSON list of names, or an object from index to name") from None
+    missing = [index for index in range(len(found)) if index not in found]
+    if missing:
+        raise ExportError(f"{path}: {len(found)} labels, but none for class {missing[0]}; indices must start at 0")
+    return [found[index] for index in range(len(found))]
+
+
+def _name(path: Path, index: int, value: Any) -> str:
+    # [WordNet id, name] pairs are how ImageNet's class index is passed around.
+    if isinstance(value, list) and len(value) == 2:
+        value = value[1]
+    if not isinstance(value, str) or not value.strip():
+        raise ExportError(f"{path}: label {index} is not a name: {json.dumps(value)[:60]}")
+    return value.strip()

@@ -1,0 +1,263 @@
+"""`Manifest`: what is known about a built product, as JSON beside it.
+
+A product is what `cfcam build` hands over: an ONNX file in the precision that was asked for, or an engine
+("plan") of TensorRT. An engine says nothing about itself, and runs on nothing but the version and the GPU
+that it was built for, so the manifest carries the `CamSpec`, and loading compares the rest.
+
+Rules of the format: as those of `CamSpec` (a newer major schema is refused, a newer minor one is read, unknown
+keys are kept). Hashes are SHA-256 of a file's bytes, in hexadecimal; external data of an ONNX file is not
+included.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..errors import CfcamError, EngineError, ManifestError
+from ..files import write_bytes
+from .modelfile import file_sha256
+from .records import Format, dump
+from .spec import CamSpec
+
+if TYPE_CHECKING:
+    from ..engines.options import EngineOptions
+    from ..engines.tensorrt.cuda import Gpu
+
+__all__ = [
+    "SCHEMA",
+    "SUFFIX",
+    "BackendRecord",
+    "CalibrationRecord",
+    "FileRecord",
+    "Manifest",
+    "ProductRecord",
+    "Target",
+]
+
+#: Schema that this version writes.
+SCHEMA = "1.0"
+
+#: What the name of a product's manifest ends in, after the product's whole name.
+SUFFIX = ".manifest.json"
+
+_FORMAT = Format("manifest", ManifestError, SCHEMA, "upgrade cfcam, or build it again with this version")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRecord:
+    """A file that went into a product. file: its name without folder. sha256: of its bytes."""
+
+    file: str
+    sha256: str
+
+    @classmethod
+    def of(cls, path: str | os.PathLike[str]) -> FileRecord:
+        """Of the file at `path`, which is read once. Raises `ModelFileError`."""
+        return cls(file=Path(path).name, sha256=file_sha256(path))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProductRecord:
+    """The product itself. bytes: its size."""
+
+    file: str
+    sha256: str
+    bytes: int
+
+    @classmethod
+    def of(cls, path: str | os.PathLike[str]) -> ProductRecord:
+        """Of the file at `path`, which is read once. Raises `ModelFileError`."""
+        return cls(file=Path(path).name, sha256=file_sha256(path), bytes=os.path.getsize(path))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendRecord:
+    """What runs the product. version: of that library. provider: ONNX Runtime's, by its short name."""
+
+    name: Literal["onnxruntime", "tensorrt", "tensorrt_rtx"]
+    version: str
+    provider: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """The GPU that an engine was built for. compute_capability: as "8.6". gpu: its name, where it runs on no other."""
+
+    compute_capability: str | None = None
+    gpu: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationRecord:
+    """The images that an INT8 product was calibrated with. sha256: of the set. count: how many."""
+
+    sha256: str
+    count: int
+    calibrator: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Everything that is known about a built product.
+
+    product: the file that the manifest lies beside. source: the explained file that it was made of. graph: the
+    ONNX file that an engine was built from. precision: as in `CamSpec`. config: the configuration as it was
+    read. engine: `EngineOptions` to open it with, as JSON. spec: the `CamSpec`, as JSON. gate: what the gate said,
+    with ``passed``; None where it was not asked. tools: name -> version of what made it. created: ISO 8601, UTC.
+
+    >>> manifest = Manifest.read("dogs.engine")                         # doctest: +SKIP
+    >>> manifest.backend.name, manifest.target.compute_capability       # doctest: +SKIP
+    ('tensorrt_rtx', '8.6')
+    """
+
+    schema: str = SCHEMA
+    product: ProductRecord
+    source: FileRecord
+    graph: FileRecord | None = None
+    backend: BackendRecord
+    target: Target | None = None
+    precision: str
+    config: dict[str, Any] = field(default_factory=dict)
+    engine: dict[str, Any] = field(default_factory=dict)
+    spec: dict[str, Any]
+    calibration: CalibrationRecord | None = None
+    gate: dict[str, Any] | None = None
+    tools: dict[str, str] = field(default_factory=dict)
+    created: str
+
+    def __post_init__(self) -> None:
+        _FORMAT.check_schema(self.schema)
+        if self.gate is not None and not isinstance(self.gate.get("passed"), bool):
+            raise ManifestError("manifest gate.passed: expected true or false")
+
+    @staticmethod
+    def place(product: str | os.PathLike[str]) -> Path:
+        """Where the manifest of `product` lies."""
+        path = Path(product)
+        return path.with_name(path.name + SUFFIX)
+
+    @property
+    def is_engine(self) -> bool:
+        """True for an engine of TensorRT, False for an ONNX file."""
+        return self.backend.name != "onnxruntime"
+
+    @property
+    def passed(self) -> bool | None:
+        """What the gate said; None where it was not asked."""
+        return None if self.gate is None else self.gate["passed"]
+
+    @property
+    def cam_spec(self) -> CamSpec:
+        """The product's `CamSpec`. Raises `SpecError`."""
+        return CamSpec.from_dict(self.spec)
+
+    @property
+    def engine_options(self) -> EngineOptions:
+        """What to open the product with. Raises `EngineError`."""
+        from ..engines.options import EngineOptions
+
+        return EngineOptions.from_dict(self.engine)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return dump(self)
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Manifest:
+        """Validate `data`, its `CamSpec` and engine options too. Raises `ManifestError` with the offending key."""
+        if not isinstance(data, dict):
+            raise ManifestError(f"manifest: expected a JSON object, got {type(data).__name__}")
+        _FORMAT.check_schema(data.get("schema"))
+        manifest: Manifest = _FORMAT.load(cls, data)
+        try:
+            _ = manifest.cam_spec, manifest.engine_options
+        except CfcamError as error:
+            raise ManifestError(f"manifest: {error}") from error
+        return manifest
+
+    def write(self, product: str | os.PathLike[str]) -> Path:
+        """Write it beside `product`, in one step. Returns its place. Raises `OutputError`."""
+        path = self.place(product)
+        text = json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, indent=2)
+        write_bytes(path, (text + "\n").encode())
+        return path
+
+    @classmethod
+    def read(cls, product: str | os.PathLike[str]) -> Manifest | None:
+        """The manifest beside `product`, or None where there is none. Raises `ManifestError`."""
+        path = cls.place(product)
+        try:
+            data = json.loads(path.read_text("utf-8"))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ManifestError(f"{path}: cannot be read ({error.strerror or error})") from error
+        except ValueError as error:
+            raise ManifestError(f"{path}: is not valid JSON ({error}): copy it again, or build it again") from error
+        try:
+            return cls.from_dict(data)
+        except ManifestError as error:
+            raise ManifestError(f"{path}: {error}") from error
+
+    def check(self, product: str | os.PathLike[str], *, machine: bool = True, gpu: Gpu | None = None) -> None:
+        """Raise where `product` is not what was built, or cannot run here; a failed gate is no reason.
+
+        machine: also compare TensorRT's version and the GPU of this machine, as engines need it. gpu: what to compare
+        with, instead of the machine's first.
+        Raises `ManifestError`, and for an engine `MissingDependencyError` or `EngineError` where TensorRT or the
+        GPU is missing.
+        """
+        self._check_file(Path(product))
+        if machine and self.is_engine:
+            self._check_version(Path(product))
+            self._check_gpu(Path(product), gpu)
+
+    def _check_file(self, path: Path) -> None:
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise ManifestError(f"{path}: is missing beside its manifest ({error.strerror})") from error
+        # A truncated copy is known without reading 100 MB.
+        found = f"{size} bytes" if size != self.product.bytes else None
+        if found is None and file_sha256(path) != self.product.sha256:
+            found = "another SHA-256"
+        if found is not None:
+            raise ManifestError(
+                f"{path}: is not the file that {self.place(path).name} describes ({found}): copy both again, "
+                "or build it again with `cfcam build`"
+            )
+
+    def _check_version(self, path: Path) -> None:
+        from ..engines.tensorrt.packages import load_flavour
+
+        here = load_flavour(self.backend.name).module.__version__
+        if here != self.backend.version:
+            raise ManifestError(
+                f"{path}: was built with {self.backend.name} {self.backend.version} and runs with no other version, "
+                f"but this machine has {here}: build it again here, or install that version"
+            )
+
+    def _check_gpu(self, path: Path, gpu: Gpu | None) -> None:
+        if self.target is None or (self.target.compute_capability is None and self.target.gpu is None):
+            return
+        if gpu is None:
+            from ..engines.tensorrt.cuda import find_gpu
+
+            try:
+                gpu = find_gpu(self.engine_options.device_id)
+            except EngineError as error:
+                raise EngineError(f"{path}: {error}") from error
+        wanted, found = self.target.compute_capability, gpu.compute_capability
+        if wanted not in (None, found):
+            raise ManifestError(
+                f"{path}: was built for compute capability {wanted}, but the GPU here ({gpu.name}) has {found}: "
+                "build it again for that"
+            )
+        if self.target.gpu not in (None, gpu.name):
+            raise ManifestError(
+                f"{path}: was built for '{self.target.gpu}', but the GPU here is '{gpu.name}': build it again here"
+            )

@@ -1,0 +1,330 @@
+"""`CamSpec`: the contract between the exporter, the runtime and everything else.
+
+The exporter writes one `CamSpec` as JSON into the ONNX file's metadata (key
+`METADATA_KEY`); the runtime reads it back and needs nothing else to explain an image.
+
+Rules of the format:
+
+1. ``schema`` is ``MAJOR.MINOR``. A newer *major* is refused, a newer *minor* is read.
+2. Sections and keys that this version does not know are kept, and written back.
+3. Every number that concerns pixels is in the units of ``x = (p * scale - mean) / std``
+   with ``p`` the 8-bit value (0 to 255).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
+
+from ..errors import SpecError
+from .records import Format, dump
+
+__all__ = [
+    "INT8_IN_HALF",
+    "METADATA_KEY",
+    "SCHEMA",
+    "CamSpec",
+    "InputSpec",
+    "LayerSpec",
+    "MethodSpec",
+    "OutputSpec",
+    "ResizeSpec",
+    "SourceSpec",
+    "TailSpec",
+]
+
+#: Key of the ONNX ``metadata_props`` entry that holds the JSON.
+METADATA_KEY = "cfcam.spec"
+
+#: `CamSpec.precision` of a graph with QuantizeLinear / DequantizeLinear pairs whose other values are float16.
+INT8_IN_HALF = "int8+float16"
+
+#: Schema that this version writes.
+SCHEMA = "1.2"
+
+_FORMAT = Format("CamSpec", SpecError, SCHEMA, "upgrade cfcam, or export the model again with this version")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResizeSpec:
+    """How a photo becomes the model's input rectangle.
+
+    mode: ``shorter`` scales the photo so that its shorter side is `size` and keeps the
+    aspect ratio; ``stretch`` scales straight to the input's height and width, or to a
+    square of `size` from which the input is cropped; ``pad`` scales so that the whole photo
+    fits and fills the rest with the mean colour.
+    size: the shorter side in pixels before cropping (``shorter``, and ``stretch`` with a crop).
+    interpolation: filter of the resize, always with antialiasing when it shrinks.
+    crop: ``center`` cuts the input rectangle out of the middle; ``none`` needs a mode
+    that gives the input's size by itself. corner: where the rectangle starts when what is cut
+    off is odd: ``nearest`` rounds half to even as torchvision does, ``down`` as transformers does.
+    """
+
+    mode: Literal["shorter", "stretch", "pad"] = "shorter"
+    size: int | None = None
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
+    crop: Literal["center", "none"] = "center"
+    corner: Literal["nearest", "down"] = "nearest"
+
+    def validate(self, height: int, width: int) -> None:
+        if self.mode == "shorter":
+            if self.size is None or self.size < 1:
+                raise SpecError("CamSpec input.resize.size: mode 'shorter' needs a shorter side of at least 1 pixel")
+            if self.crop != "center":
+                raise SpecError("CamSpec input.resize.crop: mode 'shorter' keeps the aspect ratio and needs 'center'")
+            if self.size < max(height, width):
+                raise SpecError(
+                    f"CamSpec input.resize.size: the shorter side is {self.size}, smaller than the "
+                    f"{height}x{width} (height x width) that is cropped from it"
+                )
+        elif self.mode == "stretch" and self.size is not None and self.size < max(height, width):
+            raise SpecError(
+                f"CamSpec input.resize.size: the photo is stretched to {self.size}x{self.size}, smaller than the "
+                f"{height}x{width} (height x width) that is cropped from it"
+            )
+        if self.size is not None and self.crop != "center":
+            raise SpecError(f"CamSpec input.resize.size: needs crop 'center', got '{self.crop}'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSpec:
+    """The image input: x = (p * scale - mean) / std, p in 0..255, per channel of `color`.
+
+    mean and std have one number per channel, in the order of `color`, in the units of
+    ``p * scale``.
+    """
+
+    name: str
+    layout: Literal["NCHW", "NHWC"] = "NCHW"
+    height: int
+    width: int
+    dtype: Literal["float32", "float16"] = "float32"
+    color: Literal["rgb", "bgr", "gray"] = "rgb"
+    scale: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    resize: ResizeSpec = field(default_factory=lambda: ResizeSpec(mode="stretch", crop="none"))
+
+    @property
+    def channels(self) -> int:
+        return 1 if self.color == "gray" else 3
+
+    def shape(self, batch: int) -> tuple[int, int, int, int]:
+        """Shape of the input tensor for `batch` images, in the model's own layout."""
+        if self.layout == "NCHW":
+            return (batch, self.channels, self.height, self.width)
+        return (batch, self.height, self.width, self.channels)
+
+    def validate(self) -> None:
+        if min(self.height, self.width) < 1:
+            raise SpecError(f"CamSpec input: height and width must be positive, got {self.height}x{self.width}")
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if len(values) != self.channels:
+                raise SpecError(
+                    f"CamSpec input.{name}: expected {self.channels} numbers for color "
+                    f"'{self.color}', got {len(values)}"
+                )
+        if any(v == 0 for v in self.std) or self.scale == 0:
+            raise SpecError("CamSpec input: scale and std must not be zero")
+        if not all(math.isfinite(v) for v in (self.scale, *self.mean, *self.std)):
+            raise SpecError("CamSpec input: scale, mean and std must be finite")
+        self.resize.validate(self.height, self.width)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputSpec:
+    """The class scores.
+
+    name: the model output that is shown to people. kind: what that output holds.
+    score: the value that was differentiated (the logit, before any final softmax).
+    binary: logits that get a sigmoid each. Mostly it is one, of a model that tells one class from
+    everything else: that class has index 0, its probability is sigmoid(logit), and there is no
+    other class to explain. A multi-label model that ends in logits has several.
+    label_offset: how far the model's index is ahead of the usual one (1 where index 0 is
+    "background"); `labels`, when present, are in the model's own order.
+    """
+
+    name: str
+    kind: Literal["logits", "softmax", "sigmoid", "binary"] = "logits"
+    score: str
+    classes: int
+    labels: tuple[str, ...] | None = None
+    label_offset: int = 0
+
+    def validate(self) -> None:
+        if self.classes < 1:
+            raise SpecError(f"CamSpec output.classes: expected at least 1, got {self.classes}")
+        if self.labels is not None and len(self.labels) != self.classes:
+            raise SpecError(f"CamSpec output.labels: {len(self.labels)} labels for {self.classes} classes")
+
+    def label(self, index: int) -> str:
+        """The label of class `index` (0-based, the model's own order), or its number."""
+        return self.labels[index] if self.labels is not None else str(index)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerSpec:
+    """One target layer.
+
+    name: what the user calls it (``layer4.2``, ``_swish:1``). value: the name of that
+    value in the graph. layout: how the model itself holds it; what leaves the file is
+    always (N, C, H, W). grid: its (H, W). pooled: True when this is the value that enters
+    the last global pooling, so that its gradient is constant over the grid.
+    activations, gradients: names of the outputs. prefix_tokens: class and register tokens
+    that were set aside (token layouts only).
+    """
+
+    name: str
+    value: str
+    layout: Literal["NCHW", "NHWC", "NTC"] = "NCHW"
+    channels: int
+    grid: tuple[int, int]
+    pooled: bool = False
+    prefix_tokens: int = 0
+    activations: str = "cam_activations"
+    gradients: str = "cam_gradients"
+
+    def validate(self) -> None:
+        if self.channels < 1 or min(self.grid) < 1:
+            raise SpecError(f"CamSpec layer '{self.name}': channels and grid must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodSpec:
+    """The method that the file asks for, and its settings (empty: the defaults)."""
+
+    name: str = "cfcam"
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceSpec:
+    """Where the weights came from.
+
+    kind: ``torch`` or ``onnx``. name: what the user called it. sha256: of the ``.onnx``
+    file, or of names, shapes and bytes of the state dict in sorted order.
+    """
+
+    kind: Literal["torch", "onnx"]
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TailSpec:
+    """A file beside this one that computes the scores from the target layer's activations.
+
+    file: its name. sha256: of its bytes. inputs: what it takes, first the activations (N, C, H, W) as this
+    file gives them; the image input too where the tail needs more of the network. score: its
+    output, the logits (N, classes).
+    """
+
+    file: str
+    sha256: str
+    inputs: tuple[str, ...]
+    score: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CamSpec:
+    """Everything that a program must know to explain images with an exported file.
+
+    target, chosen: names of the class input (int64, (N,), -1 = top class) and of the
+    output that says which class was explained. layers: at least one; the first is *the* layer wherever
+    only one is used. fusion: how the maps of several layers become one (schema 1.2).
+    precision: of the arithmetic: ``float32``, ``float16``, ``int8``, or `INT8_IN_HALF`.
+    tail: the file that runs the tail alone, where one was written (schema 1.1).
+    tools: name -> version of what made the file. extra: unknown sections, kept as read.
+
+    >>> spec = CamSpec.from_json(text)                                  # doctest: +SKIP
+    >>> spec.layer.name, spec.layer.grid                                # doctest: +SKIP
+    ('_swish:1', (7, 7))
+    """
+
+    schema: str = SCHEMA
+    input: InputSpec
+    output: OutputSpec
+    layers: tuple[LayerSpec, ...]
+    target: str = "cam_target"
+    chosen: str = "cam_class"
+    method: MethodSpec = field(default_factory=MethodSpec)
+    fusion: Literal["gate", "product", "mean", "max"] = "gate"
+    precision: str = "float32"
+    source: SourceSpec
+    tail: TailSpec | None = None
+    tools: dict[str, str] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _FORMAT.check_schema(self.schema)
+        if not self.layers:
+            raise SpecError("CamSpec layers: expected at least one target layer")
+        self.input.validate()
+        self.output.validate()
+        for layer in self.layers:
+            layer.validate()
+        for what in ("name", "activations", "gradients"):
+            names = [getattr(layer, what) for layer in self.layers]
+            if len(set(names)) < len(names):
+                raise SpecError(f"CamSpec layers: two of them have the same {what}: {', '.join(map(repr, names))}")
+
+    @property
+    def layer(self) -> LayerSpec:
+        """The first target layer."""
+        return self.layers[0]
+
+    def with_layer(self, name: str) -> CamSpec:
+        """A copy with one of its target layers only, and with the tail if it is that layer's. Raises `SpecError`."""
+        for index, layer in enumerate(self.layers):
+            if layer.name == name:
+                return replace(self, layers=(layer,), tail=self.tail if index == 0 else None)
+        raise SpecError(f"the file has no target layer '{name}': it has {', '.join(la.name for la in self.layers)}")
+
+    def with_method(self, name: str, settings: dict[str, Any]) -> CamSpec:
+        """A copy that asks for another method."""
+        return replace(self, method=MethodSpec(name=name, settings=dict(settings)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values. ``layer`` is the first layer, ``more_layers`` the others."""
+        data = dump(self)
+        extra = data.pop("extra")
+        first, *others = data.pop("layers")
+        data["layer"] = first
+        if others:
+            data["more_layers"] = others
+        else:
+            del data["fusion"]  # there is nothing to fuse, and older versions know no such key
+        if self.tail is None:
+            del data["tail"]
+        return {**extra, **data}
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_dict(cls, data: Any) -> CamSpec:
+        """Validate `data`. Raises `SpecError` with the offending key."""
+        if not isinstance(data, dict):
+            raise SpecError(f"CamSpec: expected a JSON object, got {type(data).__name__}")
+        _FORMAT.check_schema(data.get("schema"))
+        data = dict(data)
+        if "layer" not in data:
+            raise SpecError("CamSpec layer: missing")
+        more = data.pop("more_layers", [])
+        if not isinstance(more, list):
+            raise SpecError("CamSpec more_layers: expected a list")
+        data["layers"] = [data.pop("layer"), *more]
+        known = {f.name for f in fields(cls)}
+        extra = {k: data.pop(k) for k in list(data) if k not in known or k == "extra"}
+        return _FORMAT.load(cls, {**data, "extra": extra})
+
+    @classmethod
+    def from_json(cls, text: str) -> CamSpec:
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise SpecError(f"CamSpec: not valid JSON ({error})") from error
+        return cls.from_dict(data)

@@ -1,0 +1,161 @@
+"""The TensorRT backend: running a built engine ("plan"), by `tensorrt` or `tensorrt_rtx`.
+
+Calls are those of TensorRT's Python API (docs.nvidia.com/deeplearning/tensorrt, "Performing Inference"); both
+packages have them, 10.1 and later. Precision is in the engine.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...closing import Closing
+from ...errors import EngineError, ModelFileError
+from ..base import EngineInfo
+from ..options import EngineOptions
+from .contexts import Contexts, make_contexts
+from .cuda import Cuda
+from .io import Binding, Buffers, read_bindings
+from .packages import Messages, load_flavour
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["TensorRtEngine"]
+
+
+class TensorRtEngine(Closing):
+    """A built engine on one GPU.
+
+    Safe to run from several threads at once: they take turns, because the engine has one stream and one set of
+    buffers. What `infer` returns is a copy, and the caller's. Nothing is allocated on the GPU after opening, except
+    for what a CUDA graph needs when a batch size is first seen.
+
+    flavour: "tensorrt" or "tensorrt_rtx", the one that built it. cuda: the GPU; None opens the one of `options`.
+    Raises `EngineError`, `ModelFileError` and `MissingDependencyError`.
+    """
+
+    def __init__(
+        self, path: Path, flavour: str, options: EngineOptions | None = None, *, cuda: Cuda | None = None
+    ) -> None:
+        options = options or EngineOptions()
+        self._path, self._lock = path, threading.Lock()
+        self._contexts: Contexts | None = None
+        self._buffers: Buffers | None = None
+        self._closed = False
+        self._rt = load_flavour(flavour)
+        try:
+            self._cuda = cuda or Cuda(options.device_id)
+        except EngineError as error:
+            raise EngineError(f"{path}: {error}") from error
+        try:
+            with self._rt.listen() as messages:
+                bindings = self._load(self._read(), options, messages)
+            self._inputs = {one.name: one for one in bindings if one.is_input}
+            self._outputs = {one.name: one for one in bindings if not one.is_input}
+            self._info = self._describe()
+        except EngineError as error:
+            self.close()
+            raise EngineError(f"{path}: {error}") from error
+        except BaseException:  # whatever it is, nothing stays taken on the GPU
+            self.close()
+            raise
+
+    def describe(self) -> EngineInfo:
+        return self._info
+
+    def infer(
+        self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        self._check(inputs, outputs)
+        wanted = list(self._outputs if outputs is None else outputs)
+        with self._lock:
+            if self._closed:
+                raise EngineError(f"{self._path}: the engine is closed")
+            try:
+                return self._run(inputs, wanted)
+            except EngineError as error:
+                raise EngineError(f"{self._path}: {self._rt} failed: {error}") from error
+
+    def close(self) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            for part in (self._contexts, self._buffers):
+                if part is not None:
+                    part.close()
+            self._engine = self._runtime = None
+            self._cuda.close()
+
+    def _read(self) -> bytes:
+        try:
+            return self._path.read_bytes()
+        except OSError as error:
+            raise ModelFileError(f"{self._path}: cannot be read ({error.strerror or error})") from error
+
+    def _load(self, plan: bytes, options: EngineOptions, messages: Messages) -> tuple[Binding, ...]:
+        rt = self._rt
+        # The engine needs its runtime for as long as it lives.
+        self._runtime: Any = rt.module.Runtime(rt.logger)
+        self._engine: Any = self._runtime.deserialize_cuda_engine(plan)
+        if self._engine is None:
+            raise EngineError(f"{rt} cannot load it: {messages.last}")
+        self._contexts = make_contexts(rt, self._engine, self._cuda, options, self._path)
+        bindings = read_bindings(rt.module, self._engine, self._contexts.first)
+        self._buffers = Buffers(self._cuda, bindings)
+        self._contexts.addresses = self._buffers.addresses
+        return bindings
+
+    def _run(self, inputs: Mapping[str, NDArray[Any]], wanted: list[str]) -> dict[str, NDArray[Any]]:
+        contexts, buffers = self._contexts, self._buffers
+        assert contexts is not None  # both are there from opening to closing
+        assert buffers is not None
+        self._cuda.use()
+        for name, value in inputs.items():
+            buffers.upload(self._inputs[name], value)
+        context = contexts.execute({name: value.shape for name, value in inputs.items()})
+        views = {name: buffers.download(self._outputs[name], tuple(context.get_tensor_shape(name))) for name in wanted}
+        self._cuda.synchronize()
+        return {name: np.array(view) for name, view in views.items()}
+
+    def _describe(self) -> EngineInfo:
+        """With the smallest and the largest batch that every input takes."""
+        profiles = [one.profile for one in self._inputs.values() if one.profile is not None and one.shape]
+        low, high = max(low[0] for low, _, _ in profiles), min(high[0] for _, _, high in profiles)
+        return EngineInfo(
+            backend=str(self._rt),
+            provider=self._rt.name,
+            inputs=tuple(self._inputs),
+            outputs=tuple(self._outputs),
+            batch=low if low == high else None,
+            min_batch=low,
+            max_batch=high,
+        )
+
+    def _check(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None) -> None:
+        self._known(set(self._inputs), inputs, "inputs")
+        if set(inputs) != set(self._inputs):
+            missing = ", ".join(name for name in self._inputs if name not in inputs)
+            raise EngineError(f"{self._path}: expected also the inputs {missing}")
+        self._known(set(self._outputs), outputs or (), "outputs")
+        for name, value in inputs.items():
+            self._check_value(self._inputs[name], value)
+
+    def _known(self, known: set[str], names: Any, what: str) -> None:
+        for name in names:
+            if name not in known:
+                raise EngineError(f"{self._path}: has no '{name}': its {what} are {', '.join(sorted(known))}")
+
+    def _check_value(self, binding: Binding, value: NDArray[Any]) -> None:
+        if not np.can_cast(value.dtype, binding.dtype, "same_kind"):
+            raise EngineError(f"{self._path}: input '{binding.name}' is {value.dtype}, expected {binding.dtype}")
+        if not binding.takes(value.shape):
+            raise EngineError(
+                f"{self._path}: input '{binding.name}' has shape {value.shape}, the engine was built for "
+                f"{binding.wanted()}: build it again for other sizes"
+            )

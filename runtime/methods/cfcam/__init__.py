@@ -1,0 +1,1 @@
+"""`cfcam`: grouping by DBSCAN, filtered gradients, fusion."""

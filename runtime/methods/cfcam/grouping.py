@@ -1,0 +1,197 @@
+"""Channels into groups: which fire at the same places.
+
+Every function here looks at activations alone, so its answer serves all classes of an image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..base import Grouping
+from ..numerics.matrix_products import gram, product
+
+__all__ = [
+    "Clusters",
+    "cluster_cosine",
+    "cosine_distances",
+    "dbscan",
+    "live_channels",
+    "neighbour_distance",
+    "shuffle_clusters",
+    "split_by_sign",
+]
+
+# Float32 leaves distances of up to some 1e-7 between identical channels; below this floor
+# eps would let rounding decide what belongs together.
+_EPS_FLOOR = 1e-6
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """DBSCAN's answer for one image, after noise was adopted.
+
+    labels: int64 (C,), as in `Grouping`. adopted: bool (C,), True for channels that
+    DBSCAN called noise and that joined their nearest cluster. eps: the radius, or None
+    where there were too few live channels to cluster.
+    """
+
+    labels: NDArray[np.int64]
+    adopted: NDArray[np.bool_]
+    eps: float | None
+
+    def grouping(self) -> Grouping:
+        return Grouping(self.labels, self.adopted)
+
+
+def live_channels(features: NDArray[np.float32], threshold: float) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Indices of the rows of `features` (C, D) that are not dead, and those rows at unit length.
+
+    A row is live when its L2 norm is above `threshold` times the largest norm.
+    """
+    norms = np.sqrt(np.einsum("kp,kp->k", features, features))
+    live = np.flatnonzero(norms > threshold * norms.max())
+    return live, features[live] / norms[live, None]
+
+
+def cosine_distances(unit: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(n, n) matrix of 1 - cosine between unit rows (n, D): symmetric, in [0, 2], zero diagonal."""
+    distances = gram(unit)
+    np.subtract(1, distances, out=distances)
+    np.clip(distances, 0, 2, out=distances)
+    np.fill_diagonal(distances, 0)
+    return distances
+
+
+def neighbour_distance(distances: NDArray[np.float32], neighbour: int) -> NDArray[np.float32]:
+    """Distance of each row's item to its `neighbour`-th nearest other item, (n,).
+
+    Takes the last neighbour there is where there are fewer. `distances` is (n, n) with a
+    zero diagonal, and is restored before returning.
+    """
+    count = len(distances)
+    rank = min(neighbour, count - 1)
+    # A few passes of argmin are ten times faster than a partial sort of every row.
+    if rank > 16:
+        return np.partition(distances, rank, axis=1)[:, rank]
+    rows = np.arange(count)
+    taken = []
+    for _ in range(rank):
+        nearest = distances.argmin(axis=1)
+        taken.append((nearest, distances[rows, nearest]))
+        distances[rows, nearest] = np.inf
+    found = distances.min(axis=1)
+    for nearest, values in taken:
+        distances[rows, nearest] = values
+    return found
+
+
+def dbscan(distances: NDArray[np.floating[Any]], *, eps: float, min_samples: int) -> NDArray[np.int64]:
+    """DBSCAN over a symmetric distance matrix (n, n) with a zero diagonal: labels (n,), -1 for noise.
+
+    `min_samples` counts the item itself, and border items belong to a cluster. The labels are exactly those of
+    scikit-learn's DBSCAN with ``metric="precomputed"``: clusters are the connected components of the core items,
+    numbered by their first one, and a border item goes to the first cluster that reaches it. Scikit-learn's own
+    makes a list of neighbours per item, which costs more than the rest of a map, and its import more than a
+    hundred maps.
+    """
+    count = len(distances)
+    near = distances <= eps
+    is_core = np.count_nonzero(near, axis=1) >= min_samples
+    core = np.flatnonzero(is_core)
+    labels = np.full(count, -1, np.int64)
+    if not len(core):
+        return labels
+    # Who is near to whom, from core items to any. A flat index is ten times as fast as one of two axes.
+    rows, columns = np.divmod(np.flatnonzero(near[core]), count)
+    inner = is_core[columns]
+    place = np.cumsum(is_core) - 1
+    first = _components(rows[inner], place[columns[inner]])
+    labels[core] = np.unique(first, return_inverse=True)[1].reshape(-1)
+    rows, border = rows[~inner], columns[~inner]
+    least = np.full(count, count)
+    np.minimum.at(least, border, labels[core[rows]])
+    labels[border] = least[border]
+    return labels
+
+
+def _components(rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The first item of every item's connected component, (n,).
+
+    rows, columns: the pairs of neighbours, both ways and every item its own, in the order of `rows`.
+    """
+    starts = np.flatnonzero(np.diff(rows, prepend=-1))
+    first = np.arange(len(starts))
+    while True:
+        # The least of all neighbours' firsts, and then that one's: what is known reaches twice as far every time.
+        lower = np.minimum.reduceat(first[columns], starts)
+        lower = lower[lower]
+        if np.array_equal(lower, first):
+            return first
+        first = lower
+
+
+def cluster_cosine(
+    features: NDArray[np.float32], *, live_threshold: float, neighbour: int, min_samples: int
+) -> Clusters:
+    """Cluster the rows of `features` float32 (C, D) by direction.
+
+    eps is the median over live rows of the distance to the `neighbour`-th nearest other
+    row. Noise joins the cluster whose centroid is nearest by cosine, since leaving it out
+    makes the map jump when a channel crosses eps. Without any cluster all live rows stay
+    noise.
+    """
+    labels = np.full(len(features), Grouping.DEAD, np.int64)
+    adopted = np.zeros(len(features), np.bool_)
+    live, unit = live_channels(features, live_threshold)
+    labels[live] = Grouping.NOISE
+    if len(live) < 2:
+        return Clusters(labels, adopted, None)
+    distances = cosine_distances(unit)
+    eps = max(float(np.median(neighbour_distance(distances, neighbour))), _EPS_FLOOR)
+    found = dbscan(distances, eps=eps, min_samples=min_samples)
+    noise = np.flatnonzero(found < 0)
+    if 0 < len(noise) < len(found):
+        found[noise] = _nearest_centroid(unit, found, noise)
+        adopted[live[noise]] = True
+    labels[live] = found
+    return Clusters(labels, adopted, eps)
+
+
+def _nearest_centroid(
+    unit: NDArray[np.float32], labels: NDArray[np.int64], rows: NDArray[np.intp]
+) -> NDArray[np.int64]:
+    members = np.flatnonzero(labels >= 0)
+    member_of = labels[members] == np.arange(labels.max() + 1)[:, None]
+    centroids = product(member_of.astype(np.float32), unit[members])
+    lengths = np.sqrt(np.einsum("jp,jp->j", centroids, centroids))
+    # Opposite rows can cancel where values are signed; such a centroid is near to nothing.
+    centroids /= np.maximum(lengths, np.finfo(np.float32).tiny)[:, None]
+    return product(unit[rows], centroids.T).argmax(axis=1)
+
+
+def shuffle_clusters(clusters: Clusters, seed: int) -> Clusters:
+    """A control: the same cluster sizes over the same live channels, members drawn at random."""
+    labels = clusters.labels.copy()
+    live = np.flatnonzero(labels != Grouping.DEAD)
+    labels[live] = np.random.default_rng(seed).permutation(labels[live])
+    return Clusters(labels, np.zeros_like(clusters.adopted), clusters.eps)
+
+
+def split_by_sign(labels: NDArray[np.int64], evidence: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
+    """Divide each cluster into channels with positive, negative and no evidence.
+
+    labels: int64 (C,) as in `Grouping`; channels that are noise become groups of their
+    own, and dead ones -1. evidence: (C,). Returns int64 (C,) group numbers without gaps.
+    """
+    groups = np.full(labels.shape, -1, np.int64)
+    live = np.flatnonzero(labels != Grouping.DEAD)
+    own = labels[live].copy()
+    noise = own < 0
+    own[noise] = len(labels) + np.arange(np.count_nonzero(noise))
+    signs = np.sign(evidence[live]).astype(np.int64) + 1
+    groups[live] = np.unique(own * 3 + signs, return_inverse=True)[1].reshape(-1)
+    return groups

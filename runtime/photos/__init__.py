@@ -1,0 +1,1 @@
+"""From photo to tensor, and from map to picture."""

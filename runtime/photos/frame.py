@@ -1,0 +1,136 @@
+"""The geometry between the upright photo and the model's input rectangle.
+
+The photo, w0 x h0 pixels, is scaled to w1 x h1; the input rectangle, w x h, is then laid with
+its corner at (left, top) of the scaled photo. A crop has left, top >= 0; padding has them
+negative. Positions are continuous, with (0, 0) the outer corner of the first pixel, so for both
+axes alike
+
+    input = fraction * w1 - left        fraction = (input + left) / w1
+
+and no rounding enters but that of w1, h1, left and top themselves, which are the integers that
+the preprocessing really used.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..contract.spec import InputSpec
+from ..errors import ArrayError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Frame"]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where the model's input lies on the photo. All sizes are (width, height) in pixels.
+
+    >>> frame = Frame(photo=(512, 430), resized=(304, 256), offset=(40, 16), input=(224, 224))
+    >>> frame.to_photo(112, 112)
+    (0.5, 0.5)
+    """
+
+    photo: tuple[int, int]
+    resized: tuple[int, int]
+    offset: tuple[int, int]
+    input: tuple[int, int]
+
+    @classmethod
+    def fit(cls, photo: tuple[int, int], spec: InputSpec) -> Frame:
+        """The frame that `spec` gives a photo of size (width, height).
+
+        Sizes are rounded as torchvision's ``Resize`` rounds them, offsets as its ``CenterCrop``
+        does or, with corner ``down``, as transformers' image processors do.
+        """
+        (w0, h0), (w, h) = photo, (spec.width, spec.height)
+        rule = spec.resize
+        if rule.mode == "shorter":
+            short, long = min(photo), max(photo)
+            size = rule.size or max(w, h)
+            longer = int(size * long / short)
+            w1, h1 = (size, longer) if w0 <= h0 else (longer, size)
+        elif rule.mode == "stretch":
+            w1, h1 = (rule.size, rule.size) if rule.size is not None else (w, h)
+        else:
+            scale = min(w / w0, h / h0)
+            w1, h1 = max(1, min(w, round(w0 * scale))), max(1, min(h, round(h0 * scale)))
+        rounded = round if rule.corner == "nearest" else math.floor
+        return cls(photo, (w1, h1), (rounded((w1 - w) / 2.0), rounded((h1 - h) / 2.0)), (w, h))
+
+    @classmethod
+    def whole(cls, width: int, height: int) -> Frame:
+        """The frame of a tensor that came without a photo: the input is the photo."""
+        return cls((width, height), (width, height), (0, 0), (width, height))
+
+    def to_photo(self, x: float, y: float) -> tuple[float, float]:
+        """Input pixels (continuous) -> fractions of the photo; outside 0..1 in the padding."""
+        return (x + self.offset[0]) / self.resized[0], (y + self.offset[1]) / self.resized[1]
+
+    def to_input(self, x: float, y: float) -> tuple[float, float]:
+        """Fractions of the photo -> input pixels (continuous); outside it where it was cropped."""
+        return x * self.resized[0] - self.offset[0], y * self.resized[1] - self.offset[1]
+
+    @property
+    def seen(self) -> tuple[float, float, float, float]:
+        """The part of the photo that the model saw: x0, y0, x1, y1 as fractions of the photo."""
+        x0, y0 = self.to_photo(0, 0)
+        x1, y1 = self.to_photo(*self.input)
+        return max(x0, 0.0), max(y0, 0.0), min(x1, 1.0), min(y1, 1.0)
+
+    def on_photo(self) -> NDArray[np.bool_]:
+        """bool (H, W): which input pixels have their centre on the photo, not in the padding."""
+        columns, rows = (
+            (np.arange(size) + 0.5 + offset > 0) & (np.arange(size) + 0.5 + offset < resized)
+            for size, offset, resized in zip(self.input, self.offset, self.resized, strict=True)
+        )
+        return rows[:, None] & columns[None, :]
+
+    def view_size(self, max_side: int | None = None) -> tuple[int, int]:
+        """Size of the photo, scaled down so that its longer side is at most `max_side`."""
+        w0, h0 = self.photo
+        if max_side is None or max(w0, h0) <= max_side:
+            return w0, h0
+        scale = max_side / max(w0, h0)
+        return max(1, round(w0 * scale)), max(1, round(h0 * scale))
+
+    def place(
+        self, map: NDArray[np.floating[Any]], max_side: int | None = None, *, size: tuple[int, int] | None = None
+    ) -> NDArray[np.float32]:
+        """Lay `map` (H, W), in the frame of the input, on the photo: float32 (h0, w0).
+
+        Every photo pixel takes the bilinear value of the map at the exact position of its centre
+        (double precision positions; beyond the centres of the map's border pixels the border
+        value holds). Pixels whose centre the model did not see are NaN. max_side scales the
+        result down so that its longer side has at most that many pixels; size gives its
+        (width, height) outright. Raises `ArrayError` when the map has another size.
+        """
+        w, h = self.input
+        if map.shape != (h, w):
+            raise ArrayError(f"map: expected shape {(h, w)}, the model's input, got {map.shape}")
+        columns, rows = size or self.view_size(max_side)
+        x = (np.arange(columns) + 0.5) / columns * self.resized[0] - self.offset[0]
+        y = (np.arange(rows) + 0.5) / rows * self.resized[1] - self.offset[1]
+        values = map.astype(np.float32, copy=False)
+        placed = _sample(_sample(values, y, axis=0), x, axis=1)
+        placed[(y < 0) | (y > h), :] = np.nan
+        placed[:, (x < 0) | (x > w)] = np.nan
+        return placed
+
+
+def _sample(values: NDArray[np.float32], positions: NDArray[np.float64], axis: int) -> NDArray[np.float32]:
+    """Linear interpolation along `axis` at continuous positions (pixel i has its centre at i + 0.5)."""
+    last = values.shape[axis] - 1
+    index = np.clip(positions - 0.5, 0, last)
+    low = np.floor(index).astype(np.intp)
+    shape = (-1, 1) if axis == 0 else (1, -1)
+    weight: NDArray[np.float32] = (index - low).reshape(shape).astype(np.float32)
+    first = values.take(low, axis=axis)
+    second = values.take(np.minimum(low + 1, last), axis=axis)
+    return np.asarray(first + (second - first) * weight, np.float32)

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from cfcam.runtime.methods.numerics.scaling import as_map, prepare
+
+
+@pytest.mark.parametrize("scale", [1e-45, 1e-30, 1e-3, 1.0, 1e5, 1e30, 3e38])
+def test_prepare_takes_out_a_power_of_two(scale):
+    array = (np.array([[1.0, -0.5, 0.0]]) * scale).astype(np.float32)
+    scaled, exponent = prepare(array)
+    assert scaled.dtype == np.float32
+    assert 2**-20 <= np.abs(scaled).max() <= 2**20
+    np.testing.assert_array_equal(np.ldexp(scaled.astype(np.float64), exponent), array)
+
+
+def test_prepare_of_zeros_and_other_dtypes():
+    assert prepare(np.zeros(3, np.float16))[0].dtype == np.float32
+    assert prepare(np.zeros(3))[1] == 0
+    scaled, exponent = prepare(np.array([1e300, -1e-300]))
+    assert scaled.dtype == np.float32
+    assert float(scaled[0]) * 2.0**exponent == pytest.approx(1e300)
+
+
+@pytest.mark.parametrize(("exponent", "kept"), [(0, True), (90, True), (-90, True), (300, False), (-300, False)])
+def test_as_map_keeps_the_scale_where_float32_holds_it(exponent, kept):
+    values = np.array([[0.0, 1.5, 3.0]], np.float32)
+    found = as_map(values, exponent)
+    assert found.dtype == np.float32
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found / found[0, 2], values / 3, rtol=1e-6)
+    assert (float(found[0, 2]) == 3 * 2.0**exponent) == kept

@@ -1,0 +1,84 @@
+"""Colours that can be read, words that fit, panels that line up."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from cfcam.runtime.errors import ArrayError
+from cfcam.runtime.photos.drawing import caption, colour_map, heat_picture, scale_bar, side_by_side
+from PIL import Image
+
+
+def _lightness(rgb: np.ndarray) -> np.ndarray:
+    """CIE L* of sRGB colours."""
+    x = rgb / 255
+    linear = np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
+    y = linear @ [0.2126, 0.7152, 0.0722]
+    return np.where(y > (6 / 29) ** 3, 116 * np.cbrt(y) - 16, 903.3 * y)
+
+
+def test_more_always_looks_lighter_and_by_even_steps():
+    lightness = _lightness(colour_map(np.linspace(0, 1, 256)))
+    assert lightness[0] < 12
+    assert lightness[-1] > 88
+    tenths = np.diff(lightness[::15])
+    assert tenths.min() > 3
+    assert tenths.max() < 8
+
+
+def test_colours_at_the_ends():
+    assert colour_map(np.array([[0.0, 1.0]])).shape == (1, 2, 3)
+    ends = colour_map(np.array([0.0, 1.0]))
+    assert np.array_equal(colour_map(np.array([-3.0, 7.0])), ends)
+    assert np.array_equal(colour_map(np.array([np.nan])), ends[:1])
+
+
+def test_heat_picture_checks_and_keeps_its_inputs():
+    photo = Image.new("RGB", (30, 20), (200, 10, 10))
+    heat = np.zeros((20, 30), np.float32)
+    heat[:, :5] = np.nan
+    before = heat.copy()
+    assert heat_picture(photo, heat).size == (30, 20)
+    assert np.array_equal(heat, before, equal_nan=True)
+    with pytest.raises(ArrayError, match=r"expected shape \(20, 30\)"):
+        heat_picture(photo, heat.T)
+
+
+def test_scale_bar_runs_from_dark_to_light():
+    bar = np.asarray(scale_bar(300, 14))
+    assert bar.shape[1] == 300
+    assert _lightness(bar[2]).argmin() < 10
+    assert (bar[14:] < 120).any()  # the words
+
+
+@pytest.mark.parametrize("width", [1, 40, 320, 1000])
+def test_captions_fit_whatever_the_width(width):
+    picture = Image.new("RGB", (width, 50), (0, 0, 255))
+    page = caption(picture, "a label that goes on and on " * 10, "class 3", value="87.3 %", bar=True)
+    assert page.width == max(width, 320)
+    pixels = np.asarray(page)
+    assert (pixels[:, -3:] == 255).all() or width >= 320  # nothing is cut off at the edge
+    head = pixels[: np.flatnonzero((pixels == (0, 0, 255)).all(axis=2).any(axis=1))[0]]
+    assert (head < 100).any()
+    blue = (pixels == (0, 0, 255)).all(axis=2)
+    assert blue.sum() == width * 50  # the picture is whole
+
+
+def test_value_is_shown_beside_a_long_title():
+    picture = Image.new("RGB", (320, 10))
+    long = "x" * 500
+    with_value, without = (np.asarray(caption(picture, long, value=v)) for v in ("87.3 %", ""))
+    assert not np.array_equal(with_value[:, 240:], without[:, 240:])
+
+
+def test_side_by_side():
+    cells = [[Image.new("RGB", (100, 50), "red"), Image.new("RGB", (40, 80), "blue")], [Image.new("RGB", (9, 9))]]
+    page = side_by_side(cells, columns=["a", "b"], rows=["one", "two"], title="panel", cell_width=200)
+    pixels = np.asarray(page)
+    assert (pixels == (255, 0, 0)).all(axis=2).sum() == 200 * 100
+    assert (pixels == (0, 0, 255)).all(axis=2).sum() == 200 * 400
+    assert side_by_side(cells, cell_width=200).height < page.height
+    with pytest.raises(ArrayError, match="at least one image"):
+        side_by_side([[]])
+    with pytest.raises(ArrayError, match="2 column titles and 2 row titles"):
+        side_by_side(cells, columns=["a"])
