@@ -26,8 +26,8 @@ from cfcam.export import export_torch, preset
 from cfcam.export.errors import ProofError
 from cfcam.export.graph import Graph, open_graph, tensor_bytes
 from cfcam.export.graph.repeated_weights import repeated_weights
-from cfcam.export.metadata import set_spec
 from cfcam.export.precision import Plan, lower
+from cfcam.export.writing import set_spec
 from cfcam.runtime.contract.modelfile import read_spec
 from cfcam.runtime.engines.tensorrt.build import build_engine
 from cfcam.runtime.files import write_bytes

@@ -20,9 +20,9 @@ from ..export.errors import LayerError
 from ..export.graph import load_model
 from ..export.graph.repeated_weights import repeated_weights
 from ..export.graph.tensorrt_table import tensorrt_refusals
-from ..export.proof import checks as onnx_proof
-from ..export.proof.checks import Subject
-from ..export.proof.results import Check, of_layer
+from ..export.proof.checks import prove_file
+from ..export.proof.exported_file import open_exported_file, plain_outputs
+from ..export.proof.results import Check
 from ..export.report import Stopwatch
 from ..runtime.contract.modelfile import file_sha256, read_model_info, read_spec
 from ..runtime.errors import EngineError, MissingDependencyError, ModelFileError
@@ -109,7 +109,7 @@ def check_file(
 
     images: (N, ...) preprocessed, in the layout and dtype of the file's input; None makes random ones with structure.
     source: the plain model, whose outputs must be the file's. progress: told the name of each step.
-    What is compared and with which limits: `export.onnx_proof`.
+    What is compared and with which limits: `export.proof.checks`.
 
     Raises `ModelFileError` (not an exported file, or another source), `ArrayError` (images that do not fit),
     `ExportError` (ONNX Runtime refuses the file, or an operator of its tail cannot be evaluated),
@@ -123,25 +123,19 @@ def check_file(
     with watch("open"):
         model = load_model(path)
         try:
-            subject = onnx_proof.open_subject(path, model=model, images=_filled_up(images, path, spec))
+            file = open_exported_file(path, model=model, images=_filled_up(images, path, spec))
         except LayerError as error:
             report.rows.append(CheckRow("the layer is a value that leads to the scores", "failed", note=str(error)))
             return report
-    report.images = len(subject.images)
+    report.images = len(file.images)
+    plain = None
     if source is not None:
         with watch("source"):
             _refuse_other_input(source, spec)
-            report.add(onnx_proof.outputs_unchanged(subject, onnx_proof.plain_outputs(source, subject)))
-    with watch("classes"):
-        report.add(onnx_proof.explained_class(subject))
-    for step, measure in onnx_proof.LAYER_CHECKS.items():
-        with watch(step):
-            report.add(measure(subject))
-            for further in subject.further:
-                report.add(of_layer(further.spec.layer.name, measure(further)))
-    if spec.tail is not None:
-        with watch("tail file"):
-            _check_tail_file(report, subject, Path(path).with_name(Path(spec.tail.file).name))
+            plain = plain_outputs(source, file)
+    tail, tail_rows = _tail_file(path, spec)
+    report.add(prove_file(file, plain, tail=tail, watch=watch).checks)
+    report.rows += tail_rows
     with watch("weights"):
         report.rows += _weights_rows(model, spec, None if source is None else load_model(source))
     with watch("TensorRT"):
@@ -158,17 +152,17 @@ def _filled_up(images: NDArray[Any] | None, path: str, spec: CamSpec) -> NDArray
     return np.concatenate([images, np.repeat(images[-1:], missing, axis=0)])
 
 
-def _check_tail_file(report: CheckReport, subject: Subject, path: Path) -> None:
-    """The file of the tail that the `CamSpec` names, which lies beside the file itself."""
-    expected = subject.spec.tail
-    assert expected is not None
-    name = f"tail's own file '{path.name}'"
-    if not path.is_file():
-        report.rows.append(CheckRow(name, "warning", note="is not there: methods that run the tail need it"))
-    elif file_sha256(path) != expected.sha256:
-        report.rows.append(CheckRow(name, "failed", note="is another file than the one that was exported with this"))
-    else:
-        report.add(onnx_proof.tail_file_agrees(subject, path))
+def _tail_file(path: str, spec: CamSpec) -> tuple[Path | None, list[CheckRow]]:
+    """The file of the tail that the `CamSpec` names, which lies beside the file itself; else what is wrong with it."""
+    if spec.tail is None:
+        return None, []
+    tail = Path(path).with_name(Path(spec.tail.file).name)
+    name = f"tail's own file '{tail.name}'"
+    if not tail.is_file():
+        return None, [CheckRow(name, "warning", note="is not there: methods that run the tail need it")]
+    if file_sha256(tail) != spec.tail.sha256:
+        return None, [CheckRow(name, "failed", note="is another file than the one that was exported with this")]
+    return tail, []
 
 
 def _refuse_other_input(source: str | os.PathLike[str], spec: CamSpec) -> None:

@@ -23,10 +23,10 @@ from numpy.typing import ArrayLike, NDArray
 from onnx import ModelProto, numpy_helper
 
 from ..export.graph import Graph, load_model, prune
-from ..export.metadata import set_spec, write_model
 from ..export.reverse import LayerView, differentiate
 from ..export.reverse.score import find_score
 from ..export.tail.cutting import find_layer_value, open_exported
+from ..export.writing import set_spec, write_model
 from ..runtime.closing import Closing
 from ..runtime.contract.modelfile import read_spec
 from ..runtime.contract.spec import CamSpec, LayerSpec

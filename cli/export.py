@@ -137,12 +137,6 @@ def export(
         bool,
         typer.Option("--with-tail", help="Also write X.tail.onnx: from the (first) layer's activations to the scores."),
     ] = False,
-    route: Annotated[
-        Literal["traced", "onnx"] | None,
-        typer.Option(
-            "--route", help="With --model: differentiate what PyTorch traces (default), or its plain ONNX export."
-        ),
-    ] = None,
     opset: Annotated[
         int | None, typer.Option("--opset", metavar="N", help="ONNX operator set, with --model; default 18.")
     ] = None,
@@ -155,7 +149,7 @@ def export(
     _one_source(
         model,
         onnx,
-        only_model={"--weights": weights, "--kwargs": kwargs, "--opset": opset, "--route": route},
+        only_model={"--weights": weights, "--kwargs": kwargs, "--opset": opset},
         only_onnx={"--prefix-tokens": prefix_tokens or None, "--layout": layout or None},
     )
     if Path(output).is_dir() or output.endswith("/"):
@@ -187,7 +181,7 @@ def export(
         report = _from_onnx(onnx, output, views, score=score, input_size=size, preprocessing=preprocessing, **options)
     else:
         assert model is not None
-        options |= {"grid": cells, "score": _position(score), "route": route or "traced", "opset": opset or 18}
+        options |= {"grid": cells, "score": _position(score), "opset": opset}
         own = model.startswith("transformers:") and preset is None
         how = _Preprocessing(preprocessing, changes, own)
         report = _from_torch(model, weights, json_object(kwargs, "--kwargs"), size, output, how, options)

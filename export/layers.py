@@ -103,8 +103,8 @@ def list_layers(
 
 def _of_onnx(model: Any, score: str | int | None) -> LayerList:
     from .reverse.candidates import blocker, candidates
-    from .reverse.core import find_path, refusal
     from .reverse.opening import open_model
+    from .reverse.path import find_path, refusal
     from .reverse.rewriting import find_rewrite
     from .reverse.score import find_score
 

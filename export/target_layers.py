@@ -1,12 +1,13 @@
-"""Which layers are asked for, and what each of them adds to the file: the same for both routes."""
+"""Which layers are asked for, and what each of them adds to the file."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from .errors import LayerError
 
-__all__ = ["Asked", "asked_layers", "output_names", "refuse_repeated"]
+__all__ = ["Asked", "asked_layers", "for_each_layer", "output_names", "refuse_repeated"]
 
 #: A layer's name, None for the default layer, or a sequence of such.
 Asked = str | Sequence[str | None] | None
@@ -25,6 +26,17 @@ def asked_layers(layer: Asked) -> list[str | None]:
     if not layer:
         raise LayerError("no target layer is named: give at least one, or None for the default")
     return list(layer)
+
+
+def for_each_layer(given: Any, count: int, what: str, single: Callable[[Any], bool]) -> list[Any]:
+    """What an option says of each of `count` layers. single: whether `given` speaks of all of them at once.
+
+    Raises `LayerError` when it speaks of more or of fewer.
+    """
+    parts = [given] * count if given is None or single(given) else list(given)
+    if len(parts) != count:
+        raise LayerError(f"{len(parts)} {what} for {count} layers: give one for each, None where nothing is to say")
+    return parts
 
 
 def output_names(index: int, activations: str = "cam_activations", gradients: str = "cam_gradients") -> tuple[str, str]:

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from cfcam.export.metadata import set_spec, write_model
 from cfcam.export.proof.session import Session
 from cfcam.export.reverse import differentiate
+from cfcam.export.writing import set_spec, write_model
 from cfcam.runtime import Explainer
 from numpy.typing import NDArray
 from onnx import ModelProto, helper, numpy_helper

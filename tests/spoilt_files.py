@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from cfcam.export.metadata import set_spec
+from cfcam.export.writing import set_spec
 from cfcam.runtime.contract.modelfile import read_spec
 from cfcam.runtime.contract.spec import CamSpec
 from numpy.typing import NDArray

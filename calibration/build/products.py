@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...export.graph.loading import load_model
-from ...export.metadata import set_spec, tool_versions, write_model
+from ...export.writing import set_spec, tool_versions, write_model
 from ...runtime.engines.options import EngineOptions
 from ...runtime.contract.manifest import BackendRecord, FileRecord, Manifest, ProductRecord, Target
 from ...runtime.contract.modelfile import read_spec

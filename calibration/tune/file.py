@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...export.graph.loading import load_model
-from ...export.metadata import set_spec, tool_versions, write_model
+from ...export.writing import set_spec, tool_versions, write_model
 from ...runtime.contract.modelfile import file_sha256, read_spec
 from ...runtime.errors import OutputError
 from .search import Tuned

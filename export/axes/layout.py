@@ -6,13 +6,15 @@ which T runs over the grid, behind class and register tokens that belong to no p
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
-if TYPE_CHECKING:  # the ONNX route, which has no PyTorch, names layouts too
-    import torch
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["NCHW", "Digit", "Layout", "raster"]
+__all__ = ["NCHW", "Digit", "Layout", "in_order", "raster"]
 
 
 @dataclass(frozen=True)
@@ -46,32 +48,35 @@ class Layout:
         """Axes of the value that run over the grid."""
         return {"NCHW": (2, 3), "NHWC": (1, 2), "NTC": (1,)}[self.kind]
 
-    def grid(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
+    def grid(self, shape: Sequence[Any]) -> tuple[Any, Any, Any]:
         """(C, H, W) of a value with the sizes `shape` (without the batch)."""
         if self.kind == "NCHW":
             return (shape[0], shape[1], shape[2])
         if self.kind == "NHWC":
             return (shape[2], shape[0], shape[1])
-        sizes = {"H": 1, "W": 1}
-        for digit in self.digits:
-            sizes[digit.axis] *= digit.size
+        sizes = {axis: math.prod(digit.size for digit in self.digits if digit.axis == axis) for axis in "HW"}
         return (shape[1], sizes["H"], sizes["W"])
 
-    def to_nchw(self, value: torch.Tensor) -> torch.Tensor:
-        """The value (N, ...) as (N, C, H, W), without the tokens that have no place."""
+    @property
+    def order(self) -> list[int]:
+        """The digits by what they count: those of rows first, each kind from the most significant on."""
+        return sorted(range(len(self.digits)), key=lambda i: (self.digits[i].axis, -self.digits[i].stride))
+
+    def places(self, shape: Sequence[int]) -> NDArray[np.int64]:
+        """Where each cell lies in one image's flattened value of sizes `shape`: int64 (C, H, W)."""
+        number = np.arange(math.prod(shape)).reshape(*shape)
         if self.kind == "NCHW":
-            return value
+            return number
         if self.kind == "NHWC":
-            return value.permute(0, 3, 1, 2)
-        channels, height, width = self.grid((value.shape[1], value.shape[2]))
-        if self.prefix or self.suffix:
-            value = value[:, self.prefix : self.prefix + height * width]
-        order = sorted(range(len(self.digits)), key=lambda i: (self.digits[i].axis, -self.digits[i].stride))
-        tokens = value.transpose(1, 2)
-        if order == sorted(order):
-            return tokens.reshape(value.shape[0], channels, height, width)
-        apart = tokens.reshape(value.shape[0], channels, *(digit.size for digit in self.digits))
-        return apart.permute(0, 1, *(2 + i for i in order)).reshape(value.shape[0], channels, height, width)
+            return number.transpose(2, 0, 1)
+        channels, height, width = self.grid(shape)
+        cells = number[self.prefix : self.prefix + height * width].T
+        apart = cells.reshape(channels, *(digit.size for digit in self.digits))
+        return apart.transpose(0, *(1 + i for i in self.order)).reshape(channels, height, width)
+
+    def to_nchw(self, value: Any) -> Any:
+        """An array or tensor (N, ...) as (N, C, H, W), without the tokens that have no place."""
+        return value.reshape(len(value), -1)[:, self.places(value.shape[1:])]
 
 
 #: What convolutions use.
@@ -81,6 +86,9 @@ NCHW = Layout()
 def raster(height: int, width: int, tokens: int) -> Layout | None:
     """Tokens in reading order behind a prefix, or None when there are too few of them."""
     prefix = tokens - height * width
-    if prefix < 0:
-        return None
+    return None if prefix < 0 else in_order(height, width, prefix)
+
+
+def in_order(height: int, width: int, prefix: int = 0) -> Layout:
+    """`prefix` tokens without a place, then those of a grid in reading order."""
     return Layout("NTC", prefix, (Digit("H", 1, height), Digit("W", 1, width)))

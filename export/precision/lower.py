@@ -15,17 +15,17 @@ from onnx import ModelProto
 from ...runtime.contract.modelfile import read_spec
 from ...runtime.contract.spec import INT8_IN_HALF, CamSpec, LayerSpec
 from ...runtime.engines.onnxruntime.workarounds import quirks
-from ..errors import ExportError, ProofError
-from ..graph import Graph, load_model, save_model
-from ..metadata import set_spec, write_model
-from ..proof.checks import open_subject, plain_outputs, prove_file
-from ..proof.exported_file import Subject
+from ..errors import ExportError
+from ..graph import Graph, load_model
+from ..proof.checks import prove_file
+from ..proof.exported_file import ExportedFile, open_exported_file, plain_outputs
 from ..proof.results import Proof, relative_error
 from ..proof.session import Session, release_memory
 from ..report import Stopwatch
 from ..reverse import Differentiated, differentiate
-from ..staging import staging_folder
+from ..tail.cutting import open_exported
 from ..tail.file import tail_path, write_tail
+from ..writing import set_spec, staging_folder, write_model
 from .bias import channel_means, correct_biases
 from .calibration_images import CalibrationImages
 from .half import to_half
@@ -114,14 +114,13 @@ def lower(
                     "no tail was written: ONNX Runtime would run INT8 among float16 wrongly without being told"
                 )
             elif spec.tail is not None:
-                new = write_tail(explained, new, folder / tail_path(output).name)
+                new = write_tail(open_exported(explained), new, folder / tail_path(output).name)
             set_spec(explained, new)
             write_model(explained, staged)
         proof = Proof()
         if prove:
             with watch("prove"):
-                before = scratch / "plain.onnx"
-                save_model(to_half(network, new, plan.float_nodes) if plan.half else network, before)
+                before = to_half(network, new, plan.float_nodes) if plan.half else network
                 proof = _proved(staged, before, explained, output)
         release_memory()
     return Lowered(output, new, plan, proof, calibration, watch.seconds, notes)
@@ -156,29 +155,27 @@ def _spec(spec: CamSpec, made: Differentiated, plan: Plan) -> CamSpec:
     return replace(spec, layers=layers, precision=precision, tail=None, output=output)
 
 
-def _proved(staged: Path, network: Path, explained: ModelProto, output: Path) -> Proof:
+def _proved(staged: Path, network: ModelProto, explained: ModelProto, output: Path) -> Proof:
     """The exporter's proof; network: the plain model in its new precision."""
-    subject = open_subject(staged, model=explained)
-    if subject.quantised:
+    file = open_exported_file(staged, model=explained)
+    if file.quantised:
         proof = Proof()
         # Optimised, the two would run in different kernels here and there, a quantisation step apart.
         # The plain file does not say that it is mixed, and would be run in the other way.
         entries = quirks(staged)
-        have, want = (_as_it_stands(path, subject, entries) for path in (staged, network))
-        limit = _AMONG_HALF if subject.half else 1e-5
+        have, want = (_as_it_stands(model, file, entries) for model in (str(staged), network))
+        limit = _AMONG_HALF if file.half else 1e-5
         for name in want:
             proof.add(f"output '{name}' against the plain model", relative_error(have[name], want[name]), limit)
-        proof.checks += prove_file(subject).checks
+        proof.checks += prove_file(file).checks
     else:
-        proof = prove_file(subject, plain_outputs(network, subject))
-    if not proof:
-        failed = "; ".join(f"{c.name}: {c.value:.3g}, limit {c.limit:.3g}" for c in proof.failures)
-        raise ProofError(f"{output}: not written, the lowered graph failed its proof ({failed})")
+        proof = prove_file(file, plain_outputs(network, file))
+    proof.demand(output, "lowered")
     return proof
 
 
-def _as_it_stands(path: Path, subject: Subject, entries: Mapping[str, str]) -> dict[str, NDArray[Any]]:
-    """What a file gives for the subject's images when no node is fused with another. entries: of the session."""
-    session = Session(str(path), optimise=False, entries=entries)
-    feeds = {subject.spec.input.name: subject.images, subject.spec.target: subject.top.classes}
-    return session.run_in_batches(feeds, subject.batch or len(subject.images))
+def _as_it_stands(model: str | ModelProto, file: ExportedFile, entries: Mapping[str, str]) -> dict[str, NDArray[Any]]:
+    """What a model gives for the file's images when no node is fused with another. entries: of the session."""
+    session = Session(model, optimise=False, entries=entries)
+    feeds = {file.spec.input.name: file.images, file.spec.target: file.top.classes}
+    return session.run_in_batches(feeds, file.batch or len(file.images))

@@ -13,16 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 
-from ...runtime.contract.spec import METADATA_KEY, CamSpec
+from ...runtime.contract.spec import CamSpec
 from ...runtime.errors import ArrayError, ModelFileError
 from ..graph import Graph, attribute, load_model, value_info
 from ..tail.cutting import Tail, cut_tail, open_exported
+from ..writing import spec_of
 from .float64 import Evaluator
 from .images import structured_images
-from .results import image_errors
 from .session import Session
+from .yardstick import Yardstick
 
-__all__ = ["COARSE_GRADIENT", "Answer", "Exact", "Subject", "Yardstick", "open_subject", "plain_outputs"]
+__all__ = ["COARSE_GRADIENT", "Answer", "Exact", "ExportedFile", "open_exported_file", "plain_outputs"]
 
 Array = NDArray[Any]
 
@@ -32,7 +33,6 @@ COARSE_GRADIENT = 2e-2
 _FEWEST_IMAGES = 5
 #: The exact tail takes so many images at once, where the batch is free: enough to have a batch, few for the memory.
 _AT_ONCE = 2
-_MOST_YARDSTICKS = 6
 #: Binary digits of a float16.
 _HALF_DIGITS = 11
 
@@ -47,7 +47,7 @@ class Answer:
     classes: NDArray[np.int64]
 
 
-class Subject:
+class ExportedFile:
     """An exported file, opened for its proof: in ONNX Runtime, and its tail in float64.
 
     It is proved layer by layer: everything below is about `spec.layer`. further: the same file, with each of its
@@ -64,15 +64,20 @@ class Subject:
         probe: Session | None,
         images: Array,
         batch: int | None,
-        first: Subject | None = None,
+        first: ExportedFile | None = None,
     ) -> None:
         self.path, self.spec, self.tail, self.images, self.batch = path, spec, tail, images, batch
-        self.further: list[Subject] = []
+        self.further: list[ExportedFile] = []
         self._probe, self._first = probe, first
         kinds = {node.op_type for node in tail.model.graph.node}
         self.quantised = "QuantizeLinear" in kinds
         self.half = _in_half(tail.model)
         self.coarse = self.quantised or self.half
+
+    @property
+    def is_further(self) -> bool:
+        """Whether this is about another layer than the first one of the file."""
+        return self._first is not None
 
     @cached_property
     def session(self) -> Session:
@@ -140,8 +145,26 @@ class Subject:
 
     @cached_property
     def yardstick(self) -> Yardstick:
-        """What float32 rounding alone does to the gradients of the top classes."""
-        return Yardstick(self)
+        """What rounding alone does to the gradients of the top classes.
+
+        Of a quantised tail among float16 values, what float16's last bits do, all through the tail: they move
+        activations over rounding boundaries, each by a whole step of the quantisation.
+        """
+        mixed = self.quantised and self.half
+        evaluator = Evaluator(self.tail.model, np.float32, digits=_HALF_DIGITS if mixed else None)
+        rough, classes = self.exact.with_evaluator(evaluator), self.top.classes
+        last_bit = 2.0**-_HALF_DIGITS if mixed else 2.0**-23
+
+        def run(turn: int) -> Array:
+            generator = np.random.default_rng(turn)
+            size = last_bit if turn else 0.0
+
+            def jitter(value: Array, _place: int) -> Array:
+                return (value * (1 + size * generator.standard_normal(value.shape))).astype(value.dtype)
+
+            return rough.gradient(classes, jitter)
+
+        return Yardstick(self.exact.gradient(classes), run, COARSE_GRADIENT if self.coarse else 1e-5)
 
 
 def _in_half(model: ModelProto) -> bool:
@@ -185,60 +208,32 @@ class Exact:
         return np.concatenate(found)
 
 
-class Yardstick:
-    """What float32 does to the gradients of each image: the tail in float32, by numpy.
-
-    Of a quantised tail among float16 values, what float16's last bits do, all through the tail: they move activations
-    over rounding boundaries, each by a whole step of the quantisation.
-    """
-
-    def __init__(self, subject: Subject) -> None:
-        self._exact = subject.exact
-        mixed = subject.quantised and subject.half
-        digits = _HALF_DIGITS if mixed else None
-        self._rough = subject.exact.with_evaluator(Evaluator(subject.tail.model, np.float32, digits=digits))
-        self._classes = subject.top.classes
-        self._floor = COARSE_GRADIENT if subject.coarse else 1e-5
-        self._last_bit = 2.0**-_HALF_DIGITS if mixed else 2.0**-23
-        self._errors = np.zeros(len(subject.images))
-        self._runs = 0
-        self.gradient = self._exact.gradient(self._classes)
-
-    def shares(self, gradients: Array, reference: Array | None = None) -> Array:
-        """Which share of the allowed error each image uses up: (N,)."""
-        found = image_errors(gradients, self.gradient if reference is None else reference)
-        while True:
-            shares = found / np.maximum(self._floor, 3 * self._errors)
-            if shares.max() <= 1 or self._runs >= _MOST_YARDSTICKS:
-                return shares
-            generator = np.random.default_rng(self._runs)
-            size = self._last_bit if self._runs else 0.0
-
-            def jitter(value: Array, _place: int, generator: Any = generator, size: float = size) -> Array:
-                return (value * (1 + size * generator.standard_normal(value.shape))).astype(value.dtype)
-
-            rough = self._rough.gradient(self._classes, jitter)
-            self._errors = np.maximum(self._errors, image_errors(rough, self.gradient))
-            self._runs += 1
-
-
-def open_subject(
-    path: str | os.PathLike[str], *, model: ModelProto | None = None, images: Array | None = None
-) -> Subject:
+def open_exported_file(
+    path: str | os.PathLike[str],
+    *,
+    model: ModelProto | None = None,
+    graph: Graph | None = None,
+    images: Array | None = None,
+) -> ExportedFile:
     """Open the exported file at `path`.
 
-    model: its contents, where they are at hand. images: (N, ...) preprocessed, in the input's layout and
-    dtype; None makes some, whose number equals no size in the graph, so that a batch that was
-    taken for another axis cannot pass unnoticed.
-    Raises `ModelFileError` (not an exported file), `LayerError` (its layer is not found),
-    `ArrayError` (images that do not fit), `MissingDependencyError` (no ONNX Runtime).
+    Args:
+        path: the file. model, graph: its contents, where they are at hand.
+        images: (N, ...) preprocessed, in the input's layout and dtype; None makes some, whose number equals no
+            size in the graph, so that a batch that was taken for another axis cannot pass unnoticed.
+
+    Raises:
+        ModelFileError: not an exported file.
+        LayerError: its layer is not found.
+        ArrayError: images that do not fit.
+        MissingDependencyError: no ONNX Runtime.
     """
-    model = load_model(path) if model is None else model
-    text = next((entry.value for entry in model.metadata_props if entry.key == METADATA_KEY), None)
-    if text is None:
+    if graph is None:
+        model = load_model(path) if model is None else model
+        graph = open_exported(model)
+    spec = spec_of(graph.model)
+    if spec is None:
         raise ModelFileError(f"{path}: was made without cfcam export: run 'cfcam export --onnx {path}' first")
-    spec = CamSpec.from_json(text)
-    graph = open_exported(model)
     tail = cut_tail(graph, spec, gradients=True)
     probe = _probe(graph, tail)
     first = (graph.shape(spec.input.name) or (None,))[0]
@@ -253,12 +248,12 @@ def open_subject(
             f"images: expected {spec.input.dtype} {spec.input.shape(batch or 0)} (N, ...)"
             f"{f' or whole multiples of {batch}' if batch else ''}, got {images.dtype} {images.shape}"
         )
-    subject = Subject(Path(path), spec, tail, probe, images, batch)
+    file = ExportedFile(Path(path), spec, tail, probe, images, batch)
     for layer in spec.layers[1:]:
         turned = replace(spec, layers=(layer, *(other for other in spec.layers if other is not layer)), tail=None)
         tail = cut_tail(graph, turned, gradients=True)
-        subject.further.append(Subject(Path(path), turned, tail, _probe(graph, tail), images, batch, subject))
-    return subject
+        file.further.append(ExportedFile(Path(path), turned, tail, _probe(graph, tail), images, batch, file))
+    return file
 
 
 def _probe(graph: Graph, tail: Tail) -> Session | None:
@@ -271,10 +266,11 @@ def _probe(graph: Graph, tail: Tail) -> Session | None:
     return Session(probed.to_model())
 
 
-def plain_outputs(path: str | os.PathLike[str], subject: Subject) -> dict[str, Array]:
-    """The outputs of the plain model at `path` for the subject's images.
+def plain_outputs(plain: str | os.PathLike[str] | ModelProto, file: ExportedFile) -> dict[str, Array]:
+    """The outputs of the plain model (a path or its contents) for the images of `file`.
 
-    Best asked for before the subject is run: then two networks are never in memory at once.
+    Best asked for before the file is run: then two networks are never in memory at once.
+    Raises `ExportError` for a model that does not run.
     """
-    feeds = {subject.spec.input.name: subject.images}
-    return Session(os.fspath(path)).run_in_batches(feeds, subject.batch or len(subject.images))
+    session = Session(plain if isinstance(plain, ModelProto) else os.fspath(plain))
+    return session.run_in_batches({file.spec.input.name: file.images}, file.batch or len(file.images))

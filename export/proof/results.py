@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import ProofError
+
 __all__ = ["Check", "Proof", "image_errors", "of_layer", "relative_error"]
 
 
@@ -43,6 +45,12 @@ class Proof:
     @property
     def failures(self) -> list[Check]:
         return [check for check in self.checks if not check.ok]
+
+    def demand(self, output: object, what: str = "exported") -> None:
+        """Raise `ProofError` unless everything holds. output: the file that is then not written."""
+        if not self:
+            failed = "; ".join(f"{c.name}: {c.value:.3g}, limit {c.limit:.3g}" for c in self.failures)
+            raise ProofError(f"{output}: not written, the {what} graph failed its proof ({failed})")
 
     def rows(self) -> list[tuple[str, float, float, bool]]:
         """(check, value, limit, ok), in the order of measuring."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from ...runtime.engines.onnxruntime.workarounds import quirks
 from ...runtime.errors import MissingDependencyError
 from ..errors import ExportError
 from ..graph.checking import first_line
+from ..graph.loading import INLINE_LIMIT, save_model, tensor_bytes
 
 __all__ = ["Session", "release_memory"]
 
@@ -27,6 +30,20 @@ def release_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
     if trim is not None:
         trim(0)
+
+
+@contextmanager
+def _readable(model: onnx.ModelProto | str) -> Iterator[str | bytes]:
+    """The model as ONNX Runtime takes it; weights of 2 GB or more go by way of a file, as protobuf asks for."""
+    if isinstance(model, str):
+        yield model
+    elif sum(tensor_bytes(tensor) for tensor in model.graph.initializer) < INLINE_LIMIT:
+        yield model.SerializeToString()
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "model.onnx")
+            save_model(model, path)
+            yield path
 
 
 class Session:
@@ -60,9 +77,9 @@ class Session:
             options.add_session_config_entry(key, value)
         if not optimise:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        source = model if isinstance(model, str) else model.SerializeToString()
         try:
-            self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+            with _readable(model) as source:
+                self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise ExportError(f"ONNX Runtime refuses the exported graph: {error}") from error
         release_memory()  # loading leaves the weights in their old form behind

@@ -1,10 +1,11 @@
 """Reverse-mode differentiation of ONNX graphs. Needs the onnx package only."""
 
+from . import rules  # the one place where the registries of rules are filled
 from .candidates import Candidate
-from .core import vjp
-from .differentiate import Differentiated, LayerView, TargetLayer, differentiate, list_layers
+from .differentiate import Differentiated, LayerView, TargetLayer, differentiate, list_layers, write_gradients
 from .registry import supported_operators
 from .score import Score
+from .vjp import vjp
 
 __all__ = [
     "Candidate",
@@ -14,6 +15,8 @@ __all__ = [
     "TargetLayer",
     "differentiate",
     "list_layers",
+    "rules",
     "supported_operators",
     "vjp",
+    "write_gradients",
 ]

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import difflib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from onnx import NodeProto, TensorProto
 
-from ..axes.layout import raster
+from ..axes.layout import NCHW, Layout, raster
 from ..axes.onnx_values import AxisMap, map_axes
 from ..errors import LayerError
 from ..graph import Graph, Shape, attribute
-from .core import find_path, refusal
+from .path import find_path, refusal
 from .registry import node_name
 from .rewriting import find_rewrite
 from .score import Score
 
 __all__ = ["Candidate", "blocker", "candidates", "choose_layer", "describe", "explain_blocker", "usable_behind"]
-
-Layout = Literal["NCHW", "NHWC", "NTC"]
 
 _POOLS = {"GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"}
 _WINDOW_POOLS = {"AveragePool", "MaxPool", "LpPool"}
@@ -37,9 +35,8 @@ _MIXERS = {"Softmax", "Attention", "MultiHeadAttention"}
 class Candidate:
     """A value that a map can be made of.
 
-    name: of the value. node, operator: what makes it. depth: its place among the graph's nodes,
-    0 first. grid: (H, W), None for a size that is not fixed. prefix_tokens: tokens that are not
-    part of the grid (``NTC`` only). default: this is what is taken when none is named; why: the
+    name: of the value. node, operator: what makes it. axes: how the value, of this shape, holds its grid. depth:
+    its place among the graph's nodes, 0 first. default: this is what is taken when none is named; why: the
     reason in words.
     """
 
@@ -47,13 +44,31 @@ class Candidate:
     node: str
     operator: str
     shape: Shape
-    layout: Layout
-    channels: int
-    grid: tuple[int | None, int | None]
+    axes: Layout
     depth: int
-    prefix_tokens: int = 0
     default: bool = False
     why: str = ""
+
+    @property
+    def layout(self) -> Literal["NCHW", "NHWC", "NTC"]:
+        """The kind of `axes`."""
+        return self.axes.kind
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return self.axes.grid(self.shape[1:])[0]
+
+    @property
+    def grid(self) -> tuple[int | None, int | None]:
+        """(H, W); None for a size that is not fixed."""
+        height, width = (d if isinstance(d, int) else None for d in self.axes.grid(self.shape[1:])[1:])
+        return height, width
+
+    @property
+    def prefix_tokens(self) -> int:
+        """Class and register tokens in front of the grid's (``NTC`` only)."""
+        return self.axes.prefix
 
 
 def candidates(graph: Graph, score: Score) -> list[Candidate]:
@@ -83,12 +98,13 @@ def candidates(graph: Graph, score: Score) -> list[Candidate]:
         if extra is None:
             return found
         found = sorted([*found, extra], key=lambda c: c.depth)
-    return [Candidate(**{**vars(c), "default": True, "why": why}) if c.name == name else c for c in found]
+    return [replace(c, default=True, why=why) if c.name == name else c for c in found]
 
 
-def choose_layer(graph: Graph, score: Score, name: str | None) -> Candidate:
+def choose_layer(graph: Graph, score: Score, name: str | None, axes: Layout | None = None) -> Candidate:
     """The layer called `name` (a value, or a node whose first output is meant), or the default.
 
+    axes: how the value holds its grid, where that is known already.
     Raises `LayerError` with the nearest names and the candidates.
     """
     known = candidates(graph, score)
@@ -108,11 +124,14 @@ def choose_layer(graph: Graph, score: Score, name: str | None) -> Candidate:
             raise LayerError(f"the graph has no value or node '{name}'{hint}; {describe(known)}")
         value = next((o for o in node.output if o in by_name), node.output[0])
     if value in by_name:
-        return by_name[value]
+        return by_name[value] if axes is None else replace(by_name[value], axes=axes)
     if value not in graph.ancestors([score.value]):
         raise LayerError(f"layer '{name}' does not reach the score '{score.value}'; {describe(known)}")
     node = graph.producers[value]
-    made = _candidate(graph, map_axes(graph), score, node, value, graph.nodes.index(node))
+    depth = graph.nodes.index(node)
+    if axes is not None:
+        return Candidate(value, node.name, node.op_type, graph.shape(value) or (), axes, depth)
+    made = _candidate(graph, map_axes(graph), score, node, value, depth)
     if made is None:
         raise LayerError(
             f"layer '{name}' has shape {graph.shape(value)}, expected a grid of features (N, C, H, W), (N, H, W, C) "
@@ -161,38 +180,25 @@ def _candidate(graph: Graph, axes: AxisMap, score: Score, node: NodeProto, name:
         return None
     known, sizes = axes.layout(name), axes.sizes(name)
     if known is not None and sizes is not None:
-        channels, height, width = known.grid(tuple(sizes[1:]))
-        # Tokens in another order than reading order (windows) cannot be told in a file's metadata.
-        if known.kind == "NTC" and known != raster(height, width, sizes[1]):
-            return None
-        return Candidate(
-            name, node.name, node.op_type, shape, known.kind, channels, (height, width), depth, known.prefix
-        )
+        return Candidate(name, node.name, node.op_type, (shape[0], *sizes[1:]), known, depth)
     return _guessed(graph, node, name, depth, shape) if axes.is_lost(name) else None
 
 
 def _guessed(graph: Graph, node: NodeProto, name: str, depth: int, shape: Shape) -> Candidate | None:
     """What a value of unknown axes looks like by its shape and its neighbours."""
     if len(shape) == 4:
-        layout: Layout = "NHWC" if _is_nhwc(graph, name, shape) else "NCHW"
-        c, h, w = (1, 2, 3) if layout == "NCHW" else (3, 1, 2)
-        channels, grid, prefix = shape[c], (shape[h], shape[w]), 0
-        if 1 in grid:  # a row or a column at most
+        axes = Layout("NHWC") if _is_nhwc(graph, name, shape) else NCHW
+        if 1 in axes.grid(shape[1:])[1:]:  # a row or a column at most
             return None
     else:
-        layout, channels = "NTC", shape[2]
         tokens = shape[1]
-        if not isinstance(tokens, int):
+        side = math.isqrt(tokens) if isinstance(tokens, int) else 0
+        axes = raster(side, side, tokens) if isinstance(tokens, int) else None
+        if side < 2 or axes is None or axes.prefix > 8:
             return None
-        side = math.isqrt(tokens)
-        prefix = tokens - side * side
-        if side < 2 or prefix > 8:
-            return None
-        grid = (side, side)
-    if not isinstance(channels, int):
+    if not isinstance(axes.grid(shape[1:])[0], int):
         return None
-    height, width = (d if isinstance(d, int) else None for d in grid)
-    return Candidate(name, node.name, node.op_type, shape, layout, channels, (height, width), depth, prefix)
+    return Candidate(name, node.name, node.op_type, shape, axes, depth)
 
 
 def _is_nhwc(graph: Graph, name: str, shape: Shape) -> bool:

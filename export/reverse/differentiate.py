@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
+import numpy as np
 import onnx
 from onnx import ModelProto, TensorProto, helper
 
+from ..axes.layout import NCHW, Layout, in_order
 from ..errors import ExportError, LayerError, UnsupportedOperatorError
 from ..graph import Graph, fold_batch_norms, fold_constants, prune, value_info
 from ..graph.fast_forms import use_fast_forms
-from ..target_layers import Asked, asked_layers, output_names, refuse_repeated
+from ..target_layers import Asked, asked_layers, for_each_layer, output_names, refuse_repeated
 from .candidates import Candidate, blocker, candidates, choose_layer, explain_blocker
-from .core import backward, find_path
+from .core import backward
 from .emitter import Emitter, OneHot, Value
 from .exposing import Exposed, Exposing
 from .opening import open_model
+from .path import find_path
 from .rewriting import rewrite_path
 from .score import Score, find_score
 
@@ -34,6 +38,10 @@ class LayerView:
     layout: str | None = None
     grid: tuple[int, int] | None = None
     prefix_tokens: int | None = None
+
+
+#: One for the layer, or one for each of several; a `Layout` is followed to the letter, a `LayerView` completed.
+Views = LayerView | Layout | Sequence[LayerView | Layout | None] | None
 
 
 @dataclass(frozen=True)
@@ -55,17 +63,22 @@ class TargetLayer:
 class Differentiated:
     """What `differentiate` made.
 
-    model: all plain outputs, then ``cam_activations`` and ``cam_gradients`` (N, C, H, W) float32, those of
+    graph: all plain outputs, then ``cam_activations`` and ``cam_gradients`` (N, C, H, W) float32, those of
     further layers (``cam_activations_1``, ...), and ``cam_class`` int64 (N,); one more input ``cam_target``
     int64 (N,), -1 for the top class.
     layers: the target layers, in the order in which they were asked for. score: what was
     differentiated. notes: what was changed on the way, in sentences.
     """
 
-    model: ModelProto
+    graph: Graph
     layers: tuple[TargetLayer, ...]
     score: Score
     notes: list[str]
+
+    @cached_property
+    def model(self) -> ModelProto:
+        """The graph as a model of its own; large weights are shared."""
+        return self.graph.to_model()
 
     @property
     def layer(self) -> Candidate:
@@ -90,11 +103,11 @@ def list_layers(model: ModelProto, score: str | None = None) -> list[Candidate]:
 
 
 def differentiate(
-    model: ModelProto,
+    model: ModelProto | Graph,
     layer: Asked = None,
     score: str | None = None,
     *,
-    view: LayerView | Sequence[LayerView | None] | None = None,
+    view: Views = None,
     target: str = "cam_target",
     activations: str = "cam_activations",
     gradients: str = "cam_gradients",
@@ -102,63 +115,87 @@ def differentiate(
 ) -> Differentiated:
     """Add the gradient of the chosen class's logit with respect to a layer to the graph itself.
 
+    model: or its graph, as `open_model` gives it; it is not changed.
     layer: a value's or a node's name, default: what enters the last spatial pooling; or several of
     them, in any order: one backward pass reaches them all, and the further ones' outputs are
     numbered. score: the output to explain, default: the first of shape (N, classes). view: of the layer; of
-    several, one for each. The remaining names are those of what is added. `model` is not changed.
+    several, one for each. The remaining names are those of what is added.
 
     Raises `LayerError` for a layer that does not exist, does not reach the score or is named twice,
     `UnsupportedOperatorError` for an operator without a rule, `ExportError` for a model without
     a (N, classes) score or one that already has values of the new names.
     """
-    graph, notes = open_model(model)
+    graph, notes = (model.copy(), []) if isinstance(model, Graph) else open_model(model)
+    plain = graph.copy()
     found_score = find_score(graph, score)
     layers = _chosen_layers(graph, found_score, asked_layers(layer), view)
-    names = [output_names(index, activations, gradients) for index in range(len(layers))]
-    added = [name for pair in names for name in pair]
-    taken = {target, *added, chosen} & graph.names
-    if taken:
-        raise ExportError(f"the graph already has values called {', '.join(sorted(taken))}: is it exported already?")
-    wrt = [found.name for found in layers]
     for found in layers:
         stop = blocker(graph, found.name, found_score.value)
         if stop is not None:
             raise UnsupportedOperatorError(explain_blocker(graph, found_score, found, stop))
     try:
-        rewrite_path(graph, wrt, [found_score.value])
-        path = find_path(graph, wrt, [found_score.value])
-        folded = fold_batch_norms(graph, keep={*wrt, found_score.value}, only=path.values)
-        if folded:
-            notes.append(f"{folded} batch normalisations behind the layer were folded into their convolutions")
-        emitter = Emitter(graph, prefix="cam")
-        exposing = Exposing(graph, emitter)
-        classes = _chosen_class(graph, emitter, found_score, target)
-        kind = graph.elem_type(found_score.value) or TensorProto.FLOAT
-        seed = OneHot(emitter, classes, kind, found_score.shape)
-        slopes = backward(graph, emitter, {found_score.value: seed}, wrt)
+        made = write_gradients(
+            graph, layers, found_score, target=target, activations=activations, gradients=gradients, chosen=chosen
+        )
     except UnsupportedOperatorError as error:
         # A form that its rule does not cover: say what would work, as for an operator without a rule.
-        plain, _ = open_model(model)
         node = plain.producers.get(error.value or "")
         if node is None:
             raise
         reached = next((f for f in layers if set(node.output) & plain.descendants([f.name])), layers[0])
         raise UnsupportedOperatorError(explain_blocker(plain, found_score, reached, node, str(error))) from error
+    return replace(made, notes=[*notes, *made.notes])
+
+
+def write_gradients(
+    graph: Graph,
+    layers: Sequence[Candidate],
+    score: Score,
+    *,
+    target: str = "cam_target",
+    activations: str = "cam_activations",
+    gradients: str = "cam_gradients",
+    chosen: str = "cam_class",
+) -> Differentiated:
+    """The passes of `differentiate`, on an opened graph (which they change) whose layers and score are known.
+
+    A layer may be an input of the graph. Raises what `differentiate` raises about operators, and names that are taken.
+    """
+    notes: list[str] = []
+    names = [output_names(index, activations, gradients) for index in range(len(layers))]
+    added = [name for pair in names for name in pair]
+    taken = {target, *added, chosen} & graph.names
+    outer = sorted(taken & {*graph.input_names, *graph.output_names})
+    if outer:
+        raise ExportError(f"the model already has an input or output called '{outer[0]}'; it may be an exported one")
+    if taken:
+        raise ExportError(f"the graph already has values called {', '.join(sorted(taken))}: is it exported already?")
+    wrt = [layer.name for layer in layers]
+    rewrite_path(graph, wrt, [score.value])
+    path = find_path(graph, wrt, [score.value])
+    folded = fold_batch_norms(graph, keep={*wrt, score.value}, only=path.values)
+    if folded:
+        notes.append(f"{folded} batch normalisations behind the layer were folded into their convolutions")
+    emitter = Emitter(graph, prefix="cam")
+    exposing = Exposing(graph, emitter)
+    classes = _chosen_class(graph, emitter, score, target)
+    kind = graph.elem_type(score.value) or TensorProto.FLOAT
+    rank = len(score.shape)
+    seed = OneHot(emitter, classes, kind, score.shape) if rank > 1 else emitter.constant(_one(kind))
+    slopes = backward(graph, emitter, {score.value: seed}, wrt)
     exposed: list[Exposed] = []
-    for found in layers:
-        slope = slopes[found.name]
+    for layer in layers:
+        slope = slopes[layer.name]
         if slope is None:
-            raise LayerError(
-                f"the gradient of score '{found_score.value}' with respect to layer '{found.name}' is zero"
-            )
-        exposed.append(exposing.prepare(found, slope))
+            raise LayerError(f"the gradient of score '{score.value}' with respect to layer '{layer.name}' is zero")
+        exposed.append(exposing.prepare(layer, slope))
     made = [
-        TargetLayer(found, exposing.name_activations(one, a), one.pooled, a, g)
-        for found, one, (a, g) in zip(layers, exposed, names, strict=True)
+        TargetLayer(layer, exposing.name_activations(one, a), one.pooled, a, g)
+        for layer, one, (a, g) in zip(layers, exposed, names, strict=True)
     ]
     for one, (_, name) in zip(exposed, names, strict=True):
         exposing.name_output(one.gradients, name, one.dims)
-    exposing.name_output(classes, chosen, (found_score.shape[0],))
+    exposing.name_output(classes, chosen, (score.shape[0],))
     plain_outputs = graph.output_names
     for name in (*added, chosen):
         graph.outputs.append(value_info(graph, name))
@@ -167,18 +204,20 @@ def differentiate(
     if fold_constants(graph):
         prune(graph)
     graph.ir_version = max(9, helper.find_min_ir_version_for(_imports(graph)))
-    return Differentiated(graph.to_model(), tuple(made), found_score, notes)
+    return Differentiated(graph, tuple(made), score, notes)
 
 
-def _chosen_layers(
-    graph: Graph, score: Score, asked: list[str | None], view: LayerView | Sequence[LayerView | None] | None
-) -> list[Candidate]:
-    views = [view] * len(asked) if view is None or isinstance(view, LayerView) else list(view)
-    if len(views) != len(asked):
-        raise LayerError(f"{len(views)} views for {len(asked)} layers: give one for each, None where nothing is to say")
-    chosen = [choose_layer(graph, score, name) for name in asked]
+def _chosen_layers(graph: Graph, score: Score, asked: list[str | None], view: Views) -> list[Candidate]:
+    views = for_each_layer(view, len(asked), "views", lambda given: isinstance(given, LayerView | Layout))
+    chosen = [
+        choose_layer(graph, score, name, one if isinstance(one, Layout) else None)
+        for name, one in zip(asked, views, strict=True)
+    ]
     refuse_repeated(asked, [found.name for found in chosen])
-    return [_viewed(found, one or LayerView()) for found, one in zip(chosen, views, strict=True)]
+    return [
+        found if isinstance(one, Layout) else _viewed(found, one or LayerView())
+        for found, one in zip(chosen, views, strict=True)
+    ]
 
 
 def _imports(graph: Graph) -> list[onnx.OperatorSetIdProto]:
@@ -188,35 +227,39 @@ def _imports(graph: Graph) -> list[onnx.OperatorSetIdProto]:
 def _viewed(layer: Candidate, view: LayerView) -> Candidate:
     """The layer as the caller says it is to be read. Raises `LayerError` when that cannot be."""
     shape = layer.shape
-    changes: dict = {}
     if view.layout is not None and view.layout != layer.layout:
         if (view.layout == "NTC") != (len(shape) == 3):
             raise LayerError(f"layer '{layer.name}' has shape {shape}, which cannot be {view.layout}")
-        c, h, w = (1, 2, 3) if view.layout == "NCHW" else (3, 1, 2)
-        changes = {"layout": view.layout, "channels": shape[c], "grid": (shape[h], shape[w])}
-    layer = replace(layer, **changes)
-    if layer.layout == "NTC":
-        tokens = int(shape[1] or 0)
-        prefix = layer.prefix_tokens
-        if view.grid is not None:
-            prefix = tokens - view.grid[0] * view.grid[1]
-        if view.prefix_tokens is not None:
-            prefix = view.prefix_tokens
-        height, width = layer.grid
-        found = (height, width) if prefix == layer.prefix_tokens and height and width else None
-        grid = view.grid or found or _square(tokens - prefix)
-        if grid is None or grid[0] * grid[1] + prefix != tokens or prefix < 0:
-            raise LayerError(
-                f"layer '{layer.name}' has {tokens} tokens, which are not {prefix} prefix tokens and a grid of "
-                f"{grid if grid else 'equal sides'}: give its grid and prefix tokens"
-            )
-        return replace(layer, grid=grid, prefix_tokens=prefix)
-    return layer
+        layer = replace(layer, axes=Layout("NHWC") if view.layout == "NHWC" else NCHW)
+    if layer.layout != "NTC" or (view.grid is None and view.prefix_tokens is None):
+        return layer
+    tokens = int(shape[1] or 0)
+    prefix = layer.prefix_tokens
+    if view.grid is not None:
+        prefix = tokens - view.grid[0] * view.grid[1]
+    if view.prefix_tokens is not None:
+        prefix = view.prefix_tokens
+    height, width = layer.grid
+    same = (height, width) if prefix == layer.prefix_tokens and height and width else None
+    grid = view.grid or same or _square(tokens - prefix)
+    if grid is None or grid[0] * grid[1] + prefix != tokens or prefix < 0:
+        raise LayerError(
+            f"layer '{layer.name}' has {tokens} tokens, which are not {prefix} prefix tokens and a grid of "
+            f"{grid if grid else 'equal sides'}: give its grid and prefix tokens"
+        )
+    return (
+        layer if (grid, prefix) == (layer.grid, layer.prefix_tokens) else replace(layer, axes=in_order(*grid, prefix))
+    )
 
 
 def _square(count: int) -> tuple[int, int] | None:
     side = round(max(count, 0) ** 0.5)
     return (side, side) if side * side == count and side else None
+
+
+def _one(kind: int) -> np.ndarray:
+    """The seed of the only score that each image has."""
+    return np.ones(1, helper.tensor_dtype_to_np_dtype(kind))
 
 
 def _chosen_class(graph: Graph, emitter: Emitter, score: Score, target: str) -> Value:
@@ -226,7 +269,7 @@ def _chosen_class(graph: Graph, emitter: Emitter, score: Score, target: str) -> 
     graph.types[target] = (TensorProto.INT64, (batch,))
     graph.names.add(target)
     wanted, value = emitter.value(target), emitter.value(score.value)
-    if len(score.shape) > 2:
-        value = emitter.reshape(value, value, score.shape[:2])
+    if len(score.shape) != 2:
+        value = emitter.reshape(value, value, (batch, score.classes))
     top = emitter("ArgMax", value, axis=1, keepdims=0)
     return emitter.where(wanted < 0, top, wanted)

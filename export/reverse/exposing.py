@@ -6,6 +6,7 @@ its own is it copied.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +18,6 @@ from .core import expose
 from .emitter import Emitter, Value
 
 __all__ = ["Exposed", "Exposing"]
-
-#: Axes of the grid, by layout.
-_SPATIAL = {"NCHW": [2, 3], "NHWC": [1, 2], "NTC": [1]}
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class Exposing:
         emitter = self._emitter
         source = emitter.value(layer.name)
         dims = (layer.shape[0], layer.channels, *layer.grid)
-        pooled = all(gradient.dims[axis] == 1 for axis in _SPATIAL[layer.layout])
+        pooled = all(gradient.dims[axis] == 1 for axis in layer.axes.grid_axes)
         maps = _as_nchw(emitter, source, layer, dims)
         slopes = _as_nchw(emitter, _filled(self._graph, emitter, gradient, source), layer, dims)
         return Exposed(layer, maps, emitter.cast(slopes, TensorProto.FLOAT), dims, pooled)
@@ -79,15 +77,19 @@ class Exposing:
 
 
 def _as_nchw(emitter: Emitter, value: Value, layer: Candidate, dims: Shape) -> Value:
-    if layer.layout == "NHWC":
+    axes = layer.axes
+    if axes.kind == "NHWC":
         return emitter.transpose(value, [0, 3, 1, 2])
-    if layer.layout == "NTC":
-        tokens = int(layer.shape[1] or 0)
-        if layer.prefix_tokens:
-            count = tokens - layer.prefix_tokens
-            value = emitter.slice(value, 1, layer.prefix_tokens, tokens, length=count)
-        return emitter.reshape(emitter.transpose(value, [0, 2, 1]), value, dims, [0, 2, 1, 1])
-    return value
+    if axes.kind != "NTC":
+        return value
+    tokens, cells = int(layer.shape[1] or 0), math.prod(digit.size for digit in axes.digits)
+    if cells != tokens:
+        value = emitter.slice(value, 1, axes.prefix, axes.prefix + cells, length=cells)
+    maps = emitter.transpose(value, [0, 2, 1])
+    if axes.order != sorted(axes.order):  # windows, or another order of tokens
+        apart = (dims[0], layer.channels, *(digit.size for digit in axes.digits))
+        maps = emitter.transpose(emitter.reshape(maps, value, apart), [0, 1, *(2 + i for i in axes.order)])
+    return emitter.reshape(maps, value, dims)
 
 
 def _filled(graph: Graph, emitter: Emitter, gradient: Value, source: Value) -> Value:

@@ -60,15 +60,11 @@ def register_fused(domain: str, operator: str) -> None:
 
 def find_rule(node: NodeProto) -> Rule | None:
     """The rule for a node, or None."""
-    from . import rules  # noqa: F401 - registers all families
-
     return _RULES.get(("" if node.domain == "ai.onnx" else node.domain, node.op_type))
 
 
 def supported_operators() -> list[str]:
     """Names of operators that can be differentiated, sorted; those of other domains as ``domain::Name``."""
-    from . import rules  # noqa: F401 - registers all families
-
     return sorted(f"{d}::{n}" if d else n for d, n in {*_RULES, *_FUSED})
 
 

@@ -17,6 +17,7 @@ from ..errors import ExportError, UnsupportedOperatorError
 from ..graph import Graph
 from ..graph.checking import first_line
 from .emitter import Emitter, Value, infer_node
+from .path import find_path
 from .registry import Context, node_name, register_fused
 
 __all__ = ["find_rewrite", "is_fused", "rewrite", "rewrite_path", "settle_fused"]
@@ -40,8 +41,6 @@ def rewrite(*operators: str, domain: str = "") -> Callable[[Rewrite], Rewrite]:
 
 def find_rewrite(node: NodeProto) -> Rewrite | None:
     """How a node is written out, or None where it is not fused."""
-    from . import rules  # noqa: F401 - registers all families
-
     return _REWRITES.get(("" if node.domain == "ai.onnx" else node.domain, node.op_type))
 
 
@@ -55,8 +54,6 @@ def rewrite_path(graph: Graph, wrt: Sequence[str], targets: Sequence[str]) -> in
 
     Raises `UnsupportedOperatorError` for a form that cannot be.
     """
-    from .core import find_path
-
     done = 0
     while True:
         # What is written out may hold fused operators in turn.

@@ -47,7 +47,7 @@ def find_score(graph: Graph, name: str | None = None) -> Score:
         raise ExportError(f"the graph has no value '{name}' to explain; its outputs are {_described(graph)}")
     value, kind = _step_over(graph, name)
     shape = graph.shape(value)
-    classes = _classes(shape)
+    classes = 1 if shape is not None and len(shape) == 1 else _classes(shape)  # (N,): one score for each image
     if classes is None or shape is None:
         raise ExportError(
             f"score '{value}' has shape {_written(shape)}, expected (N, classes) with a fixed number of classes; "

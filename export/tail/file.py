@@ -19,8 +19,8 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from ...runtime.contract.modelfile import file_sha256
 from ...runtime.contract.spec import CamSpec, TailSpec
 from ..graph import Graph, prune, value_info
-from ..metadata import write_model
-from .cutting import Tail, cut, cut_tail, open_exported
+from ..writing import write_model
+from .cutting import Tail, cut, cut_tail
 
 __all__ = ["tail_model", "tail_path", "write_tail"]
 
@@ -31,9 +31,9 @@ def tail_path(output: str | os.PathLike[str]) -> Path:
     return output.with_name(output.name.removesuffix(".onnx").removesuffix(".cam") + ".tail.onnx")
 
 
-def write_tail(model: ModelProto, spec: CamSpec, path: Path) -> CamSpec:
-    """Write the tail of an exported model to `path`; returns the spec that names it. Raises `OutputError`."""
-    part = tail_model(open_exported(model), spec)
+def write_tail(graph: Graph, spec: CamSpec, path: Path) -> CamSpec:
+    """Write the tail of an exported graph to `path`; returns the spec that names it. Raises `OutputError`."""
+    part = tail_model(graph, spec)
     write_model(part, path)
     inputs = tuple(entry.name for entry in part.graph.input)
     tail = TailSpec(file=path.name, sha256=file_sha256(path), inputs=inputs, score=part.graph.output[0].name)

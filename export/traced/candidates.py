@@ -103,15 +103,22 @@ class Value:
         return str(self.node.target).removeprefix("aten.").split(".")[0]
 
 
-def find_score(captured: Captured, position: int | None = None, multi_label: bool = False) -> Score:
+def find_score(captured: Captured, position: int | str | None = None, multi_label: bool = False) -> Score:
     """The class scores (N, K) and the logits behind them.
 
-    position: which of the module's outputs; None takes the one called "logits", or the first
-    of shape (N, K), (N, K, 1, 1), or (N,) for a single class.
+    position: which of the module's outputs, by its place or the name that it has there; None takes the one
+    called "logits", or the first of shape (N, K), (N, K, 1, 1), or (N,) for a single class.
     multi_label: logits are of independent classes.
     Raises `ExportError` when no output has that shape.
     """
     outputs = captured.outputs
+    if isinstance(position, str):
+        if position not in captured.output_names:
+            names = ", ".join(repr(name) for name in captured.output_names if name) or "none has a name"
+            raise ExportError(
+                f"score output '{position}': the model has no such output ({names}); its place will do too"
+            )
+        position = captured.output_names.index(position)
     if position is not None and not 0 <= position < len(outputs):
         raise ExportError(f"score output {position}: the model has {len(outputs)} outputs (0 to {len(outputs) - 1})")
     chosen = list(range(len(outputs))) if position is None else [position]

@@ -1,7 +1,6 @@
-"""Pass 7, convert: traced graphs become ONNX models.
+"""Captured programs become ONNX models.
 
-The joint graph and the plain program go through the same converter with the same options,
-so that whatever the converter does to one it does to the other.
+The plain program, and the part of it that is proved in float64, go through the same converter with the same options.
 """
 
 from __future__ import annotations
@@ -11,16 +10,14 @@ from typing import Any
 
 import onnx
 import torch
-from torch import fx
 
 from ..errors import ExportError
+from ..options import DEFAULT_OPSET
 from .attention import for_converter
-from .capture import TRACING_BATCH, Captured, quiet_torch
+from .capture import Captured, quiet_torch
+from .float64 import TailProgram
 
-__all__ = ["DEFAULT_OPSET", "joint_to_onnx", "plain_to_onnx"]
-
-#: The lowest opset that PyTorch's converter writes; every runtime since 2023 reads it.
-DEFAULT_OPSET = 18
+__all__ = ["plain_to_onnx", "tail_to_onnx"]
 
 # The lowest IR version for opsets up to 20, so that older runtimes open the file.
 _IR_VERSION = {18: 9, 19: 9, 20: 9}
@@ -28,34 +25,19 @@ _IR_VERSION = {18: 9, 19: 9, 20: 9}
 
 def plain_to_onnx(captured: Captured, opset: int = DEFAULT_OPSET) -> onnx.ModelProto:
     """The model as PyTorch itself exports it, with its own names. Raises `ExportError`."""
-    model = _convert(for_converter(captured.program), opset, None, None)
+    model = _convert(for_converter(captured.program), opset)
     _name_batch(model)
     return model
 
 
-def joint_to_onnx(
-    joint: fx.GraphModule, inputs: Sequence[str], outputs: Sequence[str], opset: int = DEFAULT_OPSET
-) -> onnx.ModelProto:
-    """The joint graph, its inputs and outputs named as given. Raises `ExportError`."""
-    batch = torch.export.Dim("batch")
-    image, target = (node.meta["val"] for node in joint.graph.nodes if node.op == "placeholder")
-    arguments = (
-        torch.empty(TRACING_BATCH, *image.shape[1:], dtype=image.dtype),
-        torch.empty(TRACING_BATCH, dtype=target.dtype),
-    )
-    try:
-        with quiet_torch(), torch.no_grad():
-            program = torch.export.export(joint, arguments, dynamic_shapes=({0: batch}, {0: batch}))
-    except Exception as error:
-        raise ExportError(f"the differentiated graph cannot be exported ({error})") from error
-    model = _convert(program, opset, inputs, outputs)
-    _name_batch(model)
-    return model
+def tail_to_onnx(tail: TailProgram, values: Sequence[torch.Tensor], opset: int = DEFAULT_OPSET) -> onnx.ModelProto:
+    """The part behind a layer, for these values of its inputs, by the same converter. Raises `ExportError`."""
+    with quiet_torch(), torch.no_grad():
+        program = torch.export.export(tail.program, tuple(values))
+    return _convert(for_converter(program), opset, tail.inputs)
 
 
-def _convert(
-    program: torch.export.ExportedProgram, opset: int, inputs: Sequence[str] | None, outputs: Sequence[str] | None
-) -> onnx.ModelProto:
+def _convert(program: torch.export.ExportedProgram, opset: int, inputs: Sequence[str] | None = None) -> onnx.ModelProto:
     try:
         with quiet_torch():
             converted: Any = torch.onnx.export(
@@ -63,7 +45,6 @@ def _convert(
                 dynamo=True,
                 opset_version=opset,
                 input_names=inputs,
-                output_names=outputs,
                 optimize=True,
                 verbose=False,
             )

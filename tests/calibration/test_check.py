@@ -13,8 +13,8 @@ import pytest
 from broken_files import BREAKS, broken
 from cfcam.calibration.check import CheckReport, CheckRow, check_file
 from cfcam.export.graph import load_model
-from cfcam.export.metadata import set_spec, write_model
 from cfcam.export.reverse import differentiate
+from cfcam.export.writing import set_spec, write_model
 from cfcam.runtime.contract.spec import CamSpec, InputSpec, LayerSpec, OutputSpec, SourceSpec
 from cfcam.runtime.errors import ArrayError, CfcamError, EngineError, MissingDependencyError, ModelFileError
 from onnx import ModelProto, TensorProto, helper, numpy_helper

@@ -20,9 +20,9 @@ from cfcam.calibration.randomisation import (
     weight_layers,
 )
 from cfcam.export.graph import load_model
-from cfcam.export.metadata import set_spec, write_model
 from cfcam.export.proof.session import Session
 from cfcam.export.reverse import differentiate
+from cfcam.export.writing import set_spec, write_model
 from cfcam.runtime import Explainer
 from cfcam.runtime.cam import cam_map
 from cfcam.runtime.contract.modelfile import read_spec

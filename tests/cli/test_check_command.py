@@ -66,7 +66,7 @@ def test_photos(tiny_path, tmp_path, photo, capsys):
 def test_a_wrong_file_is_told_by_the_exit_code(tiny_path, tmp_path, capsys):
     from broken_files import broken
     from cfcam.export.graph import load_model
-    from cfcam.export.metadata import write_model
+    from cfcam.export.writing import write_model
 
     path = tmp_path / "wrong.cam.onnx"
     write_model(broken(load_model(tiny_path("logits")), "sign_flipped"), path)

@@ -16,7 +16,6 @@ import torch
 from cfcam.calibration.check import check_file
 from cfcam.export import ExportError, ExportReport, LayerError, export_onnx, export_torch
 from cfcam.export.graph.fast_forms import fast_forms
-from cfcam.export.metadata import write_model
 from cfcam.export.reverse import LayerView, differentiate
 from cfcam.export.target_layers import output_names
 from cfcam.export.torch_export import joint_graph
@@ -24,6 +23,7 @@ from cfcam.export.traced.candidates import find_score, resolve_value
 from cfcam.export.traced.capture import capture
 from cfcam.export.traced.convert import joint_to_onnx
 from cfcam.export.traced.eager import in_float64
+from cfcam.export.writing import write_model
 from cfcam.runtime.contract.modelfile import read_spec
 from cfcam.runtime.engines.tensorrt.build import parse_onnx
 from counted import Work, executed

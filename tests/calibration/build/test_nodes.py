@@ -10,7 +10,7 @@ pytest.importorskip("onnx")
 
 import onnx
 from cfcam.calibration.build.nodes import read_nodes
-from cfcam.export.metadata import set_spec
+from cfcam.export.writing import set_spec
 from onnx_classifiers import CLASSES, exported, make
 
 

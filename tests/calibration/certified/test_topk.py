@@ -11,8 +11,8 @@ import pytest
 from certified_nets import NETS, Attack, explained, image
 from cfcam.calibration.certified import CertifiedTopK
 from cfcam.export.graph import load_model
-from cfcam.export.metadata import set_spec, write_model
 from cfcam.export.reverse import differentiate
+from cfcam.export.writing import set_spec, write_model
 from cfcam.runtime import Explainer
 from cfcam.runtime.contract.spec import CamSpec, InputSpec, LayerSpec, OutputSpec, SourceSpec
 from cfcam.runtime.errors import ArrayError, MethodError, TargetError

@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from cfcam.export.errors import ExportError
 from cfcam.export.graph import Graph, attribute, open_graph
 from cfcam.export.graph.repeated_weights import repeated_weights
-from cfcam.export.metadata import set_spec, write_model
 from cfcam.export.precision import Plan, lower
 from cfcam.export.precision.bias import channel_means, correct_biases, spread_means
 from cfcam.export.precision.calibration_images import CalibrationImages
@@ -23,6 +22,7 @@ from cfcam.export.precision.plain_model import PlainModel, plain_model
 from cfcam.export.precision.quantise import quantise
 from cfcam.export.precision.round import round_weights
 from cfcam.export.proof.session import Session
+from cfcam.export.writing import set_spec, write_model
 from cfcam.runtime import Explainer
 from cfcam.runtime.contract.modelfile import read_spec
 from numpy.typing import NDArray

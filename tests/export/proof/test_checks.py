@@ -13,9 +13,10 @@ import onnx
 import onnx_classifiers
 import pytest
 from cfcam.export.errors import LayerError
-from cfcam.export.metadata import set_spec
-from cfcam.export.proof.checks import Subject, gradient_in_float32, open_subject, plain_outputs, prove_file
+from cfcam.export.proof.checks import gradient_in_float32, prove_file
+from cfcam.export.proof.exported_file import ExportedFile, open_exported_file, plain_outputs
 from cfcam.export.proof.results import Proof
+from cfcam.export.writing import set_spec
 from cfcam.runtime.errors import ArrayError, ModelFileError
 from onnx import ModelProto, helper, numpy_helper
 from onnx_classifiers import exported
@@ -42,8 +43,8 @@ def failures(proof: Proof) -> set[str]:
 @pytest.mark.parametrize("name", onnx_classifiers.NETS)
 def test_right_files_pass(name: str, which: str, tmp_path: Path) -> None:
     path, plain = write(tmp_path, name, None if which == "default" else onnx_classifiers.NETS[name][1])
-    subject = open_subject(path)
-    proof = prove_file(subject, plain_outputs(plain, subject))
+    file = open_exported_file(path)
+    proof = prove_file(file, plain_outputs(plain, file))
     assert proof, proof.rows()
     values = {check.name: check.value for check in proof.checks}
     assert values["gradient in float64 against differences"] < 1e-6
@@ -52,16 +53,16 @@ def test_right_files_pass(name: str, which: str, tmp_path: Path) -> None:
     assert ("gradient is the same for every image, as it should" in values) == pooled
     assert ("gradient moves with the image, against exact" in values) != pooled
     sizes = {16, 8, 12, 3, 32, onnx_classifiers.CLASSES}
-    assert len(subject.images) not in sizes
+    assert len(file.images) not in sizes
 
 
 @pytest.mark.parametrize(("batch", "compared"), [(1, None), (2, "a batch against itself in another order")])
 def test_a_fixed_batch(batch: int, compared: str | None, tmp_path: Path) -> None:
     path, plain = write(tmp_path, batch=batch, layer="middle")
-    subject = open_subject(path)
-    proof = prove_file(subject, plain_outputs(plain, subject))
+    file = open_exported_file(path)
+    proof = prove_file(file, plain_outputs(plain, file))
     assert proof, proof.rows()
-    assert len(subject.images) == {1: 5, 2: 6}[batch]
+    assert len(file.images) == {1: 5, 2: 6}[batch]
     assert [c.name.split(",")[0] for c in proof.checks if c.name.startswith("a batch")] == [compared] * 2 * bool(
         compared
     )
@@ -76,7 +77,7 @@ def test_a_max_pool_behind_the_layer_is_no_excuse(tmp_path: Path) -> None:
     model, spec = exported(b.model({"logits": ["N", onnx_classifiers.CLASSES]}, ["N", 3, 32, 32]), "before")
     set_spec(model, dataclasses.replace(spec, input=dataclasses.replace(spec.input, scale=1 / 127.5, mean=(1.0,) * 3)))
     onnx.save(model, tmp_path / "x.cam.onnx")
-    proof = prove_file(open_subject(tmp_path / "x.cam.onnx"))
+    proof = prove_file(open_exported_file(tmp_path / "x.cam.onnx"))
     assert proof, proof.rows()
     assert next(c.value for c in proof.checks if c.name.startswith("directions")) == 1
 
@@ -98,47 +99,47 @@ def constant(model: ModelProto, name: str, values: object) -> None:
     model.graph.initializer.append(numpy_helper.from_array(np.asarray(values), name))
 
 
-def frozen_for_all_images(model: ModelProto, subject: Subject) -> None:
+def frozen_for_all_images(model: ModelProto, file: ExportedFile) -> None:
     constant(model, "zero", np.float32(0))
-    constant(model, "frozen", subject.top.gradients[:1])
+    constant(model, "frozen", file.top.gradients[:1])
     rewired(model, "cam_gradients", ("Mul", ["it", "zero"], {}), ("Add", ["it", "frozen"], {}))
 
 
-def wrong_sign(model: ModelProto, subject: Subject) -> None:
+def wrong_sign(model: ModelProto, file: ExportedFile) -> None:
     rewired(model, "cam_gradients", ("Neg", ["it"], {}))
 
 
-def scaled_by_a_thousandth(model: ModelProto, subject: Subject) -> None:
+def scaled_by_a_thousandth(model: ModelProto, file: ExportedFile) -> None:
     constant(model, "more", np.float32(1.001))
     rewired(model, "cam_gradients", ("Mul", ["it", "more"], {}))
 
 
-def two_channels_swapped(model: ModelProto, subject: Subject) -> None:
-    order = np.arange(subject.spec.layer.channels)
+def two_channels_swapped(model: ModelProto, file: ExportedFile) -> None:
+    order = np.arange(file.spec.layer.channels)
     order[[3, 5]] = order[[5, 3]]
     constant(model, "order", order)
     rewired(model, "cam_gradients", ("Gather", ["it", "order"], {"axis": 1}))
 
 
-def activations_swapped(model: ModelProto, subject: Subject) -> None:
+def activations_swapped(model: ModelProto, file: ExportedFile) -> None:
     """The layer itself stays; only what is given out has two channels in each other's place."""
-    order = np.arange(subject.spec.layer.channels)
+    order = np.arange(file.spec.layer.channels)
     order[[3, 5]] = order[[5, 3]]
     constant(model, "order", order)
     rewired(model, "cam_activations", ("Gather", ["it", "order"], {"axis": 1}))
 
 
-def transposed_grid(model: ModelProto, subject: Subject) -> None:
+def transposed_grid(model: ModelProto, file: ExportedFile) -> None:
     rewired(model, "cam_gradients", ("Transpose", ["it"], {"perm": [0, 1, 3, 2]}))
 
 
-def images_in_another_order(model: ModelProto, subject: Subject) -> None:
+def images_in_another_order(model: ModelProto, file: ExportedFile) -> None:
     for name, value in (("start", [-1]), ("end", [-1000]), ("axis", [0]), ("step", [-1])):
         constant(model, name, value)
     rewired(model, "cam_gradients", ("Slice", ["it", "start", "end", "axis", "step"], {}))
 
 
-def always_the_top_class(model: ModelProto, subject: Subject) -> None:
+def always_the_top_class(model: ModelProto, file: ExportedFile) -> None:
     top = next(node.output[0] for node in model.graph.node if node.op_type == "ArgMax")
     chosen = next(node.output[0] for node in model.graph.node if node.op_type == "Where" and top in node.input)
     for node in model.graph.node:
@@ -146,17 +147,17 @@ def always_the_top_class(model: ModelProto, subject: Subject) -> None:
             node.input[:] = [top if name == chosen else name for name in node.input]
 
 
-def another_class_is_reported(model: ModelProto, subject: Subject) -> None:
+def another_class_is_reported(model: ModelProto, file: ExportedFile) -> None:
     constant(model, "one", np.int64(1))
     rewired(model, "cam_class", ("Add", ["it", "one"], {}))
 
 
-def outputs_scaled(model: ModelProto, subject: Subject) -> None:
+def outputs_scaled(model: ModelProto, file: ExportedFile) -> None:
     constant(model, "more", np.float32(1.0001))
     rewired(model, "logits", ("Mul", ["it", "more"], {}))
 
 
-MUTATIONS: dict[Callable[[ModelProto, Subject], None], str] = {
+MUTATIONS: dict[Callable[[ModelProto, ExportedFile], None], str] = {
     frozen_for_all_images: "gradient in float64 against differences",
     wrong_sign: "gradient in float64 against differences",
     scaled_by_a_thousandth: "gradient in float64 against differences",
@@ -181,14 +182,16 @@ MUTATIONS: dict[Callable[[ModelProto, Subject], None], str] = {
     ],
     ids=lambda value: getattr(value, "__name__", value),
 )
-def test_wrong_files_fail(mutation: Callable[[ModelProto, Subject], None], layer: str | None, tmp_path: Path) -> None:
+def test_wrong_files_fail(
+    mutation: Callable[[ModelProto, ExportedFile], None], layer: str | None, tmp_path: Path
+) -> None:
     path, plain = write(tmp_path, layer=layer)
-    subject = open_subject(path)
+    file = open_exported_file(path)
     model = onnx.load(path)
-    mutation(model, subject)
+    mutation(model, file)
     onnx.checker.check_model(model)
     onnx.save(model, path)
-    mutated = open_subject(path)
+    mutated = open_exported_file(path)
     proof = prove_file(mutated, plain_outputs(plain, mutated))
     assert MUTATIONS[mutation] in failures(proof), proof.rows()
 
@@ -196,16 +199,16 @@ def test_wrong_files_fail(mutation: Callable[[ModelProto, Subject], None], layer
 def test_a_gradient_that_is_wrong_in_onnx_runtime_only_fails(tmp_path: Path) -> None:
     """The file's own backward pass is right in float64, but what ONNX Runtime gives is not."""
     path, _ = write(tmp_path, layer="middle")
-    subject = open_subject(path)
-    true = subject.session.run
+    file = open_exported_file(path)
+    true = file.session.run
 
     def noisy(feeds: Any) -> dict[str, Any]:
         found = true(feeds)
         noise = np.random.default_rng(0).standard_normal(found["cam_gradients"].shape)
         return {**found, "cam_gradients": found["cam_gradients"] * np.float32(1 + 0.01 * noise)}
 
-    subject.session.run = noisy  # type: ignore[method-assign]
-    assert "gradient in float32, share of the allowed error (median image)" in failures(prove_file(subject))
+    file.session.run = noisy  # type: ignore[method-assign]
+    assert "gradient in float32, share of the allowed error (median image)" in failures(prove_file(file))
 
 
 @pytest.mark.parametrize(("quantised", "share", "passes"), [(True, 0.4, True), (True, 1.5, False), (False, 0.4, False)])
@@ -216,8 +219,8 @@ def test_one_image_may_be_off_where_rounding_to_steps_explains_it(quantised: boo
     found[3] *= 1.2
     shares = np.array([0, 0, 0, share, 0])
     yardstick = SimpleNamespace(gradient=exact, shares=lambda _gradients: shares)
-    subject: Any = SimpleNamespace(quantised=quantised, yardstick=yardstick, top=SimpleNamespace(gradients=found))
-    assert all(check.ok for check in gradient_in_float32(subject)) == passes
+    file: Any = SimpleNamespace(quantised=quantised, yardstick=yardstick, top=SimpleNamespace(gradients=found))
+    assert all(check.ok for check in gradient_in_float32(file)) == passes
 
 
 def test_a_gradient_of_zeros_fails(tmp_path: Path) -> None:
@@ -226,29 +229,29 @@ def test_a_gradient_of_zeros_fails(tmp_path: Path) -> None:
     constant(model, "zero", np.float32(0))
     rewired(model, "cam_gradients", ("Mul", ["it", "zero"], {}))
     onnx.save(model, path)
-    found = failures(prove_file(open_subject(path)))
+    found = failures(prove_file(open_exported_file(path)))
     assert {"images whose gradient is not zero", "gradient in float64 against differences"} <= found
 
 
 def test_photos_can_be_given(tmp_path: Path) -> None:
     path, _ = write(tmp_path, layer="middle")
     images = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
-    subject = open_subject(path, images=images)
-    assert subject.images is images
-    assert prove_file(subject)
+    file = open_exported_file(path, images=images)
+    assert file.images is images
+    assert prove_file(file)
     for wrong in (images[:, :, :-1], images.astype(np.float64), images[:0], images[0]):
         with pytest.raises(ArrayError, match=r"images: expected float32 \(0, 3, 32, 32\)"):
-            open_subject(path, images=wrong)
+            open_exported_file(path, images=wrong)
 
 
 def test_files_that_are_none_of_ours(tmp_path: Path) -> None:
     _, plain = write(tmp_path)
     with pytest.raises(ModelFileError, match="was made without cfcam export"):
-        open_subject(plain)
+        open_exported_file(plain)
     path, _ = write(tmp_path, layer="middle")
     model = onnx.load(path)
     constant(model, "more", np.float32(1.1))
     rewired(model, "cam_activations", ("Mul", ["it", "more"], {}))
     onnx.save(model, path)
     with pytest.raises(LayerError, match="does not show a value"):
-        open_subject(path)
+        open_exported_file(path)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnx.defs
 from cfcam.export.reverse import supported_operators
-from cfcam.export.reverse.core import refusal
+from cfcam.export.reverse.path import refusal
 from onnx import helper
 
 PAGE = Path(__file__).parents[3] / "docs" / "operators.md"

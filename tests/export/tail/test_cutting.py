@@ -10,9 +10,9 @@ import onnx_classifiers
 import onnxruntime as ort
 import pytest
 from cfcam.export.errors import LayerError
-from cfcam.export.metadata import set_spec
 from cfcam.export.proof.float64 import Evaluator
 from cfcam.export.tail.cutting import Tail, cut_tail
+from cfcam.export.writing import set_spec
 from cfcam.runtime.contract.spec import METADATA_KEY, CamSpec
 from onnx import ModelProto, TensorProto, helper
 from onnx_classifiers import exported

@@ -1,0 +1,76 @@
+"""`ExportOptions`: what is asked of an export, for both kinds of source."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from .errors import ExportError
+from .sources.preprocessing import Preprocessing
+from .target_layers import Asked
+
+__all__ = ["DEFAULT_OPSET", "ExportOptions"]
+
+#: The lowest opset that PyTorch's converter writes; every runtime since 2023 reads it.
+DEFAULT_OPSET = 18
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ExportOptions:
+    """What `export_torch` and `export_onnx` are asked for. Every field can be given to them as a keyword too.
+
+    Attributes:
+        layer: the target layer; None takes the value that enters the last spatial pooling or flatten (of a
+            class-token transformer the value that enters its last block). Of a module: a module path,
+            ``path:call`` where it is called several times, or the name of a value. Of an ONNX file: the name
+            of a value, or of the node that makes it. A sequence names several, each once, in any order.
+        grid: (H, W) of layers of tokens whose place in the image cannot be followed; most can. Of several
+            layers one for each, None where there is nothing to say.
+        view: how the layer's value is to be read, a `LayerView`; of several layers one for each (ONNX files).
+        score: what holds the class scores: the position of a module's output, or the name of a file's output (or
+            of a value inside it, which becomes one more output); None takes the first (N, classes).
+        multi_label: the classes are independent, so that each logit gets a sigmoid of its own (a model
+            that ends in a sigmoid says so by itself).
+        input_size: (height, width) of an ONNX file that leaves them open.
+        preprocessing: how a photo becomes the input; None is the preset ``torchvision``.
+        labels: one per class, in the model's order. label_offset: see `OutputSpec`.
+        name: what the new file calls its source; None takes the module's class, or the file's name.
+        opset: ONNX opset of a module's export; None takes 18.
+        images: preprocessed images (N, ...) in the input's layout and dtype to prove the file with; an array or a
+            tensor. None makes some.
+        keep_plain: also write a module's plain export there.
+        with_tail: write the part behind the (first) layer as a file of its own, ``X.tail.onnx``.
+        progress: told the name of each pass as it starts.
+    """
+
+    layer: Asked = None
+    grid: tuple[int, int] | Sequence[tuple[int, int] | None] | None = None
+    view: Any = None
+    score: str | int | None = None
+    multi_label: bool = False
+    input_size: tuple[int, int] | None = None
+    preprocessing: Preprocessing | None = None
+    labels: Sequence[str] | None = None
+    label_offset: int = 0
+    name: str | None = None
+    opset: int | None = None
+    images: Any = None
+    keep_plain: str | os.PathLike[str] | None = None
+    with_tail: bool = False
+    progress: Callable[[str], None] | None = None
+
+    def but(self, changes: Mapping[str, Any]) -> ExportOptions:
+        """These options with some of them changed. Raises `ExportError` for a name that is none."""
+        known = [field.name for field in fields(self)]
+        unknown = sorted(set(changes) - set(known))
+        if unknown:
+            raise ExportError(f"no such option: {', '.join(unknown)}; the options are {', '.join(known)}")
+        return replace(self, **changes)
+
+    def refuse(self, source: str, *names: str) -> None:
+        """Raise `ExportError` where an option is given that means nothing for this kind of source."""
+        given = [name for name in names if getattr(self, name) is not None]
+        if given:
+            raise ExportError(f"{', '.join(given)}: not for {source}")

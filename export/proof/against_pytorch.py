@@ -1,0 +1,203 @@
+"""The judge that a PyTorch model brings: eager autograd in float64, in which rounding is out of the way.
+
+Of each target layer, beside what `checks` measures of any file:
+
+1. Outputs against the module's own, run eagerly in float32 (1e-4 of the largest).
+2. Activations against the captured program's in float64: three times what PyTorch's float32 is off by, or 1e-5.
+3. The method: the part behind the layer is converted in float64, differentiated by the same passes as the file was, and
+   evaluated; autograd differentiates the captured part. 1e-8 of the largest gradient, image by image.
+4. The file: its tail in float64 against autograd, both fed with the file's activations. Float32 weights and folded
+   batch norms alone cost 2e-8 to 9e-8: the median image 1e-6, the worst by the yardstick of the file's rounding. Where
+   values bypass the layer, which have float32's rounding in the file alone, the median goes by the yardstick too.
+5. The module's own autograd, where its run makes the same values and it reaches the layer (1e-6 of the largest). Where
+   it stops (a ``detach()``, ``torch.no_grad()``), or a function brings a derivative of its own, the file holds the
+   derivative of what the network computes, which 3 and 4 have judged, and a note says so.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ..axes.layout import Layout
+from ..reverse import Candidate, write_gradients
+from ..reverse.opening import open_model
+from ..reverse.score import find_score
+from ..traced.candidates import Score, Value
+from ..traced.capture import Captured
+from ..traced.convert import tail_to_onnx
+from ..traced.eager import eager_outputs, own_gradient
+from ..traced.float64 import TailProgram, run_in_float64, values_of
+from ..wording import first_line
+from .exported_file import ExportedFile
+from .float64 import Evaluator
+from .results import Check, image_errors, relative_error
+from .yardstick import Yardstick
+
+__all__ = ["PyTorchJudge"]
+
+Array = NDArray[Any]
+
+_log = logging.getLogger("cfcam.export.proof")
+
+#: Limit for two runs of PyTorch in float64, of which one rounds the code's constants to float32 and the other does not.
+_OWN = 1e-6
+
+#: Images that run in float64 together: enough to mix them up, few enough for the memory.
+_TOGETHER = 2
+
+
+class PyTorchJudge:
+    """Checks each layer of an exported file against the module that it was made of.
+
+    Args:
+        module: the user's own. captured: its program. score: what is differentiated.
+        values: the target layers, in the order of the file's.
+        notes: where to put what the user should know.
+    """
+
+    def __init__(
+        self, module: nn.Module, captured: Captured, score: Score, values: Sequence[Value], notes: list[str]
+    ) -> None:
+        self._module, self._captured, self._score = module, captured, score
+        self._values = {value.name: value for value in values}
+        self._notes = notes
+
+    def __call__(self, file: ExportedFile) -> list[Check]:
+        """All checks of the file's first layer; the outputs' with the first layer of all."""
+        checks = [] if file.is_further else self._outputs(file)
+        value = self._values.get(file.spec.layer.name)
+        if value is None:  # named as in the plain export
+            self._notes.append(
+                f"layer '{file.spec.layer.name}' is a value of PyTorch's ONNX export, which the module does not have: "
+                "its gradient was compared with differences, not with autograd"
+            )
+            return checks
+        return checks + self._layer(file, value)
+
+    def _outputs(self, file: ExportedFile) -> list[Check]:
+        expected = eager_outputs(self._module, torch.from_numpy(file.images))
+        return [
+            Check(f"output '{name}' against eager PyTorch", relative_error(file.top.outputs[name], want.numpy()), 1e-4)
+            for name, want in zip(file.plain_names, expected, strict=True)
+        ]
+
+    def _layer(self, file: ExportedFile, value: Value) -> list[Check]:
+        graph, score = self._captured.graph, self._score.node
+        tail = TailProgram(graph, value.node, score, _TOGETHER)
+        passes: Evaluator | None = None
+        own: list[Check] = []
+        parts: list[list[Array]] = [[], [], [], []]
+        for images, activations, classes in _pairs(file):
+            held, scores, *border = run_in_float64(graph, images, value.node, score, *tail.border)
+            gradient = tail.gradient(held, border, classes)
+            if passes is None:
+                passes = _differentiated(tail, [held, *border], value.layout)
+                own = self._own_autograd(value, images, held, scores, classes, gradient)
+            given = _with_activations(held, activations, value.layout)
+            of_passes = _run(passes, tail, [held, *border], classes)
+            found = (
+                value.layout.to_nchw(held).numpy(),
+                value.layout.to_nchw(gradient).numpy(),
+                of_passes,
+                value.layout.to_nchw(tail.gradient(given, border, classes)).numpy(),
+            )
+            for part, array in zip(parts, found, strict=True):
+                part.append(array)
+        exact, autograd, differentiated, at_its_values = (np.concatenate(part)[: len(file.images)] for part in parts)
+        rounding = Yardstick(exact, lambda turn: self._rounded(file, value, turn))
+        worst = max(_of_largest(have, want) for have, want in zip(differentiated, autograd, strict=True))
+        shares = file.yardstick.shares(at_its_values)
+        name = "gradient of the file in float64 against autograd"
+        if file.tail.needed:
+            median = Check(f"{name}, share of the allowed error (median image)", float(np.median(shares)), 1)
+        else:
+            errors = image_errors(file.yardstick.exact, at_its_values)
+            median = Check(f"{name} (median image)", float(np.median(errors)), 1e-6)
+        activations_share = float(rounding.shares(file.top.activations).max())
+        return [
+            Check("activations in float32, share of the allowed error", activations_share, 1),
+            Check("gradient in float64 against autograd", worst, 1e-8),
+            median,
+            Check(f"{name}, share of the allowed error (worst image)", float(shares.max()), 1),
+            *own,
+        ]
+
+    def _rounded(self, file: ExportedFile, value: Value, turn: int) -> Array:
+        """The activations in PyTorch's float32; from the second turn on with other last bits of the images."""
+        noise = torch.randn(file.images.shape, generator=torch.Generator().manual_seed(turn))
+        images = torch.from_numpy(file.images) * (1 + (2**-23 if turn else 0) * noise)
+        (held,) = values_of(self._captured.graph, images, value.node)
+        return value.layout.to_nchw(held).numpy()
+
+    def _own_autograd(
+        self,
+        value: Value,
+        images: torch.Tensor,
+        held: torch.Tensor,
+        scores: torch.Tensor,
+        classes: torch.Tensor,
+        gradient: torch.Tensor,
+    ) -> list[Check]:
+        where = f"between layer '{value.name}' and the score"
+        try:
+            own = own_gradient(self._module, images.double(), held, scores, classes)
+        except Exception as error:  # the module is foreign code, which nobody has asked to run in float64
+            _log.info("the module's own autograd was not compared: %s: %s", type(error).__name__, first_line(error))
+            return []
+        if own is None:
+            self._notes.append(
+                f"PyTorch's own autograd stops {where} (a detach() or torch.no_grad()): the file holds the "
+                "derivative of what the network computes"
+            )
+            return []
+        error = max(_of_largest(have, want) for have, want in zip(own.numpy(), gradient.numpy(), strict=True))
+        if error <= _OWN:
+            return [Check("gradient in float64 against the module's own autograd", error, _OWN)]
+        self._notes.append(
+            f"PyTorch's own autograd gives another gradient (by {error:.2g} of its largest): {where} it stops on some "
+            "way (a detach() or torch.no_grad()), or a function brings a derivative of its own; the file holds the "
+            "derivative of what the network computes"
+        )
+        return []
+
+
+def _pairs(file: ExportedFile) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Images, activations and classes, two by two; the last image is repeated where it has no other beside it."""
+    everything = (file.images, file.top.activations, file.top.classes)
+    for start in range(0, len(file.images), _TOGETHER):
+        chosen = np.minimum(np.arange(start, start + _TOGETHER), len(file.images) - 1)
+        images, activations, classes = (torch.from_numpy(array[chosen]) for array in everything)
+        yield images, activations, classes
+
+
+def _differentiated(tail: TailProgram, values: Sequence[torch.Tensor], axes: Layout) -> Evaluator:
+    """The part behind the layer, converted in float64 and differentiated as the file was."""
+    graph, _ = open_model(tail_to_onnx(tail, values))
+    layer = Candidate("layer", "", "", graph.shape("layer") or (), axes, 0)
+    return Evaluator(write_gradients(graph, [layer], find_score(graph, graph.output_names[0])).model)
+
+
+def _run(passes: Evaluator, tail: TailProgram, values: Sequence[torch.Tensor], classes: torch.Tensor) -> Array:
+    feeds = {name: value.numpy() for name, value in zip(tail.inputs, values, strict=True)}
+    return passes.run({**feeds, "cam_target": classes.numpy()}, ["cam_gradients"])["cam_gradients"]
+
+
+def _with_activations(held: torch.Tensor, activations: torch.Tensor, axes: Layout) -> torch.Tensor:
+    """The layer's value with the activations (N, C, H, W) that the file gives."""
+    flat = held.reshape(len(held), -1).clone()
+    flat[:, axes.places(held.shape[1:]).reshape(-1)] = activations.double().reshape(len(held), -1)
+    return flat.reshape(held.shape)
+
+
+def _of_largest(value: Array, reference: Array) -> float:
+    """max|difference| over max|reference|, where a zero reference asks for a zero value."""
+    if not reference.any():
+        return 0.0 if not value.any() else float("inf")
+    return relative_error(value, reference)
