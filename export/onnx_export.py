@@ -23,7 +23,7 @@ from .proof.session import release_memory
 from .report import ExportReport, Stopwatch
 from .reverse import Differentiated, TargetLayer, differentiate
 from .reverse.differentiate import LayerView, Views
-from .reverse.opening import open_model
+from .reverse.opening import open_model, refuse_randomness
 from .reverse.score import Score
 from .sources.labels import check_labels
 from .sources.onnx_input import ImageInput, image_input
@@ -133,6 +133,7 @@ def open_plain(
     """Open a plain model, once for the whole export. known: more of what is known about it."""
     image = image_input(model, options.input_size)
     graph, notes = open_model(model)
+    refuse_randomness(graph)
     return PlainClassifier(graph, image, plain, source, notes=notes, **known)
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...runtime.contract.modelfile import ModelInfo, read_model_info, read_spec
+from ...runtime.contract.spec import CamSpec
 from ...runtime.engines.options import full_name
 from ...runtime.errors import CfcamError, EngineError, MissingDependencyError, ModelFileError, OutputError
 from ...runtime.methods import get_method
-from ...runtime.contract.modelfile import ModelInfo, read_model_info, read_spec
-from ...runtime.contract.spec import CamSpec
 from .config import BuildConfig
 from .staging import check_folder
 from .trtexec import trtexec_command

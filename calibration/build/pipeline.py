@@ -18,12 +18,12 @@ from ...runtime.explainer import Explainer
 from .caches import Cache, cache_folder
 from .config import BuildConfig
 from .job import Job, make_job
-from .verdict import judge
 from .lowering import Lowering
 from .photos import PhotoSets, choose_photos
 from .products import Product, finish_graph, graph_product, make_engine, write_command
 from .staging import publish, staging_in
 from .tensor_cache import TensorCache
+from .verdict import judge
 
 if TYPE_CHECKING:
     from ..verify import GateReport

@@ -10,9 +10,9 @@ from typing import Any
 
 from ...export.graph.loading import load_model
 from ...export.writing import set_spec, tool_versions, write_model
-from ...runtime.engines.options import EngineOptions
 from ...runtime.contract.manifest import BackendRecord, FileRecord, Manifest, ProductRecord, Target
 from ...runtime.contract.modelfile import read_spec
+from ...runtime.engines.options import EngineOptions
 from .job import Job
 from .photos import CalibrationPhotos
 from .trtexec import trtexec_script

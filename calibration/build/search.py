@@ -26,9 +26,9 @@ from ...runtime.explainer import Explainer
 from ...runtime.photos.images import open_image
 from ...runtime.photos.preprocess import prepare
 from .job import Job
-from .verdict import judge
 from .nodes import Nodes, read_nodes
 from .photos import PhotoSets
+from .verdict import judge
 
 if TYPE_CHECKING:
     from ...export.precision import Plan

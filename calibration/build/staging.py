@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ...runtime.errors import OutputError
 from ...runtime.contract.manifest import SUFFIX
+from ...runtime.errors import OutputError
 
 __all__ = ["check_folder", "publish", "staging_in"]
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from ...runtime.errors import EngineError
 from ...runtime.contract.modelfile import ValueInfo
+from ...runtime.errors import EngineError
 from .config import BuildConfig
 
 __all__ = ["trtexec_command", "trtexec_script"]

@@ -38,6 +38,7 @@ from ..wording import first_line
 from .exported_file import ExportedFile
 from .float64 import Evaluator
 from .results import Check, image_errors, relative_error
+from .session import release_memory
 from .yardstick import Yardstick
 
 __all__ = ["PyTorchJudge"]
@@ -95,6 +96,7 @@ class PyTorchJudge:
         own: list[Check] = []
         parts: list[list[Array]] = [[], [], [], []]
         for images, activations, classes in _pairs(file):
+            release_memory()
             held, scores, *border = run_in_float64(graph, images, value.node, score, *tail.border)
             gradient = tail.gradient(held, border, classes)
             if passes is None:

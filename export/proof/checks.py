@@ -89,16 +89,22 @@ def prove_file(
         proof.checks += outputs_unchanged(file, plain)
     with watch("classes"):
         proof.checks += explained_class(file)
-    steps = {**LAYER_CHECKS, **({} if judge is None else {"PyTorch": judge})}
-    for step, measure in steps.items():
+    for step, measure in LAYER_CHECKS.items():
         with watch(step):
-            proof.checks += measure(file)
-            for further in file.further:
-                proof.checks += of_layer(further.spec.layer.name, measure(further))
+            proof.checks += _of_every_layer(file, measure)
     if tail is not None:
         with watch("tail file"):
             proof.checks += tail_file_agrees(file, tail)
+    if judge is not None:
+        file.release()
+        with watch("PyTorch"):
+            proof.checks += _of_every_layer(file, judge)
     return proof
+
+
+def _of_every_layer(file: ExportedFile, measure: Judge) -> list[Check]:
+    further = [of_layer(other.spec.layer.name, measure(other)) for other in file.further]
+    return [*measure(file), *(check for checks in further for check in checks)]
 
 
 def outputs_unchanged(file: ExportedFile, plain: Mapping[str, Array]) -> list[Check]:

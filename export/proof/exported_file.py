@@ -20,7 +20,7 @@ from ..tail.cutting import Tail, cut_tail, open_exported
 from ..writing import spec_of
 from .float64 import Evaluator
 from .images import structured_images
-from .session import Session
+from .session import Session, release_memory
 from .yardstick import Yardstick
 
 __all__ = ["COARSE_GRADIENT", "Answer", "Exact", "ExportedFile", "open_exported_file", "plain_outputs"]
@@ -84,6 +84,12 @@ class ExportedFile:
         """The file in ONNX Runtime, opened when it is first needed."""
         return Session(str(self.path)) if self._first is None else self._first.session
 
+    def release(self) -> None:
+        """Give back the memory of the session, once the file has given its answers; it is opened again if needed."""
+        _ = self.top, self.plain_names
+        self.__dict__.pop("session", None)
+        release_memory()
+
     def explain(self, images: Array, targets: Sequence[int] | Array) -> Answer:
         """Run the file on images (N, ...) for targets (N,), in batches of the size that it takes."""
         spec = self.spec
@@ -97,7 +103,7 @@ class ExportedFile:
             found[spec.chosen].astype(np.int64),
         )
 
-    @property
+    @cached_property
     def plain_names(self) -> list[str]:
         """Outputs of the plain model."""
         added = {self.spec.chosen, *(n for la in self.spec.layers for n in (la.activations, la.gradients))}

@@ -12,10 +12,14 @@ from ..errors import UnsupportedOperatorError
 from ..graph import Graph, fold_constants, open_graph, take_known_branches
 from .rewriting import is_fused, settle_fused
 
-__all__ = ["open_model"]
+__all__ = ["open_model", "refuse_randomness"]
 
 # Where ONNX Runtime puts operators on values in the memory layout of one processor.
 _LAYOUT_DOMAINS = ("com.microsoft.nchwc", "com.ms.internal.nhwc")
+
+_RANDOM = {
+    "Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",
+}  # fmt: skip
 
 # Of one value. Activations of real classifiers stay far below.
 _MOST_ELEMENTS = 2**31
@@ -49,6 +53,22 @@ def open_model(model: ModelProto) -> tuple[Graph, list[str]]:
     settle_sizes(graph)
     _fold(graph)
     return graph, notes
+
+
+def refuse_randomness(graph: Graph) -> None:
+    """Raise `UnsupportedOperatorError` where an output depends on random numbers: a photo has one explanation."""
+    reached = graph.ancestors(graph.output_names)
+    for node in graph.nodes:
+        if node.op_type not in _RANDOM or not any(output in reached for output in node.output):
+            continue
+        training = graph.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
+        if node.op_type == "Dropout" and (training is None or not training.any()):
+            continue
+        raise UnsupportedOperatorError(
+            f"{node.op_type} node '{node.name}': the model draws random numbers in every inference, so that a photo "
+            "gets another answer each time; let it do so in training only (in PyTorch nn.Dropout, or "
+            "F.dropout(x, p, self.training)), and export it again"
+        )
 
 
 def _fold(graph: Graph) -> None:

@@ -19,6 +19,7 @@ _QUANTISED = {
 }  # fmt: skip
 
 _CONTROL_FLOW = {"If", "Loop", "Scan", "SequenceMap"}
+_RECURRENT = {"LSTM", "GRU", "RNN"}
 _INTEGER_ONLY = {
     "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "DynamicQuantizeLinear", "QLinearAdd",
     "QLinearMul", "QLinearGlobalAveragePool", "QLinearAveragePool", "QLinearSigmoid", "QLinearLeakyRelu",
@@ -77,6 +78,12 @@ def refusal(node: NodeProto) -> str | None:
         return (
             f"{node_name(node)}: control flow lies between the layer and the score; choose a layer behind it, or "
             "export the model again without it (a fixed number of steps unrolls, a constant condition folds)"
+        )
+    if node.op_type in _RECURRENT:
+        return (
+            f"{node_name(node)}: a recurrence between the layer and the score, which cfcam does not differentiate; "
+            "explain the part for images alone (a model that ends before the recurrence, with scores of its own), or "
+            "write the recurrence out in steps"
         )
     if node.op_type in _INTEGER_ONLY:
         return (

@@ -10,6 +10,7 @@ products and the softmax's own adjoint, which every engine has.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -39,11 +40,7 @@ def scaled_dot_product_attention(
     files. A row whose mask is False everywhere gives zero. Raises `UnsupportedOperatorError`
     when it drops out at random.
     """
-    if dropout_p:
-        raise UnsupportedOperatorError(
-            f"an attention drops out probabilities at random (p = {dropout_p}) although the model is in eval mode: "
-            "pass dropout_p=0 when the module is not training"
-        )
+    _refuse_dropout(dropout_p)
     if enable_gqa:  # each key head serves a run of query heads
         times = query.shape[-3] // key.shape[-3]
         key, value = (_repeated(heads, times) for heads in (key, value))
@@ -63,6 +60,14 @@ def scaled_dot_product_attention(
     return torch.matmul(probabilities, value)
 
 
+def _refuse_dropout(probability: Any) -> None:
+    if probability:
+        raise UnsupportedOperatorError(
+            f"an attention drops out probabilities at random (p = {probability}) although the model is in eval mode: "
+            "pass dropout_p=0 when the module is not training"
+        )
+
+
 def for_converter(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
     """`program` as PyTorch's ONNX converter takes it, with the same values.
 
@@ -71,7 +76,10 @@ def for_converter(program: torch.export.ExportedProgram) -> torch.export.Exporte
     same reason.
     """
     operator = aten.scaled_dot_product_attention.default
-    if not any(_beyond_converter(node) for node in program.graph.nodes if node.target is operator):
+    calls = [node for node in program.graph.nodes if node.target is operator]
+    for call in calls:
+        _refuse_dropout(call.args[4] if len(call.args) > 4 else call.kwargs.get("dropout_p", 0.0))
+    if not any(map(_beyond_converter, calls)):
         return program
     for node in program.graph.nodes:
         if node.target is aten.view.default:

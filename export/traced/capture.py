@@ -8,21 +8,31 @@ called from, so that layers can be named as values.
 from __future__ import annotations
 
 import inspect
+import io
+import logging
+import re
+import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import fx, nn
 from torch.fx.graph import CodeGen
+from torch.overrides import TorchFunctionMode
 
 from ..axes.traced_values import AxisMap, map_axes
 from ..errors import ExportError
+from ..wording import first_line, words
 from .outputs import tensors_only
 
 __all__ = ["TRACING_BATCH", "Captured", "capture", "evaluation_mode", "quiet_torch"]
+
+_log = logging.getLogger("cfcam.export.capture")
 
 #: Batch size used while tracing. Symbolic tracing merges sizes that are equal in the
 #: example ("specialized it to be a constant"), so this is a prime that no layer has.
@@ -70,18 +80,19 @@ def capture(module: nn.Module, example: torch.Tensor) -> Captured:
     input_name = _image_parameter(module)
     # Only the shape is read: the memory is reserved and never touched.
     batch = torch.empty(TRACING_BATCH, *example.shape[1:], dtype=example.dtype, device=example.device)
+    said = io.StringIO()
+    dynamic = ({0: torch.export.Dim("batch")},)
     try:
-        with quiet_torch(), evaluation_mode(module), tensors_only(module) as names, torch.no_grad():
-            program = torch.export.export(module, (batch,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+        with quiet_torch(), redirect_stderr(said), evaluation_mode(module), tensors_only(module) as names:
+            with torch.no_grad(), _DataIsDetached():
+                program = torch.export.export(module, (batch,), dynamic_shapes=dynamic)
             # An empty table decomposes nothing; it makes in-place operators functional.
             program = program.run_decompositions({})
     except Exception as error:
         # torch.export raises a dozen types, several of them private.
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ExportError(
-            f"{type(module).__name__}: torch.export cannot capture this module with input "
-            f"{tuple(example.shape)} ({type(error).__name__}: {reason})"
-        ) from error
+        _log.debug("torch.export: %s\n%s", said.getvalue(), error)
+        raise ExportError(_why_not(module, example, error, said.getvalue())) from error
+    sys.stderr.write(said.getvalue())  # what forward itself has to say
     graph = program.module(check_guards=False)
     assert isinstance(graph, fx.GraphModule)
     captured = Captured(graph, program, input_name, tuple(names))
@@ -89,6 +100,14 @@ def capture(module: nn.Module, example: torch.Tensor) -> Captured:
     if not captured.outputs:
         raise ExportError(f"{type(module).__name__}: forward returns no tensor")
     return captured
+
+
+class _DataIsDetached(TorchFunctionMode):
+    """``x.data`` gives a tensor that no tracer follows, and is what ``x.detach()`` is to a graph."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        func = torch.Tensor.detach if func == torch.Tensor.data.__get__ else func  # type: ignore[attr-defined]
+        return func(*args, **(kwargs or {}))
 
 
 @contextmanager
@@ -106,8 +125,6 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
 @contextmanager
 def quiet_torch() -> Iterator[None]:
     """Hide the warnings that torch.export and the ONNX exporter print about themselves."""
-    import logging
-
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
     levels = [logger.level for logger in loggers]
     try:
@@ -119,6 +136,34 @@ def quiet_torch() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+def _why_not(module: nn.Module, example: torch.Tensor, error: Exception, listing: str) -> str:
+    """One sentence on why `module` was not captured: what about it, where that is known, and what to do.
+
+    listing: what PyTorch printed, with the line of code that each of its operators comes from.
+    """
+    name, text, kind = type(module).__name__, str(error), type(error).__name__
+    if "DataDependent" in kind or "data-dependent" in text:
+        lines = re.findall(r"# File: (\S+:\d+) in \w+, code: (.*)", listing)
+        where = f" ({Path(lines[-1][0]).name}: {lines[-1][1].strip()})" if lines else ""
+        return (
+            f"{name}: forward decides by the values of a tensor{where}; a graph holds one way only: write it without "
+            "that (torch.where, torch.cond), or export the part that does not decide"
+        )
+    if "Constraints violated (batch)" in text:
+        return f"{name}: forward fixes or limits the number of images, which has to stay free: read it off the input"
+    if ".numpy()" in text:
+        return f"{name}: forward leaves PyTorch (.numpy()), where no graph can follow: use torch's own functions"
+    try:
+        with evaluation_mode(module), torch.no_grad():
+            module(torch.zeros(1, *example.shape[1:], dtype=example.dtype))
+    except Exception as own:  # whatever forward raises
+        return f"{name} does not run on an image (1, {', '.join(map(str, example.shape[1:]))}): {words(own)}"
+    return (
+        f"{name}: torch.export cannot capture this module with input {tuple(example.shape)} ({kind}: "
+        f"{first_line(error)}); cfcam --debug shows PyTorch's own listing"
+    )
 
 
 def _image_parameter(module: nn.Module) -> str:

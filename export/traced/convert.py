@@ -33,7 +33,7 @@ def plain_to_onnx(captured: Captured, opset: int = DEFAULT_OPSET) -> onnx.ModelP
 def tail_to_onnx(tail: TailProgram, values: Sequence[torch.Tensor], opset: int = DEFAULT_OPSET) -> onnx.ModelProto:
     """The part behind a layer, for these values of its inputs, by the same converter. Raises `ExportError`."""
     with quiet_torch(), torch.no_grad():
-        program = torch.export.export(tail.program, tuple(values))
+        program = torch.export.export(tail.in_float64(), tuple(values))
     return _convert(for_converter(program), opset, tail.inputs)
 
 

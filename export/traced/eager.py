@@ -31,16 +31,12 @@ def own_gradient(
 ) -> torch.Tensor | None:
     """Gradient of each image's score of its class (N,) by the module's own autograd; None where it does not reach.
 
-    images: in the precision that the module is to run in. layer, scores: the values to recognise, in it too.
-    Raises `LookupError` when the run makes no such values, and whatever the module raises in that precision.
+    images, layer, scores: in float64, in which the module runs; layer, scores: the values to recognise.
+    Raises `LookupError` when the run makes no such values, and whatever the module raises in float64.
     """
-    state = {
-        name: tensor.detach().to(images.dtype) if tensor.is_floating_point() else tensor.detach()
-        for name, tensor in [*module.named_parameters(), *module.named_buffers()]
-    }
     watch = _Watch(layer, by_class(scores))
     with evaluation_mode(module), torch.enable_grad(), watch:
-        torch.func.functional_call(module, state, (images,))
+        module(images)
     if watch.leaf is None or watch.scores is None:
         raise LookupError("layer" if watch.leaf is None else "score")
     if not watch.scores.requires_grad:
@@ -97,6 +93,9 @@ _CONSTANTS: set[Callable[..., Any]] = {torch.tensor, torch.as_tensor}
 
 
 def _in_float64(argument: Any) -> Any:
+    """Arguments in float64: a weight is widened while it is used, so that no second copy of all of them stays."""
+    if isinstance(argument, torch.Tensor):
+        return argument.detach().double() if argument.dtype == torch.float32 else argument
     if isinstance(argument, list | tuple):
         return type(argument)(_in_float64(part) for part in argument)
     if isinstance(argument, dict):

@@ -5,6 +5,7 @@ Rounding is out of the way there, so that two gradients which differ are differe
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -52,9 +53,14 @@ class _Wide(fx.Interpreter):
         return _widened(super().get_attr(target, args, kwargs))
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
-        if target is aten.hardsigmoid.default:  # its kernel in float64 has the 1/6 of float32
-            return ((args[0] + 3) / 6).clamp(0, 1)
+        if target is aten.hardsigmoid.default:
+            return _hardsigmoid(args[0])
         return super().call_function(target, _wide(args), _wide(kwargs))
+
+
+def _hardsigmoid(value: torch.Tensor) -> torch.Tensor:
+    """PyTorch's own kernel has the 1/6 of float32 in float64 too."""
+    return ((value + 3) / 6).clamp(0, 1)
 
 
 def _widened(tensor: Any) -> Any:
@@ -76,10 +82,10 @@ def _wide(argument: Any) -> Any:
 
 
 class TailProgram:
-    """The part of a captured program from a target layer to the scores, in float64, for a fixed number of images.
+    """The part of a captured program from a target layer to the scores, for a fixed number of images.
 
     Attributes:
-        program: takes the layer's value and those of `border`, and returns the scores.
+        program: takes the layer's value and those of `border`, and returns the scores; with the module's own weights.
         border: nodes of the captured graph that the part reads besides the layer.
     """
 
@@ -104,9 +110,21 @@ class TailProgram:
         """Gradient of each image's score of its class (N,) with respect to the layer's value, by autograd."""
         leaf = layer.detach().clone().requires_grad_(True)
         with torch.enable_grad():
-            picked = by_class(self.program(leaf, *border)).gather(1, classes[:, None])
+            picked = by_class(_Wide(self.program).run(leaf, *border)).gather(1, classes[:, None])
             (gradient,) = torch.autograd.grad(picked.sum(), leaf)
         return gradient
+
+    def in_float64(self) -> fx.GraphModule:
+        """The program with weights, and numbers in its code, in float64."""
+        wide = copy.deepcopy(self.program.graph)
+        for node in wide.nodes:
+            node.args, node.kwargs = _wide(node.args), _wide(node.kwargs)
+            if node.target is aten.hardsigmoid.default:
+                node.target, node.args = _hardsigmoid, (node.args[0],)
+        root = nn.Module()
+        for name, tensor in self.program.named_buffers():
+            root.register_buffer(name, _widened(tensor))
+        return fx.GraphModule(root, wide)
 
     def _take(self, node: fx.Node) -> Any:
         """What `node` is in the part. Without recursion: networks are deeper than Python's stack."""
@@ -138,12 +156,7 @@ class TailProgram:
         kwargs = fx.map_arg(node.kwargs, self._taken.__getitem__)
         if node.target in _STOPS:
             return args[0]
-        if node.target is aten.hardsigmoid.default:
-            sixth = self._own.call_function(
-                aten.div.Scalar, (self._own.call_function(aten.add.Scalar, (args[0], 3)), 6)
-            )
-            return self._own.call_function(aten.clamp.default, (sixth, 0, 1))
-        return self._own.create_node(node.op, node.target, _wide(args), _wide(kwargs), node.name)
+        return self._own.create_node(node.op, node.target, args, kwargs, node.name)
 
     def _keep(self, name: str) -> str:
         value: Any = self._graph
@@ -151,7 +164,7 @@ class TailProgram:
             value = getattr(value, part)
         own = name.replace(".", "_")
         if not hasattr(self._root, own):
-            self._root.register_buffer(own, _widened(value.detach()))
+            self._root.register_buffer(own, value.detach())
         return own
 
 

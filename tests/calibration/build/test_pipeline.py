@@ -14,11 +14,11 @@ import pytest
 from cfcam.calibration.build.config_files import parse_config, read_config
 from cfcam.calibration.build.pipeline import build
 from cfcam.export import precision
-from cfcam.runtime.errors import EngineError, ImageError, MissingDependencyError, ModelFileError, OutputError
-from cfcam.runtime.explainer import Explainer
 from cfcam.runtime.contract.manifest import Manifest
 from cfcam.runtime.contract.modelfile import file_sha256, read_spec
 from cfcam.runtime.engines.tensorrt.packages import _load
+from cfcam.runtime.errors import EngineError, ImageError, MissingDependencyError, ModelFileError, OutputError
+from cfcam.runtime.explainer import Explainer
 from onnx import numpy_helper
 from small_photos import corrupt_photos, make_photos
 from tensorrt_required import require_tensorrt

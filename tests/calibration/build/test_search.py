@@ -14,8 +14,8 @@ from cfcam.calibration.build.nodes import Node, Nodes, read_nodes
 from cfcam.calibration.build.photos import PhotoSets
 from cfcam.calibration.build.search import candidates, harmful_first, search
 from cfcam.export.errors import ProofError
-from cfcam.export.writing import set_spec
 from cfcam.export.precision import Plan
+from cfcam.export.writing import set_spec
 from onnx import numpy_helper
 from onnx_classifiers import exported, make
 from small_photos import make_photos

@@ -12,8 +12,8 @@ pytest.importorskip("pydantic")
 
 from cfcam.calibration.build.config_files import parse_config, read_config
 from cfcam.calibration.build.trtexec import trtexec_command, trtexec_script
-from cfcam.runtime.errors import EngineError
 from cfcam.runtime.contract.modelfile import ValueInfo
+from cfcam.runtime.errors import EngineError
 
 IMAGE = ValueInfo("input:0", "float32", ("N", 3, 64, 48))
 TARGET = ValueInfo("cam_target", "int64", ("N",))

@@ -13,11 +13,11 @@ from cfcam.calibration.build.config_files import parse_config
 from cfcam.calibration.build.pipeline import build
 from cfcam.cli import main
 from cfcam.runtime import Explainer
+from cfcam.runtime.contract.manifest import Manifest
 from cfcam.runtime.engines.tensorrt import build as tensorrt_build
 from cfcam.runtime.engines.tensorrt.cuda import find_gpu
-from cfcam.runtime.errors import EngineError
-from cfcam.runtime.contract.manifest import Manifest
 from cfcam.runtime.engines.tensorrt.packages import _load
+from cfcam.runtime.errors import EngineError
 from fake_cuda import FakeCuda
 from fake_tensorrt import FakeTensorRt, fake_plan
 from small_photos import make_photos
