@@ -15,7 +15,7 @@ import typer
 from .exitcodes import DONE, DONE_IN_PART
 from .options import Json, ModelFile
 from .sources import failure, find_each, report_failure
-from .verify import print_gate
+from .verify_tables import print_report
 
 if TYPE_CHECKING:
     from ..calibration.build.config import BuildConfig
@@ -211,7 +211,7 @@ def _print(report: BuildReport) -> None:
     if report.photos is not None:
         print(report.photos)
     if report.gate is not None:
-        print_gate(report.gate)
+        print_report(report.gate)
     for path in report.files:
         print(f"{path}: {file_size(path.stat().st_size)}")
     if report.passed is False and not report.products:

@@ -1,11 +1,11 @@
-"""What can be wrong with the question that is put to the gate."""
+"""What can be wrong with a comparison before it begins."""
 
 from __future__ import annotations
 
 from ...runtime.errors import CfcamError
 
-__all__ = ["GateError"]
+__all__ = ["VerifyError"]
 
 
-class GateError(CfcamError, ValueError):
+class VerifyError(CfcamError, ValueError):
     """Two files that cannot be compared, or thresholds that do not exist."""

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from ...runtime.methods import Grouping
 from ..sensitivity import pearson
-from .heat import Heat
-from .peaks import moved, peak_distance
+from .heat import Heat, moved, peak_distance
 
 __all__ = ["SCORED", "Likeness", "compare_maps", "grouping_agreement", "sensitivity"]
 
@@ -40,23 +39,23 @@ _LOST = Likeness(0.0, 0.0, 0.0, 1.0, 1.0)
 _UNKNOWN = Likeness(*[math.nan] * 5)
 
 
-def compare_maps(wanted: Heat, found: Heat) -> Likeness:
-    """How alike `found` is to `wanted`."""
-    if wanted.empty:
+def compare_maps(reference: Heat, other: Heat) -> Likeness:
+    """How alike `other` is to `reference`."""
+    if reference.empty:
         return _UNKNOWN
-    if np.array_equal(wanted.values, found.values):
+    if np.array_equal(reference.values, other.values):
         return _EQUAL  # exactly, whatever the rounding of a correlation
-    first, second = wanted.peak, found.peak
+    first, second = reference.peak, other.peak
     if first is None or second is None:
         return _LOST
-    both, either = np.count_nonzero(wanted.top & found.top), np.count_nonzero(wanted.top | found.top)
-    constant = np.ptp(found.values) == 0
+    both, either = np.count_nonzero(reference.top & other.top), np.count_nonzero(reference.top | other.top)
+    constant = np.ptp(other.values) == 0
     return Likeness(
-        spearman=0.0 if constant else pearson(wanted.ranks, found.ranks),
-        pearson=0.0 if constant else pearson(wanted.values, found.values),
+        spearman=0.0 if constant else pearson(reference.ranks, other.ranks),
+        pearson=0.0 if constant else pearson(reference.values, other.values),
         iou=both / either,
         peak_distance=peak_distance(first, second),
-        moved=float(moved(first, second, wanted.values, found.values)),
+        moved=float(moved(first, second, reference.values, other.values)),
     )
 
 

@@ -1,4 +1,4 @@
-"""The gate's findings as one HTML file that loads nothing."""
+"""A comparison as one HTML file that loads nothing."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from ...runtime.files import write_bytes
 from ..evaluate.report import machine
 from ..html_page import page_template
 from . import pictures, table
-from .results import GateReport
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from .results import VerifyReport
+
 __all__ = ["render_report", "save_report"]
 
 
-def render_report(report: GateReport, *, command: str = "") -> str:
+def render_report(report: VerifyReport, *, command: str = "") -> str:
     """The HTML text. Every name in it is escaped. Raises `MissingDependencyError` without Jinja2."""
     return page_template(__package__ or "", picture=_url).render(
         report=report,
@@ -35,7 +36,7 @@ def render_report(report: GateReport, *, command: str = "") -> str:
     )
 
 
-def save_report(path: str | os.PathLike[str], report: GateReport, *, command: str = "") -> None:
+def save_report(path: str | os.PathLike[str], report: VerifyReport, *, command: str = "") -> None:
     """Write it under a temporary name and rename. Raises `OutputError`, `MissingDependencyError`."""
     write_bytes(path, render_report(report, command=command).encode())
 

@@ -1,4 +1,4 @@
-"""Figures of many photos as one figure per measure and layer.
+"""Measures of many photos as one value per measure and layer.
 
 ``score = 1 - mean(1 - s) / mean(1 - s_class)``, with s a measure of the candidate's map and s_class the same of the
 reference's map for the second class. It is (s - s_class) / (1 - s_class) of the means: 1 is the same map, 0 as far off
@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from .comparing import PlaceFigures
+from .compared_file import Place
+from .comparing import PlaceMeasures
 from .likeness import SCORED, Likeness
-from .sides import Place
 
 __all__ = ["BLIND", "MEASURES", "TYPICAL", "MeasureSummary", "PlaceSummary", "summarise"]
 
@@ -64,8 +64,8 @@ class PlaceSummary:
     typical_scale: bool
 
 
-def summarise(place: Place, photos: Sequence[PlaceFigures]) -> PlaceSummary:
-    """The figures of one place over all photos."""
+def summarise(place: Place, photos: Sequence[PlaceMeasures]) -> PlaceSummary:
+    """The measures of one place over all photos."""
     known = [one for one in photos if one.empty_reference is None]
     pairs = [
         (one.sensitivity, one.sensitivity_reference)
@@ -91,11 +91,11 @@ def summarise(place: Place, photos: Sequence[PlaceFigures]) -> PlaceSummary:
 
 def mean(values: Sequence[float]) -> float:
     """Of those that are numbers; NaN where none is."""
-    found = [value for value in values if not math.isnan(value)]
-    return fmean(found) if found else math.nan
+    known = [value for value in values if not math.isnan(value)]
+    return fmean(known) if known else math.nan
 
 
-def _measure(name: str, photos: Sequence[PlaceFigures], tells: bool) -> MeasureSummary:
+def _measure(name: str, photos: Sequence[PlaceMeasures], tells: bool) -> MeasureSummary:
     def column(rows: Sequence[Likeness | None]) -> list[float]:
         return [math.nan if row is None else getattr(row, name) for row in rows]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import spoilt_files
 import tiny_model
-from cfcam.calibration.verify import GateError, Thresholds, verify
+from cfcam.calibration.verify import Thresholds, VerifyError, verify
 from cfcam.runtime.contract.modelfile import read_spec
 from cfcam.runtime.engines.base import open_engine
 from cfcam.runtime.errors import EngineError, ImageError, MethodError
@@ -118,7 +118,7 @@ def test_the_wrong_order_of_colours_is_caught(tiny_path, photos, tmp_path):
     report = verify(wrong, plain, photos, pictures=0)
     assert not report
     assert {"top1", "spearman"} <= _missed(report)
-    assert any(one.label != one.found_label for one in report.photos)
+    assert any(one.label != one.predicted_label for one in report.photos)
 
 
 @pytest.mark.parametrize("variant", ["nhwc", "float16", "fixed-batch", "softmax-and-logits"])
@@ -223,10 +223,12 @@ def test_files_that_do_not_belong_together(tiny_path, photos, tmp_path):
         ),
     ]
     for candidate, words in pairs:
-        with pytest.raises(GateError, match=f"{candidate.name} and .*logits.cam.onnx do not belong together: {words}"):
+        with pytest.raises(
+            VerifyError, match=f"{candidate.name} and .*logits.cam.onnx do not belong together: {words}"
+        ):
             verify(candidate, plain, photos[:1])
     half = spoilt_files.with_spec(plain, tmp_path / "h.cam.onnx", precision="float16")
-    with pytest.raises(GateError, match="is float16 itself: verify against the float32 file"):
+    with pytest.raises(VerifyError, match="is float16 itself: verify against the float32 file"):
         verify(plain, half, photos[:1])
     found = verify(half, plain, photos[:1], {"top1": 0.5}, pictures=0)
     assert found.thresholds == Thresholds.from_mapping({"top1": 0.5}, "float16")

@@ -20,11 +20,11 @@ from ...runtime.methods import CamResult, Method
 from ...runtime.methods.cfcam.method import CfcamSettings, group_channels
 from ...runtime.methods.layer_fusion import fuse_layers, fused_grid, settings_for
 from ...runtime.methods.numerics.scaling import prepare
-from .errors import GateError
+from .errors import VerifyError
 from .heat import Heat
 from .thresholds import Role
 
-__all__ = ["FUSED", "LayerMap", "Place", "Side", "open_sides"]
+__all__ = ["FUSED", "ComparedFile", "LayerMap", "Place", "open_files"]
 
 #: Name of the map of all layers together.
 FUSED = "fused"
@@ -34,7 +34,7 @@ Source = str | os.PathLike[str] | Explainer
 
 @dataclass(frozen=True)
 class Place:
-    """A map that is judged: a layer's, or the fused one. grid: (h, w) of its cells."""
+    """A map that is compared: a layer's, or the fused one. grid: (h, w) of its cells."""
 
     name: str
     role: Role
@@ -50,8 +50,8 @@ class LayerMap:
     labels: NDArray[np.int64] | None
 
 
-class Side:
-    """A file, and the rule that both sides run on what it computes."""
+class ComparedFile:
+    """A file, and the rule that is run on what it computes: the same for both files."""
 
     def __init__(self, explainer: Explainer, method: Method, settings: Any) -> None:
         self.explainer = explainer
@@ -65,9 +65,9 @@ class Side:
     def maps(self, raw: Tensors, row: int, *, groups: bool = False) -> list[LayerMap]:
         """A map for every place of image `row`. groups: with the labels of channels, whatever the method."""
         results, labels = [], []
-        for layer, found in zip(self.spec.layers, raw.layers, strict=True):
-            activations = found.activations[row]
-            result = self.method.run(activations, found.gradients[row], settings_for(self.settings, layer))
+        for layer, arrays in zip(self.spec.layers, raw.layers, strict=True):
+            activations = arrays.activations[row]
+            result = self.method.run(activations, arrays.gradients[row], settings_for(self.settings, layer))
             results.append(result)
             labels.append(_labels(result, activations) if groups else None)
         maps = [self._map(result, label) for result, label in zip(results, labels, strict=True)]
@@ -91,7 +91,7 @@ def _labels(result: CamResult, activations: NDArray[np.float32]) -> NDArray[np.i
 
 
 @contextmanager
-def open_sides(
+def open_files(
     candidate: Source,
     reference: Source,
     *,
@@ -101,11 +101,11 @@ def open_sides(
     provider: str | None,
     allow_fallback: bool,
     threads: int | None,
-) -> Iterator[tuple[Side, Side]]:
+) -> Iterator[tuple[ComparedFile, ComparedFile]]:
     """(candidate, reference), both with the same method and settings; closes what it has opened.
 
     The reference runs on the CPU, the candidate on `provider`, or where that is None as its manifest says. Raises
-    `GateError` when the two do not belong together.
+    `VerifyError` when the two do not belong together.
     """
     with ExitStack() as stack:
 
@@ -114,22 +114,22 @@ def open_sides(
                 return source
             return stack.enter_context(Explainer(source, layer=layer, threads=threads, **options))
 
-        wanted = opened(reference, provider="cpu")
-        given = opened(candidate, provider=provider, allow_fallback=allow_fallback or None)
-        _check_pair(given, wanted, method)
-        chosen, options = wanted.resolve_method(method, settings)
+        base = opened(reference, provider="cpu")
+        other = opened(candidate, provider=provider, allow_fallback=allow_fallback or None)
+        _check_pair(other, base, method)
+        chosen, options = base.resolve_method(method, settings)
         if chosen.kind != "rule":
             raise MethodError(
-                f"method '{chosen.name}' runs the model again and again: judge the file by a method that "
+                f"method '{chosen.name}' runs the model again and again: compare the files by a method that "
                 "works from one inference, with --method cfcam for instance"
             )
-        yield Side(given, chosen, options), Side(wanted, chosen, options)
+        yield ComparedFile(other, chosen, options), ComparedFile(base, chosen, options)
 
 
 def _check_pair(candidate: Explainer, reference: Explainer, method: str | None) -> None:
     a, b = candidate.spec, reference.spec
     if b.precision != "float32":
-        raise GateError(f"{reference.path}: is {b.precision} itself: verify against the float32 file")
+        raise VerifyError(f"{reference.path}: is {b.precision} itself: verify against the float32 file")
     differences = [
         ("classes", a.output.classes, b.output.classes),
         ("input size (height x width)", _size(a), _size(b)),
@@ -144,11 +144,11 @@ def _check_pair(candidate: Explainer, reference: Explainer, method: str | None) 
         differences.append(("method", _method(a), _method(b)))
     if len(a.layers) > 1:
         differences.append(("fusion", a.fusion, b.fusion))
-    for what, found, expected in differences:
-        if found != expected:
-            hint = " (give --method to judge both by one)" if what == "method" else ""
-            raise GateError(
-                f"{candidate.path} and {reference.path} do not belong together: {what}: {found} and {expected}{hint}"
+    for what, value, expected in differences:
+        if value != expected:
+            hint = " (give --method to compare both by one)" if what == "method" else ""
+            raise VerifyError(
+                f"{candidate.path} and {reference.path} do not belong together: {what}: {value} and {expected}{hint}"
             )
 
 

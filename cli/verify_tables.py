@@ -1,0 +1,36 @@
+"""The result of ``cfcam verify`` for people: tables, what was missed, and the verdict."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..calibration.verify import VerifyReport
+
+__all__ = ["print_report"]
+
+
+def print_report(report: VerifyReport) -> None:
+    """Print the measures as tables on stdout, every limit that was missed, and whether it passed."""
+    from rich.text import Text
+
+    from ..calibration.verify.table import COLUMNS, place_rows, place_title, top_rows
+    from .console import print_table, rich_table
+
+    parts = [("network", top_rows(report))]
+    parts += [(place_title(one), place_rows(report, one)) for one in report.places]
+    for title, rows in parts:
+        grid = rich_table("", *COLUMNS, "", title=title, right=COLUMNS)
+        for row in rows:
+            style = "bold" if row.failed else ""
+            grid.add_row(Text(row.title, style=style), *row.cells, Text("FAILED" if row.failed else "", style=style))
+        print_table(grid)
+        print()
+    for failure in report.failures:
+        print(f"FAILED: {failure.text}")
+    verdict = "passed" if report else f"FAILED: {len(report.failures)} limits were missed"
+    candidate = report.candidate
+    print(
+        f"{candidate.path} ({candidate.precision}, {candidate.provider}) against {report.reference.path}: "
+        f"method {report.method}, {len(report.photos)} photos, {report.seconds:.1f} s: {verdict}"
+    )

@@ -1,0 +1,19 @@
+"""Names of before: still there, and said to be old."""
+
+import pytest
+from cfcam.calibration import verify
+from cfcam.calibration.renamed import old_names
+
+
+def test_an_old_name_is_the_new_thing_and_says_so():
+    with pytest.warns(DeprecationWarning, match=r"verify\.GateReport is now called VerifyReport"):
+        assert verify.GateReport is verify.VerifyReport
+    with pytest.warns(DeprecationWarning):
+        from cfcam.calibration.verify import GateError
+    assert GateError is verify.VerifyError
+
+
+def test_any_other_name_is_missing_as_ever():
+    with pytest.raises(AttributeError, match="module 'somewhere' has no attribute 'nothing'"):
+        old_names("somewhere", {"old": int})("nothing")
+    assert not hasattr(verify, "nothing")
