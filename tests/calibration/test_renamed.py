@@ -8,7 +8,7 @@ from cfcam.calibration.renamed import old_names
 def test_an_old_name_is_the_new_thing_and_says_so():
     with pytest.warns(DeprecationWarning, match=r"verify\.GateReport is now called VerifyReport"):
         assert verify.GateReport is verify.VerifyReport
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="VerifyError"):
         from cfcam.calibration.verify import GateError
     assert GateError is verify.VerifyError
 
