@@ -29,7 +29,7 @@ def test_a_sheet_has_a_row_for_each_case(tiny_path, photos, tmp_path):
     with Explainer(plain, threads=1) as explainer:
         gradients = explainer.tensors([photos[0]]).gradients
     frozen = spoilt_files.freeze_gradients(plain, tmp_path / "frozen.cam.onnx", [gradients])
-    report = verify(frozen, plain, photos[1:5], pictures=2)
+    report = verify(frozen, plain, photos, pictures=2)
     assert [len(case.images) for case in report.cases] == [len(COLUMNS)] * 2
     assert report.cases[0].likeness.spearman <= report.cases[1].likeness.spearman
     sheets = []
