@@ -33,7 +33,7 @@ from ..runtime.contract.spec import CamSpec, LayerSpec
 from ..runtime.errors import ArrayError, MethodError, ModelFileError
 from ..runtime.explainer import Explainer
 from .measures.access import EngineAccess
-from .measures.base import Explain, Maps, Measure, check_classes, check_images, check_maps, explained
+from .measures.base import Explain, Maps, Measure, check_batch, explained
 from .measures.noise import agreement
 
 __all__ = [
@@ -261,12 +261,10 @@ class Randomisation(Measure):
 
     def similarities(self, images: ArrayLike, classes: ArrayLike, maps: Maps) -> NDArray[np.float64]:
         """(N, stages), without keeping them. images: (N, C, H, W); maps of the network itself, (N, H, W)."""
-        x = check_images(images)
-        clean = check_maps(maps, (len(x), *x.shape[2:]))
-        wanted = check_classes(classes, len(x))
+        x, targets, clean = check_batch(images, classes, maps)
         found = np.empty((len(x), len(self._explains)))
         for stage, explain in enumerate(self._explains):
-            again = explained(explain, x, wanted)
+            again = explained(explain, x, targets)
             found[:, stage] = [agreement(a, b) for a, b in zip(clean, again, strict=True)]
         return found
 

@@ -17,7 +17,7 @@ from .options import AllowFallback, Json, ProductFile, ProductProvider, Threads
 from .sources import failure, find_each, report_failure
 
 if TYPE_CHECKING:
-    from ..calibration.evaluate import Annotations, Evaluation, Journal, Table
+    from ..calibration.evaluate import Annotations, Evaluation, Journal, Plan, Table
     from ..runtime.explainer import Explainer
 
 __all__ = ["evaluate"]
@@ -72,7 +72,7 @@ def evaluate(
     ] = None,
     journal: Annotated[
         str | None,
-        typer.Option("--journal", metavar="FILE", help="What is measured already; 'none' for no journal."),
+        typer.Option("--journal", metavar="FILE", help="Keep what is measured here; 'none' for no journal at all."),
     ] = None,
     batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Images per inference.")] = 8,
     provider: ProductProvider = None,
@@ -109,10 +109,7 @@ def evaluate(
             for name in annotations.without_photo(found)
         ]
     workers, threads = _shared_out(model, provider, threads)
-    with (
-        Explainer(model, provider=provider, allow_fallback=allow_fallback or None, threads=threads) as explainer,
-        _journal(journal, model, report or sheet) as kept,
-    ):
+    with Explainer(model, provider=provider, allow_fallback=allow_fallback or None, threads=threads) as explainer:
         plan = make_plan(
             explainer,
             methods=_names(methods),
@@ -123,26 +120,27 @@ def evaluate(
             steps=steps,
             annotated=annotations is not None,
         )
-        with progress() as display:
-            task = display.add_task("measuring", total=min(len(found), limit or len(found)))
-            evaluation = run(
-                explainer,
-                found[:limit],
-                plan,
-                annotations=annotations,
-                journal=kept,
-                batch=batch,
-                workers=workers,
-                progress=lambda done, _total: display.update(task, completed=done),
-            )
-        errors += evaluation.failures
-        table = make_table(evaluation, seed=seed)
-        if not json:
-            for error in errors:
-                report_failure(error)
-            _remarks(evaluation, kept)
-        if evaluation.photos:
-            _files(explainer, evaluation, table, report, sheet)
+        with _journal(journal, explainer, plan) as entries:
+            with progress() as display:
+                task = display.add_task("measuring", total=min(len(found), limit or len(found)))
+                evaluation = run(
+                    explainer,
+                    found[:limit],
+                    plan,
+                    annotations=annotations,
+                    journal=entries,
+                    batch=batch,
+                    workers=workers,
+                    progress=lambda done, _total: display.update(task, completed=done),
+                )
+            errors += evaluation.failures
+            table = make_table(evaluation, seed=seed)
+            if not json:
+                for error in errors:
+                    report_failure(error)
+                _remarks(evaluation, entries)
+            if evaluation.photos:
+                _files(explainer, evaluation, table, report, sheet)
     if json:
         print_json({**evaluation.to_dict(), "table": table.to_dict(), "errors": errors})
     elif evaluation.photos:
@@ -190,15 +188,14 @@ def _annotations(
 
 
 @contextmanager
-def _journal(asked: str | None, model: str, output: str | None) -> Iterator[Journal | None]:
-    """The journal that was asked for, or one beside the output; in the current folder where nothing is written."""
-    from ..calibration.evaluate import Journal
+def _journal(asked: str | None, explainer: Explainer, plan: Plan) -> Iterator[Journal | None]:
+    """The journal that was asked for, which stays; or one in the user's cache, which goes when the run is done."""
+    from ..calibration.evaluate import Journal, cached_journal, run_identity
 
     if asked == "none":
         yield None
         return
-    beside = Path(output) if output else Path(Path(model).name)
-    with Journal(asked or beside.with_name(f"{beside.name}.journal.jsonl")) as journal:
+    with Journal(asked) if asked else cached_journal(run_identity(explainer, plan)) as journal:
         yield journal
 
 
@@ -232,14 +229,14 @@ def _print(evaluation: Evaluation, table: Table) -> None:
     from ..calibration.evaluate import CONTROLS
     from .console import print_table, rich_table
 
-    marks = {(one.contender, one.column): "+" if one.better else "-" for one in table.comparisons if one.shown}
+    marks = {(one.row, one.column): "+" if one.better else "-" for one in table.comparisons if one.shown}
     for group, columns in evaluation.groups.items():
-        if not any(table.cells[row][column].count for row in evaluation.contenders for column in columns):
+        if not any(table.cells[row][column].count for row in evaluation.rows for column in columns):
             print(f"{group}: nothing could be measured\n")
             continue
         heads = {column: f"{column} ({evaluation.columns[column].better})" for column in columns}
         grid = rich_table("method", "ms", *heads.values(), title=group, right=("ms", *heads.values()))
-        for row in evaluation.contenders:
+        for row in evaluation.rows:
             cells = []
             for column in columns:
                 cell = table.cells[row][column]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ...runtime.errors import EngineError, ImageError, ManifestError, MissingDependencyError
 from ...runtime.explainer import Explainer
-from .caches import Cache, cache_folder
+from ..caches import Cache, cache_folder
 from .config import BuildConfig
 from .job import Job, make_job
 from .verdict import verify_product

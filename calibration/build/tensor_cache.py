@@ -24,7 +24,7 @@ from ...runtime.photos.images import open_image
 from ...runtime.contract.modelfile import file_sha256
 from ...runtime.photos.preprocess import prepare
 from ...runtime.contract.spec import InputSpec
-from .caches import Cache
+from ..caches import Cache
 
 __all__ = ["LIMIT", "TensorCache"]
 

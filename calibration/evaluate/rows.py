@@ -18,12 +18,12 @@ from ..measures.baselines import CentreGaussian, Edges, Random, Uniform
 from ..measures.noise import Rule
 from .shared import SharedEngine
 
-__all__ = ["BASELINES", "CONTROLS", "DEFAULT_BASELINES", "Contender", "make_contenders"]
+__all__ = ["BASELINES", "CONTROLS", "DEFAULT_BASELINES", "Row", "make_rows"]
 
 Classes = NDArray[np.int64]
 Kind = Literal["method", "baseline"]
 
-#: Name -> what it is; `make_contenders` builds them.
+#: Name -> what it is; `make_rows` builds them.
 BASELINES = {
     "centre": "a Gaussian around the middle of the image",
     "uniform": "the same everywhere",
@@ -38,7 +38,7 @@ CONTROLS = ("blurred", "sharpened")
 DEFAULT_BASELINES = ("centre", "uniform", "random", "edges", "class_blind")
 
 
-class Contender(Protocol):
+class Row(Protocol):
     """A row. kind: what it is. rule: for methods that need nothing but arrays, else None.
 
     shares: whether `explain` takes its arrays from the shared engine, and so costs an inference that is not its own.
@@ -103,23 +103,23 @@ class _Callable:
         return self._explain(images, classes)
 
 
-def make_contenders(engine: SharedEngine, methods: Sequence[str], baselines: Sequence[str]) -> list[Contender]:
+def make_rows(engine: SharedEngine, methods: Sequence[str], baselines: Sequence[str]) -> list[Row]:
     """A row for each of `methods` (registered names), then of `baselines` (keys of `BASELINES`).
 
     Raises `MethodError` for unknown names, and what `EngineAccess` raises for a probe whose tail is missing.
     """
-    rows: list[Contender] = [_method(engine, name) for name in methods]
+    rows: list[Row] = [_method(engine, name) for name in methods]
     return rows + [_baseline(engine, name, rows[0]) for name in baselines]
 
 
-def _method(engine: SharedEngine, name: str) -> Contender:
+def _method(engine: SharedEngine, name: str) -> Row:
     access = EngineAccess(engine.explainer, name)
     if get_method(access.method).kind == "rule":
         return _FromArrays(access.method, "method", access.rule, engine)
     return _Callable(access.method, "method", lambda _seed: access.explain)
 
 
-def _baseline(engine: SharedEngine, name: str, first: Contender) -> Contender:
+def _baseline(engine: SharedEngine, name: str, first: Row) -> Row:
     grid = engine.explainer.spec.layer.grid
     height = engine.explainer.spec.input.height
     plain: dict[str, Callable[[int], Explain]] = {
@@ -142,9 +142,9 @@ def _class_blind(activations: Any, gradients: Any) -> Maps:
     return np.abs(first).mean(axis=1)
 
 
-def _changed(contender: Contender, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Explain:
+def _changed(row: Row, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Explain:
     def explain(images: Images, classes: Classes) -> Maps:
-        maps = contender.explain(images, classes)
+        maps = row.explain(images, classes)
         return np.stack([normalise(np.maximum(change(heat), 0).astype(np.float32)) for heat in maps])
 
     return explain

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ...runtime.closing import Closing
 from ...runtime.explainer import Explainer, Tensors
 from ...runtime.explanation import class_probabilities
 from ...runtime.targets import TOP_CLASS
@@ -39,7 +40,7 @@ _Layers = tuple[NDArray[np.float32], ...]
 _One = tuple[NDArray[np.float32], int, _Layers, _Layers]
 
 
-class SharedEngine:
+class SharedEngine(Closing):
     """Probabilities, activations and gradients of ready images float32 (N, C, H, W), each computed once.
 
     explainer: stays the caller's to close. batch: images per inference. workers: inferences at once; on a CPU several
@@ -60,6 +61,11 @@ class SharedEngine:
         self._kept: OrderedDict[tuple[bytes, int], _One] = OrderedDict()
         self._size = 0
         self.load = self._access.load
+
+    def close(self) -> None:
+        """End the threads."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
 
     def predict(self, images: Images) -> NDArray[np.float32]:
         """Probabilities (N, K), in batches; nothing is remembered: a `Predict`."""

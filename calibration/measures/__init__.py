@@ -13,9 +13,8 @@ from .class_sensitivity import ClassSensitivity
 from .confidence import Confidence, average_drop, average_increase, mask_images
 from .insertion_deletion import Curves, InsertionDeletion, fill_images, insertion_deletion
 from .localisation import Localisation, energy_inside, pixel_precision, pointing_game
-from .max_sensitivity import MaxSensitivity
 from .mosaics import choose_groups, make_mosaic
-from .noise import GradientNoise, InputNoise
+from .noise import GradientNoise, InputNoise, MaxSensitivity
 from .ranks import rank_biased_overlap, spearman
 from .regions import box_region, cell_regions, mask_region
 from .robustness import Robustness

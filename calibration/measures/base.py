@@ -23,6 +23,7 @@ __all__ = [
     "Maps",
     "Measure",
     "Predict",
+    "check_batch",
     "check_classes",
     "check_images",
     "check_maps",
@@ -108,6 +109,13 @@ def check_classes(classes: ArrayLike, count: int, known: int | None = None) -> N
         limit = "" if known is None else f" to {known - 1}"
         raise TargetError(f"classes: expected 0{limit}, got {int(values.min())} to {int(values.max())}")
     return values.astype(np.int64)
+
+
+def check_batch(images: ArrayLike, classes: ArrayLike, maps: ArrayLike) -> tuple[Images, NDArray[np.int64], Maps]:
+    """Images (N, C, H, W), classes (N,) and maps (N, H, W), checked together. Raises `ArrayError`, `TargetError`."""
+    x = check_images(images)
+    clean = check_maps(maps, (len(x), *x.shape[2:]))
+    return x, check_classes(classes, len(x)), clean
 
 
 def predicted(predict: Predict, images: Images) -> NDArray[np.floating[Any]]:

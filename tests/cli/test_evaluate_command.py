@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from cfcam.calibration.evaluate import Evaluation
 from cfcam.cli import main
+from cfcam.runtime.errors import OutputError
 from PIL import Image
 
 _FEW = ["--methods", "gradcam,layercam", "--baselines", "centre"]
@@ -25,6 +26,7 @@ def folder(tmp_path, monkeypatch):
         Image.fromarray(pixels).save(photos / f"p{number}.png")
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("CFCAM_CACHE", str(tmp_path / "cache"))
     return photos
 
 
@@ -34,12 +36,12 @@ def model(tiny_path):
 
 
 def test_json_and_going_on(model, folder, capsys):
-    command = ["evaluate", model, "--images", str(folder), *_FEW, "--json"]
+    command = ["evaluate", model, "--images", str(folder), *_FEW, "--json", "--journal", "kept.jsonl"]
     assert main([*command, "--limit", "2"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
     first = json.loads(out)
-    assert first["schema"] == "cfcam.evaluate/1"
+    assert first["schema"] == "cfcam.evaluate/2"
     assert (len(first["photos"]), first["resumed"]) == (2, 0)
     assert main(command) == 0
     second = json.loads(capsys.readouterr().out)
@@ -49,7 +51,30 @@ def test_json_and_going_on(model, folder, capsys):
     cell = second["table"]["cells"]["layercam"]["adcc"]
     assert cell["mean"] == pytest.approx(found.values("layercam", "adcc").mean())
     assert cell["low"] is None, "four photos are too few"
-    assert [path.name for path in folder.parent.joinpath("work").iterdir()] == ["logits.cam.onnx.journal.jsonl"]
+    assert [path.name for path in folder.parent.joinpath("work").iterdir()] == ["kept.jsonl"]
+
+
+def test_a_run_that_fails_goes_on_from_the_cache_and_leaves_nothing_when_it_is_done(model, folder, capsys, monkeypatch):
+    from cfcam.calibration.evaluate import report
+
+    command = ["evaluate", model, "--images", str(folder), *_FEW, "--report", "r.html"]
+    cache = folder.parent / "cache" / "journals"
+    with monkeypatch.context() as broken:
+        broken.setattr(report.page, "write_bytes", _full_disk)
+        assert main(command) == 2
+    (journal,) = cache.iterdir()
+    assert journal.read_bytes().count(b"\n") == 4
+    capsys.readouterr()
+    assert main(command) == 0
+    assert "4 of 4 photos were already measured" in capsys.readouterr().err
+    assert list(cache.iterdir()) == []
+    assert [path.name for path in folder.parent.joinpath("work").iterdir()] == ["r.html"]
+    assert main([*command, "--journal", "none"]) == 0
+    assert "already measured" not in capsys.readouterr().err
+
+
+def _full_disk(path, data):
+    raise OutputError(f"{path}: cannot be written (no space left)")
 
 
 def test_table_report_and_sheet(model, folder, tmp_path, capsys):
@@ -68,8 +93,6 @@ def test_table_report_and_sheet(model, folder, tmp_path, capsys):
     assert f"written: {report}" in err
     assert report.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     assert Image.open(sheet).width > 600
-    assert main(command) == 0
-    assert "4 of 4 photos were already measured" in capsys.readouterr().err
 
 
 def test_bad_photos_and_boxes_for_photos_that_are_not_there(model, folder, tmp_path, capsys):

@@ -10,7 +10,6 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from cfcam.calibration.evaluate import (
-    contact_sheet,
     evaluate,
     machine,
     make_plan,
@@ -19,9 +18,8 @@ from cfcam.calibration.evaluate import (
     read_boxes,
     render_report,
     save_report,
-    save_sheet,
 )
-from cfcam.runtime.errors import ArrayError, MissingDependencyError, OutputError
+from cfcam.runtime.errors import MissingDependencyError
 from cfcam.runtime.explainer import Explainer
 from PIL import Image
 
@@ -112,25 +110,6 @@ def test_report(explainer, evaluation, table, tmp_path):
     assert (tmp_path / "new" / "report.html").read_text(encoding="utf-8") == html
 
 
-def test_points_of_plots_lie_at_their_values(evaluation, table):
-    from cfcam.calibration.evaluate.plots import make_plot
-
-    plot = make_plot(evaluation, table, "adcc")
-    assert plot is not None
-    means = [table.cells[mark.label]["adcc"].mean for mark in plot.marks]
-    slope, start = np.polyfit(means, [mark.x for mark in plot.marks], 1)
-    assert slope > 0
-    for value, text in plot.ticks:
-        assert value == pytest.approx(slope * float(text) + start, abs=1)
-        assert plot.left <= value <= plot.right
-    for mark, mean in zip(plot.marks, means, strict=True):
-        assert mark.x == pytest.approx(slope * mean + start, abs=0.2)
-        assert mark.low is not None
-        assert mark.high is not None
-        assert mark.low <= mark.x <= mark.high
-    assert plot.reference == plot.marks[0].x
-
-
 def test_few_photos_and_nothing_measured(explainer, coloured, tmp_path):
     plan = make_plan(explainer, methods=["gradcam"], baselines=["none"])
     (tmp_path / "bad.png").write_bytes(b"")
@@ -151,28 +130,3 @@ def test_without_jinja(evaluation, table, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "jinja2", None)
     with pytest.raises(MissingDependencyError, match=r"cfcam\[report\]"):
         render_report(evaluation, table)
-
-
-def test_sheet(explainer, evaluation, tmp_path):
-    path = tmp_path / "sheet.png"
-    save_sheet(path, explainer, evaluation, most=4)
-    picture = Image.open(path)
-    assert picture.width > 3 * 220
-    rows = contact_sheet(explainer, evaluation.photos[:4], evaluation.methods)
-    assert picture.height == rows.height
-    assert contact_sheet(explainer, evaluation.photos[:2], evaluation.methods).height < rows.height
-    with pytest.raises(ArrayError, match="at least one photo"):
-        contact_sheet(explainer, [], ["gradcam"])
-    with pytest.raises(OutputError):
-        save_sheet(tmp_path, explainer, evaluation)
-
-
-def test_photos_are_judged_by_what_was_measured(explainer, coloured):
-    from cfcam.calibration.evaluate.pictures import judging_column
-
-    plan = make_plan(explainer, methods=["gradcam"], measures=["mosaics", "class_sensitivity"], baselines=["none"])
-    assert judging_column(evaluate(explainer, coloured[0][:2], plan)) == "class_sensitivity"
-    plan = make_plan(explainer, methods=["gradcam"], measures=["mosaics"], baselines=["none"])
-    found = evaluate(explainer, coloured[0][:2], plan)
-    assert judging_column(found) is None
-    assert pick_cases(explainer, found) == []

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from .results import Evaluation
-from .table import Table
+from ..results import Evaluation
+from ..table import Table
 
 __all__ = ["Mark", "Plot", "make_plot"]
 
@@ -42,8 +42,8 @@ class Plot:
 
 
 def make_plot(evaluation: Evaluation, table: Table, column: str) -> Plot | None:
-    """Means and intervals of every contender in `column`, or None when it has no value at all."""
-    rows = [(row, table.cells[row][column]) for row in evaluation.contenders if table.cells[row][column].count]
+    """Means and intervals of every row in `column`, or None when it has no value at all."""
+    rows = [(row, table.cells[row][column]) for row in evaluation.rows if table.cells[row][column].count]
     if not rows:
         return None
     ends = [value for _, cell in rows for value in (cell.mean, cell.low, cell.high) if value is not None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cfcam.calibration.build.caches import Cache
+from cfcam.calibration.caches import Cache
 
 
 def test_what_was_used_longest_ago_goes_first(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import os
 import sys
 from pathlib import Path
 
-from ...runtime.errors import OutputError
-from ...runtime.files import write_bytes
+from ..runtime.errors import OutputError
+from ..runtime.files import write_bytes
 
 __all__ = ["Cache", "cache_folder"]
 

@@ -11,25 +11,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...runtime.errors import ArrayError, CfcamError
-from ...runtime.explainer import Explainer
-from ...runtime.files import write_bytes
-from ...runtime.photos.drawing import side_by_side
-from .results import Evaluation, Measured
+from ....runtime.errors import ArrayError, CfcamError
+from ....runtime.explainer import Explainer
+from ....runtime.files import write_bytes
+from ....runtime.photos.drawing import side_by_side
+from ..results import Evaluation, Measured
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Case", "contact_sheet", "judging_column", "pick_cases", "save_sheet"]
+__all__ = ["Case", "contact_sheet", "deciding_column", "pick_cases", "save_sheet"]
 
 #: The first of them that was measured decides which photos are a method's best and worst.
-_JUDGES = ("insertion_deletion", "adcc", "pixel_precision")
+_DECIDING = ("insertion_deletion", "adcc", "pixel_precision")
 _SIDE = 320
 
 
 @dataclass(frozen=True)
 class Case:
-    """One photo under one method. value: of the judging column. data: its overlay, as a ``data:`` URL of a JPEG."""
+    """One photo under one method. value: of the deciding column. data: its overlay, as a ``data:`` URL of a JPEG."""
 
     method: str
     kind: str
@@ -40,18 +40,18 @@ class Case:
     data: str
 
 
-def judging_column(evaluation: Evaluation) -> str | None:
+def deciding_column(evaluation: Evaluation) -> str | None:
     """The column by which photos are called best or worst, or None when nothing was measured on photos."""
     photos = [one.values for one in evaluation.photos if one.unit == "photo"]
     known = [
         name for place, name in enumerate(evaluation.columns) if any(np.isfinite(one[:, place]).any() for one in photos)
     ]
-    return next((name for name in (*_JUDGES, *known) if name in known), None)
+    return next((name for name in (*_DECIDING, *known) if name in known), None)
 
 
 def pick_cases(explainer: Explainer, evaluation: Evaluation, *, each: int = 2) -> list[Case]:
     """The `each` best and worst photos of every method, explained once more; photos that are gone are left out."""
-    column = judging_column(evaluation)
+    column = deciding_column(evaluation)
     if column is None:
         return []
     sign = -1 if evaluation.columns[column].better == "higher" else 1

@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ...runtime.files import write_bytes
-from ..html_page import page_template
-from .instruments import get_instrument
-from .pictures import Case, judging_column
+from ....runtime.files import write_bytes
+from ...html_page import page_template
+from ..results import Evaluation
+from ..rows import BASELINES, CONTROLS
+from ..table import Table
+from ..table_measures.registry import get_measure
+from .pictures import Case, deciding_column
 from .plots import make_plot
-from .results import Evaluation
-from .rows import BASELINES, CONTROLS
-from .table import Table
 
 __all__ = ["machine", "render_report", "save_report"]
 
@@ -54,10 +54,10 @@ def render_report(
     groups = [
         {
             "name": name,
-            "summary": get_instrument(name).summary,
+            "summary": get_measure(name).summary,
             "columns": columns,
             "plots": [plot for plot in (make_plot(evaluation, table, column) for column in columns) if plot],
-            "known": any(table.cells[row][column].count for row in evaluation.contenders for column in columns),
+            "known": any(table.cells[row][column].count for row in evaluation.rows for column in columns),
         }
         for name, columns in evaluation.groups.items()
     ]
@@ -67,8 +67,8 @@ def render_report(
         groups=groups,
         cases=[(method, [case for case in cases if case.method == method]) for method in evaluation.methods],
         any_cases=bool(cases),
-        judge=judging_column(evaluation),
-        compared={(one.contender, one.column): one for one in table.comparisons},
+        decides=deciding_column(evaluation),
+        compared={(one.row, one.column): one for one in table.comparisons},
         shown=[one for one in table.comparisons if one.shown],
         photos=[one for one in evaluation.photos if one.unit == "photo"],
         baselines=BASELINES,
