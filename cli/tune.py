@@ -1,4 +1,4 @@
-"""``cfcam calibrate``: settings of cfcam for one network, kept only when they gain on photos they were not found on."""
+"""``cfcam tune``: settings of cfcam for one network, kept only when they gain on photos they were not found on."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from ..calibration.tune.search import Sample, Tuned
     from ..runtime.explainer import Explainer
 
-__all__ = ["SCHEMA", "calibrate"]
+__all__ = ["SCHEMA", "tune"]
 
 #: Name and version of the JSON document.
-SCHEMA = "cfcam.calibrate/1"
+SCHEMA = "cfcam.tune/1"
 
 
-def calibrate(
+def tune(
     model: ModelFile,
     images: Annotated[
         list[str], typer.Option("--images", metavar="DIR", help="Photos: folders, files or patterns. Repeatable.")
@@ -45,7 +45,8 @@ def calibrate(
     the map's stability under gradient noise; the other half says what it gained, with a 95 % interval. Settings that
     gain nothing there are not kept: the new file then asks for the defaults. Its contract records how it was found.
     """
-    from ..calibration.tune.search import refuse_several_layers, tune
+    from ..calibration.tune.search import refuse_several_layers
+    from ..calibration.tune.search import tune as search
     from ..runtime.contract.modelfile import file_sha256
     from ..runtime.explainer import Explainer
     from .console import note, print_json, progress, stderr
@@ -65,7 +66,7 @@ def calibrate(
             def tell(tried: int, settings: dict[str, Any], mean: float) -> None:
                 status.update(f"searching: {tried} settings, the last {settings}: {mean:.4f}")
 
-            result = tune(explainer, samples, budget=budget * 60, seed=seed, progress=tell)
+            result = search(explainer, samples, budget=budget * 60, seed=seed, progress=tell)
     used = {one.name: file_sha256(Path(one.name)) for one in samples}
     path = write_tuned(model, output, result, used)
     if json:
@@ -107,22 +108,22 @@ def _samples(explainer: Explainer, paths: list[Path], errors: list[dict[str, str
     return samples
 
 
-def _print(found: Tuned) -> None:
+def _print(tuned: Tuned) -> None:
     from .console import print_table, rich_table
 
     table = rich_table("setting", "value")
-    for name, value in found.best.items():
+    for name, value in tuned.best.items():
         table.add_row(name, str(value))
-    if found.best:
+    if tuned.best:
         print_table(table)
-    how = "" if found.complete else ", the search ran out of time"
-    print(f"{found.tried} settings measured on {found.searched} photos in {found.seconds:.0f} s{how}")
-    if found.gain is None:
+    how = "" if tuned.complete else ", the search ran out of time"
+    print(f"{tuned.tried} settings measured on {tuned.searched} photos in {tuned.seconds:.0f} s{how}")
+    if tuned.gain is None:
         print("nothing beat the defaults on these photos: they are kept")
         return
-    gain = found.gain
+    gain = tuned.gain
     print(
-        f"{found.measure} on {found.held_out} other photos: {gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}] "
+        f"{tuned.measure} on {tuned.held_out} other photos: {gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}] "
         "over the defaults"
     )
-    print("settings kept" if found.settings else "no gain shown there: the defaults are kept")
+    print("settings kept" if tuned.settings else "no gain shown there: the defaults are kept")

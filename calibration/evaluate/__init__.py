@@ -11,7 +11,7 @@ from .annotations import Annotation, AnnotationError, Annotations, read_boxes, r
 from .evaluator import Evaluator, evaluate, run_identity
 from .journal import Journal, cached_journal
 from .plan import ANNOTATED, Plan, make_plan
-from .report.page import machine, render_report, save_report
+from .report import machine, render_report, save_report
 from .report.pictures import Case, contact_sheet, pick_cases, save_sheet
 from .results import SCHEMA, Evaluation, Measured
 from .rows import BASELINES, CONTROLS, Row, make_rows

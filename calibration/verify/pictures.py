@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...runtime.errors import ArrayError, CfcamError
-from ...runtime.files import write_bytes
 from ...runtime.photos.drawing import heat_picture, side_by_side
+from ..html_page import save_picture
 from .comparing import Comparer, PhotoMeasures, Shown
 from .likeness import Likeness
 
@@ -75,9 +74,7 @@ def save_sheet(path: str | os.PathLike[str], cases: Sequence[Case]) -> None:
     sheet = side_by_side(
         [one.images for one in cases], columns=COLUMNS, rows=[one.title for one in cases], cell_width=240
     )
-    data = io.BytesIO()
-    sheet.save(data, "PNG" if os.fspath(path).lower().endswith(".png") else "JPEG", quality=88)
-    write_bytes(path, data.getvalue())
+    save_picture(path, sheet)
 
 
 def _draw(shown: Shown) -> tuple[Image.Image, ...]:

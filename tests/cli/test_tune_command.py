@@ -1,4 +1,4 @@
-"""``cfcam calibrate``."""
+"""``cfcam tune``."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def test_json_and_the_new_file(tiny_path, tmp_path, capsys):
     folder = photos(tmp_path / "photos", 32)
     (folder / "broken.png").write_bytes(b"not a picture")
     output = tmp_path / "tuned.cam.onnx"
-    arguments = ["calibrate", str(tiny_path("logits")), "--images", str(folder), "-o", str(output)]
+    arguments = ["tune", str(tiny_path("logits")), "--images", str(folder), "-o", str(output)]
     assert main([*arguments, "--budget", "0.02", "--json"]) == 1  # one photo could not be read
     out, err = capsys.readouterr()
     assert err == ""
     document = json.loads(out)
-    assert document["schema"] == "cfcam.calibrate/1"
+    assert document["schema"] == "cfcam.tune/1"
     assert document["searched"] + document["held_out"] == len(document["images"]) == 32
     assert [entry["image"] for entry in document["errors"]] == [str(folder / "broken.png")]
     assert read_spec(output).method.settings == document["settings"]
@@ -36,7 +36,7 @@ def test_json_and_the_new_file(tiny_path, tmp_path, capsys):
 def test_a_table_for_people(tiny_path, tmp_path, capsys):
     folder = photos(tmp_path / "photos", 32)
     output = tmp_path / "tuned.cam.onnx"
-    arguments = ["calibrate", str(tiny_path("logits")), "--images", str(folder), "-o", str(output), "--budget", "0"]
+    arguments = ["tune", str(tiny_path("logits")), "--images", str(folder), "-o", str(output), "--budget", "0"]
     assert main(arguments) == 0
     out, err = capsys.readouterr()
     assert "1 settings measured" in out
@@ -47,7 +47,7 @@ def test_a_table_for_people(tiny_path, tmp_path, capsys):
 def test_too_few_photos_write_nothing(tiny_path, tmp_path, capsys):
     folder = photos(tmp_path / "photos", 4)
     output = tmp_path / "tuned.cam.onnx"
-    assert main(["calibrate", str(tiny_path("logits")), "--images", str(folder), "-o", str(output)]) == 2
+    assert main(["tune", str(tiny_path("logits")), "--images", str(folder), "-o", str(output)]) == 2
     assert "give 20 photos or more" in capsys.readouterr().err
     assert not output.exists()
 
@@ -55,6 +55,19 @@ def test_too_few_photos_write_nothing(tiny_path, tmp_path, capsys):
 def test_the_file_that_is_read_is_refused_before_the_search(tiny_path, tmp_path, capsys):
     model = tiny_path("logits")
     before = model.read_bytes()
-    assert main(["calibrate", str(model), "--images", str(tmp_path / "none"), "-o", str(model)]) == 2
+    assert main(["tune", str(model), "--images", str(tmp_path / "none"), "-o", str(model)]) == 2
     assert "is the file that is read; write to another name" in capsys.readouterr().err
     assert model.read_bytes() == before
+
+
+def test_the_old_name_still_works_and_says_once_that_it_is_old(tiny_path, tmp_path, capsys):
+    folder = photos(tmp_path / "photos", 32)
+    arguments = [str(tiny_path("logits")), "--images", str(folder), "--budget", "0", "--json"]
+    assert main(["calibrate", *arguments, "-o", str(tmp_path / "old.cam.onnx")]) == 0
+    out, err = capsys.readouterr()
+    assert err.splitlines() == ["cfcam: 'cfcam calibrate' is now called 'cfcam tune'; the old name will go"]
+    assert json.loads(out)["schema"] == "cfcam.tune/1"
+    assert main(["--help"]) == 0
+    listed = capsys.readouterr().out
+    assert " tune " in listed
+    assert " calibrate " not in listed

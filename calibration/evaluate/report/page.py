@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import platform
 import time
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from ....runtime.files import write_bytes
 from ...html_page import page_template
@@ -18,24 +15,7 @@ from ..table_measures.registry import get_measure
 from .pictures import Case, deciding_column
 from .plots import make_plot
 
-__all__ = ["machine", "render_report", "save_report"]
-
-
-def machine() -> dict[str, str]:
-    """What the figures were measured on: processor, cores, system, versions."""
-    versions = {}
-    for name in ("cfcam", "onnxruntime", "onnxruntime-gpu", "numpy", "scipy", "scikit-learn", "pillow"):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return {
-        "processor": _processor(),
-        "cores": str(os.cpu_count()),
-        "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        **versions,
-    }
+__all__ = ["render_report", "save_report"]
 
 
 def render_report(
@@ -82,11 +62,3 @@ def render_report(
 def save_report(path: str | os.PathLike[str], html: str) -> None:
     """Write it under a temporary name and rename. Raises `OutputError`."""
     write_bytes(path, html.encode())
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +11,8 @@ import numpy as np
 
 from ....runtime.errors import ArrayError, CfcamError
 from ....runtime.explainer import Explainer
-from ....runtime.files import write_bytes
 from ....runtime.photos.drawing import side_by_side
+from ...html_page import jpeg_url, save_picture
 from ..results import Evaluation, Measured
 
 if TYPE_CHECKING:
@@ -78,7 +76,7 @@ def pick_cases(explainer: Explainer, evaluation: Evaluation, *, each: int = 2) -
                         _class(found.label, photo.target),
                         photo.probability,
                         float(values[i]),
-                        _url(picture),
+                        jpeg_url(picture),
                     )
                 )
     return cases
@@ -108,18 +106,8 @@ def save_sheet(path: str | Path, explainer: Explainer, evaluation: Evaluation, *
     """Write a contact sheet of at most `most` photos, spread evenly over all, as PNG or JPEG. Raises `OutputError`."""
     photos = [one for one in evaluation.photos if one.unit == "photo"]
     places = np.unique(np.linspace(0, len(photos) - 1, min(most, len(photos))).round().astype(int))
-    data = io.BytesIO()
-    contact_sheet(explainer, [photos[i] for i in places], evaluation.methods).save(
-        data, "PNG" if str(path).lower().endswith(".png") else "JPEG", quality=88
-    )
-    write_bytes(path, data.getvalue())
+    save_picture(path, contact_sheet(explainer, [photos[i] for i in places], evaluation.methods))
 
 
 def _class(label: str, index: int) -> str:
     return f"class {index}" if label == str(index) else f"{label} ({index})"
-
-
-def _url(picture: Image.Image) -> str:
-    data = io.BytesIO()
-    picture.save(data, "JPEG", quality=82)
-    return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode()

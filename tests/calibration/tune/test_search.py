@@ -28,13 +28,13 @@ def samples(explainer, count=32):
 
 
 def planted(measure):
-    """A judge whose figures are `measure` (settings, sample) and whose stability is 1."""
+    """Trials whose values are `measure` (settings, sample) and whose stability is 1."""
 
-    class Judge(tuning._Judge):
-        def figures(self, samples, settings):
+    class Planted(tuning._Trials):
+        def values(self, samples, settings):
             return np.array([measure(settings, one) for one in samples]), np.ones(len(samples))
 
-    return Judge
+    return Planted
 
 
 def noise(one, scale=0.01):
@@ -50,7 +50,7 @@ def test_a_real_gain_is_found_and_kept(explainer, monkeypatch):
     def measure(settings, one):
         return 0.1 * (settings.get("shrinkage") == 0.25) + 0.05 * (settings.get("sigma") == 2.0) + noise(one)
 
-    monkeypatch.setattr(tuning, "_Judge", planted(measure))
+    monkeypatch.setattr(tuning, "_Trials", planted(measure))
     found = tune(explainer, samples(explainer))
     assert found.settings == found.best == {"shrinkage": 0.25, "sigma": 2.0}
     assert found.gain is not None
@@ -63,25 +63,25 @@ def test_a_gain_on_the_searched_photos_alone_is_not_kept(explainer, monkeypatch)
     every = samples(explainer)
     searched = {one.name for one in halves(every)[0]}
     measure = planted(lambda s, one: 0.1 * (s.get("sigma") == 2.0) * (one.name in searched) + noise(one))
-    monkeypatch.setattr(tuning, "_Judge", measure)
+    monkeypatch.setattr(tuning, "_Trials", measure)
     found = tune(explainer, every)
     assert found.best == {"sigma": 2.0}
     assert found.settings == {}
 
 
 def test_nothing_better_keeps_the_defaults(explainer, monkeypatch):
-    monkeypatch.setattr(tuning, "_Judge", planted(lambda s, one: -float(len(s)) + noise(one)))
+    monkeypatch.setattr(tuning, "_Trials", planted(lambda s, one: -float(len(s)) + noise(one)))
     found = tune(explainer, samples(explainer))
     assert (found.settings, found.best, found.gain) == ({}, {}, None)
 
 
 def test_a_gain_bought_with_noise_is_refused(explainer, monkeypatch):
-    class Judge(tuning._Judge):
-        def figures(self, samples, settings):
+    class Planted(tuning._Trials):
+        def values(self, samples, settings):
             lost = settings.get("sigma") == 0.0
             return np.full(len(samples), 1.0 * lost), np.full(len(samples), 0.5 if lost else 1.0)
 
-    monkeypatch.setattr(tuning, "_Judge", Judge)
+    monkeypatch.setattr(tuning, "_Trials", Planted)
     assert tune(explainer, samples(explainer)).settings == {}
 
 
@@ -115,7 +115,7 @@ def test_too_few_photos_say_how_many(explainer):
 
 
 def test_the_file_carries_settings_and_their_provenance(explainer, monkeypatch, tiny_path, tmp_path):
-    monkeypatch.setattr(tuning, "_Judge", planted(lambda s, one: 0.1 * (s.get("shrinkage") == 0.25) + noise(one)))
+    monkeypatch.setattr(tuning, "_Trials", planted(lambda s, one: 0.1 * (s.get("shrinkage") == 0.25) + noise(one)))
     found = tune(explainer, samples(explainer))
     path = write_tuned(tiny_path("logits"), tmp_path / "tuned.cam.onnx", found, {"0.png": "00"})
     spec = read_spec(path)
@@ -131,7 +131,7 @@ def test_the_file_carries_settings_and_their_provenance(explainer, monkeypatch, 
 
 
 def test_never_onto_the_file_that_is_read(explainer, monkeypatch, tiny_path):
-    monkeypatch.setattr(tuning, "_Judge", planted(lambda s, one: noise(one)))
+    monkeypatch.setattr(tuning, "_Trials", planted(lambda s, one: noise(one)))
     found = tune(explainer, samples(explainer))
     with pytest.raises(OutputError, match="is the file that is read"):
         write_tuned(tiny_path("logits"), tiny_path("logits"), found, {})
