@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .console import Bold, print_json, print_rows, stderr
 from .exitcodes import DONE, DONE_IN_PART
-from .options import Json, ModelFile
+from .options import Json, ModelFile, needing
 from .sources import failure, find_each, report_failure
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ def check(
     what TensorRT refuses. Without photos, random images are used.
     """
     from ..runtime.contract.modelfile import read_spec
-    from .console import print_json, stderr
 
     spec = read_spec(model)
     batch, names, errors = _photos(images or [], limit, spec.input)
@@ -90,30 +90,20 @@ def _photos(
 
 
 def _checked(model: str, batch: Any, source: str | None, progress: Any) -> CheckReport:
-    from ..runtime.errors import MissingDependencyError
-
-    try:
+    with needing("checking a file", "onnx", "onnx"):
         from ..calibration.check import check_file
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "onnx":
-            raise
-        raise MissingDependencyError("checking a file needs onnx: install cfcam[onnx]") from error
     return check_file(model, batch, source=source, progress=progress)
 
 
 def _print(report: CheckReport) -> None:
-    from rich.text import Text
-
-    from .console import print_table, rich_table
-
-    table = rich_table("check", "value", "limit", "", "", right=("value", "limit"))
+    rows = []
     words = {"ok": "ok", "failed": "FAILED", "warning": "warning", "skipped": "-"}
     for row in report.rows:
         value = "" if row.value is None else f"{row.value:.3g}"
         limit = "" if row.limit is None else f"{'>=' if row.at_least else '<='} {row.limit:.3g}"
-        style = "bold" if row.status in ("failed", "warning") else ""
-        table.add_row(Text(row.name), value, limit, Text(words[row.status], style=style), Text(row.note))
-    print_table(table)
+        word = Bold(words[row.status]) if row.status in ("failed", "warning") else words[row.status]
+        rows.append([row.name, value, limit, word, row.note])
+    print_rows(("check", "value", "limit", "", ""), rows, right=("value", "limit"))
     failed = sum(row.status == "failed" for row in report.rows)
     verdict = "all checks hold" if report else f"{failed} of {len(report.rows)} checks FAILED"
     seconds = sum(report.seconds.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.table import Table
 
-__all__ = ["file_size", "note", "print_json", "print_table", "progress", "rich_table", "stderr"]
+__all__ = ["Bold", "file_size", "note", "print_json", "print_rows", "print_table", "progress", "rich_table", "stderr"]
+
+
+class Bold(str):
+    """A cell that stands out."""
 
 
 def stderr() -> Console:
@@ -52,6 +56,32 @@ def print_table(table: Table) -> None:
     assert isinstance(console.file, io.StringIO)
     for line in console.file.getvalue().splitlines():
         print(line.rstrip())
+
+
+def print_rows(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    title: str | None = None,
+    right: Sequence[str] = (),
+    head: bool = True,
+) -> None:
+    """Print a table on stdout.
+
+    Args:
+        columns: their names.
+        rows: of cells, as many as columns or fewer; a `Bold` one stands out.
+        title: above the table.
+        right: columns that are aligned to the right.
+        head: whether the columns' names are printed.
+    """
+    from rich.text import Text
+
+    table = rich_table(*columns, title=title, right=tuple(right))
+    table.show_header = head
+    for row in rows:
+        table.add_row(*(Text(cell, style="bold" if isinstance(cell, Bold) else "") for cell in row))
+    print_table(table)
 
 
 def file_size(count: int) -> str:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .console import Bold, note, print_json, print_rows, progress
 from .exitcodes import DONE, DONE_IN_PART, NOT_DONE
-from .options import AllowFallback, Json, ProductFile, ProductProvider, Threads
-from .sources import failure, find_each, report_failure
+from .options import AllowFallback, Json, ProductFile, ProductProvider, Threads, check_name
+from .sources import failure, find_some, report_failure
 
 if TYPE_CHECKING:
     from ..calibration.evaluate import Annotations, Evaluation, Journal, Plan, Table
@@ -87,19 +88,13 @@ def evaluate(
     """
     from ..calibration.evaluate import evaluate as run
     from ..calibration.evaluate import make_plan, make_table
-    from ..runtime.errors import ImageError
     from ..runtime.explainer import Explainer
-    from .console import note, print_json, progress
 
     if boxes and masks:
         raise typer.BadParameter("give --boxes or --masks, not both")
-    if report and not report.lower().endswith((".html", ".htm")):
-        raise typer.BadParameter(f"--report: expected a name that ends in .html, got {report}")
-    if sheet and not sheet.lower().endswith((".png", ".jpg", ".jpeg")):
-        raise typer.BadParameter(f"--sheet: expected a name that ends in .png or .jpg, got {sheet}")
-    found, errors = find_each(images)
-    if not found:
-        raise ImageError("; ".join(error["error"] for error in errors) or "no images")
+    check_name(report, "--report", ".html", ".htm")
+    check_name(sheet, "--sheet", ".png", ".jpg", ".jpeg")
+    found, errors = find_some(images)
     annotations = _annotations(boxes, masks, mask_value, found)
     if annotations is not None:
         errors += [
@@ -200,8 +195,6 @@ def _journal(asked: str | None, explainer: Explainer, plan: Plan) -> Iterator[Jo
 
 
 def _remarks(evaluation: Evaluation, journal: Journal | None) -> None:
-    from .console import note
-
     measured = sum(one.unit == "photo" for one in evaluation.photos)
     if evaluation.resumed and journal is not None:
         note(f"{evaluation.resumed} of {measured} photos were already measured ({journal.path})")
@@ -224,10 +217,7 @@ def _files(explainer: Explainer, evaluation: Evaluation, table: Table, report: s
 
 def _print(evaluation: Evaluation, table: Table) -> None:
     """A table per measure, what differs, and what must be said beside it."""
-    from rich.text import Text
-
     from ..calibration.evaluate import CONTROLS
-    from .console import print_table, rich_table
 
     marks = {(one.row, one.column): "+" if one.better else "-" for one in table.comparisons if one.shown}
     for group, columns in evaluation.groups.items():
@@ -235,18 +225,12 @@ def _print(evaluation: Evaluation, table: Table) -> None:
             print(f"{group}: nothing could be measured\n")
             continue
         heads = {column: f"{column} ({evaluation.columns[column].better})" for column in columns}
-        grid = rich_table("method", "ms", *heads.values(), title=group, right=("ms", *heads.values()))
+        rows = []
         for row in evaluation.rows:
-            cells = []
-            for column in columns:
-                cell = table.cells[row][column]
-                star = "*" if row in table.best.get(column, ()) else ""
-                between = "" if cell.low is None else f" [{cell.low:.3f}, {cell.high:.3f}]"
-                text = f"{star}{cell.mean:.3f}{between} {marks.get((row, column), ' ')}" if cell.count else "-  "
-                cells.append(Text(text, style="bold" if star else ""))
             name = f"{row} ({'control' if row in CONTROLS else 'baseline'})" if row in evaluation.baselines else row
-            grid.add_row(Text(name), f"{evaluation.ms(row):.1f}", *cells)
-        print_table(grid)
+            cells = [_cell(table, row, column, marks.get((row, column), " ")) for column in columns]
+            rows.append([name, f"{evaluation.ms(row):.1f}", *cells])
+        print_rows(("method", "ms", *heads.values()), rows, title=group, right=("ms", *heads.values()))
         print()
     shown = sum(one.shown for one in table.comparisons)
     print(
@@ -255,3 +239,12 @@ def _print(evaluation: Evaluation, table: Table) -> None:
     )
     for remark in table.notes:
         print(f"note: {remark}")
+
+
+def _cell(table: Table, row: str, column: str, mark: str) -> str:
+    cell = table.cells[row][column]
+    if not cell.count:
+        return "-  "
+    between = "" if cell.low is None else f" [{cell.low:.3f}, {cell.high:.3f}]"
+    best = row in table.best.get(column, ())
+    return Bold(f"*{cell.mean:.3f}{between} {mark}") if best else f"{cell.mean:.3f}{between} {mark}"

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .console import note, print_json, print_rows, progress, stderr
 from .exitcodes import DONE, DONE_IN_PART
-from .options import AllowFallback, Json, ModelFile, ProductProvider, Threads
+from .options import AllowFallback, Json, ModelFile, ProductProvider, Threads, needing
 from .sources import failure, find_each, report_failure
 
 if TYPE_CHECKING:
@@ -49,7 +50,6 @@ def tune(
     from ..calibration.tune.search import tune as search
     from ..runtime.contract.modelfile import file_sha256
     from ..runtime.explainer import Explainer
-    from .console import note, print_json, progress, stderr
 
     write_tuned = _writer(model, output)
     found, errors = find_each(images)
@@ -81,14 +81,9 @@ def tune(
 def _writer(model: str, output: str) -> Callable[..., Path]:
     """`write_tuned`, once it is sure that it can be called: before minutes are spent on a search."""
     from ..runtime.contract.modelfile import read_model_info
-    from ..runtime.errors import MissingDependencyError
 
-    try:
+    with needing("writing the new file", "onnx", "onnx"):
         from ..calibration.tune.file import refuse_overwriting, write_tuned
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "onnx":
-            raise
-        raise MissingDependencyError("writing the new file needs onnx: install cfcam[onnx]") from error
     read_model_info(model)  # an engine takes no settings
     refuse_overwriting(model, output)
     return write_tuned
@@ -109,13 +104,8 @@ def _samples(explainer: Explainer, paths: list[Path], errors: list[dict[str, str
 
 
 def _print(tuned: Tuned) -> None:
-    from .console import print_table, rich_table
-
-    table = rich_table("setting", "value")
-    for name, value in tuned.best.items():
-        table.add_row(name, str(value))
     if tuned.best:
-        print_table(table)
+        print_rows(("setting", "value"), [(name, str(value)) for name, value in tuned.best.items()])
     how = "" if tuned.complete else ", the search ran out of time"
     print(f"{tuned.tried} settings measured on {tuned.searched} photos in {tuned.seconds:.0f} s{how}")
     if tuned.gain is None:

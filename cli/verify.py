@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .console import note, print_json, progress
 from .exitcodes import DONE, DONE_IN_PART
-from .options import AllowFallback, Json, ProductProvider, Threads, json_object
-from .sources import find_each, report_failure
+from .options import AllowFallback, Json, ProductProvider, Threads, check_name, json_object
+from .sources import find_some, report_failure
 
 if TYPE_CHECKING:
     from ..calibration.verify import VerifyReport
@@ -64,21 +65,12 @@ def verify(
     them say what such figures mean: float32 on a jittered photo, the map of another class, and noise.
     """
     from ..calibration.verify import verify as run
-    from ..runtime.errors import ImageError
-    from .console import note, print_json, progress
-    from .outputs import check_writable
     from .verify_tables import print_report
 
-    if report and not report.lower().endswith((".html", ".htm")):
-        raise typer.BadParameter(f"--report: expected a name that ends in .html, got {report}")
-    if sheet and not sheet.lower().endswith((".png", ".jpg", ".jpeg")):
-        raise typer.BadParameter(f"--sheet: expected a name that ends in .png or .jpg, got {sheet}")
-    check_writable(report)
-    check_writable(sheet)
+    check_name(report, "--report", ".html", ".htm")
+    check_name(sheet, "--sheet", ".png", ".jpg", ".jpeg")
     limits = json_object(thresholds, "--thresholds")
-    found, errors = find_each(images)
-    if not found:
-        raise ImageError("; ".join(error["error"] for error in errors) or "no images")
+    found, errors = find_some(images)
     with progress() as display:
         task = display.add_task("comparing", total=len(found[:limit]))
         result = run(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .console import Bold, print_rows
+
 if TYPE_CHECKING:
     from ..calibration.verify import VerifyReport
 
@@ -12,19 +14,15 @@ __all__ = ["print_report"]
 
 def print_report(report: VerifyReport) -> None:
     """Print the measures as tables on stdout, every limit that was missed, and whether it passed."""
-    from rich.text import Text
-
     from ..calibration.verify.table import COLUMNS, place_rows, place_title, top_rows
-    from .console import print_table, rich_table
 
     parts = [("network", top_rows(report))]
     parts += [(place_title(one), place_rows(report, one)) for one in report.places]
     for title, rows in parts:
-        grid = rich_table("", *COLUMNS, "", title=title, right=COLUMNS)
-        for row in rows:
-            style = "bold" if row.failed else ""
-            grid.add_row(Text(row.title, style=style), *row.cells, Text("FAILED" if row.failed else "", style=style))
-        print_table(grid)
+        cells = [
+            [Bold(row.title), *row.cells, Bold("FAILED")] if row.failed else [row.title, *row.cells] for row in rows
+        ]
+        print_rows(("", *COLUMNS, ""), cells, title=title, right=COLUMNS)
         print()
     for failure in report.failures:
         print(f"FAILED: {failure.text}")
