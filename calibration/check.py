@@ -7,7 +7,6 @@ operators that TensorRT refuses.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -26,6 +25,7 @@ from ..export.proof.results import Check, of_layer
 from ..export.report import Stopwatch
 from ..runtime.contract.modelfile import file_sha256, read_model_info, read_spec
 from ..runtime.errors import EngineError, MissingDependencyError, ModelFileError
+from .json_values import plain
 
 if TYPE_CHECKING:
     import onnx
@@ -87,13 +87,7 @@ class CheckReport:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values; a figure that is no number is null."""
-        rows = [
-            {
-                key: None if isinstance(value, float) and not math.isfinite(value) else value
-                for key, value in row.items()
-            }
-            for row in map(asdict, self.rows)
-        ]
+        rows = plain([asdict(row) for row in self.rows])
         model = {"path": self.path, "sha256": self.sha256, "layer": self.layer}
         return {"ok": bool(self), "model": model, "source": self.source, "checks": rows, "seconds": self.seconds}
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ..runtime.cam import cam_results
 from ..runtime.errors import MethodError
 from ..runtime.methods import CamResult, CfcamSettings
+from .json_values import plain
 from .sensitivity import pearson
 
 __all__ = ["COLUMNS", "LayerSample", "PartsReport", "PartsRow", "Spread", "measure_part", "measure_parts"]
@@ -104,7 +105,7 @@ class PartsReport:
             layer: {column: asdict(spread) for column, spread in columns.items()}
             for layer, columns in self.summary().items()
         }
-        return _without_nan({"rows": [asdict(row) for row in self.rows], "summary": summary})
+        return plain({"rows": [asdict(row) for row in self.rows], "summary": summary})
 
 
 def measure_part(sample: LayerSample, settings: CfcamSettings | None = None, *, random_groupings: int = 5) -> PartsRow:
@@ -153,11 +154,3 @@ def _alike(full: CamResult, other: CamResult) -> float:
 def _mean(values: list[float]) -> float:
     known = [value for value in values if not math.isnan(value)]
     return statistics.fmean(known) if known else math.nan
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.errors import ArrayError
+from ..json_values import plain
 from .table_measures.registry import Column
 
 __all__ = ["SCHEMA", "Evaluation", "Measured", "stack_columns"]
@@ -45,8 +46,8 @@ class Measured:
             "target": self.target,
             "top": self.top,
             "probability": self.probability,
-            "values": [[_plain(value) for value in row] for row in self.values],
-            "ms": [_plain(value) for value in self.ms],
+            "values": plain(self.values.tolist()),
+            "ms": plain(self.ms.tolist()),
         }
 
     @classmethod
@@ -58,8 +59,9 @@ class Measured:
             target=int(data["target"]),
             top=int(data["top"]),
             probability=float(data["probability"]),
-            values=np.array([[_number(value) for value in row] for row in data["values"]], np.float64),
-            ms=np.array([_number(value) for value in data["ms"]], np.float64),
+            # None becomes NaN.
+            values=np.array(data["values"], np.float64),
+            ms=np.array(data["ms"], np.float64),
         )
 
 
@@ -144,11 +146,3 @@ def stack_columns(columns: Sequence[str], measured: Mapping[str, Any], rows: int
         if name in measured:
             values[:, place] = np.asarray(measured[name], np.float64)
     return values
-
-
-def _plain(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)

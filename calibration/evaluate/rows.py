@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,68 +38,27 @@ CONTROLS = ("blurred", "sharpened")
 DEFAULT_BASELINES = ("centre", "uniform", "random", "edges", "class_blind")
 
 
-class Row(Protocol):
-    """A row. kind: what it is. rule: for methods that need nothing but arrays, else None.
+class Row:
+    """One line of the table, a method or a baseline: an `Explain` by name.
 
+    make: the `Explain` for a photo's seed. rule: for methods that need nothing but arrays, else None.
     shares: whether `explain` takes its arrays from the shared engine, and so costs an inference that is not its own.
     """
 
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def kind(self) -> Kind: ...
-
-    @property
-    def rule(self) -> Rule | None: ...
-
-    @property
-    def shares(self) -> bool: ...
-
-    def begin(self, seed: int) -> None:
-        """A new photo comes; what is random starts from `seed`, so that the order of photos cannot matter."""
-        ...
-
-    def explain(self, images: Images, classes: Classes) -> Maps:
-        """Maps (N, H, W) in [0, 1]: an `Explain`."""
-        ...
-
-
-class _FromArrays:
-    """A rule: activations and gradients come from the shared engine."""
-
-    shares = True
-
-    def __init__(self, name: str, kind: Kind, rule: Rule, engine: SharedEngine) -> None:
-        self.name = name
-        self.kind: Kind = kind
-        self.rule: Rule | None = rule
-        self._rule, self._engine = rule, engine
-
-    def begin(self, seed: int) -> None:
-        pass
-
-    def explain(self, images: Images, classes: Classes) -> Maps:
-        found = self._engine.arrays(images, classes)
-        size = (int(images.shape[2]), int(images.shape[3]))
-        return np.stack([normalise(heat, size) for heat in self._rule(found.activations, found.gradients)])
-
-
-class _Callable:
-    """A probe, or a baseline that needs no network: made anew for every photo's seed."""
-
-    rule: Rule | None = None
-
-    def __init__(self, name: str, kind: Kind, make: Callable[[int], Explain], *, shares: bool = False) -> None:
-        self.name, self.shares = name, shares
+    def __init__(
+        self, name: str, kind: Kind, make: Callable[[int], Explain], *, rule: Rule | None = None, shares: bool = False
+    ) -> None:
+        self.name, self.rule, self.shares = name, rule, shares
         self.kind: Kind = kind
         self._make = make
         self._explain = make(0)
 
     def begin(self, seed: int) -> None:
+        """A new photo comes; what is random starts from `seed`, so that the order of photos cannot matter."""
         self._explain = self._make(seed)
 
     def explain(self, images: Images, classes: Classes) -> Maps:
+        """Maps (N, H, W) in [0, 1]: an `Explain`."""
         return self._explain(images, classes)
 
 
@@ -115,8 +74,8 @@ def make_rows(engine: SharedEngine, methods: Sequence[str], baselines: Sequence[
 def _method(engine: SharedEngine, name: str) -> Row:
     access = EngineAccess(engine.explainer, name)
     if get_method(access.method).kind == "rule":
-        return _FromArrays(access.method, "method", access.rule, engine)
-    return _Callable(access.method, "method", lambda _seed: access.explain)
+        return _from_arrays(access.method, "method", access.rule, engine)
+    return Row(access.method, "method", lambda _seed: access.explain)
 
 
 def _baseline(engine: SharedEngine, name: str, first: Row) -> Row:
@@ -131,10 +90,21 @@ def _baseline(engine: SharedEngine, name: str, first: Row) -> Row:
         "sharpened": lambda _: _changed(first, lambda heat: heat**2),
     }
     if name == "class_blind":
-        return _FromArrays(name, "baseline", _class_blind, engine)
+        return _from_arrays(name, "baseline", _class_blind, engine)
     if name not in plain:
         raise MethodError(f"unknown baseline '{name}': expected some of {', '.join(BASELINES)}")
-    return _Callable(name, "baseline", plain[name], shares=name in CONTROLS and first.shares)
+    return Row(name, "baseline", plain[name], shares=name in CONTROLS and first.shares)
+
+
+def _from_arrays(name: str, kind: Kind, rule: Rule, engine: SharedEngine) -> Row:
+    """A rule: activations and gradients come from the shared engine."""
+
+    def explain(images: Images, classes: Classes) -> Maps:
+        arrays = engine.arrays(images, classes)
+        size = (int(images.shape[2]), int(images.shape[3]))
+        return np.stack([normalise(heat, size) for heat in rule(arrays.activations, arrays.gradients)])
+
+    return Row(name, kind, lambda _seed: explain, rule=rule, shares=True)
 
 
 def _class_blind(activations: Any, gradients: Any) -> Maps:

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.closing import Closing
-from ...runtime.explainer import Explainer, Tensors
+from ...runtime.explainer import Explainer
 from ...runtime.explanation import class_probabilities
+from ...runtime.inference import Tensors
 from ...runtime.targets import TOP_CLASS
 from ..measures.access import EngineAccess
 from ..measures.base import Images, slices
@@ -56,7 +57,6 @@ class SharedEngine(Closing):
         self._pool = ThreadPoolExecutor(workers) if workers > 1 else None
         # Any rule will do: it is asked for images and probabilities alone.
         self._access = EngineAccess(explainer, "gradcam")
-        self._channels_last = explainer.spec.input.layout == "NHWC"
         self._keep = keep
         self._kept: OrderedDict[tuple[bytes, int], _One] = OrderedDict()
         self._size = 0
@@ -79,9 +79,7 @@ class SharedEngine(Closing):
 
         def ask(part: slice) -> tuple[list[int], Tensors]:
             some = missing[part]
-            ready = images[some].astype(np.float32, copy=False)
-            ready = ready.transpose(0, 2, 3, 1) if self._channels_last else ready
-            return some, self.explainer.tensors(ready, [keys[i][1] for i in some])
+            return some, self._access.tensors(images[some], [keys[i][1] for i in some])
 
         for some, raw in self._each(ask, len(missing)):
             p = class_probabilities(raw.scores, self.explainer.spec.output.kind)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..json_values import plain
 from ..statistics import TooFewPhotosError, holm, mean_interval, paired_difference, photos_needed
 from .results import Evaluation
 from .rows import CONTROLS
@@ -61,20 +62,18 @@ class Table:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values; NaN becomes None."""
-        return {
-            "reference": self.reference,
-            "level": self.level,
-            "cells": {
-                row: {
-                    column: {key: _plain(value) for key, value in asdict(cell).items()}
-                    for column, cell in cells.items()
-                }
-                for row, cells in self.cells.items()
-            },
-            "best": {column: list(rows) for column, rows in self.best.items()},
-            "comparisons": [asdict(one) for one in self.comparisons],
-            "notes": list(self.notes),
-        }
+        return plain(
+            {
+                "reference": self.reference,
+                "level": self.level,
+                "cells": {
+                    row: {column: asdict(cell) for column, cell in cells.items()} for row, cells in self.cells.items()
+                },
+                "best": self.best,
+                "comparisons": [asdict(one) for one in self.comparisons],
+                "notes": self.notes,
+            }
+        )
 
 
 def make_table(evaluation: Evaluation, *, reference: str | None = None, level: float = 0.95, seed: int = 0) -> Table:
@@ -178,7 +177,3 @@ def _comparisons(
         f"{count} photos or mosaics are too few for differences in {len(pairs)} comparisons, {needed} are needed"
         for count in sorted(few)
     ]
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -21,9 +21,10 @@ from ...runtime.inference import Tensors
 from ...runtime.photos.images import open_image
 from ...runtime.photos.preprocess import prepare
 from ...runtime.targets import TOP_CLASS
+from ..sensitivity import class_sensitivity
 from .compared_file import ComparedFile, LayerMap
 from .heat import Heat
-from .likeness import Likeness, compare_maps, grouping_agreement, sensitivity
+from .likeness import Likeness, compare_maps, grouping_agreement
 from .references import jittered, noise_map
 
 if TYPE_CHECKING:
@@ -243,8 +244,8 @@ class Comparer:
             noise=compare_maps(reference.heat, noise),
             clusters=_grouping(reference, candidate),
             clusters_jitter=_grouping(reference, jitter),
-            sensitivity=math.nan if candidate_other is None else sensitivity(candidate.heat, candidate_other),
-            sensitivity_reference=math.nan if other is None else sensitivity(reference.heat, other),
+            sensitivity=_sensitivity(candidate.heat, candidate_other),
+            sensitivity_reference=_sensitivity(reference.heat, other),
             empty=candidate.empty,
             empty_reference=reference.empty,
         )
@@ -289,6 +290,10 @@ def _difference(reference: NDArray[np.float32], other: NDArray[np.float32]) -> t
     spread = float(reference.std(dtype=np.float64))
     apart = np.abs(other.astype(np.float64) - reference) / (spread or math.nan)
     return float(apart.max()), float(apart.mean())
+
+
+def _sensitivity(heat: Heat, other: Heat | None) -> float:
+    return math.nan if other is None else class_sensitivity(heat.values, other.values)
 
 
 def _grouping(first: LayerMap, second: LayerMap) -> float:

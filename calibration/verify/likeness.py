@@ -12,7 +12,7 @@ from ...runtime.methods import Grouping
 from ..sensitivity import pearson
 from .heat import Heat, moved, peak_distance
 
-__all__ = ["SCORED", "Likeness", "compare_maps", "grouping_agreement", "sensitivity"]
+__all__ = ["SCORED", "Likeness", "compare_maps", "grouping_agreement"]
 
 #: The measures that have a score.
 SCORED = ("spearman", "pearson", "iou")
@@ -57,15 +57,6 @@ def compare_maps(reference: Heat, other: Heat) -> Likeness:
         peak_distance=peak_distance(first, second),
         moved=float(moved(first, second, reference.values, other.values)),
     )
-
-
-def sensitivity(first: Heat, second: Heat) -> float:
-    """1 - Pearson's correlation of the maps of two classes: 0 is blind to the class. NaN where one is constant."""
-    if np.ptp(first.values) == 0 or np.ptp(second.values) == 0:
-        return math.nan
-    if np.array_equal(first.values, second.values):
-        return 0.0
-    return 1 - pearson(first.values, second.values)
 
 
 def grouping_agreement(first: NDArray[np.int64], second: NDArray[np.int64]) -> float:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..json_values import plain
 from .comparing import Failed, PhotoMeasures
 from .pictures import Case, save_sheet
 from .summary import MeasureSummary, PlaceSummary
@@ -99,7 +99,7 @@ class VerifyReport:
         }
         if photos:
             document["photos"] = [_photo(one, self.places) for one in self.photos]
-        return _json(document)
+        return plain(document)
 
     def save_html(self, path: str | os.PathLike[str], *, command: str = "") -> None:
         """Everything in one HTML file that loads nothing. Raises `OutputError`, `MissingDependencyError`."""
@@ -161,11 +161,3 @@ def _photo(photo: PhotoMeasures, places: tuple[PlaceSummary, ...]) -> dict[str, 
             for summary, one in zip(places, photo.places, strict=True)
         },
     }
-
-
-def _json(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _json(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_json(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
