@@ -175,8 +175,7 @@ def _refuse_other_input(source: str | os.PathLike[str], spec: CamSpec) -> None:
 
 
 def _weights_rows(model: onnx.ModelProto, spec: CamSpec, source: onnx.ModelProto | None) -> list[CheckRow]:
-    added = {spec.chosen, *(name for layer in spec.layers for name in (layer.activations, layer.gradients))}
-    plain = [output.name for output in model.graph.output if output.name not in added]
+    plain = [output.name for output in model.graph.output if output.name not in spec.added_outputs]
     found = repeated_weights(model, plain, source)
     # Without the plain model nobody knows whether a copy among its own weights was there before.
     ours = [repeat for repeat in found if repeat.added or source is not None]

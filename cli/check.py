@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,7 +10,7 @@ import typer
 from .console import Bold, print_json, print_rows, stderr
 from .exitcodes import DONE, DONE_IN_PART
 from .options import Json, ModelFile, needing
-from .sources import failure, find_each, report_failure
+from .sources import find_each, report_failure, taken_alone
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,29 +65,22 @@ def _photos(
     """The first `limit` photos as a batch (None when no photos were asked for), their paths, and what failed."""
     import numpy as np
 
-    from ..runtime.errors import ArrayError, ImageError
+    from ..runtime.errors import ImageError
     from ..runtime.photos.images import open_image
     from ..runtime.photos.preprocess import prepare
 
     if not sources:
         return None, [], []
     found, errors = find_each(sources)
-    tensors, names = [], []
-    for path in found:
-        if len(tensors) == limit:
-            break
-        try:
-            tensors.append(prepare(open_image(path), spec).tensor)
-            names.append(str(path))
-        except (ImageError, ArrayError) as error:
-            errors.append(failure(path, error))
-    if len(tensors) < 2:
+    each = taken_alone(found, lambda path: prepare(open_image(path), spec).tensor, errors)
+    photos = list(itertools.islice(each, limit))
+    if len(photos) < 2:
         for error in errors:
             report_failure(error)
         raise ImageError(
-            f"check needs at least two photos that can be read, found {len(tensors)} in {', '.join(sources)}"
+            f"check needs at least two photos that can be read, found {len(photos)} in {', '.join(sources)}"
         )
-    return np.stack(tensors), names, errors
+    return np.stack([tensor for _, tensor in photos]), [str(path) for path, _ in photos], errors
 
 
 def _checked(model: str, batch: Any, source: str | None, progress: Any) -> CheckReport:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -155,6 +154,7 @@ def _shared_out(model: str, provider: str | None, threads: int | None) -> tuple[
 
     provider, threads: None for what the product's manifest says.
     """
+    from ..calibration.workers import share_cores
     from ..runtime.contract.manifest import Manifest
 
     manifest = Manifest.read(model)
@@ -162,11 +162,7 @@ def _shared_out(model: str, provider: str | None, threads: int | None) -> tuple[
         own = manifest.engine_options
         provider = provider or (manifest.backend.name if manifest.is_engine else own.provider)
         threads = threads or own.threads
-    if provider not in (None, "cpu") or threads is not None:
-        return 1, threads
-    cores = os.cpu_count() or 1
-    workers = min(4, cores)  # each needs memory of its own
-    return workers, cores // workers
+    return share_cores(provider, threads)
 
 
 def _annotations(

@@ -11,7 +11,7 @@ import typer
 from .console import Bold, print_json, print_rows, progress
 from .exitcodes import DONE, DONE_IN_PART, NOT_DONE
 from .options import AllowFallback, Json, ProductFile, ProductProvider, Threads, json_object
-from .sources import failure, find_each, report_failure
+from .sources import find_each, report_failure, taken_alone
 
 if TYPE_CHECKING:
     from ..calibration.parts import LayerSample, PartsReport
@@ -92,25 +92,18 @@ def _samples(
     explainer: Explainer, images: Sequence[Path], target: str | None, errors: list[dict[str, str]], advance: Any
 ) -> Iterator[LayerSample]:
     from ..calibration.parts import LayerSample
-    from ..runtime.errors import ArrayError, EngineError, ImageError
     from ..runtime.targets import resolve_target
 
     layer = explainer.spec.layer
     index = resolve_target(target, explainer.spec.output)
-    for image in images:
-        try:
-            raw = explainer.tensors([image], index)
-        except (ImageError, ArrayError, EngineError) as error:
-            errors.append(failure(image, error))
-        else:
-            yield LayerSample(
-                name=str(image),
-                activations=raw.activations[0],
-                gradients=raw.gradients[0],
-                last=layer.pooled,
-                layer=layer.name,
-            )
-        advance()
+    for image, raw in taken_alone(images, lambda image: explainer.tensors([image], index), errors, advance):
+        yield LayerSample(
+            name=str(image),
+            activations=raw.activations[0],
+            gradients=raw.gradients[0],
+            last=layer.pooled,
+            layer=layer.name,
+        )
 
 
 def _print(report: PartsReport) -> None:

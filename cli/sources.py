@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .console import note
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["failure", "find_each", "find_some", "report_failure"]
+__all__ = ["failure", "find_each", "find_some", "report_failure", "taken_alone"]
+
+_Result = TypeVar("_Result")
 
 
 def find_each(sources: Sequence[str]) -> tuple[list[Path], list[dict[str, str]]]:
@@ -39,6 +41,25 @@ def find_some(sources: Sequence[str]) -> tuple[list[Path], list[dict[str, str]]]
     if not paths:
         raise ImageError("; ".join(entry["error"] for entry in failures) or "no images")
     return paths, failures
+
+
+def taken_alone(
+    paths: Sequence[Path],
+    work: Callable[[Path], _Result],
+    errors: list[dict[str, str]],
+    advance: Callable[[], Any] = lambda: None,
+) -> Iterator[tuple[Path, _Result]]:
+    """What `work` makes of each image; a `failure` is added to `errors` for one that fails. advance: told each."""
+    from ..runtime.errors import ArrayError, EngineError, ImageError
+
+    for path in paths:
+        try:
+            result = work(path)
+        except (ImageError, ArrayError, EngineError) as error:
+            errors.append(failure(path, error))
+        else:
+            yield path, result
+        advance()
 
 
 def failure(source: str | Path, error: Exception) -> dict[str, str]:

@@ -11,7 +11,7 @@ import typer
 from .console import note, print_json, print_rows, progress, stderr
 from .exitcodes import DONE, DONE_IN_PART
 from .options import AllowFallback, Json, ModelFile, ProductProvider, Threads, needing
-from .sources import failure, find_each, report_failure
+from .sources import find_each, report_failure, taken_alone
 
 if TYPE_CHECKING:
     from ..calibration.tune.search import Sample, Tuned
@@ -91,16 +91,11 @@ def _writer(model: str, output: str) -> Callable[..., Path]:
 
 def _samples(explainer: Explainer, paths: list[Path], errors: list[dict[str, str]], advance: Any) -> list[Sample]:
     from ..calibration.tune.search import gather
-    from ..runtime.errors import ArrayError, ImageError
 
-    samples: list[Sample] = []
-    for path in paths:
-        try:
-            samples += gather(explainer, [path], [str(path)])
-        except (ImageError, ArrayError) as error:
-            errors.append(failure(path, error))
-        advance()
-    return samples
+    def read(path: Path) -> list[Sample]:
+        return list(gather(explainer, [path], [str(path)]))
+
+    return [sample for _, samples in taken_alone(paths, read, errors, advance) for sample in samples]
 
 
 def _print(tuned: Tuned) -> None:

@@ -21,7 +21,7 @@ from ...runtime.contract.spec import OutputSpec
 from ...runtime.errors import ArrayError, CfcamError, ImageError
 from ...runtime.photos.frame import Frame
 from ...runtime.targets import resolve_target
-from ..measures.regions import box_region, mask_region
+from ..measures.localisation import box_region, mask_region
 
 __all__ = ["Annotation", "AnnotationError", "Annotations", "read_boxes", "read_masks"]
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..measures.mosaics import choose_groups, make_mosaic
-from ..measures.regions import cell_regions
+from ..measures.mosaics import cell_regions, choose_groups, make_mosaic
 from ..statistics import TooFewPhotosError
 from .results import Measured
 

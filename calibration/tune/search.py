@@ -136,21 +136,21 @@ def tune(
     trials = _Trials(explainer, measure, seed)
     best: dict[str, Any] = {}
     best_score, floor = trials.means(search, best)
-    tried, complete, changed = 1, True, True
+    seen, complete, changed = [best], True, True
     while changed and complete:
         changed = False
         for name, values in CHOICES.items():
             for value in values:
                 candidate = _without_defaults({**best, name: value})
-                if candidate == best or trials.knows(candidate):
+                if candidate in seen:
                     continue
                 if time.monotonic() - started > budget:
                     complete = False
                     break
                 score, stability = trials.means(search, candidate)
-                tried += 1
+                seen.append(candidate)
                 if progress is not None:
-                    progress(tried, candidate, score)
+                    progress(len(seen), candidate, score)
                 if score > best_score and stability >= floor - _STABILITY_LOSS:
                     best, best_score, changed = candidate, score, True
     gain = stability = None
@@ -169,7 +169,7 @@ def tune(
         stability=stability,
         searched=len(search),
         held_out=len(held),
-        tried=tried,
+        tried=len(seen),
         seconds=time.monotonic() - started,
         complete=complete,
     )
@@ -196,14 +196,9 @@ class _Trials:
 
     def __init__(self, explainer: Explainer, measure: Goal, seed: int) -> None:
         self._explainer, self._measure, self._seed = explainer, measure, seed
-        self._known: set[str] = set()
         self._predict = EngineAccess(explainer, "cfcam").predict
 
-    def knows(self, settings: dict[str, Any]) -> bool:
-        return repr(sorted(settings.items())) in self._known
-
     def means(self, samples: Sequence[Sample], settings: dict[str, Any]) -> tuple[float, float]:
-        self._known.add(repr(sorted(settings.items())))
         first, second = self.values(samples, settings)
         return float(np.mean(first)), float(np.mean(second))
 

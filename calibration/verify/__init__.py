@@ -7,10 +7,9 @@
 """
 
 from ..renamed import old_names
-from .errors import VerifyError
 from .results import SCHEMA, VerifyReport
 from .run import verify
-from .thresholds import Thresholds
+from .thresholds import Thresholds, VerifyError
 from .verdict import Failure
 
 __all__ = ["SCHEMA", "Failure", "Thresholds", "VerifyError", "VerifyReport", "verify"]

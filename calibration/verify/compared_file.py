@@ -20,9 +20,8 @@ from ...runtime.methods import CamResult, Method
 from ...runtime.methods.cfcam.method import CfcamSettings, group_channels
 from ...runtime.methods.layer_fusion import fuse_layers, fused_grid, settings_for
 from ...runtime.methods.numerics.scaling import prepare
-from .errors import VerifyError
 from .heat import Heat
-from .thresholds import Role
+from .thresholds import Role, VerifyError
 
 __all__ = ["FUSED", "ComparedFile", "LayerMap", "Place", "open_files"]
 

@@ -22,7 +22,7 @@ from ...runtime.photos.images import open_image
 from ...runtime.photos.preprocess import prepare
 from ...runtime.targets import TOP_CLASS
 from ..sensitivity import class_sensitivity
-from .compared_file import ComparedFile, LayerMap
+from .compared_file import ComparedFile, LayerMap, Place
 from .heat import Heat
 from .likeness import Likeness, compare_maps, grouping_agreement
 from .references import jittered, noise_map
@@ -122,17 +122,6 @@ class _Answers:
     second: NDArray[np.int64] | None
 
 
-@dataclass(frozen=True, eq=False)
-class _PhotoMaps:
-    """One photo's maps, a list of places each. other, candidate_other: of the second class, None without one."""
-
-    reference: list[LayerMap]
-    candidate: list[LayerMap]
-    jitter: list[LayerMap]
-    other: list[LayerMap] | None
-    candidate_other: list[LayerMap] | None
-
-
 class Comparer:
     """Measures photos. seed: of jitter and noise, which depend on it and the photo's index alone."""
 
@@ -205,12 +194,15 @@ class Comparer:
         top, more, candidate = answers.top, answers.more, answers.candidate
         count = len(top.classes)
         shaken = row if answers.second is None else count + row
-        maps = _PhotoMaps(
-            reference=self._reference.maps(top, row, groups=True),
-            candidate=self._candidate.maps(candidate, row, groups=True),
-            jitter=self._reference.maps(more, shaken, groups=True),
-            other=None if answers.second is None else self._reference.maps(more, row),
-            candidate_other=None if answers.second is None else self._candidate.maps(candidate, count + row),
+        nothing = [None] * len(self._reference.places)
+        maps = zip(
+            self._reference.places,
+            self._reference.maps(top, row, groups=True),
+            self._candidate.maps(candidate, row, groups=True),
+            self._reference.maps(more, shaken, groups=True),
+            nothing if answers.second is None else self._reference.maps(more, row),
+            nothing if answers.second is None else self._candidate.maps(candidate, count + row),
+            strict=True,
         )
         logits = _scores(top)[row]
         target, predicted = int(top.classes[row]), int(_scores(candidate)[row].argmax())
@@ -228,26 +220,7 @@ class Comparer:
             logits_mean=logits_mean,
             jitter_max=jitter_max,
             jitter_mean=jitter_mean,
-            places=tuple(self._place(place, self._seed + photo.index, maps) for place in range(len(maps.reference))),
-        )
-
-    def _place(self, place: int, seed: int, maps: _PhotoMaps) -> PlaceMeasures:
-        reference, candidate, jitter = maps.reference[place], maps.candidate[place], maps.jitter[place]
-        other = None if maps.other is None else maps.other[place].heat
-        candidate_other = None if maps.candidate_other is None else maps.candidate_other[place].heat
-        size = (reference.heat.values.shape[0], reference.heat.values.shape[1])
-        noise = Heat(noise_map(self._reference.places[place].grid, size, seed))
-        return PlaceMeasures(
-            candidate=compare_maps(reference.heat, candidate.heat),
-            jitter=compare_maps(reference.heat, jitter.heat),
-            other=None if other is None else compare_maps(reference.heat, other),
-            noise=compare_maps(reference.heat, noise),
-            clusters=_grouping(reference, candidate),
-            clusters_jitter=_grouping(reference, jitter),
-            sensitivity=_sensitivity(candidate.heat, candidate_other),
-            sensitivity_reference=_sensitivity(reference.heat, other),
-            empty=candidate.empty,
-            empty_reference=reference.empty,
+            places=tuple(_measure_place(self._seed + photo.index, *place_maps) for place_maps in maps),
         )
 
     def _decision(self, raw: Tensors, row: int) -> int:
@@ -292,8 +265,34 @@ def _difference(reference: NDArray[np.float32], other: NDArray[np.float32]) -> t
     return float(apart.max()), float(apart.mean())
 
 
-def _sensitivity(heat: Heat, other: Heat | None) -> float:
-    return math.nan if other is None else class_sensitivity(heat.values, other.values)
+def _measure_place(
+    seed: int,
+    place: Place,
+    reference: LayerMap,
+    candidate: LayerMap,
+    jitter: LayerMap,
+    other: LayerMap | None,
+    candidate_other: LayerMap | None,
+) -> PlaceMeasures:
+    """Maps of one photo at one place. other, candidate_other: of the second class, None where there is one class."""
+    height, width = reference.heat.values.shape
+    noise = Heat(noise_map(place.grid, (height, width), seed))
+    return PlaceMeasures(
+        candidate=compare_maps(reference.heat, candidate.heat),
+        jitter=compare_maps(reference.heat, jitter.heat),
+        other=None if other is None else compare_maps(reference.heat, other.heat),
+        noise=compare_maps(reference.heat, noise),
+        clusters=_grouping(reference, candidate),
+        clusters_jitter=_grouping(reference, jitter),
+        sensitivity=_sensitivity(candidate, candidate_other),
+        sensitivity_reference=_sensitivity(reference, other),
+        empty=candidate.empty,
+        empty_reference=reference.empty,
+    )
+
+
+def _sensitivity(top: LayerMap, other: LayerMap | None) -> float:
+    return math.nan if other is None else class_sensitivity(top.heat.values, other.heat.values)
 
 
 def _grouping(first: LayerMap, second: LayerMap) -> float:

@@ -13,6 +13,7 @@ from typing import Any
 
 from ...runtime.errors import ArrayError, EngineError, ImageError
 from ...runtime.explainer import Explainer
+from ..workers import share_cores
 from .compared_file import ComparedFile, open_files
 from .comparing import Comparer, Failed, PhotoMeasures
 from .pictures import draw_cases
@@ -141,13 +142,9 @@ def _measured(
 def _shared_out(
     candidate: Source, reference: Source, provider: str | None, threads: int | None
 ) -> tuple[int, int | None]:
-    """(batches at once, threads of each): on a CPU several inferences of one thread do more than one of several."""
+    """(batches at once, threads of each)."""
     is_open = isinstance(candidate, Explainer) or isinstance(reference, Explainer)
-    if threads is not None or provider not in (None, "cpu") or is_open:
-        return 1, threads
-    cores = os.cpu_count() or 1
-    workers = min(4, cores)  # each needs memory of its own
-    return workers, cores // workers
+    return share_cores(provider, threads) if not is_open else (1, threads)
 
 
 def _nothing(failed: Sequence[Failed]) -> Exception:

@@ -10,14 +10,18 @@ from typing import Any, Literal
 
 from ...runtime.checks import check_number
 from ...runtime.contract.spec import INT8_IN_HALF
-from .errors import VerifyError
+from ...runtime.errors import CfcamError
 
-__all__ = ["Role", "Thresholds"]
+__all__ = ["Role", "Thresholds", "VerifyError"]
 
 #: What a map belongs to: the layer before global pooling, any other layer, or several layers fused.
 Role = Literal["last", "middle", "fused"]
 
 _SCORES = ("last_score", "last_iou_score", "middle_score", "middle_iou_score")
+
+
+class VerifyError(CfcamError, ValueError):
+    """Two files that cannot be compared, or thresholds that do not exist."""
 
 
 @dataclass(frozen=True, kw_only=True)

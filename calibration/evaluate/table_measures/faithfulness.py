@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...measures.adcc import adcc, coherency, complexity
-from ...measures.confidence import average_drop, average_increase, mask_images
+from ...measures.confidence import adcc, average_drop, average_increase, coherency, complexity, mask_images
 from ...measures.insertion_deletion import Fill, insertion_deletion
 from ...sensitivity import class_sensitivity
 from ..rows import Row

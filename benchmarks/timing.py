@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..runtime.bench.sampling import Clock, sample
+from cfcam.runtime.bench.sampling import Clock, sample
 
 __all__ = ["Comparison", "compare"]
 

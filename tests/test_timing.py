@@ -1,7 +1,7 @@
 """Comparing two callables fairly, on a clock that the test moves."""
 
 import pytest
-from cfcam.cli import timing
+import timing
 
 
 class Machine:
