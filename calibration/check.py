@@ -180,7 +180,8 @@ def _weights_rows(model: onnx.ModelProto, spec: CamSpec, source: onnx.ModelProto
     # Without the plain model nobody knows whether a copy among its own weights was there before.
     ours = [repeat for repeat in found if repeat.added or source is not None]
     theirs = [repeat for repeat in found if not (repeat.added or source is not None)]
-    rows = [_row("weights above 1 KB that are stored twice", len(ours), 0, note=_some(ours))]
+    name = "weights above 1 KB that are stored twice"
+    rows = [CheckRow(name, "failed" if ours else "ok", len(ours), 0, note=_some(ours))]
     if theirs:
         name = "weights above 1 KB that the plain model itself stores twice"
         rows.append(CheckRow(name, "warning", len(theirs), 0, note=f"{_some(theirs)}; --source tells whose they are"))
@@ -200,11 +201,6 @@ def _tensorrt_rows(path: str, model: onnx.ModelProto) -> list[CheckRow]:
     except (EngineError, ModelFileError) as error:
         return [*rows, CheckRow("TensorRT's own parser", "warning", note=f"could not be asked: {error}")]
     return [*rows, CheckRow("TensorRT's own parser", "ok" if result else "warning", note=str(result))]
-
-
-def _row(name: str, value: float, limit: float, *, at_least: bool = False, note: str = "") -> CheckRow:
-    holds = value >= limit if at_least else value <= limit  # NaN fails either way
-    return CheckRow(name, "ok" if holds else "failed", value, limit, at_least, note)
 
 
 def _some(items: list[Any]) -> str:

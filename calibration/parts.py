@@ -21,6 +21,7 @@ from ..runtime.errors import MethodError
 from ..runtime.methods import CamResult, CfcamSettings
 from .json_values import plain
 from .sensitivity import pearson
+from .statistics import mean_of_known
 
 __all__ = ["COLUMNS", "LayerSample", "PartsReport", "PartsRow", "Spread", "measure_part", "measure_parts"]
 
@@ -128,7 +129,7 @@ def measure_part(sample: LayerSample, settings: CfcamSettings | None = None, *, 
         name=sample.name,
         layer=sample.layer,
         hirescam=_alike(full, cam_results(sample.activations, sample.gradients, "hirescam")[0]),
-        random_groups=_mean([_alike(full, _map(sample, changed)) for changed in randoms]),
+        random_groups=mean_of_known([_alike(full, _map(sample, changed)) for changed in randoms]),
         sign_groups=_alike(full, _map(sample, replace(settings, clustering="none"))),
         no_filter=_alike(full, _map(sample, replace(settings, sigma=0))),
         counts=full.grouping.counts(),
@@ -149,8 +150,3 @@ def _map(sample: LayerSample, settings: CfcamSettings) -> CamResult:
 
 def _alike(full: CamResult, other: CamResult) -> float:
     return pearson(full.map, other.map) if full.map.size > 1 else math.nan
-
-
-def _mean(values: list[float]) -> float:
-    known = [value for value in values if not math.isnan(value)]
-    return statistics.fmean(known) if known else math.nan

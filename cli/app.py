@@ -14,7 +14,7 @@ import typer
 
 from ..runtime.errors import CfcamError
 from . import adopt, bench, build, check, compare, demo, evaluate, explain, export, inspect, layers, parts, tune, verify
-from .exitcodes import DONE, NOT_DONE
+from .console import DONE, NOT_DONE
 
 __all__ = ["app", "run"]
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .console import print_json, progress
-from .exitcodes import DONE, DONE_IN_PART
+from .console import DONE, DONE_IN_PART, print_json, progress
 from .options import AllowFallback, Json, Threads, check_name, json_object
 
 if TYPE_CHECKING:

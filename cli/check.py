@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import Bold, print_json, print_rows, stderr
-from .exitcodes import DONE, DONE_IN_PART
+from .console import DONE, DONE_IN_PART, Bold, print_json, print_rows, stderr
 from .options import Json, ModelFile, needing
 from .sources import find_each, report_failure, taken_alone
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import file_size, print_json, print_rows
-from .exitcodes import DONE, DONE_IN_PART
+from .console import DONE, DONE_IN_PART, file_size, print_json, print_rows
 from .options import Json
 
 if TYPE_CHECKING:

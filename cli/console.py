@@ -1,4 +1,4 @@
-"""Where words go: progress and notes to stderr, results to stdout."""
+"""What a command hands out: progress and notes to stderr, results to stdout, and an exit code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,25 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.table import Table
 
-__all__ = ["Bold", "file_size", "note", "print_json", "print_rows", "print_table", "progress", "rich_table", "stderr"]
+__all__ = [
+    "DONE",
+    "DONE_IN_PART",
+    "NOT_DONE",
+    "Bold",
+    "file_size",
+    "note",
+    "print_json",
+    "print_rows",
+    "print_table",
+    "progress",
+    "rich_table",
+    "stderr",
+]
+
+DONE = 0
+#: Done, but some inputs failed, or a check, gate or budget was missed.
+DONE_IN_PART = 1
+NOT_DONE = 2
 
 
 class Bold(str):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .exitcodes import DONE, DONE_IN_PART
+from .console import DONE, DONE_IN_PART
 
 if TYPE_CHECKING:
     import numpy as np
@@ -165,18 +165,16 @@ def _time(explainer: Explainer, plain: Path, photo: Any) -> dict[str, NDArray[np
 
 def _print(found: dict[tuple[str, int], Explanation], times: dict[str, NDArray[np.float64]]) -> bool:
     """The table of peaks and the times; True when every method tells the two dogs apart."""
-    from rich.text import Text
-
     from ..runtime.bench.summary import Ratio
-    from .console import print_table, rich_table
+    from .console import print_rows
 
-    table = rich_table("class", "probability", "method", "peak x, y", right=("probability",))
+    rows = []
     for (method, index), explanation in found.items():
         peak = explanation.peak
         where = f"{peak[0]:.2f}, {peak[1]:.2f}" if peak else f"none: {explanation.reason}"
-        table.add_row(Text(f"{explanation.label} ({index})"), f"{explanation.probability:.1%}", method, where)
+        rows.append((f"{explanation.label} ({index})", f"{explanation.probability:.1%}", method, where))
     print()
-    print_table(table)
+    print_rows(("class", "probability", "method", "peak x, y"), rows, right=("probability",))
     right, left = (found["cfcam", index].peak for index in _CLASSES)
     apart = right is not None and left is not None and right[0] > 0.5 > left[0]
     if not apart:

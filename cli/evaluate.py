@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import Bold, note, print_json, print_rows, progress
-from .exitcodes import DONE, DONE_IN_PART, NOT_DONE
+from .console import DONE, DONE_IN_PART, NOT_DONE, Bold, note, print_json, print_rows, progress
 from .options import AllowFallback, Json, ProductFile, ProductProvider, Threads, check_name
 from .sources import failure, find_some, report_failure
 

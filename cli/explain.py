@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .console import note, print_json, print_rows, progress, stderr
-from .exitcodes import DONE, DONE_IN_PART, NOT_DONE
+from .console import DONE, DONE_IN_PART, NOT_DONE, note, print_json, print_rows, progress, stderr
 from .options import AllowFallback, Json, ProductFile, ProductProvider, Threads, json_object
-from .sources import failure, find_each, report_failure
+from .sources import failure, find_each, report_failure, taken_alone
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -223,20 +222,16 @@ def _steps(
 
 
 def _open(paths: Sequence[Path]) -> tuple[list[_Photo], list[dict[str, str]]]:
-    from ..runtime.errors import ImageError
+    errors: list[dict[str, str]] = []
+    return [photo for _, photo in taken_alone(paths, _decode, errors)], errors
+
+
+def _decode(path: Path) -> _Photo:
     from ..runtime.photos.images import open_image
 
-    photos: list[_Photo] = []
-    errors: list[dict[str, str]] = []
-    for path in paths:
-        started = time.perf_counter()
-        try:
-            image = open_image(path)
-        except ImageError as error:
-            errors.append(failure(path, error))
-        else:
-            photos.append(_Photo(path, image, (time.perf_counter() - started) * 1000))
-    return photos, errors
+    started = time.perf_counter()
+    image = open_image(path)
+    return _Photo(path, image, (time.perf_counter() - started) * 1000)
 
 
 def _from_file(explanation: Explanation, photo: _Photo) -> Explanation:

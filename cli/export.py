@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from .exitcodes import DONE, DONE_IN_PART
+from .console import DONE, DONE_IN_PART
 from .options import json_object
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .exitcodes import DONE
+from .console import DONE
 from .options import Json, json_object
 
 if TYPE_CHECKING:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import Bold, print_json, print_rows, progress
-from .exitcodes import DONE, DONE_IN_PART, NOT_DONE
+from .console import DONE, DONE_IN_PART, NOT_DONE, Bold, print_json, print_rows, progress
 from .options import AllowFallback, Json, ProductFile, ProductProvider, Threads, json_object
 from .sources import find_each, report_failure, taken_alone
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import note, print_json, print_rows, progress, stderr
-from .exitcodes import DONE, DONE_IN_PART
+from .console import DONE, DONE_IN_PART, note, print_json, print_rows, progress, stderr
 from .options import AllowFallback, Json, ModelFile, ProductProvider, Threads, needing
 from .sources import find_each, report_failure, taken_alone
 

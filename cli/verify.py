@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import note, print_json, progress
-from .exitcodes import DONE, DONE_IN_PART
+from .console import DONE, DONE_IN_PART, note, print_json, progress
 from .options import AllowFallback, Json, ProductProvider, Threads, check_name, json_object
 from .sources import find_some, report_failure
 

@@ -7,6 +7,7 @@ is left alone, and not believed.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from ...runtime.errors import OutputError
 from ..caches import Cache, cache_folder
 
 __all__ = ["Journal", "cached_journal"]
+
+_log = logging.getLogger("cfcam.calibration.evaluate")
 
 #: Bytes of journals of runs that were never finished; the oldest go first.
 _LIMIT = 64 * 2**20
@@ -40,6 +43,7 @@ class Journal(Closing):
             self._read()
         except OSError as error:
             raise OutputError(f"{self.path}: the journal cannot be opened ({error.strerror or error})") from error
+        _log.info("%s: the journal, with %d photos that were measured before", self.path, len(self))
 
     def __len__(self) -> int:
         return len(self._known)

@@ -7,7 +7,6 @@ else, and hands the batch's numbers back from `update`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...runtime.errors import ArrayError, TargetError
+from ..statistics import mean_of_known
 
 __all__ = [
     "Columns",
@@ -64,18 +64,13 @@ class Measure:
 
     def compute(self) -> dict[str, float]:
         """Mean of each column over the images where it is defined; NaN where there are none."""
-        return {name: _mean(self.values(name)) for name in self.columns}
+        return {name: mean_of_known(self.values(name)) for name in self.columns}
 
     def _keep(self, **columns: ArrayLike) -> dict[str, NDArray[np.float64]]:
         rows = {name: np.asarray(columns[name], np.float64) for name in self.columns}
         for name, row in rows.items():
             self._parts[name].append(row)
         return rows
-
-
-def _mean(values: NDArray[np.float64]) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else math.nan
 
 
 def check_images(images: ArrayLike) -> Images:

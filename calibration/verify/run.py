@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import os
 import time
@@ -13,12 +14,13 @@ from typing import Any
 
 from ...runtime.errors import ArrayError, EngineError, ImageError
 from ...runtime.explainer import Explainer
+from ..statistics import mean_of_known
 from ..workers import share_cores
 from .compared_file import ComparedFile, open_files
 from .comparing import Comparer, Failed, PhotoMeasures
 from .pictures import draw_cases
 from .results import FileFacts, Top1, VerifyReport
-from .summary import PlaceSummary, mean, summarise
+from .summary import PlaceSummary, summarise
 from .thresholds import Thresholds
 from .verdict import Failure, missed_limits
 
@@ -27,6 +29,8 @@ __all__ = ["verify"]
 Source = str | os.PathLike[str] | Explainer
 
 _FEW = 20
+
+_log = logging.getLogger("cfcam.calibration.verify")
 
 
 def verify(
@@ -65,7 +69,10 @@ def verify(
     if not photos:
         raise ImageError("verify: no photos were given")
     started = time.perf_counter()
-    workers, threads = _shared_out(candidate, reference, provider, threads)
+    workers = 1
+    if not isinstance(candidate, Explainer) and not isinstance(reference, Explainer):
+        workers, threads = share_cores(provider, threads)
+    _log.info("%d photos, %d batches at once, %s threads each", len(photos), workers, threads or "all")
     with open_files(
         candidate,
         reference,
@@ -76,7 +83,8 @@ def verify(
         allow_fallback=allow_fallback,
         threads=threads,
     ) as (compared, base):
-        limits = _limits(thresholds, compared.spec.precision)
+        if not isinstance(thresholds, Thresholds):
+            thresholds = Thresholds.from_mapping(thresholds or {}, compared.spec.precision)
         comparer = Comparer(compared, base, seed)
         measured: list[PhotoMeasures] = []
         failed: list[Failed] = []
@@ -93,7 +101,7 @@ def verify(
         )
         agreeing = sum(one.agrees for one in measured)
         broken = sum(one.candidate for one in failed)
-        failures = missed_limits(places, agreeing, len(measured), broken, limits)
+        failures = missed_limits(places, agreeing, len(measured), broken, thresholds)
         drawn = [(number, one.place.name) for number, one in enumerate(places) if _worth_drawing(one, failures)]
         return VerifyReport(
             candidate=_facts(compared),
@@ -101,12 +109,12 @@ def verify(
             method=base.method.name,
             settings=dataclasses.asdict(base.settings) if dataclasses.is_dataclass(base.settings) else {},  # type: ignore[arg-type]
             fusion=base.spec.fusion if len(base.spec.layers) > 1 else None,
-            thresholds=limits,
+            thresholds=thresholds,
             top1=_top1(agreeing, len(measured)),
             logits_max=max((one.logits_max for one in measured), default=math.nan),
-            logits_mean=mean([one.logits_mean for one in measured]),
+            logits_mean=mean_of_known([one.logits_mean for one in measured]),
             jitter_max=max((one.jitter_max for one in measured), default=math.nan),
-            jitter_mean=mean([one.jitter_mean for one in measured]),
+            jitter_mean=mean_of_known([one.jitter_mean for one in measured]),
             places=places,
             photos=tuple(measured),
             failures=failures,
@@ -115,10 +123,6 @@ def verify(
             cases=draw_cases(comparer, measured, drawn, pictures) if pictures else (),
             seconds=time.perf_counter() - started,
         )
-
-
-def _limits(thresholds: Thresholds | Mapping[str, Any] | None, precision: str) -> Thresholds:
-    return thresholds if isinstance(thresholds, Thresholds) else Thresholds.from_mapping(thresholds or {}, precision)
 
 
 def _measured(
@@ -137,14 +141,6 @@ def _measured(
             yield done, results
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _shared_out(
-    candidate: Source, reference: Source, provider: str | None, threads: int | None
-) -> tuple[int, int | None]:
-    """(batches at once, threads of each)."""
-    is_open = isinstance(candidate, Explainer) or isinstance(reference, Explainer)
-    return share_cores(provider, threads) if not is_open else (1, threads)
 
 
 def _nothing(failed: Sequence[Failed]) -> Exception:

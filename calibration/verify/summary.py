@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from ..statistics import mean_of_known
 from .compared_file import Place
 from .comparing import PlaceMeasures
 from .likeness import SCORED, Likeness
@@ -67,19 +68,16 @@ class PlaceSummary:
 def summarise(place: Place, photos: Sequence[PlaceMeasures]) -> PlaceSummary:
     """The measures of one place over all photos."""
     known = [one for one in photos if one.empty_reference is None]
-    pairs = [
-        (one.sensitivity, one.sensitivity_reference)
-        for one in known
-        if not math.isnan(one.sensitivity) and not math.isnan(one.sensitivity_reference)
-    ]
-    sensitivity, reference = (mean(values) for values in zip(*pairs, strict=True)) if pairs else (math.nan, math.nan)
+    both = [one for one in known if not math.isnan(one.sensitivity) and not math.isnan(one.sensitivity_reference)]
+    sensitivity = mean_of_known(one.sensitivity for one in both)
+    reference = mean_of_known(one.sensitivity_reference for one in both)
     tells = reference >= BLIND  # False for NaN too
     return PlaceSummary(
         place=place,
         count=len(known),
         measures={name: _measure(name, known, tells) for name in MEASURES},
-        clusters=mean([one.clusters for one in known]),
-        clusters_jitter=mean([one.clusters_jitter for one in known]),
+        clusters=mean_of_known([one.clusters for one in known]),
+        clusters_jitter=mean_of_known([one.clusters_jitter for one in known]),
         sensitivity=sensitivity,
         sensitivity_reference=reference,
         kept=sensitivity / reference if tells else math.nan,
@@ -87,12 +85,6 @@ def summarise(place: Place, photos: Sequence[PlaceMeasures]) -> PlaceSummary:
         gained=sum(one.empty is None for one in photos if one.empty_reference is not None),
         typical_scale=not tells,
     )
-
-
-def mean(values: Sequence[float]) -> float:
-    """Of those that are numbers; NaN where none is."""
-    known = [value for value in values if not math.isnan(value)]
-    return fmean(known) if known else math.nan
 
 
 def _measure(name: str, photos: Sequence[PlaceMeasures], tells: bool) -> MeasureSummary:
@@ -105,13 +97,13 @@ def _measure(name: str, photos: Sequence[PlaceMeasures], tells: bool) -> Measure
     worst = (min if name in SCORED else max)(values, default=math.nan)
     score = None
     if name in SCORED and values:
-        scale = 1 - mean(other) if tells else TYPICAL[name]
+        scale = 1 - mean_of_known(other) if tells else TYPICAL[name]
         score = 1 - (1 - fmean(values)) / max(scale, BLIND)
     return MeasureSummary(
-        candidate=mean(candidate),
+        candidate=mean_of_known(candidate),
         worst=worst,
-        jitter=mean(column([one.jitter for one in photos])),
-        other=mean(other),
-        noise=mean(column([one.noise for one in photos])),
+        jitter=mean_of_known(column([one.jitter for one in photos])),
+        other=mean_of_known(other),
+        noise=mean_of_known(column([one.noise for one in photos])),
         score=score,
     )

@@ -46,15 +46,9 @@ def _changed(make: Callable[[Row, Sample, Context], _ImageMeasure]) -> Run:
     return run
 
 
-# With one seed for all rows, they see the same noisy images, and rules share their inferences.
-
-
-def _input_noise(row: Row, sample: Sample, context: Context) -> InputNoise:
-    return InputNoise(row.explain, seed=sample.seed, batch=context.engine.batch)
-
-
-def _max_sensitivity(row: Row, sample: Sample, context: Context) -> MaxSensitivity:
-    return MaxSensitivity(row.explain, seed=sample.seed, batch=context.engine.batch)
+def _under_noise(kind: type[InputNoise] | type[MaxSensitivity]) -> Run:
+    """With one seed for all rows, they see the same noisy images, and rules share their inferences."""
+    return _changed(lambda row, sample, context: kind(row.explain, seed=sample.seed, batch=context.engine.batch))
 
 
 def _transformed(row: Row, sample: Sample, context: Context) -> Transformed:
@@ -96,7 +90,7 @@ INPUT_NOISE = TableMeasure(
             "maps that ignore the image.",
         )
     },
-    _changed(_input_noise),
+    _under_noise(InputNoise),
     cheap=False,
     summary="stability under noise in the image",
 )
@@ -122,7 +116,7 @@ MAX_SENSITIVITY = TableMeasure(
             "lower", "Largest relative change of the map under ten small noises. Gamed by maps that ignore the image."
         )
     },
-    _changed(_max_sensitivity),
+    _under_noise(MaxSensitivity),
     cheap=False,
     summary="the largest change that small noise brings about",
 )
