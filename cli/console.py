@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
-    from rich.table import Table
 
 __all__ = [
     "DONE",
@@ -23,9 +22,7 @@ __all__ = [
     "note",
     "print_json",
     "print_rows",
-    "print_table",
     "progress",
-    "rich_table",
     "stderr",
 ]
 
@@ -52,30 +49,6 @@ def note(text: str, console: Console | None = None) -> None:
     (console or stderr()).print(text)
 
 
-def rich_table(*columns: str, title: str | None = None, right: tuple[str, ...] = ()) -> Table:
-    """An empty table without lines; the columns named in `right` are aligned to the right."""
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    return table
-
-
-def print_table(table: Table) -> None:
-    """Print on stdout; into a pipe or file no cell is wrapped or cut."""
-    from rich.console import Console
-
-    if sys.stdout.isatty():
-        Console(file=sys.stdout, highlight=False, markup=False).print(table)
-        return
-    console = Console(file=io.StringIO(), highlight=False, markup=False, width=10_000)
-    console.print(table)
-    assert isinstance(console.file, io.StringIO)
-    for line in console.file.getvalue().splitlines():
-        print(line.rstrip())
-
-
 def print_rows(
     columns: Sequence[str],
     rows: Iterable[Sequence[str]],
@@ -84,7 +57,7 @@ def print_rows(
     right: Sequence[str] = (),
     head: bool = True,
 ) -> None:
-    """Print a table on stdout.
+    """Print a table without lines on stdout; into a pipe or file no cell is wrapped or cut.
 
     Args:
         columns: their names.
@@ -93,13 +66,29 @@ def print_rows(
         right: columns that are aligned to the right.
         head: whether the columns' names are printed.
     """
+    from rich.console import Console
+    from rich.table import Table
     from rich.text import Text
 
-    table = rich_table(*columns, title=title, right=tuple(right))
-    table.show_header = head
+    table = Table(
+        title=title,
+        title_justify="left",
+        show_header=head,
+        box=None,
+        padding=(0, 2, 0, 0),
+        header_style="bold",
+    )
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell, style="bold" if isinstance(cell, Bold) else "") for cell in row))
-    print_table(table)
+    if sys.stdout.isatty():
+        Console(file=sys.stdout, highlight=False, markup=False).print(table)
+        return
+    text = io.StringIO()
+    Console(file=text, highlight=False, markup=False, width=10_000).print(table)
+    for line in text.getvalue().splitlines():
+        print(line.rstrip())
 
 
 def file_size(count: int) -> str:

@@ -67,7 +67,6 @@ def pick_cases(explainer: Explainer, evaluation: Evaluation, *, each: int = 2) -
                     found = explainer.explain(photo.name, photo.target, method)
                 except CfcamError:
                     continue
-                picture = found.overlay(_SIDE, legend=False)
                 cases.append(
                     Case(
                         method,
@@ -76,7 +75,7 @@ def pick_cases(explainer: Explainer, evaluation: Evaluation, *, each: int = 2) -
                         _class(found.label, photo.target),
                         photo.probability,
                         float(values[i]),
-                        jpeg_url(picture),
+                        jpeg_url(found.overlay(_SIDE, legend=False)),
                     )
                 )
     return cases

@@ -26,8 +26,8 @@ def _gradient_noise(sample: Sample, rows: Sequence[Row], context: Context) -> Va
     def value(row: Row) -> float:
         if row.rule is None:
             return math.nan
-        measure = GradientNoise(row.rule, seed=sample.seed)
-        return float(measure.update(arrays.activations, arrays.gradients)["gradient_noise"][0])
+        values = GradientNoise(row.rule, seed=sample.seed).update(arrays.activations, arrays.gradients)
+        return float(values["gradient_noise"][0])
 
     return {"gradient_noise": [value(row) for row in rows]}
 
