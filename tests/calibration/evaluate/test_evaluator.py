@@ -1,34 +1,16 @@
 """The loop: same figures as the measures alone, resumable, and nothing dropped in silence."""
 
-import math
 import shutil
 import threading
 
 import numpy as np
 import pytest
 from cfcam.calibration.evaluate import (
-    Annotation,
     Evaluator,
     Journal,
-    all_measures,
     evaluate,
     make_plan,
     read_boxes,
-)
-from cfcam.calibration.measures import (
-    Adcc,
-    Brightness,
-    ClassSensitivity,
-    EngineAccess,
-    InputNoise,
-    InsertionDeletion,
-    Jpeg,
-    Localisation,
-    MaxSensitivity,
-    Robustness,
-    Shift,
-    Transformed,
-    box_region,
 )
 from cfcam.runtime.errors import ArrayError, TargetError
 from cfcam.runtime.explainer import Explainer
@@ -38,55 +20,6 @@ def same(first, second):
     np.testing.assert_array_equal(
         np.stack([one.values for one in first.photos]), np.stack([one.values for one in second.photos])
     )
-
-
-def test_figures_are_those_of_the_measures(explainer, coloured):
-    photos, known = coloured
-    plan = make_plan(explainer, methods=["cfcam", "gradcam"], measures=["all"], annotated=True)
-    evaluator = Evaluator(explainer, plan)
-    photo = photos[4]
-    box = known[photo.name]
-    found = evaluator.update(photo, Annotation(boxes=(box,)))
-    evaluation = evaluator.compute()
-
-    access = EngineAccess(explainer, "gradcam")
-    x, frames = access.load([photo])
-    p = access.predict(x)[0]
-    order = np.argsort(-p)
-    assert (found.target, found.top) == (order[0], order[0])
-    assert found.probability == pytest.approx(p[order[0]], abs=1e-6)
-    classes = order[:1]
-    maps = access.explain(x, classes)
-    (seed,) = {evaluator.sample(x[0], -1, None, name="", seed=s)[0].seed for s in [_pixels(x)]}
-    changes = [Brightness(1.2, access.input), Jpeg(50, access.input), Shift(1, 0), Shift(0, 1)]
-    expected = {
-        **Adcc(access.predict, access.explain).update(x, classes, maps),
-        **InsertionDeletion(access.predict, steps=8).update(x, classes, maps),
-        **{
-            f"{name}_mean": row
-            for name, row in InsertionDeletion(access.predict, steps=8, fill="mean").update(x, classes, maps).items()
-        },
-        **ClassSensitivity(access.explain).update(x, classes, order[1:2]),
-        **Localisation().update(maps, box_region([box], frames[0])[None]),
-        **InputNoise(access.explain, seed=seed).update(x, classes, maps),
-        **MaxSensitivity(access.explain, seed=seed).update(x, classes, maps),
-        **Transformed(access.explain, changes).update(x, classes, maps),
-        **Robustness(access.predict, access.explain, seed=seed).update(x),
-    }
-    for column, values in expected.items():
-        ours = evaluation.values("gradcam", column)
-        np.testing.assert_allclose(ours, values, atol=1e-5, err_msg=column)
-    noise = evaluation.values("gradcam", "gradient_noise")[0]
-    assert 0.5 < noise < 1
-    assert math.isnan(evaluation.values("centre", "gradient_noise")[0])
-    left = {"gradient_noise"} | {name for one in all_measures() if one.unit == "mosaic" for name in one.columns}
-    assert set(expected) == set(evaluation.columns) - left
-
-
-def _pixels(x):
-    import hashlib
-
-    return hashlib.sha256(x.tobytes()).hexdigest()
 
 
 def test_no_order_of_photos_and_no_batch_changes_a_figure(explainer, coloured, small, boxes):

@@ -6,11 +6,8 @@ import numpy as np
 import pytest
 from cfcam.calibration.statistics import TooFewPhotosError
 from cfcam.calibration.tune import search as tuning
-from cfcam.calibration.tune.file import PROVENANCE, write_tuned
 from cfcam.calibration.tune.search import CHOICES, Sample, halves, tune
 from cfcam.runtime import Explainer
-from cfcam.runtime.contract.modelfile import read_spec
-from cfcam.runtime.errors import OutputError
 from cfcam.runtime.methods import CfcamSettings
 
 
@@ -112,29 +109,6 @@ def test_masks_are_another_measure(explainer, monkeypatch):
 def test_too_few_photos_say_how_many(explainer):
     with pytest.raises(TooFewPhotosError, match="each half needs 10, so give 20"):
         tune(explainer, samples(explainer, 12))
-
-
-def test_the_file_carries_settings_and_their_provenance(explainer, monkeypatch, tiny_path, tmp_path):
-    monkeypatch.setattr(tuning, "_Trials", planted(lambda s, one: 0.1 * (s.get("shrinkage") == 0.25) + noise(one)))
-    found = tune(explainer, samples(explainer))
-    path = write_tuned(tiny_path("logits"), tmp_path / "tuned.cam.onnx", found, {"0.png": "00"})
-    spec = read_spec(path)
-    assert (spec.method.name, spec.method.settings) == ("cfcam", {"shrinkage": 0.25})
-    assert spec.extra[PROVENANCE]["held_out"] == found.held_out
-    assert spec.extra[PROVENANCE]["images"] == {"0.png": "00"}
-    photo = np.random.default_rng(1).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    with Explainer(path) as tuned:
-        assert tuned.explain(photo).settings["shrinkage"] == 0.25
-        np.testing.assert_array_equal(
-            tuned.explain(photo).map, explainer.explain(photo, settings={"shrinkage": 0.25}).map
-        )
-
-
-def test_never_onto_the_file_that_is_read(explainer, monkeypatch, tiny_path):
-    monkeypatch.setattr(tuning, "_Trials", planted(lambda s, one: noise(one)))
-    found = tune(explainer, samples(explainer))
-    with pytest.raises(OutputError, match="is the file that is read"):
-        write_tuned(tiny_path("logits"), tiny_path("logits"), found, {})
 
 
 def test_halves_do_not_hang_on_names_or_order(explainer):
