@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...runtime.errors import ImageError
-from ...runtime.photos.images import open_image
 from ...runtime.contract.manifest import CalibrationRecord
 from ...runtime.contract.spec import InputSpec
+from ...runtime.errors import ImageError
+from ...runtime.photos.images import open_image
 from .tensor_cache import TensorCache
 
 __all__ = ["FEWEST", "CalibrationPhotos", "PhotoSets", "choose_photos"]

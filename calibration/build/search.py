@@ -13,7 +13,6 @@ import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -27,9 +26,9 @@ from ...runtime.explainer import Explainer
 from ...runtime.photos.images import open_image
 from ...runtime.photos.preprocess import prepare
 from .job import Job
-from .verdict import verify_product
 from .nodes import Nodes, read_nodes
 from .photos import PhotoSets
+from .verdict import verify_product
 
 if TYPE_CHECKING:
     from ...export.precision import Plan

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...runtime.contract.modelfile import file_sha256
+from ...runtime.contract.spec import InputSpec
 from ...runtime.errors import ImageError, ModelFileError
 from ...runtime.photos.images import open_image
-from ...runtime.contract.modelfile import file_sha256
 from ...runtime.photos.preprocess import prepare
-from ...runtime.contract.spec import InputSpec
 from ..caches import Cache
 
 __all__ = ["LIMIT", "TensorCache"]

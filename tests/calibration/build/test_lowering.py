@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import re
-import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import onnx
 import pytest
-from cfcam.calibration.build.config_files import parse_config, read_config
+from cfcam.calibration.build.config_files import parse_config
 from cfcam.calibration.build.pipeline import build
 from cfcam.export import precision
-from cfcam.runtime.errors import EngineError, ImageError, MissingDependencyError, ModelFileError, OutputError
-from cfcam.runtime.explainer import Explainer
 from cfcam.runtime.contract.manifest import Manifest
-from cfcam.runtime.contract.modelfile import file_sha256, read_spec
-from cfcam.runtime.engines.tensorrt.packages import _load
-from onnx import numpy_helper
-from small_photos import corrupt_photos, make_photos
-from tensorrt_required import require_tensorrt
+from small_photos import make_photos
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CFCAM_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="module")

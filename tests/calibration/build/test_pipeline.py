@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import resource
 from collections.abc import Callable
 from pathlib import Path
@@ -14,17 +13,21 @@ import pytest
 from cfcam.calibration.build.config_files import parse_config, read_config
 from cfcam.calibration.build.pipeline import build
 from cfcam.export import precision
-from cfcam.runtime.errors import EngineError, ImageError, MissingDependencyError, ModelFileError, OutputError
-from cfcam.runtime.explainer import Explainer
 from cfcam.runtime.contract.manifest import Manifest
 from cfcam.runtime.contract.modelfile import file_sha256, read_spec
 from cfcam.runtime.engines.tensorrt.packages import _load
+from cfcam.runtime.errors import EngineError, ImageError, MissingDependencyError, ModelFileError, OutputError
+from cfcam.runtime.explainer import Explainer
 from onnx import numpy_helper
 from small_photos import corrupt_photos, make_photos
 from tensorrt_required import require_tensorrt
 
-
 CPU = parse_config("backend: onnxruntime\nbatch: {max: 4}", "cpu.yaml")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CFCAM_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="module")

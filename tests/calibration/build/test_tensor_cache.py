@@ -7,15 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cfcam.calibration.build import tensor_cache
-from cfcam.calibration.build.photos import choose_photos
 from cfcam.calibration.build.tensor_cache import TensorCache
-from cfcam.runtime.errors import ImageError
-from cfcam.runtime.photos.preprocess import prepare
-from cfcam.runtime.contract.spec import InputSpec, ResizeSpec
-from PIL import Image
-from small_photos import corrupt_photos, make_photos
+from cfcam.runtime.contract.spec import InputSpec
+from small_photos import make_photos
 from tiny_model import VARIANTS
-
 
 SPEC = VARIANTS["logits"].spec.input
 
