@@ -27,9 +27,9 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
-from cfcam.cli.timing import Comparison, compare
 from cfcam.export import ExportReport, export_onnx, export_torch, preset
 from counted import adjoint, executed, total
+from timing import Comparison, compare
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from calibrated import calibrate, photo_batch

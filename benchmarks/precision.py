@@ -142,7 +142,7 @@ def measured(network: str, layer: str, form: str, methods: Sequence[str], folder
     common["seconds"] = round(sum(made.seconds.values()), 1)
     common["size"] = path.stat().st_size / source.stat().st_size
     model, spec = onnx.load(path), read_spec(path)
-    added = {spec.layer.activations, spec.layer.gradients, spec.chosen}
+    added = spec.added_outputs
     common["stored_twice"] = len(repeated_weights(model, [o.name for o in model.graph.output if o.name not in added]))
     common["weights_bytes"] = sum(tensor_bytes(tensor) for tensor in model.graph.initializer)
     if form == "float16-rounded":

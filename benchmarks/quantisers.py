@@ -26,7 +26,7 @@ from unittest.mock import patch
 
 import numpy as np
 import onnx
-from cfcam.calibration.verify import GateReport, verify
+from cfcam.calibration.verify import VerifyReport, verify
 from cfcam.export.graph.repeated_weights import repeated_weights
 from cfcam.export.precision import Plan, lower
 from cfcam.runtime.contract.modelfile import read_spec
@@ -151,7 +151,7 @@ def _on_outputs_too(*files: Any, extra_options: dict[str, Any], **options: Any) 
     quantize_static(*files, extra_options=extra_options, **{**options, "op_types_to_quantize": None})
 
 
-def _figures(report: GateReport) -> str:
+def _figures(report: VerifyReport) -> str:
     place = report.to_dict(photos=False)["layers"][0]["measures"]
     top1 = report.top1
     return (

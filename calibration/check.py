@@ -7,7 +7,6 @@ operators that TensorRT refuses.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -26,6 +25,7 @@ from ..export.proof.results import Check
 from ..export.report import Stopwatch
 from ..runtime.contract.modelfile import file_sha256, read_model_info, read_spec
 from ..runtime.errors import EngineError, MissingDependencyError, ModelFileError
+from .json_values import plain
 
 if TYPE_CHECKING:
     import onnx
@@ -87,13 +87,7 @@ class CheckReport:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values; a figure that is no number is null."""
-        rows = [
-            {
-                key: None if isinstance(value, float) and not math.isfinite(value) else value
-                for key, value in row.items()
-            }
-            for row in map(asdict, self.rows)
-        ]
+        rows = plain([asdict(row) for row in self.rows])
         model = {"path": self.path, "sha256": self.sha256, "layer": self.layer}
         return {"ok": bool(self), "model": model, "source": self.source, "checks": rows, "seconds": self.seconds}
 
@@ -175,13 +169,13 @@ def _refuse_other_input(source: str | os.PathLike[str], spec: CamSpec) -> None:
 
 
 def _weights_rows(model: onnx.ModelProto, spec: CamSpec, source: onnx.ModelProto | None) -> list[CheckRow]:
-    added = {spec.chosen, *(name for layer in spec.layers for name in (layer.activations, layer.gradients))}
-    plain = [output.name for output in model.graph.output if output.name not in added]
+    plain = [output.name for output in model.graph.output if output.name not in spec.added_outputs]
     found = repeated_weights(model, plain, source)
     # Without the plain model nobody knows whether a copy among its own weights was there before.
     ours = [repeat for repeat in found if repeat.added or source is not None]
     theirs = [repeat for repeat in found if not (repeat.added or source is not None)]
-    rows = [_row("weights above 1 KB that are stored twice", len(ours), 0, note=_some(ours))]
+    name = "weights above 1 KB that are stored twice"
+    rows = [CheckRow(name, "failed" if ours else "ok", len(ours), 0, note=_some(ours))]
     if theirs:
         name = "weights above 1 KB that the plain model itself stores twice"
         rows.append(CheckRow(name, "warning", len(theirs), 0, note=f"{_some(theirs)}; --source tells whose they are"))
@@ -201,11 +195,6 @@ def _tensorrt_rows(path: str, model: onnx.ModelProto) -> list[CheckRow]:
     except (EngineError, ModelFileError) as error:
         return [*rows, CheckRow("TensorRT's own parser", "warning", note=f"could not be asked: {error}")]
     return [*rows, CheckRow("TensorRT's own parser", "ok" if result else "warning", note=str(result))]
-
-
-def _row(name: str, value: float, limit: float, *, at_least: bool = False, note: str = "") -> CheckRow:
-    holds = value >= limit if at_least else value <= limit  # NaN fails either way
-    return CheckRow(name, "ok" if holds else "failed", value, limit, at_least, note)
 
 
 def _some(items: list[Any]) -> str:

@@ -1,20 +1,26 @@
-"""The template of an HTML report: one file that loads nothing, in which every name is escaped."""
+"""What HTML reports share: a page that loads nothing and escapes every name, pictures inside it, and the machine."""
 
 from __future__ import annotations
 
+import base64
+import io
+import os
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..runtime.bench.machine import describe_machine, versions
 from ..runtime.errors import MissingDependencyError
+from ..runtime.files import write_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
     from jinja2 import Template
+    from PIL import Image
 
-__all__ = ["page_template"]
+__all__ = ["jpeg_url", "machine", "page_template", "save_picture"]
 
 
 def page_template(package: str, **filters: Callable[..., Any]) -> Template:
@@ -32,3 +38,32 @@ def page_template(package: str, **filters: Callable[..., Any]) -> Template:
     environment.filters["base"] = lambda path: Path(path).name
     environment.filters.update(filters)
     return environment.from_string(resources.files(package).joinpath("report.html.j2").read_text(encoding="utf-8"))
+
+
+def machine() -> dict[str, str]:
+    """What was measured on, in words: processor, cores, system, versions."""
+    facts = describe_machine("cpu")
+    about = {"processor": facts["cpu"], "cores": facts["cores"], "system": facts["system"], **versions(_onnxruntime())}
+    return {name: str(value) for name, value in about.items()}
+
+
+def _onnxruntime() -> str:
+    try:
+        import onnxruntime
+    except ImportError:  # engines of TensorRT run without
+        return "no onnxruntime"
+    return f"onnxruntime {onnxruntime.__version__}"
+
+
+def jpeg_url(picture: Image.Image) -> str:
+    """The picture as a ``data:`` URL, so that a page needs no other file."""
+    data = io.BytesIO()
+    picture.save(data, "JPEG", quality=82)
+    return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode()
+
+
+def save_picture(path: str | os.PathLike[str], picture: Image.Image) -> None:
+    """Write a picture as PNG where the name says so, else as JPEG. Raises `OutputError`."""
+    data = io.BytesIO()
+    picture.save(data, "PNG" if os.fspath(path).lower().endswith(".png") else "JPEG", quality=88)
+    write_bytes(path, data.getvalue())

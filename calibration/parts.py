@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from ..runtime.cam import cam_results
 from ..runtime.errors import MethodError
 from ..runtime.methods import CamResult, CfcamSettings
+from .json_values import plain
 from .sensitivity import pearson
+from .statistics import mean_of_known
 
 __all__ = ["COLUMNS", "LayerSample", "PartsReport", "PartsRow", "Spread", "measure_part", "measure_parts"]
 
@@ -104,7 +106,7 @@ class PartsReport:
             layer: {column: asdict(spread) for column, spread in columns.items()}
             for layer, columns in self.summary().items()
         }
-        return _without_nan({"rows": [asdict(row) for row in self.rows], "summary": summary})
+        return plain({"rows": [asdict(row) for row in self.rows], "summary": summary})
 
 
 def measure_part(sample: LayerSample, settings: CfcamSettings | None = None, *, random_groupings: int = 5) -> PartsRow:
@@ -127,7 +129,7 @@ def measure_part(sample: LayerSample, settings: CfcamSettings | None = None, *, 
         name=sample.name,
         layer=sample.layer,
         hirescam=_alike(full, cam_results(sample.activations, sample.gradients, "hirescam")[0]),
-        random_groups=_mean([_alike(full, _map(sample, changed)) for changed in randoms]),
+        random_groups=mean_of_known([_alike(full, _map(sample, changed)) for changed in randoms]),
         sign_groups=_alike(full, _map(sample, replace(settings, clustering="none"))),
         no_filter=_alike(full, _map(sample, replace(settings, sigma=0))),
         counts=full.grouping.counts(),
@@ -148,16 +150,3 @@ def _map(sample: LayerSample, settings: CfcamSettings) -> CamResult:
 
 def _alike(full: CamResult, other: CamResult) -> float:
     return pearson(full.map, other.map) if full.map.size > 1 else math.nan
-
-
-def _mean(values: list[float]) -> float:
-    known = [value for value in values if not math.isnan(value)]
-    return statistics.fmean(known) if known else math.nan
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -22,25 +22,25 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from onnx import ModelProto, numpy_helper
 
-from ..export.graph import Graph, load_model, prune
-from ..export.reverse import LayerView, differentiate
+from ..export.graph import Graph, load_model
+from ..export.precision.plain_model import PlainModel, plain_model
+from ..export.reverse import differentiate
 from ..export.reverse.score import find_score
-from ..export.tail.cutting import find_layer_value, open_exported
+from ..export.tail.cutting import open_exported
 from ..export.writing import set_spec, write_model
 from ..runtime.closing import Closing
 from ..runtime.contract.modelfile import read_spec
-from ..runtime.contract.spec import CamSpec, LayerSpec
+from ..runtime.contract.spec import CamSpec
 from ..runtime.errors import ArrayError, MethodError, ModelFileError
 from ..runtime.explainer import Explainer
 from .measures.access import EngineAccess
-from .measures.base import Explain, Maps, Measure, check_classes, check_images, check_maps, explained
+from .measures.base import Explain, Maps, Measure, check_batch, explained
 from .measures.noise import agreement
 
 __all__ = [
     "Randomisation",
     "RandomisedNetworks",
     "WeightLayer",
-    "plain_model",
     "randomised",
     "stage_layers",
     "weight_layers",
@@ -59,26 +59,6 @@ class WeightLayer:
     name: str
     operator: str
     tensors: tuple[str, ...]
-
-
-def plain_model(model: ModelProto, spec: CamSpec) -> tuple[ModelProto, tuple[str, ...]]:
-    """(the classifier that was exported, the target layers' values in it): the file without its explanation.
-
-    Raises `LayerError` when a layer of the file is not found.
-    """
-    graph = open_exported(model)
-    values = [find_layer_value(graph, dataclasses.replace(spec, layers=(one,))) for one in spec.layers]
-    added = {spec.chosen, *(name for one in spec.layers for name in (one.activations, one.gradients))}
-    graph.outputs = [output for output in graph.outputs if output.name not in added]
-    graph.inputs = [entry for entry in graph.inputs if entry.name != spec.target]
-    for index, value in enumerate(values):
-        if value in added:  # the value itself had been given its output's name
-            values[index] = graph.fresh("target_layer")
-            graph.rename(value, values[index])
-    prune(graph)
-    plain = graph.to_model()
-    del plain.metadata_props[:]
-    return plain, tuple(values)
 
 
 def weight_layers(model: ModelProto, score: str | None = None) -> list[WeightLayer]:
@@ -179,8 +159,8 @@ class RandomisedNetworks(Closing):
             raise ModelFileError(
                 f"{os.fspath(path)}: is quantised, and the spread of quantised weights cannot be drawn"
             )
-        plain, values = plain_model(load_model(path), spec)
-        chosen = stage_layers(weight_layers(plain, spec.output.name), stages, order)
+        plain = plain_model(load_model(path), spec, fold=False)
+        chosen = stage_layers(weight_layers(plain.model, spec.output.name), stages, order)
         self.names = [name for name, _ in chosen]
         self.explainers: list[Explainer] = []
         self._folder = tempfile.TemporaryDirectory(prefix="cfcam-")
@@ -189,7 +169,7 @@ class RandomisedNetworks(Closing):
                 if progress is not None:
                     progress(name)
                 file = Path(self._folder.name) / f"{index}.cam.onnx"
-                _export_again(randomised(plain, layers, seed), values, spec, file)
+                _export_again(dataclasses.replace(plain, model=randomised(plain.model, layers, seed)), spec, file)
                 self.explainers.append(Explainer(file, threads=threads))
         except BaseException:
             self.close()
@@ -205,13 +185,13 @@ class RandomisedNetworks(Closing):
         self._folder.cleanup()
 
 
-def _export_again(plain: ModelProto, values: Sequence[str], spec: CamSpec, path: Path) -> None:
+def _export_again(plain: PlainModel, spec: CamSpec, path: Path) -> None:
     """Differentiate `plain` at the target layers and write it as an exported file."""
     made = differentiate(
-        plain,
-        values,
+        plain.model,
+        plain.layers,
         spec.output.name,
-        view=[_view(one) for one in spec.layers],
+        view=plain.views,
         target=spec.target,
         chosen=spec.chosen,
     )
@@ -224,11 +204,6 @@ def _export_again(plain: ModelProto, values: Sequence[str], spec: CamSpec, path:
     output = dataclasses.replace(spec.output, score=made.score.value)
     set_spec(made.model, dataclasses.replace(spec, layers=layers, output=output, tail=None))
     write_model(made.model, path)
-
-
-def _view(layer: LayerSpec) -> LayerView:
-    tokens = layer.layout == "NTC"
-    return LayerView(layer.layout, layer.grid if tokens else None, layer.prefix_tokens if tokens else None)
 
 
 class Randomisation(Measure):
@@ -261,12 +236,10 @@ class Randomisation(Measure):
 
     def similarities(self, images: ArrayLike, classes: ArrayLike, maps: Maps) -> NDArray[np.float64]:
         """(N, stages), without keeping them. images: (N, C, H, W); maps of the network itself, (N, H, W)."""
-        x = check_images(images)
-        clean = check_maps(maps, (len(x), *x.shape[2:]))
-        wanted = check_classes(classes, len(x))
+        x, targets, clean = check_batch(images, classes, maps)
         found = np.empty((len(x), len(self._explains)))
         for stage, explain in enumerate(self._explains):
-            again = explained(explain, x, wanted)
+            again = explained(explain, x, targets)
             found[:, stage] = [agreement(a, b) for a, b in zip(clean, again, strict=True)]
         return found
 

@@ -26,6 +26,8 @@ def pearson(map_a: ArrayLike, map_b: ArrayLike) -> float:
     a, b = (values / (np.abs(values).max() or 1) for values in (a, b))
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return math.nan
+    if np.array_equal(a, b):
+        return 1.0  # exactly, whatever the rounding of the sums
     a, b = a - a.mean(), b - b.mean()
     value = float((a * b).sum() / math.sqrt((a**2).sum() * (b**2).sum()))
     return min(1.0, max(-1.0, value))

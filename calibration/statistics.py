@@ -8,8 +8,9 @@ is undefined for a photo) are left out, of both sides of a difference.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,6 +23,7 @@ __all__ = [
     "TooFewPhotosError",
     "holm",
     "mean_interval",
+    "mean_of_known",
     "paired_difference",
     "photos_needed",
     "smallest_effect",
@@ -71,6 +73,12 @@ def photos_needed(level: float = 0.95, comparisons: int = 1) -> int:
     """
     _check_level(level)
     return max(_LEAST, math.ceil(1 + math.log2(comparisons / (1 - level)) - 1e-9))
+
+
+def mean_of_known(values: Iterable[float]) -> float:
+    """Mean of the values that are not NaN; NaN where there are none."""
+    known = [value for value in values if not math.isnan(value)]
+    return fmean(known) if known else math.nan
 
 
 def mean_interval(

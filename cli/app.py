@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import typer
 
 from ..runtime.errors import CfcamError
-from . import adopt, bench, build, check, compare, demo, evaluate, explain, export, inspect, layers, parts, verify
-from . import tune as calibrate
-from .exitcodes import DONE, NOT_DONE
+from . import adopt, bench, build, check, compare, demo, evaluate, explain, export, inspect, layers, parts, tune, verify
+from .console import DONE, NOT_DONE
 
 __all__ = ["app", "run"]
 
@@ -35,7 +35,8 @@ app.command("inspect")(inspect.inspect)
 app.command("check")(check.check)
 app.command("build")(build.build)
 app.command("adopt")(adopt.adopt)
-app.command("calibrate")(calibrate.calibrate)
+app.command("tune")(tune.tune)
+app.command("calibrate", hidden=True)(tune.tune)  # its name before; `_options` says so
 app.command("parts")(parts.parts)
 app.command("evaluate")(evaluate.evaluate)
 app.command("verify")(verify.verify)
@@ -54,28 +55,35 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help="Show the traceback of an error (before or after the command).")
+        bool, typer.Option("--debug", help="As --verbose, in detail; and what an error was made from, as a traceback.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Say on stderr what is being done (before or after the command).")
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand == "calibrate":
+        print("cfcam: 'cfcam calibrate' is now called 'cfcam tune'; the old name will go", file=sys.stderr)
 
 
 def run(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code.
 
-    Every error is one line on stderr; ``--debug``, anywhere before ``--``, adds the traceback.
+    Every error is one line on stderr. Anywhere before ``--``, ``--verbose`` adds what is logged under ``cfcam``, and
+    ``--debug`` everything that is logged, with the traceback of an error and of the errors that it was made from.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    arguments, debug = _take_debug(arguments)
+    arguments, debug = _take(arguments, "--debug")
+    arguments, verbose = _take(arguments, "--verbose")
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # an image may have a name that the terminal cannot show
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _logging(logging.DEBUG if debug else logging.INFO if verbose else None):
             if not debug and not sys.warnoptions:  # libraries warn about themselves
                 warnings.simplefilter("ignore")
             code = app(arguments, standalone_mode=False, prog_name="cfcam")
@@ -103,10 +111,27 @@ def run(argv: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else DONE
 
 
-def _take_debug(arguments: list[str]) -> tuple[list[str], bool]:
+def _take(arguments: list[str], option: str) -> tuple[list[str], bool]:
+    """The arguments without `option`, and whether it was there, before or after the command."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
-    options = [argument for argument in arguments[:end] if argument != "--debug"]
-    return options + arguments[end:], len(options) < end
+    others = [argument for argument in arguments[:end] if argument != option]
+    return others + arguments[end:], len(others) < end
+
+
+@contextlib.contextmanager
+def _logging(level: int | None) -> Iterator[None]:
+    """What is logged under ``cfcam``, from `level` on, goes to stderr; nowhere with None."""
+    logger = logging.getLogger("cfcam")
+    before = logger.level
+    handler = logging.NullHandler() if level is None else logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(before if level is None else level)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 def _abandon_stdout() -> None:
@@ -131,9 +156,9 @@ def _usage(error: Exception, debug: bool) -> int:
 
 
 def _fail(error: BaseException, message: str, debug: bool) -> int:
+    print(f"cfcam: error: {' '.join(message.split())}", file=sys.stderr)
     if debug:
         import traceback
 
         traceback.print_exception(error)
-    print(f"cfcam: error: {' '.join(message.split())}", file=sys.stderr)
     return NOT_DONE

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .exitcodes import DONE, DONE_IN_PART
-from .options import AllowFallback, Json, Threads, json_object
+from .console import DONE, DONE_IN_PART, print_json, progress
+from .options import AllowFallback, Json, Threads, check_name, json_object
 
 if TYPE_CHECKING:
     from ..runtime.bench.plan import LatencyPlan
@@ -100,15 +100,11 @@ def bench(
     from ..runtime.bench.measure import check_plain, measure
     from ..runtime.bench.timed_file import Subject
     from .bench_tables import print_result
-    from .console import print_json
-    from .outputs import check_writable
 
     options = json_object(settings, "--settings")
     if plan and budget_of == "inference":
         raise typer.BadParameter("--latency-plan plans explanations: --budget-of explanation or map, not inference")
-    if output is not None and not output.lower().endswith(".json"):
-        raise typer.BadParameter(f"--output: expected a name that ends in .json, got {output}")
-    check_writable(output)
+    check_name(output, "--output", ".json")
     with ExitStack() as stack:
         photo, name = _photo(stack, image)
         how = {"target": target, "method": method, "settings": options, "layer": layer, "batch": batch}
@@ -162,8 +158,6 @@ Step = Callable[[str, "int | None"], Callable[[int, "int | None"], None]]
 @contextmanager
 def _steps() -> Iterator[Step]:
     """Gives a function that begins a task on stderr, and returns what is told of its progress."""
-    from .console import progress
-
     with progress() as display:
         tasks: list[Any] = []
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .console import Bold, file_size, print_rows
+
 __all__ = ["print_result"]
 
 _TITLES = {
@@ -30,19 +32,16 @@ def print_result(result: Mapping[str, Any]) -> None:
 
 
 def _print_latency(result: Mapping[str, Any]) -> None:
-    from rich.text import Text
-
-    from .console import print_table, rich_table
-
-    table = rich_table("milliseconds", *_POINTS, "images/s", "runs", right=(*_POINTS, "images/s", "runs"))
-    for name, times in result["latency_ms"].items():
-        speed = f"{times['images_per_second']:.1f}"
-        table.add_row(Text(_TITLES[name]), *_times(times), speed, str(times["n"]))
-    for name, times in result["stages_ms"].items():
-        table.add_row(Text(f"  {name}"), *_times(times), "", str(times["n"]))
+    rows = [
+        (_TITLES[name], *_times(times), f"{times['images_per_second']:.1f}", str(times["n"]))
+        for name, times in result["latency_ms"].items()
+    ]
+    without_speed = {f"  {name}": times for name, times in result["stages_ms"].items()}
     if result["plain_ms"] is not None:
-        table.add_row("plain model", *_times(result["plain_ms"]), "", str(result["plain_ms"]["n"]))
-    print_table(table)
+        without_speed["plain model"] = result["plain_ms"]
+    rows += [(name, *_times(times), "", str(times["n"])) for name, times in without_speed.items()]
+    numbers = (*_POINTS, "images/s", "runs")
+    print_rows(("milliseconds", *numbers), rows, right=numbers)
     if result["ratio"] is not None:
         ratio, control = result["ratio"], result["control"]
         print(
@@ -60,10 +59,6 @@ def _print_latency(result: Mapping[str, Any]) -> None:
 
 
 def _print_facts(result: Mapping[str, Any]) -> None:
-    from rich.text import Text
-
-    from .console import file_size, print_table, rich_table
-
     model, engine, what, machine, image = (result[key] for key in ("model", "engine", "what", "machine", "image"))
     memory = {name.replace("_", " "): size for name, size in result["memory"].items() if size is not None}
     rows = {
@@ -86,24 +81,22 @@ def _print_facts(result: Mapping[str, Any]) -> None:
         f"{result['warm_up_rounds']} to warm up; garbage collection {result['garbage_collection']}; "
         f"{result['clock']}",
     }
-    table = rich_table("", "")
-    table.show_header = False
-    for name, text in rows.items():
-        if text:
-            table.add_row(Text(name, style="bold"), Text(text))
     print()
-    print_table(table)
+    print_rows(("", ""), [(Bold(name), text) for name, text in rows.items() if text], head=False)
 
 
 def _print_soak(soak: Mapping[str, Any]) -> None:
-    from .console import file_size, print_table, rich_table
-
-    table = rich_table("seconds", "p50, ms", "memory", right=("seconds", "p50, ms", "memory"))
-    for part in soak["parts"]:
-        held = "not known" if part["resident"] is None else file_size(part["resident"])
-        table.add_row(f"{part['seconds']:.1f}", f"{part['p50']:.2f}", held)
+    columns = ("seconds", "p50, ms", "memory")
+    rows = [
+        (
+            f"{part['seconds']:.1f}",
+            f"{part['p50']:.2f}",
+            "not known" if part["resident"] is None else file_size(part["resident"]),
+        )
+        for part in soak["parts"]
+    ]
     print(f"\nsoak: {soak['latency']['n']} explanations in {soak['seconds']:.1f} s, by tenths")
-    print_table(table)
+    print_rows(columns, rows, right=columns)
     print(
         f"latency: last tenth / first {soak['drift']:.3f}, slope {soak['slope']:+.2f} ms per minute, worst "
         f"{soak['latency']['max']:.1f} ms: {'IT GETS SLOWER' if soak['drifted'] else 'steady'}"
@@ -119,37 +112,39 @@ def _print_soak(soak: Mapping[str, Any]) -> None:
 
 
 def _print_plan(plan: Mapping[str, Any]) -> None:
-    from rich.text import Text
-
-    from .console import print_table, rich_table
-
     rows: dict[tuple[Any, ...], dict[tuple[int, bool], Mapping[str, Any]]] = {}
     for row in plan["rows"]:
         key = (row["method"], tuple(row["layers"]))
         rows.setdefault(key, {})[row["classes"], row["to_input"]] = row
     columns = sorted({column for cells in rows.values() for column in cells}, key=lambda c: (not c[1], c[0]))
     titles = [f"{classes} class{'es' * (classes > 1)}{'' if full else ', grid'}" for classes, full in columns]
-    table = rich_table("method", "layers", *titles, right=tuple(titles))
-    for (method, layers), cells in rows.items():
-        texts = [_plan_cell(cells[column]) if column in cells else "" for column in columns]
-        table.add_row(Text(method), Text(" + ".join(layers)), *texts)
+    lines = [
+        (method, " + ".join(layers), *(_plan_cell(cells[column]) if column in cells else "" for column in columns))
+        for (method, layers), cells in rows.items()
+    ]
     counted = "from the photo's file" if plan["photo"] else "from the ready tensor"
     budget = "" if plan["budget_ms"] is None else f"; * fits {plan['budget_ms']:g} ms"
     print(
         f"\nlatency plan: p99 in milliseconds {counted}, {plan['runs']} runs of every part, added up{budget}. Maps at "
         "the input's size, or on the layer's grid"
     )
-    print_table(table)
+    print_rows(("method", "layers", *titles), lines, right=titles)
     for name, why in plan["left_out"].items():
         print(f"left out: {name}: {why}")
     if plan["checks"]:
         print("\ntimed as a whole, to see whether it adds up (milliseconds):")
         names = ("p50 planned", "p50 measured", "p99 planned", "p99 measured")
-        table = rich_table("method", "layers", "classes", *names, right=("classes", *names))
-        for check in plan["checks"]:
-            values = [f"{check[key]:.2f}" for key in ("planned_p50", "measured_p50", "planned_p99", "measured_p99")]
-            table.add_row(Text(check["method"]), Text(" + ".join(check["layers"])), str(check["classes"]), *values)
-        print_table(table)
+        keys = ("planned_p50", "measured_p50", "planned_p99", "measured_p99")
+        checks = [
+            (
+                check["method"],
+                " + ".join(check["layers"]),
+                str(check["classes"]),
+                *(f"{check[key]:.2f}" for key in keys),
+            )
+            for check in plan["checks"]
+        ]
+        print_rows(("method", "layers", "classes", *names), checks, right=("classes", *names))
 
 
 def _plan_cell(row: Mapping[str, Any]) -> str:
@@ -169,8 +164,6 @@ def _known(value: Any) -> str:
 
 
 def _machine(machine: Mapping[str, Any]) -> str:
-    from .console import file_size
-
     memory = "" if machine["memory_bytes"] is None else f", {file_size(machine['memory_bytes'])} memory"
     board = f"{machine['board']}, " if machine["board"] else ""
     return (

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .exitcodes import DONE, DONE_IN_PART
-from .options import Json, ModelFile
+from .console import DONE, DONE_IN_PART, file_size, note, print_json, print_rows, stderr
+from .options import Json, ModelFile, needing
 from .sources import failure, find_each, report_failure
-from .verify import print_gate
+from .verify_tables import print_report
 
 if TYPE_CHECKING:
     from ..calibration.build.config import BuildConfig
@@ -29,22 +29,16 @@ SCHEMA = "cfcam.build/1"
 
 def _print_schema(asked: bool) -> None:
     if asked:
-        from .console import print_json
-
         print_json(_config_files().config_schema())
         raise typer.Exit()
 
 
 def _print_configs(asked: bool) -> None:
     if asked:
-        from .console import print_table, rich_table
-
         files = _config_files()
-        table = rich_table("configuration", "backend", "precision", "")
-        for name in files.config_names():
-            config = files.read_config(name)[1]
-            table.add_row(name, config.backend, config.precision, config.description)
-        print_table(table)
+        configs = {name: files.read_config(name)[1] for name in files.config_names()}
+        rows = [(name, config.backend, config.precision, config.description) for name, config in configs.items()]
+        print_rows(("configuration", "backend", "precision", ""), rows)
         raise typer.Exit()
 
 
@@ -108,7 +102,6 @@ def build(
     is written but a report, and the exit code is 1.
     """
     from ..runtime.errors import ImageError
-    from .console import note, print_json
 
     name, settings = _config_files().read_config(config)
     settings = _limited(settings, limit)
@@ -143,14 +136,8 @@ def build(
 
 
 def _config_files() -> Any:
-    from ..runtime.errors import MissingDependencyError
-
-    try:
+    with needing("building", "build", "pydantic", "yaml", "onnx"):
         from ..calibration.build import config_files
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("pydantic", "yaml", "onnx"):
-            raise
-        raise MissingDependencyError(f"building needs {error.name}: install cfcam[build]") from error
     return config_files
 
 
@@ -165,15 +152,8 @@ def _limited(config: BuildConfig, limit: int | None) -> BuildConfig:
 def _built(
     model: str, name: str, config: BuildConfig, output: str, photos: list[Path], quiet: bool, options: dict[str, Any]
 ) -> BuildReport:
-    from ..runtime.errors import MissingDependencyError
-    from .console import note, stderr
-
-    try:
+    with needing("building", "build", "onnx", "pydantic"):
         from ..calibration.build.pipeline import build
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("onnx", "pydantic"):
-            raise
-        raise MissingDependencyError(f"building needs {error.name}: install cfcam[build]") from error
     console = stderr()
     with console.status("building") as status, _stopped_like_interrupted():
 
@@ -206,12 +186,10 @@ def _stopped_like_interrupted() -> Iterator[None]:
 
 
 def _print(report: BuildReport) -> None:
-    from .console import file_size
-
     if report.photos is not None:
         print(report.photos)
     if report.gate is not None:
-        print_gate(report.gate)
+        print_report(report.gate)
     for path in report.files:
         print(f"{path}: {file_size(path.stat().st_size)}")
     if report.passed is False and not report.products:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .exitcodes import DONE, DONE_IN_PART
-from .options import Json, ModelFile
-from .sources import failure, find_each, report_failure
+from .console import DONE, DONE_IN_PART, Bold, print_json, print_rows, stderr
+from .options import Json, ModelFile, needing
+from .sources import find_each, report_failure, taken_alone
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +43,6 @@ def check(
     what TensorRT refuses. Without photos, random images are used.
     """
     from ..runtime.contract.modelfile import read_spec
-    from .console import print_json, stderr
 
     spec = read_spec(model)
     batch, names, errors = _photos(images or [], limit, spec.input)
@@ -64,56 +64,39 @@ def _photos(
     """The first `limit` photos as a batch (None when no photos were asked for), their paths, and what failed."""
     import numpy as np
 
-    from ..runtime.errors import ArrayError, ImageError
+    from ..runtime.errors import ImageError
     from ..runtime.photos.images import open_image
     from ..runtime.photos.preprocess import prepare
 
     if not sources:
         return None, [], []
     found, errors = find_each(sources)
-    tensors, names = [], []
-    for path in found:
-        if len(tensors) == limit:
-            break
-        try:
-            tensors.append(prepare(open_image(path), spec).tensor)
-            names.append(str(path))
-        except (ImageError, ArrayError) as error:
-            errors.append(failure(path, error))
-    if len(tensors) < 2:
+    each = taken_alone(found, lambda path: prepare(open_image(path), spec).tensor, errors)
+    photos = list(itertools.islice(each, limit))
+    if len(photos) < 2:
         for error in errors:
             report_failure(error)
         raise ImageError(
-            f"check needs at least two photos that can be read, found {len(tensors)} in {', '.join(sources)}"
+            f"check needs at least two photos that can be read, found {len(photos)} in {', '.join(sources)}"
         )
-    return np.stack(tensors), names, errors
+    return np.stack([tensor for _, tensor in photos]), [str(path) for path, _ in photos], errors
 
 
 def _checked(model: str, batch: Any, source: str | None, progress: Any) -> CheckReport:
-    from ..runtime.errors import MissingDependencyError
-
-    try:
+    with needing("checking a file", "onnx", "onnx"):
         from ..calibration.check import check_file
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "onnx":
-            raise
-        raise MissingDependencyError("checking a file needs onnx: install cfcam[onnx]") from error
     return check_file(model, batch, source=source, progress=progress)
 
 
 def _print(report: CheckReport) -> None:
-    from rich.text import Text
-
-    from .console import print_table, rich_table
-
-    table = rich_table("check", "value", "limit", "", "", right=("value", "limit"))
+    rows = []
     words = {"ok": "ok", "failed": "FAILED", "warning": "warning", "skipped": "-"}
     for row in report.rows:
         value = "" if row.value is None else f"{row.value:.3g}"
         limit = "" if row.limit is None else f"{'>=' if row.at_least else '<='} {row.limit:.3g}"
-        style = "bold" if row.status in ("failed", "warning") else ""
-        table.add_row(Text(row.name), value, limit, Text(words[row.status], style=style), Text(row.note))
-    print_table(table)
+        word = Bold(words[row.status]) if row.status in ("failed", "warning") else words[row.status]
+        rows.append([row.name, value, limit, word, row.note])
+    print_rows(("check", "value", "limit", "", ""), rows, right=("value", "limit"))
     failed = sum(row.status == "failed" for row in report.rows)
     verdict = "all checks hold" if report else f"{failed} of {len(report.rows)} checks FAILED"
     seconds = sum(report.seconds.values())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .exitcodes import DONE, DONE_IN_PART
+from .console import DONE, DONE_IN_PART, file_size, print_json, print_rows
 from .options import Json
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ def compare(
     tenth more, in the median and the 99th percentile of explanations, maps and inferences.
     """
     from ..runtime.bench.comparing import compare as side_by_side
-    from .console import print_json
 
     found = side_by_side(_read(a), _read(b), (a, b))
     worse = [] if most is None else found.regressions(most)
@@ -60,30 +59,21 @@ def _read(path: str) -> Any:
 
 
 def _print(found: Comparison, worse: list[Row], most: float | None) -> None:
-    from rich.text import Text
-
-    from .console import print_table, rich_table
-
     if found.differences:
         print("not measured alike:")
-        table = rich_table("", "A", "B")
-        for what, in_a, in_b in found.differences:
-            table.add_row(Text(what), Text(_short(in_a)), Text(_short(in_b)))
-        print_table(table)
+        print_rows(("", "A", "B"), [(what, _short(a), _short(b)) for what, a, b in found.differences])
         print()
-    table = rich_table("milliseconds", "", "A", "B", "B / A", right=("A", "B", "B / A"))
-    for row in found.rows:
-        ratio = "-" if row.ratio is None else f"{row.ratio:.3f}"
-        table.add_row(Text(row.name), row.point, _figure(row, row.a), _figure(row, row.b), ratio)
-    print_table(table)
+    rows = [
+        (row.name, row.point, _value(row, row.a), _value(row, row.b), "-" if row.ratio is None else f"{row.ratio:.3f}")
+        for row in found.rows
+    ]
+    print_rows(("milliseconds", "", "A", "B", "B / A"), rows, right=("A", "B", "B / A"))
     if most is not None:
         names = ", ".join(f"{row.point} of the {row.name} ({row.ratio:.3f})" for row in worse)
         print(f"\nrose by more than {most:g}: {names}" if worse else f"\nnothing rose by more than {most:g}")
 
 
-def _figure(row: Row, value: float) -> str:
-    from .console import file_size
-
+def _value(row: Row, value: float) -> str:
     return file_size(int(value)) if row.name == "memory" else f"{value:.3f}"
 
 

@@ -1,20 +1,39 @@
-"""Where words go: progress and notes to stderr, results to stdout."""
+"""What a command hands out: progress and notes to stderr, results to stdout, and an exit code."""
 
 from __future__ import annotations
 
 import io
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
-    from rich.table import Table
 
-__all__ = ["file_size", "note", "print_json", "print_table", "progress", "rich_table", "stderr"]
+__all__ = [
+    "DONE",
+    "DONE_IN_PART",
+    "NOT_DONE",
+    "Bold",
+    "file_size",
+    "note",
+    "print_json",
+    "print_rows",
+    "progress",
+    "stderr",
+]
+
+DONE = 0
+#: Done, but some inputs failed, or a check, gate or budget was missed.
+DONE_IN_PART = 1
+NOT_DONE = 2
+
+
+class Bold(str):
+    """A cell that stands out."""
 
 
 def stderr() -> Console:
@@ -30,27 +49,45 @@ def note(text: str, console: Console | None = None) -> None:
     (console or stderr()).print(text)
 
 
-def rich_table(*columns: str, title: str | None = None, right: tuple[str, ...] = ()) -> Table:
-    """An empty table without lines; the columns named in `right` are aligned to the right."""
-    from rich.table import Table
+def print_rows(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    title: str | None = None,
+    right: Sequence[str] = (),
+    head: bool = True,
+) -> None:
+    """Print a table without lines on stdout; into a pipe or file no cell is wrapped or cut.
 
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="bold")
+    Args:
+        columns: their names.
+        rows: of cells, as many as columns or fewer; a `Bold` one stands out.
+        title: above the table.
+        right: columns that are aligned to the right.
+        head: whether the columns' names are printed.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title=title,
+        title_justify="left",
+        show_header=head,
+        box=None,
+        padding=(0, 2, 0, 0),
+        header_style="bold",
+    )
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    return table
-
-
-def print_table(table: Table) -> None:
-    """Print on stdout; into a pipe or file no cell is wrapped or cut."""
-    from rich.console import Console
-
+    for row in rows:
+        table.add_row(*(Text(cell, style="bold" if isinstance(cell, Bold) else "") for cell in row))
     if sys.stdout.isatty():
         Console(file=sys.stdout, highlight=False, markup=False).print(table)
         return
-    console = Console(file=io.StringIO(), highlight=False, markup=False, width=10_000)
-    console.print(table)
-    assert isinstance(console.file, io.StringIO)
-    for line in console.file.getvalue().splitlines():
+    text = io.StringIO()
+    Console(file=text, highlight=False, markup=False, width=10_000).print(table)
+    for line in text.getvalue().splitlines():
         print(line.rstrip())
 
 

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .exitcodes import DONE, DONE_IN_PART
+from .console import DONE, DONE_IN_PART
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL import Image
 
     from ..runtime.explainer import Explainer
     from ..runtime.explanation import Explanation
-    from .timing import Comparison
 
 __all__ = ["demo", "draw_panel", "load_lite0"]
 
@@ -32,6 +33,7 @@ def demo(
     ] = "demo-output",
 ) -> None:
     """Try it all: export, explain a photo, compare times."""
+
     from ..export.sources.preprocessing import preset
     from ..runtime.errors import OutputError
     from ..runtime.explainer import Explainer
@@ -140,42 +142,50 @@ def _ring(picture: Image.Image, x: float, y: float) -> None:
         ImageDraw.Draw(picture).ellipse((cx - r, cy - r, cx + r, cy + r), outline=colour, width=line)
 
 
-def _time(explainer: Explainer, plain: Path, photo: Any) -> Comparison:
+def _time(explainer: Explainer, plain: Path, photo: Any) -> dict[str, NDArray[np.float64]]:
+    """Milliseconds of interleaved inferences: explained, plain, and plain once more as a control."""
     import numpy as np
 
+    from ..runtime.bench.sampling import sample
     from ..runtime.engines.base import open_engine
     from ..runtime.photos.preprocess import prepare
-    from .timing import compare
 
     spec = explainer.spec
     image = {spec.input.name: prepare(photo, spec.input).tensor[None]}
     asked = {**image, spec.target: np.array([-1], np.int64)}
     with open_engine(plain, threads=1) as without, open_engine(explainer.path, threads=1) as with_gradients:
-        return compare(lambda: without.infer(image), lambda: with_gradients.infer(asked))
+        calls = {
+            "explained": lambda: with_gradients.infer(asked),
+            "plain": lambda: without.infer(image),
+            "control": lambda: without.infer(image),
+        }
+        sample(calls, rounds=1)  # the first round warms up
+        return sample(calls, rounds=40)
 
 
-def _print(found: dict[tuple[str, int], Explanation], comparison: Comparison) -> bool:
+def _print(found: dict[tuple[str, int], Explanation], times: dict[str, NDArray[np.float64]]) -> bool:
     """The table of peaks and the times; True when every method tells the two dogs apart."""
-    from rich.text import Text
+    from ..runtime.bench.summary import Ratio
+    from .console import print_rows
 
-    from .console import print_table, rich_table
-
-    table = rich_table("class", "probability", "method", "peak x, y", right=("probability",))
+    rows = []
     for (method, index), explanation in found.items():
         peak = explanation.peak
         where = f"{peak[0]:.2f}, {peak[1]:.2f}" if peak else f"none: {explanation.reason}"
-        table.add_row(Text(f"{explanation.label} ({index})"), f"{explanation.probability:.1%}", method, where)
+        rows.append((f"{explanation.label} ({index})", f"{explanation.probability:.1%}", method, where))
     print()
-    print_table(table)
+    print_rows(("class", "probability", "method", "peak x, y"), rows, right=("probability",))
     right, left = (found["cfcam", index].peak for index in _CLASSES)
     apart = right is not None and left is not None and right[0] > 0.5 > left[0]
     if not apart:
         print("the peaks of cfcam do not lie on the two dogs (right and left of the middle)")
-    c = comparison
+    ratio, control = (Ratio.of(times[name], times["plain"]) for name in ("explained", "control"))
+    medians = {name: float(sorted(values)[len(values) // 2]) for name, values in times.items()}
     print(
-        f"\nexplained / plain inference: {c.ratio:.3f} (± {c.ratio_spread:.3f}; {c.explained_ms:.1f} ms against "
-        f"{c.plain_ms:.1f} ms, one thread, {c.rounds} interleaved rounds; plain / plain: {c.control:.3f})"
+        f"\nexplained / plain inference: {ratio.median:.3f} [{ratio.low:.3f}, {ratio.high:.3f}] "
+        f"({medians['explained']:.1f} ms against {medians['plain']:.1f} ms, one thread, {ratio.n} interleaved rounds; "
+        f"plain / plain: {control.median:.3f})"
     )
-    if not c.steady:
+    if not 0.98 <= control.median <= 1.02:
         print("the machine is busy: plain against itself is not 1, so the ratio is a rough one")
     return apart

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .exitcodes import DONE, DONE_IN_PART, NOT_DONE
-from .options import AllowFallback, Json, ProductFile, ProductProvider, Threads
-from .sources import failure, find_each, report_failure
+from .console import DONE, DONE_IN_PART, NOT_DONE, Bold, note, print_json, print_rows, progress
+from .options import AllowFallback, Json, ProductFile, ProductProvider, Threads, check_name
+from .sources import failure, find_some, report_failure
 
 if TYPE_CHECKING:
-    from ..calibration.evaluate import Annotations, Evaluation, Journal, Table
+    from ..calibration.evaluate import Annotations, Evaluation, Journal, Plan, Table
     from ..runtime.explainer import Explainer
 
 __all__ = ["evaluate"]
@@ -72,7 +71,7 @@ def evaluate(
     ] = None,
     journal: Annotated[
         str | None,
-        typer.Option("--journal", metavar="FILE", help="What is measured already; 'none' for no journal."),
+        typer.Option("--journal", metavar="FILE", help="Keep what is measured here; 'none' for no journal at all."),
     ] = None,
     batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Images per inference.")] = 8,
     provider: ProductProvider = None,
@@ -87,19 +86,13 @@ def evaluate(
     """
     from ..calibration.evaluate import evaluate as run
     from ..calibration.evaluate import make_plan, make_table
-    from ..runtime.errors import ImageError
     from ..runtime.explainer import Explainer
-    from .console import note, print_json, progress
 
     if boxes and masks:
         raise typer.BadParameter("give --boxes or --masks, not both")
-    if report and not report.lower().endswith((".html", ".htm")):
-        raise typer.BadParameter(f"--report: expected a name that ends in .html, got {report}")
-    if sheet and not sheet.lower().endswith((".png", ".jpg", ".jpeg")):
-        raise typer.BadParameter(f"--sheet: expected a name that ends in .png or .jpg, got {sheet}")
-    found, errors = find_each(images)
-    if not found:
-        raise ImageError("; ".join(error["error"] for error in errors) or "no images")
+    check_name(report, "--report", ".html", ".htm")
+    check_name(sheet, "--sheet", ".png", ".jpg", ".jpeg")
+    found, errors = find_some(images)
     annotations = _annotations(boxes, masks, mask_value, found)
     if annotations is not None:
         errors += [
@@ -109,10 +102,7 @@ def evaluate(
             for name in annotations.without_photo(found)
         ]
     workers, threads = _shared_out(model, provider, threads)
-    with (
-        Explainer(model, provider=provider, allow_fallback=allow_fallback or None, threads=threads) as explainer,
-        _journal(journal, model, report or sheet) as kept,
-    ):
+    with Explainer(model, provider=provider, allow_fallback=allow_fallback or None, threads=threads) as explainer:
         plan = make_plan(
             explainer,
             methods=_names(methods),
@@ -123,26 +113,27 @@ def evaluate(
             steps=steps,
             annotated=annotations is not None,
         )
-        with progress() as display:
-            task = display.add_task("measuring", total=min(len(found), limit or len(found)))
-            evaluation = run(
-                explainer,
-                found[:limit],
-                plan,
-                annotations=annotations,
-                journal=kept,
-                batch=batch,
-                workers=workers,
-                progress=lambda done, _total: display.update(task, completed=done),
-            )
-        errors += evaluation.failures
-        table = make_table(evaluation, seed=seed)
-        if not json:
-            for error in errors:
-                report_failure(error)
-            _remarks(evaluation, kept)
-        if evaluation.photos:
-            _files(explainer, evaluation, table, report, sheet)
+        with _journal(journal, explainer, plan) as entries:
+            with progress() as display:
+                task = display.add_task("measuring", total=min(len(found), limit or len(found)))
+                evaluation = run(
+                    explainer,
+                    found[:limit],
+                    plan,
+                    annotations=annotations,
+                    journal=entries,
+                    batch=batch,
+                    workers=workers,
+                    progress=lambda done, _total: display.update(task, completed=done),
+                )
+            errors += evaluation.failures
+            table = make_table(evaluation, seed=seed)
+            if not json:
+                for error in errors:
+                    report_failure(error)
+                _remarks(evaluation, entries)
+            if evaluation.photos:
+                _files(explainer, evaluation, table, report, sheet)
     if json:
         print_json({**evaluation.to_dict(), "table": table.to_dict(), "errors": errors})
     elif evaluation.photos:
@@ -162,6 +153,7 @@ def _shared_out(model: str, provider: str | None, threads: int | None) -> tuple[
 
     provider, threads: None for what the product's manifest says.
     """
+    from ..calibration.workers import share_cores
     from ..runtime.contract.manifest import Manifest
 
     manifest = Manifest.read(model)
@@ -169,11 +161,7 @@ def _shared_out(model: str, provider: str | None, threads: int | None) -> tuple[
         own = manifest.engine_options
         provider = provider or (manifest.backend.name if manifest.is_engine else own.provider)
         threads = threads or own.threads
-    if provider not in (None, "cpu") or threads is not None:
-        return 1, threads
-    cores = os.cpu_count() or 1
-    workers = min(4, cores)  # each needs memory of its own
-    return workers, cores // workers
+    return share_cores(provider, threads)
 
 
 def _annotations(
@@ -190,21 +178,18 @@ def _annotations(
 
 
 @contextmanager
-def _journal(asked: str | None, model: str, output: str | None) -> Iterator[Journal | None]:
-    """The journal that was asked for, or one beside the output; in the current folder where nothing is written."""
-    from ..calibration.evaluate import Journal
+def _journal(asked: str | None, explainer: Explainer, plan: Plan) -> Iterator[Journal | None]:
+    """The journal that was asked for, which stays; or one in the user's cache, which goes when the run is done."""
+    from ..calibration.evaluate import Journal, cached_journal, run_identity
 
     if asked == "none":
         yield None
         return
-    beside = Path(output) if output else Path(Path(model).name)
-    with Journal(asked or beside.with_name(f"{beside.name}.journal.jsonl")) as journal:
+    with Journal(asked) if asked else cached_journal(run_identity(explainer, plan)) as journal:
         yield journal
 
 
 def _remarks(evaluation: Evaluation, journal: Journal | None) -> None:
-    from .console import note
-
     measured = sum(one.unit == "photo" for one in evaluation.photos)
     if evaluation.resumed and journal is not None:
         note(f"{evaluation.resumed} of {measured} photos were already measured ({journal.path})")
@@ -227,29 +212,20 @@ def _files(explainer: Explainer, evaluation: Evaluation, table: Table, report: s
 
 def _print(evaluation: Evaluation, table: Table) -> None:
     """A table per measure, what differs, and what must be said beside it."""
-    from rich.text import Text
-
     from ..calibration.evaluate import CONTROLS
-    from .console import print_table, rich_table
 
-    marks = {(one.contender, one.column): "+" if one.better else "-" for one in table.comparisons if one.shown}
+    marks = {(one.row, one.column): "+" if one.better else "-" for one in table.comparisons if one.shown}
     for group, columns in evaluation.groups.items():
-        if not any(table.cells[row][column].count for row in evaluation.contenders for column in columns):
+        if not any(table.cells[row][column].count for row in evaluation.rows for column in columns):
             print(f"{group}: nothing could be measured\n")
             continue
         heads = {column: f"{column} ({evaluation.columns[column].better})" for column in columns}
-        grid = rich_table("method", "ms", *heads.values(), title=group, right=("ms", *heads.values()))
-        for row in evaluation.contenders:
-            cells = []
-            for column in columns:
-                cell = table.cells[row][column]
-                star = "*" if row in table.best.get(column, ()) else ""
-                between = "" if cell.low is None else f" [{cell.low:.3f}, {cell.high:.3f}]"
-                text = f"{star}{cell.mean:.3f}{between} {marks.get((row, column), ' ')}" if cell.count else "-  "
-                cells.append(Text(text, style="bold" if star else ""))
+        rows = []
+        for row in evaluation.rows:
             name = f"{row} ({'control' if row in CONTROLS else 'baseline'})" if row in evaluation.baselines else row
-            grid.add_row(Text(name), f"{evaluation.ms(row):.1f}", *cells)
-        print_table(grid)
+            cells = [_cell(table, row, column, marks.get((row, column), " ")) for column in columns]
+            rows.append([name, f"{evaluation.ms(row):.1f}", *cells])
+        print_rows(("method", "ms", *heads.values()), rows, title=group, right=("ms", *heads.values()))
         print()
     shown = sum(one.shown for one in table.comparisons)
     print(
@@ -258,3 +234,12 @@ def _print(evaluation: Evaluation, table: Table) -> None:
     )
     for remark in table.notes:
         print(f"note: {remark}")
+
+
+def _cell(table: Table, row: str, column: str, mark: str) -> str:
+    cell = table.cells[row][column]
+    if not cell.count:
+        return "-  "
+    between = "" if cell.low is None else f" [{cell.low:.3f}, {cell.high:.3f}]"
+    best = row in table.best.get(column, ())
+    return Bold(f"*{cell.mean:.3f}{between} {mark}") if best else f"{cell.mean:.3f}{between} {mark}"

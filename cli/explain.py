@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .exitcodes import DONE, DONE_IN_PART, NOT_DONE
+from .console import DONE, DONE_IN_PART, NOT_DONE, note, print_json, print_rows, progress, stderr
 from .options import AllowFallback, Json, ProductFile, ProductProvider, Threads, json_object
-from .sources import failure, find_each, report_failure
+from .sources import failure, find_each, report_failure, taken_alone
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -80,7 +80,6 @@ def explain(
     """
     from ..runtime.explainer import Explainer
     from ..runtime.targets import resolve_target
-    from .console import note, print_json, progress, stderr
     from .outputs import plan_outputs
 
     options = json_object(settings, "--settings")
@@ -223,20 +222,16 @@ def _steps(
 
 
 def _open(paths: Sequence[Path]) -> tuple[list[_Photo], list[dict[str, str]]]:
-    from ..runtime.errors import ImageError
+    errors: list[dict[str, str]] = []
+    return [photo for _, photo in taken_alone(paths, _decode, errors)], errors
+
+
+def _decode(path: Path) -> _Photo:
     from ..runtime.photos.images import open_image
 
-    photos: list[_Photo] = []
-    errors: list[dict[str, str]] = []
-    for path in paths:
-        started = time.perf_counter()
-        try:
-            image = open_image(path)
-        except ImageError as error:
-            errors.append(failure(path, error))
-        else:
-            photos.append(_Photo(path, image, (time.perf_counter() - started) * 1000))
-    return photos, errors
+    started = time.perf_counter()
+    image = open_image(path)
+    return _Photo(path, image, (time.perf_counter() - started) * 1000)
 
 
 def _from_file(explanation: Explanation, photo: _Photo) -> Explanation:
@@ -272,13 +267,9 @@ def _document(
 
 
 def _print(results: Sequence[dict[str, Any]]) -> None:
-    from rich.text import Text
-
-    from .console import print_table, rich_table
-
     written = any(result["output"] for result in results)
     columns = ["image", "class", "probability", "peak x, y", *(["written"] if written else [])]
-    table = rich_table(*columns, right=("probability",))
+    rows: list[list[str]] = []
     previous = None
     for result in results:
         peak = result["peak"]
@@ -286,9 +277,10 @@ def _print(results: Sequence[dict[str, Any]]) -> None:
         numbered = result["label"] != str(result["target"])
         name = f"{result['label']} ({result['target']})" if numbered else result["label"]
         cells = [result["image"], name, f"{result['probability']:.1%}", where]
-        table.add_row(*map(Text, cells + ([result["output"] or ""] if written else [])))
+        rows.append(cells + ([result["output"] or ""] if written else []))
         best = result.get("top", []) if result["image"] != previous else []  # the same for every target
-        for rank, entry in enumerate(best, 1):
-            table.add_row("", Text(f"  {rank}. {entry['label']}"), f"{entry['probability']:.1%}", "")
+        rows += [
+            ["", f"  {rank}. {entry['label']}", f"{entry['probability']:.1%}"] for rank, entry in enumerate(best, 1)
+        ]
         previous = result["image"]
-    print_table(table)
+    print_rows(columns, rows, right=("probability",))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from .exitcodes import DONE, DONE_IN_PART
+from .console import DONE, DONE_IN_PART, file_size, note, print_rows, stderr
 from .options import json_object
 
 if TYPE_CHECKING:
@@ -242,7 +242,6 @@ def _from_torch(
 ) -> ExportReport:
     """Load the model, with its own size, preprocessing and labels where it brings some, and export it."""
     from ..export.sources.factory import load
-    from .console import note
 
     preprocessing = how.named
     if not how.brings_its_own:  # what cannot work fails before the model is loaded
@@ -261,8 +260,6 @@ def _from_torch(
 
 def _checked(preprocessing: Preprocessing, size: tuple[int, int] | None) -> Preprocessing:
     """`preprocessing`, if it can be had at `size`; what looks wrong about it is said. Raises `ExportError`."""
-    from .console import note
-
     if size is not None:
         preprocessing.input_spec("image", *size)
     for doubt in preprocessing.doubts():
@@ -279,8 +276,6 @@ def export_model(module: Any, size: tuple[int, int], output: str | Path, **optio
 
 def _announced(function: Callable[..., ExportReport], *arguments: Any, **options: Any) -> ExportReport:
     """Call an exporter with a spinner that names the pass it is at."""
-    from .console import stderr
-
     console = stderr()
     with _quiet_stdout():
         if not console.is_terminal:
@@ -305,15 +300,16 @@ def read_label_option(labels: str | None, offset: int = 0) -> tuple[str, ...] | 
 
 def print_report(report: ExportReport) -> None:
     """The proof and what was written, on stdout."""
-    from rich.text import Text
-
-    from .console import file_size, note, print_table, rich_table
-
-    table = rich_table("check", "value", "limit", "", right=("value", "limit"))
-    for check in report.proof.checks:
-        limit = f"{'>=' if check.at_least else '<='} {check.limit:.3g}"
-        table.add_row(Text(check.name), f"{check.value:.3g}", limit, "ok" if check.ok else "FAILED")
-    print_table(table)
+    rows = [
+        (
+            check.name,
+            f"{check.value:.3g}",
+            f"{'>=' if check.at_least else '<='} {check.limit:.3g}",
+            "ok" if check.ok else "FAILED",
+        )
+        for check in report.proof.checks
+    ]
+    print_rows(("check", "value", "limit", ""), rows, right=("value", "limit"))
     spec = report.spec
     size = file_size(Path(report.path).stat().st_size)
     layers = ", ".join(f"{la.name} ({la.channels} channels, {la.grid[0]}x{la.grid[1]})" for la in spec.layers)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from .console import Bold, file_size, print_json, print_rows
 from .options import Json, ProductFile
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ def inspect(model: ProductFile, json: Json = False) -> None:
     """Show what is in an exported file, or in a product and its manifest."""
     from ..runtime.contract.modelfile import file_sha256, read_model_info, read_spec
     from ..runtime.engines.base import read_manifest
-    from .console import print_json
 
     manifest = read_manifest(model, machine=False)  # a product may be inspected where it cannot run
     if manifest is not None and manifest.is_engine:
@@ -69,8 +69,6 @@ def _document(spec: CamSpec, info: ModelInfo, digest: str, manifest: Manifest | 
 
 
 def _file_rows(info: ModelInfo, digest: str) -> dict[str, str]:
-    from .console import file_size
-
     return {
         "file": f"{info.path}, {file_size(info.bytes)}",
         "sha256": digest,
@@ -79,8 +77,6 @@ def _file_rows(info: ModelInfo, digest: str) -> dict[str, str]:
 
 
 def _engine_rows(model: str, manifest: Manifest) -> dict[str, str]:
-    from .console import file_size
-
     product = manifest.product
     return {"file": f"{model}, {file_size(product.bytes)}", "sha256": product.sha256, "format": "engine of TensorRT"}
 
@@ -131,15 +127,7 @@ def _spec_rows(spec: CamSpec) -> dict[str, str]:
 
 
 def _print_rows(rows: dict[str, str]) -> None:
-    from rich.text import Text
-
-    from .console import print_table, rich_table
-
-    table = rich_table("", "")
-    table.show_header = False
-    for name, text in rows.items():
-        table.add_row(Text(name, style="bold"), Text(text))
-    print_table(table)
+    print_rows(("", ""), [(Bold(name), text) for name, text in rows.items()], head=False)
 
 
 def _layer(layer: LayerSpec) -> str:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .exitcodes import DONE
-from .options import Json, json_object
+from .console import DONE, Bold, note, print_json, print_rows
+from .options import Json, json_object, needing
 
 if TYPE_CHECKING:
     from ..export.layers import Layer, LayerList
@@ -53,7 +53,6 @@ def layers(
 
     A name of the list is what `cfcam export --layer` takes.
     """
-    from .console import print_json
 
     if (path is None) == (model is None):
         raise typer.BadParameter("give either an ONNX file or --model PKG.MODULE:FACTORY")
@@ -70,15 +69,10 @@ def layers(
 def _onnx(path: str, score: str | None) -> LayerList:
     from ..export.layers import list_layers
     from ..runtime.contract.modelfile import read_model_info
-    from ..runtime.errors import MissingDependencyError
 
     read_model_info(path)  # says best what is wrong with a file
-    try:
+    with needing("listing the layers of an ONNX file", "onnx", "onnx"):
         return list_layers(path, score=score)
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "onnx":
-            raise
-        raise MissingDependencyError("listing the layers of an ONNX file needs onnx: install cfcam[onnx]") from error
 
 
 def _torch(model: str, weights: str | None, kwargs: str | None, input_size: str | None, score: str | None) -> LayerList:
@@ -100,17 +94,12 @@ def _torch(model: str, weights: str | None, kwargs: str | None, input_size: str 
 
 
 def _print(found: LayerList) -> None:
-    from rich.text import Text
-
-    from .console import note, print_table, rich_table
-
-    table = rich_table("", "layer", "shape", "grid", "operator", "depth", "also called", right=("depth",))
+    rows = []
     for layer in found.layers:
         mark = "*" if layer.default else "x" if layer.refused else ""
         cells = [layer.name, _shape(layer), _sides(layer.grid), layer.operator]
-        row = [Text(cell, style="bold" if layer.default else "") for cell in cells]
-        table.add_row(mark, *row, str(layer.depth), Text(", ".join(layer.aliases)))
-    print_table(table)
+        rows.append([mark, *(map(Bold, cells) if layer.default else cells), str(layer.depth), ", ".join(layer.aliases)])
+    print_rows(("", "layer", "shape", "grid", "operator", "depth", "also called"), rows, right=("depth",))
     default = found.default
     if default is not None:
         print(f"* the default: {default.why}")

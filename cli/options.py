@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -14,7 +16,9 @@ __all__ = [
     "ProductFile",
     "ProductProvider",
     "Threads",
+    "check_name",
     "json_object",
+    "needing",
 ]
 
 ModelFile = Annotated[str, typer.Argument(metavar="X.cam.onnx", help="A file made by `cfcam export`.")]
@@ -49,3 +53,32 @@ def json_object(text: str | None, option: str) -> dict[str, Any] | None:
     if not isinstance(value, dict):
         raise typer.BadParameter(f"{option}: expected a JSON object such as '{{\"name\": 1}}', got: {text}")
     return value
+
+
+def check_name(file: str | None, option: str, *endings: str) -> None:
+    """Before minutes are spent on what goes into `file`: its name and place. Raises a usage error or `OutputError`."""
+    from .outputs import check_writable
+
+    if file and not file.lower().endswith(endings):
+        names = " or ".join(endings)
+        raise typer.BadParameter(f"{option}: expected a name that ends in {names}, got {file}")
+    check_writable(file)
+
+
+@contextmanager
+def needing(what: str, extra: str, *packages: str) -> Iterator[None]:
+    """A block of imports: raises `MissingDependencyError` where one of `packages` is not installed.
+
+    Args:
+        what: what cannot be done without it, as the message says it.
+        extra: of cfcam, that brings the packages.
+        packages: by the names that they are imported by.
+    """
+    from ..runtime.errors import MissingDependencyError
+
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in packages:
+            raise
+        raise MissingDependencyError(f"{what} needs {error.name}: install cfcam[{extra}]") from error

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .exitcodes import DONE, DONE_IN_PART, NOT_DONE
+from .console import DONE, DONE_IN_PART, NOT_DONE, Bold, print_json, print_rows, progress
 from .options import AllowFallback, Json, ProductFile, ProductProvider, Threads, json_object
-from .sources import failure, find_each, report_failure
+from .sources import find_each, report_failure, taken_alone
 
 if TYPE_CHECKING:
     from ..calibration.parts import LayerSample, PartsReport
@@ -56,7 +56,6 @@ def parts(
     from ..runtime.contract.modelfile import file_sha256
     from ..runtime.explainer import Explainer
     from ..runtime.methods import get_method, make_settings
-    from .console import print_json, progress
 
     options = make_settings(get_method("cfcam"), json_object(settings, "--settings"))
     found, errors = find_each(images)
@@ -92,42 +91,31 @@ def _samples(
     explainer: Explainer, images: Sequence[Path], target: str | None, errors: list[dict[str, str]], advance: Any
 ) -> Iterator[LayerSample]:
     from ..calibration.parts import LayerSample
-    from ..runtime.errors import ArrayError, EngineError, ImageError
     from ..runtime.targets import resolve_target
 
     layer = explainer.spec.layer
     index = resolve_target(target, explainer.spec.output)
-    for image in images:
-        try:
-            raw = explainer.tensors([image], index)
-        except (ImageError, ArrayError, EngineError) as error:
-            errors.append(failure(image, error))
-        else:
-            yield LayerSample(
-                name=str(image),
-                activations=raw.activations[0],
-                gradients=raw.gradients[0],
-                last=layer.pooled,
-                layer=layer.name,
-            )
-        advance()
+    for image, raw in taken_alone(images, lambda image: explainer.tensors([image], index), errors, advance):
+        yield LayerSample(
+            name=str(image),
+            activations=raw.activations[0],
+            gradients=raw.gradients[0],
+            last=layer.pooled,
+            layer=layer.name,
+        )
 
 
 def _print(report: PartsReport) -> None:
-    from rich.text import Text
-
-    from .console import print_table, rich_table
-
-    numbers = (*_TITLES.values(), "clusters")
-    table = rich_table("image", "layer", *numbers, right=numbers)
+    rows: list[list[str]] = []
     for row in report.rows:
         cells = [_number(getattr(row, column)) for column in _TITLES]
         name = Path(row.name).name + (f" ({row.empty})" if row.empty else "")
-        table.add_row(Text(name), Text(row.layer), *cells, str(row.counts["clusters"]))
+        rows.append([name, row.layer, *cells, str(row.counts["clusters"])])
     for layer, columns in report.summary().items():
-        cells = [_number(columns[column].median) for column in (*_TITLES, "clusters")]
-        table.add_row(Text("median", style="bold"), Text(layer), *cells[:-1], f"{columns['clusters'].median:g}")
-    print_table(table)
+        cells = [_number(columns[column].median) for column in _TITLES]
+        rows.append([Bold("median"), layer, *cells, f"{columns['clusters'].median:g}"])
+    numbers = (*_TITLES.values(), "clusters")
+    print_rows(("image", "layer", *numbers), rows, right=numbers)
 
 
 def _number(value: float) -> str:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .console import note
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["failure", "find_each", "report_failure"]
+__all__ = ["failure", "find_each", "find_some", "report_failure", "taken_alone"]
+
+_Result = TypeVar("_Result")
 
 
 def find_each(sources: Sequence[str]) -> tuple[list[Path], list[dict[str, str]]]:
@@ -18,15 +22,44 @@ def find_each(sources: Sequence[str]) -> tuple[list[Path], list[dict[str, str]]]
     from ..runtime.errors import ImageError
     from ..runtime.photos.images import find_images
 
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     failures: list[dict[str, str]] = []
     for source in sources:
         try:
             for path in find_images([source]):
-                found.setdefault(os.path.realpath(path), path)
+                paths.setdefault(os.path.realpath(path), path)
         except ImageError as error:
             failures.append(failure(source, error))
-    return list(found.values()), failures
+    return list(paths.values()), failures
+
+
+def find_some(sources: Sequence[str]) -> tuple[list[Path], list[dict[str, str]]]:
+    """As `find_each`, for what is nothing without an image. Raises `ImageError` when there is none at all."""
+    from ..runtime.errors import ImageError
+
+    paths, failures = find_each(sources)
+    if not paths:
+        raise ImageError("; ".join(entry["error"] for entry in failures) or "no images")
+    return paths, failures
+
+
+def taken_alone(
+    paths: Sequence[Path],
+    work: Callable[[Path], _Result],
+    errors: list[dict[str, str]],
+    advance: Callable[[], Any] = lambda: None,
+) -> Iterator[tuple[Path, _Result]]:
+    """What `work` makes of each image; a `failure` is added to `errors` for one that fails. advance: told each."""
+    from ..runtime.errors import ArrayError, EngineError, ImageError
+
+    for path in paths:
+        try:
+            result = work(path)
+        except (ImageError, ArrayError, EngineError) as error:
+            errors.append(failure(path, error))
+        else:
+            yield path, result
+        advance()
 
 
 def failure(source: str | Path, error: Exception) -> dict[str, str]:
@@ -36,7 +69,5 @@ def failure(source: str | Path, error: Exception) -> dict[str, str]:
 
 def report_failure(entry: dict[str, str], console: Console | None = None) -> None:
     """Say it on stderr; console: a running progress display to print above."""
-    from .console import note
-
     named = entry["image"] in entry["error"]
     note(f"cfcam: error: {entry['error'] if named else entry['image'] + ': ' + entry['error']}", console)

@@ -1,4 +1,4 @@
-"""``cfcam calibrate``: settings of cfcam for one network, kept only when they gain on photos they were not found on."""
+"""``cfcam tune``: settings of cfcam for one network, kept only when they gain on photos they were not found on."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .exitcodes import DONE, DONE_IN_PART
-from .options import AllowFallback, Json, ModelFile, ProductProvider, Threads
-from .sources import failure, find_each, report_failure
+from .console import DONE, DONE_IN_PART, note, print_json, print_rows, progress, stderr
+from .options import AllowFallback, Json, ModelFile, ProductProvider, Threads, needing
+from .sources import find_each, report_failure, taken_alone
 
 if TYPE_CHECKING:
     from ..calibration.tune.search import Sample, Tuned
     from ..runtime.explainer import Explainer
 
-__all__ = ["SCHEMA", "calibrate"]
+__all__ = ["SCHEMA", "tune"]
 
 #: Name and version of the JSON document.
-SCHEMA = "cfcam.calibrate/1"
+SCHEMA = "cfcam.tune/1"
 
 
-def calibrate(
+def tune(
     model: ModelFile,
     images: Annotated[
         list[str], typer.Option("--images", metavar="DIR", help="Photos: folders, files or patterns. Repeatable.")
@@ -45,10 +45,10 @@ def calibrate(
     the map's stability under gradient noise; the other half says what it gained, with a 95 % interval. Settings that
     gain nothing there are not kept: the new file then asks for the defaults. Its contract records how it was found.
     """
-    from ..calibration.tune.search import refuse_several_layers, tune
+    from ..calibration.tune.search import refuse_several_layers
+    from ..calibration.tune.search import tune as search
     from ..runtime.contract.modelfile import file_sha256
     from ..runtime.explainer import Explainer
-    from .console import note, print_json, progress, stderr
 
     write_tuned = _writer(model, output)
     found, errors = find_each(images)
@@ -65,7 +65,7 @@ def calibrate(
             def tell(tried: int, settings: dict[str, Any], mean: float) -> None:
                 status.update(f"searching: {tried} settings, the last {settings}: {mean:.4f}")
 
-            result = tune(explainer, samples, budget=budget * 60, seed=seed, progress=tell)
+            result = search(explainer, samples, budget=budget * 60, seed=seed, progress=tell)
     used = {one.name: file_sha256(Path(one.name)) for one in samples}
     path = write_tuned(model, output, result, used)
     if json:
@@ -80,14 +80,9 @@ def calibrate(
 def _writer(model: str, output: str) -> Callable[..., Path]:
     """`write_tuned`, once it is sure that it can be called: before minutes are spent on a search."""
     from ..runtime.contract.modelfile import read_model_info
-    from ..runtime.errors import MissingDependencyError
 
-    try:
+    with needing("writing the new file", "onnx", "onnx"):
         from ..calibration.tune.file import refuse_overwriting, write_tuned
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "onnx":
-            raise
-        raise MissingDependencyError("writing the new file needs onnx: install cfcam[onnx]") from error
     read_model_info(model)  # an engine takes no settings
     refuse_overwriting(model, output)
     return write_tuned
@@ -95,34 +90,24 @@ def _writer(model: str, output: str) -> Callable[..., Path]:
 
 def _samples(explainer: Explainer, paths: list[Path], errors: list[dict[str, str]], advance: Any) -> list[Sample]:
     from ..calibration.tune.search import gather
-    from ..runtime.errors import ArrayError, ImageError
 
-    samples: list[Sample] = []
-    for path in paths:
-        try:
-            samples += gather(explainer, [path], [str(path)])
-        except (ImageError, ArrayError) as error:
-            errors.append(failure(path, error))
-        advance()
-    return samples
+    def read(path: Path) -> list[Sample]:
+        return list(gather(explainer, [path], [str(path)]))
+
+    return [sample for _, samples in taken_alone(paths, read, errors, advance) for sample in samples]
 
 
-def _print(found: Tuned) -> None:
-    from .console import print_table, rich_table
-
-    table = rich_table("setting", "value")
-    for name, value in found.best.items():
-        table.add_row(name, str(value))
-    if found.best:
-        print_table(table)
-    how = "" if found.complete else ", the search ran out of time"
-    print(f"{found.tried} settings measured on {found.searched} photos in {found.seconds:.0f} s{how}")
-    if found.gain is None:
+def _print(tuned: Tuned) -> None:
+    if tuned.best:
+        print_rows(("setting", "value"), [(name, str(value)) for name, value in tuned.best.items()])
+    how = "" if tuned.complete else ", the search ran out of time"
+    print(f"{tuned.tried} settings measured on {tuned.searched} photos in {tuned.seconds:.0f} s{how}")
+    if tuned.gain is None:
         print("nothing beat the defaults on these photos: they are kept")
         return
-    gain = found.gain
+    gain = tuned.gain
     print(
-        f"{found.measure} on {found.held_out} other photos: {gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}] "
+        f"{tuned.measure} on {tuned.held_out} other photos: {gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}] "
         "over the defaults"
     )
-    print("settings kept" if found.settings else "no gain shown there: the defaults are kept")
+    print("settings kept" if tuned.settings else "no gain shown there: the defaults are kept")

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .exitcodes import DONE, DONE_IN_PART
-from .options import AllowFallback, Json, ProductProvider, Threads, json_object
-from .sources import find_each, report_failure
+from .console import DONE, DONE_IN_PART, note, print_json, progress
+from .options import AllowFallback, Json, ProductProvider, Threads, check_name, json_object
+from .sources import find_some, report_failure
 
 if TYPE_CHECKING:
-    from ..calibration.verify import GateReport
+    from ..calibration.verify import VerifyReport
 
-__all__ = ["print_gate", "verify"]
+__all__ = ["verify"]
 
 
 def verify(
-    candidate: Annotated[str, typer.Argument(metavar="CANDIDATE", help="The file or engine to judge.")],
+    candidate: Annotated[str, typer.Argument(metavar="CANDIDATE", help="The file or engine to check.")],
     against: Annotated[
         str, typer.Option("--against", metavar="X.cam.onnx", help="The float32 file that it was made from.")
     ],
@@ -32,7 +32,7 @@ def verify(
         str | None, typer.Option("--method", metavar="NAME", help="Method of both sides (default: the reference's).")
     ] = None,
     layer: Annotated[
-        str | None, typer.Option("--layer", metavar="NAME", help="Of several target layers, judge this one alone.")
+        str | None, typer.Option("--layer", metavar="NAME", help="Of several target layers, check this one alone.")
     ] = None,
     thresholds: Annotated[
         str | None,
@@ -64,20 +64,12 @@ def verify(
     them say what such figures mean: float32 on a jittered photo, the map of another class, and noise.
     """
     from ..calibration.verify import verify as run
-    from ..runtime.errors import ImageError
-    from .console import note, print_json, progress
-    from .outputs import check_writable
+    from .verify_tables import print_report
 
-    if report and not report.lower().endswith((".html", ".htm")):
-        raise typer.BadParameter(f"--report: expected a name that ends in .html, got {report}")
-    if sheet and not sheet.lower().endswith((".png", ".jpg", ".jpeg")):
-        raise typer.BadParameter(f"--sheet: expected a name that ends in .png or .jpg, got {sheet}")
-    check_writable(report)
-    check_writable(sheet)
+    check_name(report, "--report", ".html", ".htm")
+    check_name(sheet, "--sheet", ".png", ".jpg", ".jpeg")
     limits = json_object(thresholds, "--thresholds")
-    found, errors = find_each(images)
-    if not found:
-        raise ImageError("; ".join(error["error"] for error in errors) or "no images")
+    found, errors = find_some(images)
     with progress() as display:
         task = display.add_task("comparing", total=len(found[:limit]))
         result = run(
@@ -106,7 +98,7 @@ def verify(
             report_failure(error)
         for warning in result.warnings:
             note(f"cfcam: warning: {warning}")
-        print_gate(result)
+        print_report(result)
         for path in written:
             note(f"written: {path}")
         if not result and not written:
@@ -114,7 +106,7 @@ def verify(
     raise typer.Exit(DONE if result and not document["errors"] else DONE_IN_PART)
 
 
-def _files(result: GateReport, report: str | None, sheet: str | None) -> list[str]:
+def _files(result: VerifyReport, report: str | None, sheet: str | None) -> list[str]:
     """Writes what was asked for, and says what was written."""
     written = []
     if report:
@@ -124,29 +116,3 @@ def _files(result: GateReport, report: str | None, sheet: str | None) -> list[st
         result.save_sheet(sheet)
         written.append(sheet)
     return written
-
-
-def print_gate(result: GateReport) -> None:
-    """What the gate found, as tables on stdout."""
-    from rich.text import Text
-
-    from ..calibration.verify.table import COLUMNS, place_rows, place_title, top_rows
-    from .console import print_table, rich_table
-
-    parts = [("network", top_rows(result))]
-    parts += [(place_title(one), place_rows(result, one)) for one in result.places]
-    for title, rows in parts:
-        grid = rich_table("", *COLUMNS, "", title=title, right=COLUMNS)
-        for row in rows:
-            style = "bold" if row.failed else ""
-            grid.add_row(Text(row.title, style=style), *row.cells, Text("FAILED" if row.failed else "", style=style))
-        print_table(grid)
-        print()
-    for one in result.failures:
-        print(f"FAILED: {one.text}")
-    verdict = "passed" if result else f"FAILED: {len(result.failures)} limits were missed"
-    one = result.candidate
-    print(
-        f"{one.path} ({one.precision}, {one.provider}) against {result.reference.path}: method {result.method}, "
-        f"{len(result.photos)} photos, {result.seconds:.1f} s: {verdict}"
-    )

@@ -42,8 +42,7 @@ class Explanation:
     used; of several layers, a `last` of None stands for each layer's own.
     reason: why there is no explanation, or None. counts: channels that clustering called
     dominant, clustered, noise and dead, and the number of clusters, in the first layer; None without clustering.
-    times_ms: milliseconds by stage; of a batch, inference is shared equally; the first `method` also
-    pays for loading scipy and scikit-learn. source: the path, or
+    times_ms: milliseconds by stage; of a batch, inference is shared equally. source: the path, or
     "array" or "image". layer, provider: what it was computed from (several layers with commas between), and on.
     fusion: how the maps of several layers became one, or None. smoothing: the noisy copies
     that the map is the mean of, or None.

@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .caches import Cache, cache_folder
+from ..caches import Cache, cache_folder
 from .job import Job
 from .photos import CalibrationPhotos
 

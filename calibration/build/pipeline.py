@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ...runtime.errors import EngineError, ImageError, ManifestError, MissingDependencyError
 from ...runtime.explainer import Explainer
-from .caches import Cache, cache_folder
+from ..caches import Cache, cache_folder
 from .config import BuildConfig
 from .job import Job, make_job
 from .lowering import Lowering
@@ -23,10 +23,10 @@ from .photos import PhotoSets, choose_photos
 from .products import Product, finish_graph, graph_product, make_engine, write_command
 from .staging import publish, staging_in
 from .tensor_cache import TensorCache
-from .verdict import judge
+from .verdict import verify_product
 
 if TYPE_CHECKING:
-    from ..verify import GateReport
+    from ..verify import VerifyReport
     from .search import Attempt
 
 __all__ = ["BuildReport", "Progress", "build"]
@@ -50,7 +50,7 @@ class BuildReport:
     job: Job
     products: tuple[Path, ...]
     files: tuple[Path, ...]
-    gate: GateReport | None
+    gate: VerifyReport | None
     ran_on: str
     photos: PhotoSets | None
     notes: tuple[str, ...]
@@ -252,11 +252,11 @@ def _products(job: Job, graph: Path, timing_cache: Path, steps: _Steps) -> list[
 
 def _judge(
     job: Job, products: Sequence[Product], graph: Path, sets: PhotoSets, steps: _Steps
-) -> tuple[GateReport, str]:
+) -> tuple[VerifyReport, str]:
     """The gate on a product that can run here, or else on the graph by ONNX Runtime on the CPU; and which it was."""
 
-    def judged(candidate: Explainer | Path) -> GateReport:
-        report = judge(job, candidate, sets.gate, progress=lambda done, total: steps.tell("gate", done, total))
+    def judged(candidate: Explainer | Path) -> VerifyReport:
+        report = verify_product(job, candidate, sets.gate, progress=lambda done, total: steps.tell("gate", done, total))
         place = job.output / Path(report.candidate.path).name  # where it will lie
         return dataclasses.replace(report, candidate=dataclasses.replace(report.candidate, path=str(place)))
 
@@ -276,14 +276,14 @@ def _judge(
     return judged(graph), f"{graph.name} on cpu"
 
 
-def _record(gate: GateReport | None, ran_on: str) -> dict[str, Any] | None:
+def _record(gate: VerifyReport | None, ran_on: str) -> dict[str, Any] | None:
     """What a manifest keeps of the gate's report: the figures, without those of single photos."""
     if gate is None:
         return None
     return {**gate.to_dict(photos=False), "ran_on": ran_on}
 
 
-def _save_failure(gate: GateReport, folder: Path, path: Path, steps: _Steps) -> list[Path]:
+def _save_failure(gate: VerifyReport, folder: Path, path: Path, steps: _Steps) -> list[Path]:
     """The report of a gate that was missed, made in `folder`, where the products would have been; what was written."""
     folder.mkdir()
     page = folder / path.name

@@ -9,11 +9,10 @@ INT8 assignment that passes has the most of them.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-import random
-import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -22,13 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...export.errors import ExportError
+from ...runtime.bench.sampling import sample
 from ...runtime.explainer import Explainer
 from ...runtime.photos.images import open_image
 from ...runtime.photos.preprocess import prepare
 from .job import Job
 from .nodes import Nodes, read_nodes
 from .photos import PhotoSets
-from .verdict import judge
+from .verdict import verify_product
 
 if TYPE_CHECKING:
     from ...export.precision import Plan
@@ -128,7 +128,7 @@ def search(
         path = scratch / f"{len(files)}.onnx"
         try:
             lower(plan, path, prove=False)
-            report = judge(job, path, sets.gate, pictures=0)
+            report = verify_product(job, path, sets.gate, pictures=0)
             failures = tuple(failure.text for failure in report.failures)
             if report:  # what is worth taking is worth proving
                 lower(plan, path)
@@ -197,17 +197,9 @@ def _evidence(path: Path, tensors: NDArray[Any]) -> list[NDArray[np.float32]]:
 
 def _times(files: Sequence[Path], tensor: NDArray[Any]) -> list[float]:
     """Median milliseconds of an inference on one thread; files take turns: a machine that slows down slows all."""
-    explainers = [Explainer(path, threads=1) for path in files]
-    taken: list[list[float]] = [[] for _ in files]
-    order = list(range(len(files)))
-    shuffle = random.Random(0).shuffle
-    for number in range(_ROUNDS + 3):
-        shuffle(order)
-        for i in order:
-            started = time.perf_counter()
-            explainers[i].tensors(tensor)
-            if number >= 3:  # the first ones warm up
-                taken[i].append((time.perf_counter() - started) * 1000)
-    for explainer in explainers:
-        explainer.close()
-    return [statistics.median(times) for times in taken]
+    with ExitStack() as stack:
+        explainers = [stack.enter_context(Explainer(path, threads=1)) for path in files]
+        calls = {i: functools.partial(explainer.tensors, tensor) for i, explainer in enumerate(explainers)}
+        sample(calls, rounds=3)  # warms up
+        taken = sample(calls, rounds=_ROUNDS)
+    return [float(np.median(taken[i])) for i in range(len(files))]

@@ -24,7 +24,7 @@ from ...runtime.contract.spec import InputSpec
 from ...runtime.errors import ImageError, ModelFileError
 from ...runtime.photos.images import open_image
 from ...runtime.photos.preprocess import prepare
-from .caches import Cache
+from ..caches import Cache
 
 __all__ = ["LIMIT", "TensorCache"]
 

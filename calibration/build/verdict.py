@@ -1,4 +1,4 @@
-"""The gate, asked as a build asks it: by the job's own method and thresholds, against its source."""
+"""`verify` as a build needs it: by the job's own method and thresholds, against its source."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ...runtime.explainer import Explainer
 from .job import Job
 
 if TYPE_CHECKING:
-    from ..verify import GateReport
+    from ..verify import VerifyReport
 
-__all__ = ["judge"]
+__all__ = ["verify_product"]
 
 
-def judge(job: Job, candidate: Explainer | Path, photos: Sequence[Path], **options: Any) -> GateReport:
-    """`verify` of a product of `job`; a path is run on the CPU. options: of `verify`. Raises what that raises."""
+def verify_product(job: Job, candidate: Explainer | Path, photos: Sequence[Path], **options: Any) -> VerifyReport:
+    """`verify` for a product of `job`; a path is run on the CPU. options: of `verify`. Raises what that raises."""
     from ..verify import verify
 
     method, settings = job.judged_method

@@ -4,6 +4,7 @@ Interval bounds are pushed through the ONNX graph, one rule per operator (`regis
 `topk` turns the layer's bounds into a radius. Needs numpy, onnx and ONNX Runtime.
 """
 
+from . import activations, affine, elementwise  # noqa: F401 - each registers its operators
 from .bounds import IntervalNetwork
 from .registry import ARITHMETICS, Arithmetic, Bounds, supported_operators
 from .topk import Certificate, CertifiedTopK

@@ -1,9 +1,9 @@
-"""Sums, differences, products and quotients of two values."""
+"""Sums, differences, products and quotients of two values; and operators that only move values."""
 
 from __future__ import annotations
 
 import numpy as np
-from onnx import NodeProto
+from onnx import NodeProto, TensorProto
 
 from ...export.graph import attribute
 from .activations import gated_hard_sigmoid, gated_sigmoid
@@ -66,3 +66,41 @@ def _product(c: Context, a: Bounds, b: Bounds) -> Bounds:
     # A constant factor may be folded into the weights of the convolution before.
     terms = max(a.terms, b.terms) + 2
     return c.rounded(low, high, c.gamma(terms) * np.maximum(np.abs(low), np.abs(high)), terms)
+
+
+@rule(
+    "Concat",
+    "DepthToSpace",
+    "Dropout",
+    "Expand",
+    "Flatten",
+    "Gather",
+    "Identity",
+    "Pad",
+    "Reshape",
+    "Slice",
+    "SpaceToDepth",
+    "Split",
+    "Squeeze",
+    "Tile",
+    "Transpose",
+    "Unsqueeze",
+)
+def moving(c: Context) -> list[Bounds]:
+    """The same is done to both ends."""
+    used = [value if isinstance(value, Bounds) else None for value in c.inputs]
+    rest = [None if value is None or used[i] is not None else c.constant(i) for i, value in enumerate(c.inputs)]
+    ends = []
+    for end in ("low", "high"):
+        ends.append(c.evaluate(*(getattr(b, end) if b is not None else rest[i] for i, b in enumerate(used))))
+    terms = max(b.terms for b in used if b is not None)
+    return [Bounds(low, high, terms) for low, high in zip(*ends, strict=True)]
+
+
+@rule("Cast")
+def cast(c: Context) -> Bounds:
+    """To float32, which everything is in already, or wider: nothing is lost."""
+    kind = c.attr("to")
+    if kind not in (TensorProto.FLOAT, TensorProto.DOUBLE):
+        c.fail(f"it casts to {TensorProto.DataType.Name(kind)}, where float32 was expected")
+    return c.x()

@@ -116,18 +116,12 @@ def rule(*operators: str) -> Callable[[Rule], Rule]:
 
 def find_rule(node: NodeProto) -> Rule | None:
     """The rule for a node, or None."""
-    _load()
     return _RULES.get(node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}")
 
 
 def supported_operators() -> list[str]:
     """Names of the operators that can be bounded, sorted."""
-    _load()
     return sorted(_RULES)
-
-
-def _load() -> None:
-    from . import activations, affine, elementwise, moving  # noqa: F401 - registers all families
 
 
 class Context:

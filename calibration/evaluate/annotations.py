@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...runtime.contract.modelfile import file_sha256
 from ...runtime.contract.spec import OutputSpec
 from ...runtime.errors import ArrayError, CfcamError, ImageError
 from ...runtime.photos.frame import Frame
 from ...runtime.targets import resolve_target
-from ..measures.regions import box_region, mask_region
+from ..measures.localisation import box_region, mask_region
 
 __all__ = ["Annotation", "AnnotationError", "Annotations", "read_boxes", "read_masks"]
 
@@ -58,7 +59,7 @@ class Annotation:
 
     def identity(self) -> str:
         """Changes when anything in it changes; for the journal."""
-        mask = None if self.mask is None else [self.mask.name, _content(self.mask), self.object_value]
+        mask = None if self.mask is None else [self.mask.name, file_sha256(self.mask), self.object_value]
         return json.dumps([self.boxes, mask, self.target, self.imagenet])
 
 
@@ -198,9 +199,3 @@ def _open_mask(path: Path, object_value: int | None, frame: Frame) -> NDArray[np
             f"{path}: the mask has {values.shape[1]} x {values.shape[0]} pixels, the photo {width} x {height}"
         )
     return values != 0 if object_value is None else values == object_value
-
-
-def _content(path: Path) -> str:
-    import hashlib
-
-    return hashlib.sha256(path.read_bytes()).hexdigest()

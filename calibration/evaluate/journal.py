@@ -7,14 +7,23 @@ is left alone, and not believed.
 from __future__ import annotations
 
 import json
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ...runtime.closing import Closing
 from ...runtime.errors import OutputError
+from ..caches import Cache, cache_folder
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "cached_journal"]
+
+_log = logging.getLogger("cfcam.calibration.evaluate")
+
+#: Bytes of journals of runs that were never finished; the oldest go first.
+_LIMIT = 64 * 2**20
 
 
 class Journal(Closing):
@@ -34,6 +43,7 @@ class Journal(Closing):
             self._read()
         except OSError as error:
             raise OutputError(f"{self.path}: the journal cannot be opened ({error.strerror or error})") from error
+        _log.info("%s: the journal, with %d photos that were measured before", self.path, len(self))
 
     def __len__(self) -> int:
         return len(self._known)
@@ -69,3 +79,22 @@ class Journal(Closing):
             except (ValueError, KeyError, AttributeError, TypeError):
                 self.damaged += 1
         self._file.seek(0, os.SEEK_END)
+
+
+@contextmanager
+def cached_journal(run: str) -> Iterator[Journal]:
+    """A run's journal in the user's cache folder, where the next run that is the same finds it.
+
+    It is removed when the block ends, and stays when the block raises: then the run is not done.
+
+    Args:
+        run: what `run_identity` gives for the run.
+
+    Raises:
+        OutputError: when the cache folder cannot be written.
+    """
+    folder = cache_folder("journals")
+    Cache(folder, _LIMIT).trim()
+    with Journal(folder / f"{run}.jsonl") as journal:
+        yield journal
+    journal.path.unlink(missing_ok=True)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..measures.mosaics import choose_groups, make_mosaic
-from ..measures.regions import cell_regions
+from ..measures.mosaics import cell_regions, choose_groups, make_mosaic
 from ..statistics import TooFewPhotosError
 from .results import Measured
 
@@ -25,10 +24,10 @@ _MOST = 2000
 
 
 def measure_mosaics(evaluator: Evaluator, photos: Sequence[tuple[Path, Measured]]) -> tuple[list[Measured], list[str]]:
-    """Figures of mosaics of `photos` (measured ones), and remarks.
+    """Values of mosaics of `photos` (measured ones), and remarks.
 
     A photo shows what the model takes it for, with a probability of at least `CONFIDENCE`, and is in
-    one mosaic at most. A mosaic is explained for each of its four classes; its figures are their means.
+    one mosaic at most. A mosaic is explained for each of its four classes; its values are their means.
     """
     if evaluator.engine.explainer.spec.output.classes < 4:
         return [], ["mosaics: the model has fewer than four classes"]
@@ -68,5 +67,5 @@ def _measure(evaluator: Evaluator, group: Sequence[tuple[Path, Measured]]) -> Me
         top=first.top,
         probability=first.probability,
         values=np.mean(rows, axis=0),
-        ms=np.full(len(evaluator.contenders), np.nan),
+        ms=np.full(len(evaluator.rows), np.nan),
     )

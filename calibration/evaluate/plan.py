@@ -13,9 +13,8 @@ from ...runtime.errors import ArrayError, MethodError
 from ...runtime.explainer import Explainer
 from ...runtime.methods import method_names
 from ...runtime.targets import TOP_CLASS, Target, resolve_target
-from . import standard  # noqa: F401  registers the instruments
-from .instruments import Figure, Instrument, all_instruments, get_instrument
 from .rows import BASELINES, DEFAULT_BASELINES
+from .table_measures.registry import Column, TableMeasure, all_measures, get_measure
 
 __all__ = ["ANNOTATED", "DEFAULT_METHODS", "DEFAULT_STEPS", "Plan", "make_plan"]
 
@@ -25,7 +24,7 @@ DEFAULT_STEPS = 8
 #: In place of a class: the one that the boxes' file names for the photo.
 ANNOTATED = "annotated"
 
-# Goes up when a figure's meaning changes, so that old journals are not believed.
+# Goes up when a column's meaning changes, so that old journals are not believed.
 _REVISION = 1
 
 
@@ -45,16 +44,16 @@ class Plan:
     steps: int = DEFAULT_STEPS
 
     @property
-    def instruments(self) -> list[Instrument]:
-        return [get_instrument(name) for name in self.measures]
+    def table_measures(self) -> list[TableMeasure]:
+        return [get_measure(name) for name in self.measures]
 
     @property
-    def columns(self) -> dict[str, Figure]:
-        """All figures by name, in order."""
-        return {name: figure for one in self.instruments for name, figure in one.columns.items()}
+    def columns(self) -> dict[str, Column]:
+        """All columns by name, in order."""
+        return {name: column for measure in self.table_measures for name, column in measure.columns.items()}
 
     @property
-    def contenders(self) -> tuple[str, ...]:
+    def rows(self) -> tuple[str, ...]:
         """Names of the rows: methods, then baselines."""
         return self.methods + self.baselines
 
@@ -82,7 +81,7 @@ def make_plan(
     """A checked plan for the explainer's file.
 
     methods: names, or ``all`` for all rules; None for the file's own method and five gradient rules.
-    baselines: keys of `BASELINES`, ``all``; None for five. measures: names of instruments, ``all``, or
+    baselines: keys of `BASELINES`, ``all``; None for five. measures: names, ``all``, or
     ``cheap``; None for the cheap ones, without those that need boxes or masks unless `annotated`.
     target: index, label, None for each photo's top class, or ``annotated``.
     Raises `MethodError`, `TargetError`, `ArrayError` or `UnknownMeasureError`.
@@ -91,17 +90,17 @@ def make_plan(
         raise ArrayError(f"steps: expected at least 1, got {steps}")
     own = explainer.spec.method.name
     chosen = _expanded(methods, {"all": method_names("rule")}, [own, *DEFAULT_METHODS])
-    cheap = [one.name for one in all_instruments() if one.cheap]
-    wanted = _expanded(measures, {"all": [one.name for one in all_instruments()], "cheap": cheap}, cheap)
-    for name in wanted:
-        get_instrument(name)
+    cheap = [one.name for one in all_measures() if one.cheap]
+    names = _expanded(measures, {"all": [one.name for one in all_measures()], "cheap": cheap}, cheap)
+    for name in names:
+        get_measure(name)
     if not annotated:
         if "localisation" in (measures or ()):
             raise MethodError("measure 'localisation' needs boxes or masks")
         if target == ANNOTATED:
             raise MethodError("target 'annotated' needs a file of boxes that names classes")
-        wanted = [name for name in wanted if name != "localisation"]
-    if not chosen or not wanted:
+        names = [name for name in names if name != "localisation"]
+    if not chosen or not names:
         raise MethodError("evaluate: expected at least one method and one measure")
     resolved = [explainer.resolve_method(name) for name in chosen]
     rows = _expanded(baselines, {"all": list(BASELINES), "none": []}, list(DEFAULT_BASELINES))
@@ -115,7 +114,7 @@ def make_plan(
             for _, options in resolved
         ),
         baselines=tuple(rows),
-        measures=tuple(wanted),
+        measures=tuple(names),
         target=ANNOTATED if target == ANNOTATED else resolve_target(target, explainer.spec.output),
         seed=seed,
         steps=steps,

@@ -1,4 +1,4 @@
-"""What an evaluation found: a figure per photo, contender and column; as objects and as JSON."""
+"""What an evaluation measured: a value per photo, row and column; as objects and as JSON."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.errors import ArrayError
-from .instruments import Figure
+from ..json_values import plain
+from .table_measures.registry import Column
 
 __all__ = ["SCHEMA", "Evaluation", "Measured", "stack_columns"]
 
 #: Name and version of the JSON document.
-SCHEMA = "cfcam.evaluate/1"
+SCHEMA = "cfcam.evaluate/2"
+#: Written before: the comparisons of its table, which nobody reads back, said ``contender`` for ``row``.
+_OLDER = ("cfcam.evaluate/1",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +46,8 @@ class Measured:
             "target": self.target,
             "top": self.top,
             "probability": self.probability,
-            "values": [[_plain(value) for value in row] for row in self.values],
-            "ms": [_plain(value) for value in self.ms],
+            "values": plain(self.values.tolist()),
+            "ms": plain(self.ms.tolist()),
         }
 
     @classmethod
@@ -56,8 +59,9 @@ class Measured:
             target=int(data["target"]),
             top=int(data["top"]),
             probability=float(data["probability"]),
-            values=np.array([[_number(value) for value in row] for row in data["values"]], np.float64),
-            ms=np.array([_number(value) for value in data["ms"]], np.float64),
+            # None becomes NaN.
+            values=np.array(data["values"], np.float64),
+            ms=np.array(data["ms"], np.float64),
         )
 
 
@@ -65,7 +69,7 @@ class Measured:
 class Evaluation:
     """Everything that was measured.
 
-    methods, baselines: names of the rows, in order; the first method is the reference. columns: the figures.
+    methods, baselines: names of the rows, in order; the first method is the reference. columns: of the table.
     groups: measure -> its columns. photos: photos and mosaics. failures: images that could not be
     measured. warnings: what a reader must know. plan, model: as plain values. resumed: photos that a
     journal had already.
@@ -73,7 +77,7 @@ class Evaluation:
 
     methods: tuple[str, ...]
     baselines: tuple[str, ...]
-    columns: Mapping[str, Figure]
+    columns: Mapping[str, Column]
     groups: Mapping[str, tuple[str, ...]]
     photos: tuple[Measured, ...]
     failures: tuple[dict[str, str], ...] = ()
@@ -83,18 +87,18 @@ class Evaluation:
     resumed: int = 0
 
     @property
-    def contenders(self) -> tuple[str, ...]:
+    def rows(self) -> tuple[str, ...]:
         return self.methods + self.baselines
 
-    def values(self, contender: str, column: str) -> NDArray[np.float64]:
-        """float64 (n,): a value per photo or mosaic, NaN where it is undefined, in one order for all contenders."""
-        row, place = self.contenders.index(contender), list(self.columns).index(column)
-        return np.array([one.values[row, place] for one in self.photos], np.float64)
+    def values(self, row: str, column: str) -> NDArray[np.float64]:
+        """float64 (n,): a value per photo or mosaic, NaN where it is undefined, in one order for all rows."""
+        index, place = self.rows.index(row), list(self.columns).index(column)
+        return np.array([one.values[index, place] for one in self.photos], np.float64)
 
-    def ms(self, contender: str) -> float:
+    def ms(self, row: str) -> float:
         """Median milliseconds of a map; NaN without photos."""
-        row = self.contenders.index(contender)
-        each = [one.ms[row] for one in self.photos if one.unit == "photo"]
+        index = self.rows.index(row)
+        each = [one.ms[index] for one in self.photos if one.unit == "photo"]
         return float(np.median(each)) if each else math.nan
 
     def to_dict(self) -> dict[str, Any]:
@@ -116,13 +120,13 @@ class Evaluation:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Evaluation:
         """From what `to_dict` gave. Raises `ArrayError` for another schema or something that does not fit."""
-        if data.get("schema") != SCHEMA:
+        if data.get("schema") not in (SCHEMA, *_OLDER):
             raise ArrayError(f"evaluation: expected the schema '{SCHEMA}', got {data.get('schema')!r}")
         try:
             return cls(
                 methods=tuple(data["methods"]),
                 baselines=tuple(data["baselines"]),
-                columns={n: Figure(f["better"], f["rewards"]) for n, f in data["columns"].items()},
+                columns={n: Column(f["better"], f["rewards"]) for n, f in data["columns"].items()},
                 groups={name: tuple(columns) for name, columns in data["groups"].items()},
                 photos=tuple(Measured.from_dict(one) for one in data["photos"]),
                 failures=tuple(data["errors"]),
@@ -135,18 +139,10 @@ class Evaluation:
             raise ArrayError(f"evaluation: does not hold what it should ({type(error).__name__}: {error})") from error
 
 
-def stack_columns(columns: Sequence[str], found: Mapping[str, Any], contenders: int) -> NDArray[np.float64]:
+def stack_columns(columns: Sequence[str], measured: Mapping[str, Any], rows: int) -> NDArray[np.float64]:
     """float64 (R, columns) from column -> R values; NaN for columns that are not there."""
-    values = np.full((contenders, len(columns)), math.nan)
+    values = np.full((rows, len(columns)), math.nan)
     for place, name in enumerate(columns):
-        if name in found:
-            values[:, place] = np.asarray(found[name], np.float64)
+        if name in measured:
+            values[:, place] = np.asarray(measured[name], np.float64)
     return values
-
-
-def _plain(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)

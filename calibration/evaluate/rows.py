@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,12 @@ from ..measures.baselines import CentreGaussian, Edges, Random, Uniform
 from ..measures.noise import Rule
 from .shared import SharedEngine
 
-__all__ = ["BASELINES", "CONTROLS", "DEFAULT_BASELINES", "Contender", "make_contenders"]
+__all__ = ["BASELINES", "CONTROLS", "DEFAULT_BASELINES", "Row", "make_rows"]
 
 Classes = NDArray[np.int64]
 Kind = Literal["method", "baseline"]
 
-#: Name -> what it is; `make_contenders` builds them.
+#: Name -> what it is; `make_rows` builds them.
 BASELINES = {
     "centre": "a Gaussian around the middle of the image",
     "uniform": "the same everywhere",
@@ -38,88 +38,47 @@ CONTROLS = ("blurred", "sharpened")
 DEFAULT_BASELINES = ("centre", "uniform", "random", "edges", "class_blind")
 
 
-class Contender(Protocol):
-    """A row. kind: what it is. rule: for methods that need nothing but arrays, else None.
+class Row:
+    """One line of the table, a method or a baseline: an `Explain` by name.
 
+    make: the `Explain` for a photo's seed. rule: for methods that need nothing but arrays, else None.
     shares: whether `explain` takes its arrays from the shared engine, and so costs an inference that is not its own.
     """
 
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def kind(self) -> Kind: ...
-
-    @property
-    def rule(self) -> Rule | None: ...
-
-    @property
-    def shares(self) -> bool: ...
-
-    def begin(self, seed: int) -> None:
-        """A new photo comes; what is random starts from `seed`, so that the order of photos cannot matter."""
-        ...
-
-    def explain(self, images: Images, classes: Classes) -> Maps:
-        """Maps (N, H, W) in [0, 1]: an `Explain`."""
-        ...
-
-
-class _FromArrays:
-    """A rule: activations and gradients come from the shared engine."""
-
-    shares = True
-
-    def __init__(self, name: str, kind: Kind, rule: Rule, engine: SharedEngine) -> None:
-        self.name = name
-        self.kind: Kind = kind
-        self.rule: Rule | None = rule
-        self._rule, self._engine = rule, engine
-
-    def begin(self, seed: int) -> None:
-        pass
-
-    def explain(self, images: Images, classes: Classes) -> Maps:
-        found = self._engine.arrays(images, classes)
-        size = (int(images.shape[2]), int(images.shape[3]))
-        return np.stack([normalise(heat, size) for heat in self._rule(found.activations, found.gradients)])
-
-
-class _Callable:
-    """A probe, or a baseline that needs no network: made anew for every photo's seed."""
-
-    rule: Rule | None = None
-
-    def __init__(self, name: str, kind: Kind, make: Callable[[int], Explain], *, shares: bool = False) -> None:
-        self.name, self.shares = name, shares
+    def __init__(
+        self, name: str, kind: Kind, make: Callable[[int], Explain], *, rule: Rule | None = None, shares: bool = False
+    ) -> None:
+        self.name, self.rule, self.shares = name, rule, shares
         self.kind: Kind = kind
         self._make = make
         self._explain = make(0)
 
     def begin(self, seed: int) -> None:
+        """A new photo comes; what is random starts from `seed`, so that the order of photos cannot matter."""
         self._explain = self._make(seed)
 
     def explain(self, images: Images, classes: Classes) -> Maps:
+        """Maps (N, H, W) in [0, 1]: an `Explain`."""
         return self._explain(images, classes)
 
 
-def make_contenders(engine: SharedEngine, methods: Sequence[str], baselines: Sequence[str]) -> list[Contender]:
+def make_rows(engine: SharedEngine, methods: Sequence[str], baselines: Sequence[str]) -> list[Row]:
     """A row for each of `methods` (registered names), then of `baselines` (keys of `BASELINES`).
 
     Raises `MethodError` for unknown names, and what `EngineAccess` raises for a probe whose tail is missing.
     """
-    rows: list[Contender] = [_method(engine, name) for name in methods]
+    rows: list[Row] = [_method(engine, name) for name in methods]
     return rows + [_baseline(engine, name, rows[0]) for name in baselines]
 
 
-def _method(engine: SharedEngine, name: str) -> Contender:
+def _method(engine: SharedEngine, name: str) -> Row:
     access = EngineAccess(engine.explainer, name)
     if get_method(access.method).kind == "rule":
-        return _FromArrays(access.method, "method", access.rule, engine)
-    return _Callable(access.method, "method", lambda _seed: access.explain)
+        return _from_arrays(access.method, "method", access.rule, engine)
+    return Row(access.method, "method", lambda _seed: access.explain)
 
 
-def _baseline(engine: SharedEngine, name: str, first: Contender) -> Contender:
+def _baseline(engine: SharedEngine, name: str, first: Row) -> Row:
     grid = engine.explainer.spec.layer.grid
     height = engine.explainer.spec.input.height
     plain: dict[str, Callable[[int], Explain]] = {
@@ -131,10 +90,21 @@ def _baseline(engine: SharedEngine, name: str, first: Contender) -> Contender:
         "sharpened": lambda _: _changed(first, lambda heat: heat**2),
     }
     if name == "class_blind":
-        return _FromArrays(name, "baseline", _class_blind, engine)
+        return _from_arrays(name, "baseline", _class_blind, engine)
     if name not in plain:
         raise MethodError(f"unknown baseline '{name}': expected some of {', '.join(BASELINES)}")
-    return _Callable(name, "baseline", plain[name], shares=name in CONTROLS and first.shares)
+    return Row(name, "baseline", plain[name], shares=name in CONTROLS and first.shares)
+
+
+def _from_arrays(name: str, kind: Kind, rule: Rule, engine: SharedEngine) -> Row:
+    """A rule: activations and gradients come from the shared engine."""
+
+    def explain(images: Images, classes: Classes) -> Maps:
+        arrays = engine.arrays(images, classes)
+        size = (int(images.shape[2]), int(images.shape[3]))
+        return np.stack([normalise(heat, size) for heat in rule(arrays.activations, arrays.gradients)])
+
+    return Row(name, kind, lambda _seed: explain, rule=rule, shares=True)
 
 
 def _class_blind(activations: Any, gradients: Any) -> Maps:
@@ -142,9 +112,9 @@ def _class_blind(activations: Any, gradients: Any) -> Maps:
     return np.abs(first).mean(axis=1)
 
 
-def _changed(contender: Contender, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Explain:
+def _changed(row: Row, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Explain:
     def explain(images: Images, classes: Classes) -> Maps:
-        maps = contender.explain(images, classes)
+        maps = row.explain(images, classes)
         return np.stack([normalise(np.maximum(change(heat), 0).astype(np.float32)) for heat in maps])
 
     return explain

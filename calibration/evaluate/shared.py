@@ -12,8 +12,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ...runtime.explainer import Explainer, Tensors
+from ...runtime.closing import Closing
+from ...runtime.explainer import Explainer
 from ...runtime.explanation import class_probabilities
+from ...runtime.inference import Tensors
 from ...runtime.targets import TOP_CLASS
 from ..measures.access import EngineAccess
 from ..measures.base import Images, slices
@@ -39,7 +41,7 @@ _Layers = tuple[NDArray[np.float32], ...]
 _One = tuple[NDArray[np.float32], int, _Layers, _Layers]
 
 
-class SharedEngine:
+class SharedEngine(Closing):
     """Probabilities, activations and gradients of ready images float32 (N, C, H, W), each computed once.
 
     explainer: stays the caller's to close. batch: images per inference. workers: inferences at once; on a CPU several
@@ -55,11 +57,15 @@ class SharedEngine:
         self._pool = ThreadPoolExecutor(workers) if workers > 1 else None
         # Any rule will do: it is asked for images and probabilities alone.
         self._access = EngineAccess(explainer, "gradcam")
-        self._channels_last = explainer.spec.input.layout == "NHWC"
         self._keep = keep
         self._kept: OrderedDict[tuple[bytes, int], _One] = OrderedDict()
         self._size = 0
         self.load = self._access.load
+
+    def close(self) -> None:
+        """End the threads."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
 
     def predict(self, images: Images) -> NDArray[np.float32]:
         """Probabilities (N, K), in batches; nothing is remembered: a `Predict`."""
@@ -73,9 +79,7 @@ class SharedEngine:
 
         def ask(part: slice) -> tuple[list[int], Tensors]:
             some = missing[part]
-            ready = images[some].astype(np.float32, copy=False)
-            ready = ready.transpose(0, 2, 3, 1) if self._channels_last else ready
-            return some, self.explainer.tensors(ready, [keys[i][1] for i in some])
+            return some, self._access.tensors(images[some], [keys[i][1] for i in some])
 
         for some, raw in self._each(ask, len(missing)):
             p = class_probabilities(raw.scores, self.explainer.spec.output.kind)

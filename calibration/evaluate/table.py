@@ -1,4 +1,4 @@
-"""From figures per photo to what can be said: means, intervals, and differences from the first method."""
+"""From values per photo to what can be said: means, intervals, and differences from the first method."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..json_values import plain
 from ..statistics import TooFewPhotosError, holm, mean_interval, paired_difference, photos_needed
 from .results import Evaluation
 from .rows import CONTROLS
@@ -28,13 +29,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`contender` less the reference in one column, over the photos where both are defined.
+    """`row` less the reference in one column, over the photos where both are defined.
 
     p: corrected by Holm over the whole table. shown: the interval excludes zero and p is below 1 - level.
-    better: whether the difference is for the contender.
+    better: whether the difference is for the row.
     """
 
-    contender: str
+    row: str
     column: str
     mean: float
     low: float
@@ -47,7 +48,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Table:
-    """cells: contender -> column -> `Cell`. best: column -> the methods (no baselines) with the best mean.
+    """cells: row -> column -> `Cell`. best: column -> the methods (no baselines) with the best mean.
 
     comparisons: with `reference`, all that had enough photos. notes: what must be said beside the figures.
     """
@@ -61,38 +62,36 @@ class Table:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values; NaN becomes None."""
-        return {
-            "reference": self.reference,
-            "level": self.level,
-            "cells": {
-                row: {
-                    column: {key: _plain(value) for key, value in asdict(cell).items()}
-                    for column, cell in cells.items()
-                }
-                for row, cells in self.cells.items()
-            },
-            "best": {column: list(rows) for column, rows in self.best.items()},
-            "comparisons": [asdict(one) for one in self.comparisons],
-            "notes": list(self.notes),
-        }
+        return plain(
+            {
+                "reference": self.reference,
+                "level": self.level,
+                "cells": {
+                    row: {column: asdict(cell) for column, cell in cells.items()} for row, cells in self.cells.items()
+                },
+                "best": self.best,
+                "comparisons": [asdict(one) for one in self.comparisons],
+                "notes": self.notes,
+            }
+        )
 
 
 def make_table(evaluation: Evaluation, *, reference: str | None = None, level: float = 0.95, seed: int = 0) -> Table:
     """Means with bootstrap intervals over photos, and paired differences of every row from `reference`.
 
-    reference: a contender, None for the first method. With too few photos there are means alone, and a note
+    reference: a row, None for the first method. With too few photos there are means alone, and a note
     says how many are needed.
     """
-    first = reference or evaluation.contenders[0]
+    first = reference or evaluation.rows[0]
     cells = {
         row: {column: _cell(evaluation, row, column, level, seed) for column in evaluation.columns}
-        for row in evaluation.contenders
+        for row in evaluation.rows
     }
     best: dict[str, tuple[str, ...]] = {}
     beaten: dict[str, list[str]] = {"baseline": [], "control": []}
-    for column, figure in evaluation.columns.items():
-        known = {row: cells[row][column].mean for row in evaluation.contenders if cells[row][column].count}
-        pick = max if figure.better == "higher" else min
+    for column, about in evaluation.columns.items():
+        known = {row: cells[row][column].mean for row in evaluation.rows if cells[row][column].count}
+        pick = max if about.better == "higher" else min
         of_methods = [row for row in evaluation.methods if row in known]
         if of_methods:
             top = pick(known[row] for row in of_methods)
@@ -142,7 +141,7 @@ def _comparisons(
     evaluation: Evaluation, first: str, level: float, seed: int
 ) -> tuple[tuple[Comparison, ...], list[str]]:
     pairs = []
-    for row in evaluation.contenders:
+    for row in evaluation.rows:
         for column in evaluation.columns:
             a, b = evaluation.values(row, column), evaluation.values(first, column)
             both = ~(np.isnan(a) | np.isnan(b))
@@ -178,7 +177,3 @@ def _comparisons(
         f"{count} photos or mosaics are too few for differences in {len(pairs)} comparisons, {needed} are needed"
         for count in sorted(few)
     ]
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -6,18 +6,15 @@ network through two callables, images -> probabilities and images, classes -> ma
 """
 
 from .access import EngineAccess
-from .adcc import Adcc, adcc, coherency, complexity
 from .base import Explain, Measure, Predict
 from .baselines import CentreGaussian, Edges, Random, Uniform, baselines
 from .class_sensitivity import ClassSensitivity
-from .confidence import Confidence, average_drop, average_increase, mask_images
+from .confidence import Adcc, Confidence, adcc, average_drop, average_increase, coherency, complexity, mask_images
 from .insertion_deletion import Curves, InsertionDeletion, fill_images, insertion_deletion
-from .localisation import Localisation, energy_inside, pixel_precision, pointing_game
-from .max_sensitivity import MaxSensitivity
-from .mosaics import choose_groups, make_mosaic
-from .noise import GradientNoise, InputNoise
+from .localisation import Localisation, box_region, energy_inside, mask_region, pixel_precision, pointing_game
+from .mosaics import cell_regions, choose_groups, make_mosaic
+from .noise import GradientNoise, InputNoise, MaxSensitivity
 from .ranks import rank_biased_overlap, spearman
-from .regions import box_region, cell_regions, mask_region
 from .robustness import Robustness
 from .transformations import Brightness, Jpeg, Shift, Transformation, Transformed
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ...runtime.cam import cam_results
 from ...runtime.errors import MethodError
 from ...runtime.explainer import Explainer
+from ...runtime.inference import Tensors
 from ...runtime.methods import get_method
 from ...runtime.methods.layer_fusion import run_rule
 from ...runtime.photos.frame import Frame
@@ -55,10 +56,13 @@ class EngineAccess:
 
         Of several target layers, two tuples of such arrays.
         """
-        found = self._explainer.tensors(self._ready(images), [int(index) for index in classes])
-        if not found.more:
-            return found.activations, found.gradients
-        return tuple(one.activations for one in found.layers), tuple(one.gradients for one in found.layers)
+        layers = self.tensors(images, classes).layers
+        activations, gradients = ([getattr(layer, name) for layer in layers] for name in ("activations", "gradients"))
+        return (activations[0], gradients[0]) if len(layers) == 1 else (tuple(activations), tuple(gradients))
+
+    def tensors(self, images: NDArray[np.floating[Any]], classes: Iterable[int]) -> Tensors:
+        """All that one inference gives for `classes`, -1 for the top class. Raises `EngineError`."""
+        return self._explainer.tensors(self._ready(images), [int(index) for index in classes])
 
     def rule(self, activations: Any, gradients: Any) -> NDArray[np.float32]:
         """Maps (N, h, w) on the layer's grid, from what `arrays` gives: a `Rule`.

@@ -7,7 +7,6 @@ else, and hands the batch's numbers back from `update`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...runtime.errors import ArrayError, TargetError
+from ..statistics import mean_of_known
 
 __all__ = [
     "Columns",
@@ -23,6 +23,7 @@ __all__ = [
     "Maps",
     "Measure",
     "Predict",
+    "check_batch",
     "check_classes",
     "check_images",
     "check_maps",
@@ -63,18 +64,13 @@ class Measure:
 
     def compute(self) -> dict[str, float]:
         """Mean of each column over the images where it is defined; NaN where there are none."""
-        return {name: _mean(self.values(name)) for name in self.columns}
+        return {name: mean_of_known(self.values(name)) for name in self.columns}
 
     def _keep(self, **columns: ArrayLike) -> dict[str, NDArray[np.float64]]:
         rows = {name: np.asarray(columns[name], np.float64) for name in self.columns}
         for name, row in rows.items():
             self._parts[name].append(row)
         return rows
-
-
-def _mean(values: NDArray[np.float64]) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else math.nan
 
 
 def check_images(images: ArrayLike) -> Images:
@@ -108,6 +104,13 @@ def check_classes(classes: ArrayLike, count: int, known: int | None = None) -> N
         limit = "" if known is None else f" to {known - 1}"
         raise TargetError(f"classes: expected 0{limit}, got {int(values.min())} to {int(values.max())}")
     return values.astype(np.int64)
+
+
+def check_batch(images: ArrayLike, classes: ArrayLike, maps: ArrayLike) -> tuple[Images, NDArray[np.int64], Maps]:
+    """Images (N, C, H, W), classes (N,) and maps (N, H, W), checked together. Raises `ArrayError`, `TargetError`."""
+    x = check_images(images)
+    clean = check_maps(maps, (len(x), *x.shape[2:]))
+    return x, check_classes(classes, len(x)), clean
 
 
 def predicted(predict: Predict, images: Images) -> NDArray[np.floating[Any]]:

@@ -1,4 +1,4 @@
-"""Does the map lie on the object? Its peak, its energy, and every pixel's rank.
+"""Does the map lie on the object? Its peak, its energy, and every pixel's rank, against boxes and masks.
 
 A map that is zero everywhere says as little as a constant one, and is measured as one: it gets
 what a guess gets. An image whose region is empty (the object was cropped away) has no value.
@@ -7,15 +7,24 @@ what a guess gets. An image whose region is empty (the object was cropped away) 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...runtime.errors import ArrayError
+from ...runtime.photos.frame import Frame
 from .base import Measure, check_maps
-from .regions import check_regions
 
-__all__ = ["Localisation", "energy_inside", "pixel_precision", "pointing_game"]
+__all__ = [
+    "Localisation",
+    "box_region",
+    "check_regions",
+    "energy_inside",
+    "mask_region",
+    "pixel_precision",
+    "pointing_game",
+]
 
 Values = NDArray[np.float64]
 
@@ -121,3 +130,57 @@ def _average_precision(pixels: NDArray[np.floating], truth: NDArray[np.bool_]) -
     ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
     precision = found[ends] / (ends + 1)
     return float((np.diff(found[ends], prepend=0) * precision).sum() / found[-1])
+
+
+def box_region(boxes: Sequence[Sequence[float]], frame: Frame) -> NDArray[np.bool_]:
+    """bool (H, W): input pixels whose centre lies in one of `boxes`.
+
+    boxes: (x0, y0, x1, y1) each, as fractions of the photo's width and height. frame: of the
+    photo. A box that was cropped away leaves nothing. Raises `ArrayError`.
+    """
+    x, y = _centres(frame)
+    region = np.zeros((len(y), len(x)), np.bool_)
+    for box in boxes:
+        values = np.asarray(box, np.float64)
+        if values.shape != (4,) or not (values >= 0).all() or not (values <= 1).all():
+            raise ArrayError(f"box: expected (x0, y0, x1, y1) as fractions from 0 to 1, got {box!r}")
+        x0, y0, x1, y1 = values
+        if x0 >= x1 or y0 >= y1:
+            raise ArrayError(f"box: expected x0 < x1 and y0 < y1, got {box!r}")
+        region |= ((y >= y0) & (y < y1))[:, None] & ((x >= x0) & (x < x1))[None, :]
+    return region
+
+
+def mask_region(mask: ArrayLike, frame: Frame) -> NDArray[np.bool_]:
+    """bool (H, W): input pixels whose centre lies on a True pixel of `mask`, bool (h0, w0) like the photo.
+
+    Padding is outside. Raises `ArrayError` for a mask of another size than the photo.
+    """
+    values = np.asarray(mask)
+    width, height = frame.photo
+    if values.shape != (height, width) or values.dtype != np.bool_:
+        raise ArrayError(
+            f"mask: expected bool of shape {(height, width)}, the photo's height and width, got {values.dtype} of "
+            f"shape {values.shape}"
+        )
+    x, y = _centres(frame)
+    on_photo = ((y >= 0) & (y < 1))[:, None] & ((x >= 0) & (x < 1))[None, :]
+    columns, rows = (np.clip(np.floor(c * size), 0, size - 1).astype(np.intp) for c, size in ((x, width), (y, height)))
+    return values[rows[:, None], columns[None, :]] & on_photo
+
+
+def check_regions(regions: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """`regions` as bool of `shape` (N, H, W). Raises `ArrayError`."""
+    values = np.asarray(regions)
+    if values.shape != shape or values.dtype != np.bool_:
+        raise ArrayError(
+            f"regions: expected bool of the maps' shape {shape}, got {values.dtype} of shape {values.shape}"
+        )
+    return values
+
+
+def _centres(frame: Frame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """x of every input column and y of every input row, at pixel centres, as fractions of the photo."""
+    columns = [frame.to_photo(x + 0.5, 0)[0] for x in range(frame.input[0])]
+    rows = [frame.to_photo(0, y + 0.5)[1] for y in range(frame.input[1])]
+    return np.array(columns), np.array(rows)

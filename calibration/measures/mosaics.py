@@ -8,13 +8,13 @@ cell as region (`cell_regions`), and `ClassSensitivity` between its classes.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ...runtime.errors import ArrayError
 from ..statistics import TooFewPhotosError
 from .base import Images, check_classes, check_images
 
-__all__ = ["choose_groups", "make_mosaic"]
+__all__ = ["cell_regions", "choose_groups", "make_mosaic"]
 
 
 def choose_groups(
@@ -68,3 +68,14 @@ def make_mosaic(images: ArrayLike, cells: int = 2) -> Images:
     h, w = height // cells, width // cells
     small = values.reshape(cells, cells, channels, h, cells, w, cells).mean(axis=(4, 6))
     return small.transpose(2, 0, 3, 1, 4).reshape(channels, height, width)
+
+
+def cell_regions(height: int, width: int, cells: int = 2) -> NDArray[np.bool_]:
+    """bool (cells**2, H, W): the cells of a mosaic, row by row. Raises `ArrayError` where they are not whole pixels."""
+    if cells < 1 or height % cells or width % cells:
+        raise ArrayError(
+            f"a mosaic of {cells} x {cells} needs a height and width that it divides, got {height} x {width}"
+        )
+    rows = np.repeat(np.arange(cells), height // cells)
+    columns = np.repeat(np.arange(cells), width // cells)
+    return (rows[:, None] * cells + columns[None, :]) == np.arange(cells**2)[:, None, None]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...runtime.errors import ArrayError
-from .base import Explain, Maps, Measure, check_classes, check_images, check_maps, explained, slices
+from .base import Explain, Images, Maps, Measure, check_batch, check_images, explained, slices
 from .ranks import spearman
 
-__all__ = ["GradientNoise", "InputNoise", "Rule", "agreement", "check_level", "noisy"]
+__all__ = ["GradientNoise", "InputNoise", "MaxSensitivity", "Rule", "agreement", "check_level", "noisy"]
 
 #: Activations and gradients (N, C, h, w), or tuples of them, with one for each target layer -> maps (N, h, w).
 Rule = Callable[[Any, Any], Maps]
@@ -36,7 +36,58 @@ def noisy(values: NDArray[np.floating[Any]], level: float, random: np.random.Gen
     return values + (level * spread).astype(values.dtype) * noise.astype(values.dtype, copy=False)
 
 
-class InputNoise(Measure):
+class _NoisyMeasure(Measure):
+    """What measures under noise share: how much of it, how often, and from which seed."""
+
+    def __init__(self, column: str, better: Literal["higher", "lower"], level: float, samples: int, seed: int) -> None:
+        super().__init__({column: better})
+        check_level(level, samples)
+        self._level = level
+        self._samples = samples
+        self._random = np.random.default_rng(seed)
+
+
+class _NoisyImages(_NoisyMeasure):
+    """Maps of images that noise was added to, against those of the clean ones."""
+
+    def __init__(
+        self,
+        column: str,
+        better: Literal["higher", "lower"],
+        explain: Explain,
+        level: float,
+        samples: int,
+        seed: int,
+        batch: int,
+    ) -> None:
+        super().__init__(column, better, level, samples, seed)
+        self._explain = explain
+        self._batch = batch
+
+    def update(self, images: ArrayLike, classes: ArrayLike, maps: Maps) -> dict[str, NDArray[np.float64]]:
+        """images: (N, C, H, W); classes: int (N,); maps of the clean images. Returns N values."""
+        x, targets, clean = check_batch(images, classes, maps)
+        values = np.empty((len(x), self._samples))
+        for part in slices(len(x), self._batch):
+            for sample in range(self._samples):
+                again = explained(self._explain, self._noisy(x[part]), targets[part])
+                values[part, sample] = self._compare(clean[part], again)
+        return self._keep(**{name: self._summary(values, clean) for name in self.columns})
+
+    def _noisy(self, images: Images) -> Images:
+        """The images with one draw of noise."""
+        raise NotImplementedError
+
+    def _compare(self, clean: Maps, noisy_maps: Maps) -> ArrayLike:
+        """A value per image."""
+        raise NotImplementedError
+
+    def _summary(self, values: NDArray[np.float64], clean: Maps) -> NDArray[np.float64]:
+        """What the values (N, samples) come to, per image."""
+        raise NotImplementedError
+
+
+class InputNoise(_NoisyImages):
     """Spearman's correlation of the map with that of the noisy image, same class; the mean over `samples`.
 
     explain: images and classes -> maps. level: standard deviation of the noise over that of the image's
@@ -49,28 +100,49 @@ class InputNoise(Measure):
     def __init__(
         self, explain: Explain, *, level: float = 0.1, samples: int = 2, seed: int = 0, batch: int = 32
     ) -> None:
-        super().__init__({"input_noise": "higher"})
-        check_level(level, samples)
-        self._explain = explain
-        self._level = level
-        self._samples = samples
-        self._batch = batch
-        self._random = np.random.default_rng(seed)
+        super().__init__("input_noise", "higher", explain, level, samples, seed, batch)
 
-    def update(self, images: ArrayLike, classes: ArrayLike, maps: Maps) -> dict[str, NDArray[np.float64]]:
-        """images: (N, C, H, W); classes: int (N,); maps of the clean images. Returns N values."""
-        x = check_images(images)
-        clean = check_maps(maps, (len(x), *x.shape[2:]))
-        wanted = check_classes(classes, len(x))
-        found = np.empty((len(x), self._samples))
-        for part in slices(len(x), self._batch):
-            for sample in range(self._samples):
-                again = explained(self._explain, noisy(x[part], self._level, self._random), wanted[part])
-                found[part, sample] = [agreement(a, b) for a, b in zip(clean[part], again, strict=True)]
-        return self._keep(input_noise=found.mean(axis=1))
+    def _noisy(self, images: Images) -> Images:
+        return noisy(images, self._level, self._random)
+
+    def _compare(self, clean: Maps, noisy_maps: Maps) -> ArrayLike:
+        return [agreement(a, b) for a, b in zip(clean, noisy_maps, strict=True)]
+
+    def _summary(self, values: NDArray[np.float64], clean: Maps) -> NDArray[np.float64]:
+        return values.mean(axis=1)
 
 
-class GradientNoise(Measure):
+class MaxSensitivity(_NoisyImages):
+    """max over d of |S(x + d) - S(x)| / |S(x)|, for d uniform in a box (Yeh et al., NeurIPS 2019, arXiv 1901.09392).
+
+    explain: images and classes -> maps. radius: half the side of the box over the standard deviation of the
+    image's preprocessed values. samples: how many d are drawn; the maximum grows with them, so that
+    figures with different numbers do not compare. Norms are Euclidean, over the map; the division,
+    which the paper does not have, takes the map's scale out. Lower is better; column
+    ``max_sensitivity``; NaN where the map is zero.
+
+    Rewards smooth maps. Gamed by maps that ignore the image, which score 0, and by large even ones, whose
+    norm hides a change.
+    """
+
+    def __init__(
+        self, explain: Explain, *, radius: float = 0.1, samples: int = 10, seed: int = 0, batch: int = 32
+    ) -> None:
+        super().__init__("max_sensitivity", "lower", explain, radius, samples, seed, batch)
+
+    def _noisy(self, images: Images) -> Images:
+        radius = self._level * images.std(axis=(1, 2, 3), keepdims=True)
+        return (images + radius * self._random.uniform(-1, 1, images.shape)).astype(images.dtype)
+
+    def _compare(self, clean: Maps, noisy_maps: Maps) -> ArrayLike:
+        return _norms(noisy_maps - clean)
+
+    def _summary(self, values: NDArray[np.float64], clean: Maps) -> NDArray[np.float64]:
+        sizes = _norms(clean)
+        return np.where(sizes > 0, values.max(axis=1) / np.where(sizes > 0, sizes, 1), np.nan)
+
+
+class GradientNoise(_NoisyMeasure):
     """Spearman's correlation of the map with that from noisy gradients; the mean over `samples`.
 
     rule: activations and gradients -> maps. level: standard deviation of the noise over that of the
@@ -81,12 +153,8 @@ class GradientNoise(Measure):
     """
 
     def __init__(self, rule: Rule, *, level: float = 1.0, samples: int = 2, seed: int = 0) -> None:
-        super().__init__({"gradient_noise": "higher"})
-        check_level(level, samples)
+        super().__init__("gradient_noise", "higher", level, samples, seed)
         self._rule = rule
-        self._level = level
-        self._samples = samples
-        self._random = np.random.default_rng(seed)
 
     def update(
         self, activations: ArrayLike | tuple[ArrayLike, ...], gradients: ArrayLike | tuple[ArrayLike, ...]
@@ -96,11 +164,15 @@ class GradientNoise(Measure):
         """
         a, g = _of_each_layer(check_images, activations), _of_each_layer(check_images, gradients)
         clean = self._rule(a, g)
-        found = np.empty((len(clean), self._samples))
+        values = np.empty((len(clean), self._samples))
         for sample in range(self._samples):
             again = self._rule(a, _of_each_layer(lambda one: noisy(one, self._level, self._random), g))
-            found[:, sample] = [agreement(before, after) for before, after in zip(clean, again, strict=True)]
-        return self._keep(gradient_noise=found.mean(axis=1))
+            values[:, sample] = [agreement(before, after) for before, after in zip(clean, again, strict=True)]
+        return self._keep(gradient_noise=values.mean(axis=1))
+
+
+def _norms(maps: Maps) -> NDArray[np.float64]:
+    return np.sqrt((maps.astype(np.float64) ** 2).sum(axis=(1, 2)))
 
 
 def _of_each_layer(function: Callable[[Any], Any], arrays: Any) -> Any:

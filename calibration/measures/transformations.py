@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ...runtime.contract.spec import InputSpec
 from ...runtime.errors import ArrayError
-from .base import Explain, Images, Maps, Measure, check_classes, check_images, check_maps, explained, slices
+from .base import Explain, Images, Maps, Measure, check_batch, explained, slices
 from .noise import agreement
 
 __all__ = ["Brightness", "Jpeg", "Shift", "Transformation", "Transformed"]
@@ -131,16 +131,14 @@ class Transformed(Measure):
 
     def update(self, images: ArrayLike, classes: ArrayLike, maps: Maps) -> dict[str, NDArray[np.float64]]:
         """images: (N, C, H, W); classes: int (N,); maps of the unchanged images. Returns N values each."""
-        x = check_images(images)
-        clean = check_maps(maps, (len(x), *x.shape[2:]))
-        wanted = check_classes(classes, len(x))
-        found: dict[str, list[float]] = {name: [] for name in self.columns}
+        x, targets, clean = check_batch(images, classes, maps)
+        values: dict[str, list[float]] = {name: [] for name in self.columns}
         for part in slices(len(x), self._batch):
             for change in self._changes:
-                again = explained(self._explain, change.apply(x[part]), wanted[part])
+                again = explained(self._explain, change.apply(x[part]), targets[part])
                 pairs = zip(*change.align(clean[part], again), strict=True)
-                found[change.name] += [agreement(before, after) for before, after in pairs]
-        return self._keep(**found)
+                values[change.name] += [agreement(before, after) for before, after in pairs]
+        return self._keep(**values)
 
 
 def _to_levels(images: Images, spec: InputSpec) -> NDArray[np.float64]:

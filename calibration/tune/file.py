@@ -15,8 +15,8 @@ from .search import Tuned
 
 __all__ = ["PROVENANCE", "refuse_overwriting", "write_tuned"]
 
-#: The section of the contract that says how the settings were found.
-PROVENANCE = "calibration"
+#: The section of the contract that says how the settings were found, and its name before.
+PROVENANCE, _OLDER = "tuned", "calibration"
 
 
 def refuse_overwriting(path: str | os.PathLike[str], output: str | os.PathLike[str]) -> None:
@@ -27,11 +27,11 @@ def refuse_overwriting(path: str | os.PathLike[str], output: str | os.PathLike[s
 
 
 def write_tuned(
-    path: str | os.PathLike[str], output: str | os.PathLike[str], found: Tuned, images: dict[str, str]
+    path: str | os.PathLike[str], output: str | os.PathLike[str], tuned: Tuned, images: dict[str, str]
 ) -> Path:
-    """Copy `path` to `output` with `found` in its `CamSpec`: the same graph, another request for a method.
+    """Copy `path` to `output` with `tuned` in its `CamSpec`: the same graph, another request for a method.
 
-    images: name -> SHA-256 of the photos that were used. The section ``calibration`` records them, the gain with
+    images: name -> SHA-256 of the photos that were used. The section ``tuned`` records them, the gain with
     its interval, and the versions. Raises `ModelFileError` and `OutputError`.
     """
     refuse_overwriting(path, output)
@@ -39,13 +39,14 @@ def write_tuned(
     model = load_model(source)
     spec = read_spec(source)
     record: dict[str, Any] = {
-        **found.to_dict(),
+        **tuned.to_dict(),
         "source_sha256": file_sha256(source),
         "images": images,
         "tools": tool_versions("onnxruntime", "numpy", "scikit-learn"),
     }
-    settings = found.settings if found.settings or spec.method.name != "cfcam" else {}
+    settings = tuned.settings if tuned.settings or spec.method.name != "cfcam" else {}
     changed = spec.with_method("cfcam", settings)
-    set_spec(model, dataclasses.replace(changed, extra={**changed.extra, PROVENANCE: record}))
+    extra = {name: section for name, section in changed.extra.items() if name != _OLDER}
+    set_spec(model, dataclasses.replace(changed, extra={**extra, PROVENANCE: record}))
     write_model(model, target)
     return target

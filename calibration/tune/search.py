@@ -1,4 +1,4 @@
-"""Settings of `cfcam` for one network: searched on some photos, judged on others, kept only when they gain.
+"""Settings of `cfcam` for one network: searched on some photos, measured on others, kept only when they gain.
 
 Activations and gradients of every photo are computed once; a setting then costs its maps, and the measure.
 """
@@ -24,12 +24,12 @@ from ..measures import EngineAccess, insertion_deletion, pixel_precision
 from ..measures.noise import agreement, noisy
 from ..statistics import Difference, TooFewPhotosError, paired_difference, photos_needed
 
-__all__ = ["CHOICES", "Measure", "Sample", "Tuned", "gather", "halves", "refuse_several_layers", "tune"]
+__all__ = ["CHOICES", "Goal", "Sample", "Tuned", "gather", "halves", "refuse_several_layers", "tune"]
 
 #: What the search raises: faithfulness, or agreement with boxes or masks.
-Measure = Literal["insertion_deletion", "pixel_ap"]
+Goal = Literal["insertion_deletion", "pixel_ap"]
 
-#: The values that are tried, in the order of the settings' weight on the tuning photos of docs/evidence.md.
+#: The values that are tried, in the order of the settings' weight on the photos for tuning of docs/evidence.md.
 CHOICES: dict[str, tuple[Any, ...]] = {
     "map_sigma": (None, 0.0, 0.5, 1.0),
     "sigma": (None, 0.0, 1.0, 2.0),
@@ -70,7 +70,7 @@ class Tuned:
     where it preferred the defaults. stability: the same for gradient noise. tried: settings measured.
     """
 
-    measure: Measure
+    measure: Goal
     settings: dict[str, Any]
     best: dict[str, Any]
     gain: Difference | None
@@ -106,7 +106,7 @@ def tune(
     explainer: Explainer,
     samples: Sequence[Sample],
     *,
-    measure: Measure = "insertion_deletion",
+    measure: Goal = "insertion_deletion",
     budget: float = 600,
     seed: int = 0,
     progress: Callable[[int, dict[str, Any], float], None] | None = None,
@@ -129,34 +129,34 @@ def tune(
     needed = photos_needed()
     if len(held) < needed or len(search) < needed:
         raise TooFewPhotosError(
-            f"calibrate: {len(search)} photos to search on and {len(held)} to judge with are too few: each half needs "
-            f"{needed}, so give {2 * needed} photos or more"
+            f"tune: {len(search)} photos to search on and {len(held)} to measure the gain on are too few: each half "
+            f"needs {needed}, so give {2 * needed} photos or more"
         )
     started = time.monotonic()
-    judge = _Judge(explainer, measure, seed)
+    trials = _Trials(explainer, measure, seed)
     best: dict[str, Any] = {}
-    best_score, floor = judge.means(search, best)
-    tried, complete, changed = 1, True, True
+    best_score, floor = trials.means(search, best)
+    seen, complete, changed = [best], True, True
     while changed and complete:
         changed = False
         for name, values in CHOICES.items():
             for value in values:
                 candidate = _without_defaults({**best, name: value})
-                if candidate == best or judge.knows(candidate):
+                if candidate in seen:
                     continue
                 if time.monotonic() - started > budget:
                     complete = False
                     break
-                score, stability = judge.means(search, candidate)
-                tried += 1
+                score, stability = trials.means(search, candidate)
+                seen.append(candidate)
                 if progress is not None:
-                    progress(tried, candidate, score)
+                    progress(len(seen), candidate, score)
                 if score > best_score and stability >= floor - _STABILITY_LOSS:
                     best, best_score, changed = candidate, score, True
     gain = stability = None
     settings: dict[str, Any] = {}
     if best:
-        first, second = judge.figures(held, best), judge.figures(held, {})
+        first, second = trials.values(held, best), trials.values(held, {})
         gain = paired_difference(first[0], second[0], seed=seed)
         stability = paired_difference(first[1], second[1], seed=seed)
         if gain.low > 0 and stability.mean >= -_STABILITY_LOSS:
@@ -169,7 +169,7 @@ def tune(
         stability=stability,
         searched=len(search),
         held_out=len(held),
-        tried=tried,
+        tried=len(seen),
         seconds=time.monotonic() - started,
         complete=complete,
     )
@@ -178,11 +178,11 @@ def tune(
 def refuse_several_layers(spec: CamSpec) -> None:
     """Raise `MethodError` unless the file has one target layer."""
     if len(spec.layers) > 1:
-        raise MethodError("calibrate: the file has several target layers; settings are searched for one layer only")
+        raise MethodError("tune: the file has several target layers; settings are searched for one layer only")
 
 
 def halves(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
-    """The photos to search on and those to judge with: every second one, in the order of their pixels' hashes."""
+    """The photos to search on, and those that show the gain: every second one, in the order of their pixels' hashes."""
     order = sorted(samples, key=lambda one: hashlib.sha256(one.image.tobytes()).digest())
     return order[::2], order[1::2]
 
@@ -191,39 +191,34 @@ def _without_defaults(settings: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value != CHOICES[name][0]}
 
 
-class _Judge:
-    """Figures of settings, each computed once per half."""
+class _Trials:
+    """What settings reach, each measured once per half."""
 
-    def __init__(self, explainer: Explainer, measure: Measure, seed: int) -> None:
+    def __init__(self, explainer: Explainer, measure: Goal, seed: int) -> None:
         self._explainer, self._measure, self._seed = explainer, measure, seed
-        self._known: set[str] = set()
         self._predict = EngineAccess(explainer, "cfcam").predict
 
-    def knows(self, settings: dict[str, Any]) -> bool:
-        return repr(sorted(settings.items())) in self._known
-
     def means(self, samples: Sequence[Sample], settings: dict[str, Any]) -> tuple[float, float]:
-        self._known.add(repr(sorted(settings.items())))
-        first, second = self.figures(samples, settings)
+        first, second = self.values(samples, settings)
         return float(np.mean(first)), float(np.mean(second))
 
-    def figures(
+    def values(
         self, samples: Sequence[Sample], settings: dict[str, Any]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The measure and the stability of every sample."""
         options = CfcamSettings(last=self._explainer.spec.layer.pooled, **settings)
         rule = EngineAccess(self._explainer, "cfcam", options).rule
-        found, stable = [], []
+        values, stable = [], []
         for one in samples:
             a, g = one.activations[None], one.gradients[None]
             clean = rule(a, g)[0]
             random = np.random.default_rng([self._seed, zlib.crc32(one.name.encode())])
             stable.append(agreement(clean, rule(a, noisy(g, 1.0, random))[0]))
             size = (one.image.shape[1], one.image.shape[2])
-            found.append(self._figure(one, normalise(clean, size)))
-        return np.array(found), np.array(stable)
+            values.append(self._value(one, normalise(clean, size)))
+        return np.array(values), np.array(stable)
 
-    def _figure(self, one: Sample, heat: NDArray[np.float32]) -> float:
+    def _value(self, one: Sample, heat: NDArray[np.float32]) -> float:
         if self._measure == "pixel_ap":
             assert one.region is not None
             return float(pixel_precision(heat[None], one.region[None])[0])

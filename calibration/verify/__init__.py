@@ -6,10 +6,12 @@
 (True, [])
 """
 
-from .errors import GateError
-from .results import SCHEMA, GateReport
+from ..renamed import old_names
+from .results import SCHEMA, VerifyReport
 from .run import verify
-from .thresholds import Thresholds
+from .thresholds import Thresholds, VerifyError
 from .verdict import Failure
 
-__all__ = ["SCHEMA", "Failure", "GateError", "GateReport", "Thresholds", "verify"]
+__all__ = ["SCHEMA", "Failure", "Thresholds", "VerifyError", "VerifyReport", "verify"]
+
+__getattr__ = old_names(__name__, {"GateError": VerifyError, "GateReport": VerifyReport})

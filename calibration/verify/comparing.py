@@ -1,6 +1,6 @@
-"""One photo on both sides: inferences, maps, figures.
+"""One photo in both files: inferences, maps, measures.
 
-Both sides explain the reference's top class and its second, whatever the candidate predicts: a changed label must not
+Both files explain the reference's top class and its second, whatever the candidate predicts: a changed label must not
 count as a changed map.
 """
 
@@ -21,21 +21,22 @@ from ...runtime.inference import Tensors
 from ...runtime.photos.images import open_image
 from ...runtime.photos.preprocess import prepare
 from ...runtime.targets import TOP_CLASS
+from ..sensitivity import class_sensitivity
+from .compared_file import ComparedFile, LayerMap, Place
 from .heat import Heat
-from .likeness import Likeness, compare_maps, grouping_agreement, sensitivity
+from .likeness import Likeness, compare_maps, grouping_agreement
 from .references import jittered, noise_map
-from .sides import LayerMap, Side
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from ...runtime.photos.frame import Frame
 
-__all__ = ["Comparer", "Failed", "PhotoFigures", "PlaceFigures", "Shown"]
+__all__ = ["Comparer", "Failed", "PhotoMeasures", "PlaceMeasures", "Shown"]
 
 
 @dataclass(frozen=True)
-class PlaceFigures:
+class PlaceMeasures:
     """One photo, one layer (or the fused map). Everything is against the reference's map of its top class.
 
     candidate: the candidate's map. jitter: the reference's own on a jittered photo. other: the reference's for the
@@ -57,32 +58,32 @@ class PlaceFigures:
 
 
 @dataclass(frozen=True)
-class PhotoFigures:
-    """index: among the photos that were asked for. target: the reference's top class. found: the candidate's.
+class PhotoMeasures:
+    """index: among the photos that were asked for. target: the reference's top class. predicted: the candidate's.
     agrees: whether they are the same; of a model with one score, whether both say yes or both say no.
 
     logits_max, logits_mean: largest and mean difference over the classes, in standard deviations of the
     reference's logits of this photo; jitter_max, jitter_mean: the same of the reference on a jittered photo.
-    places: in the order of `Side.places`.
+    places: in the order of `ComparedFile.places`.
     """
 
     index: int
     name: str
     target: int
     label: str
-    found: int
-    found_label: str
+    predicted: int
+    predicted_label: str
     agrees: bool
     logits_max: float
     logits_mean: float
     jitter_max: float
     jitter_mean: float
-    places: tuple[PlaceFigures, ...]
+    places: tuple[PlaceMeasures, ...]
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A photo without figures. candidate: whether it was the candidate that failed, and not the photo."""
+    """A photo without measures. candidate: whether it was the candidate that failed, and not the photo."""
 
     name: str
     error: str
@@ -106,7 +107,7 @@ class _Loaded:
     photo: Image.Image
     frame: Frame
     tensor: NDArray[Any]
-    given: NDArray[Any]
+    candidate_tensor: NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,134 +125,102 @@ class _Answers:
 class Comparer:
     """Measures photos. seed: of jitter and noise, which depend on it and the photo's index alone."""
 
-    def __init__(self, candidate: Side, reference: Side, seed: int) -> None:
+    def __init__(self, candidate: ComparedFile, reference: ComparedFile, seed: int) -> None:
         self._candidate, self._reference = candidate, reference
         self._seed = seed
         self._same_input = candidate.spec.input == reference.spec.input
 
-    def measure(self, photos: Sequence[tuple[int, Path]]) -> list[PhotoFigures | Failed]:
-        """Figures of some photos, in three inferences for all of them; what fails, fails alone."""
+    def measure(self, photos: Sequence[tuple[int, Path]]) -> list[PhotoMeasures | Failed]:
+        """Measures of some photos, in three inferences for all of them; what fails, fails alone."""
         loaded: list[_Loaded] = []
-        results: list[PhotoFigures | Failed] = []
+        results: list[PhotoMeasures | Failed] = []
         for index, path in photos:
             try:
                 loaded.append(self._load(index, path))
             except (ImageError, ArrayError) as error:
                 results.append(_failed(path, error, candidate=False))
         if loaded:
-            results += self._figures(loaded)
+            results += self._measure(loaded)
         return results
 
     def show(self, index: int, path: Path, place: int) -> Shown:
         """One photo's maps of one place, computed once more. Raises a `CfcamError`."""
-        one = self._load(index, path)
-        top = self._reference.explainer.tensors(one.tensor[None], TOP_CLASS)
-        given = self._candidate.explainer.tensors(one.given[None], int(top.classes[0]))
+        loaded = self._load(index, path)
+        reference = self._reference.explainer.tensors(loaded.tensor[None], TOP_CLASS)
+        candidate = self._candidate.explainer.tensors(loaded.candidate_tensor[None], int(reference.classes[0]))
         return Shown(
-            one.photo,
-            one.frame,
-            self._reference.maps(top, 0)[place].heat.values,
-            self._candidate.maps(given, 0)[place].heat.values,
+            loaded.photo,
+            loaded.frame,
+            self._reference.maps(reference, 0)[place].heat.values,
+            self._candidate.maps(candidate, 0)[place].heat.values,
         )
 
     def _load(self, index: int, path: Path) -> _Loaded:
         photo = open_image(path)
         ready = prepare(photo, self._reference.spec.input)
         # A wrong preprocessing in the candidate's file is the candidate's fault, so that it does its own.
-        given = ready.tensor if self._same_input else prepare(photo, self._candidate.spec.input).tensor
-        return _Loaded(index, path, photo, ready.frame, ready.tensor, given)
+        own = ready.tensor if self._same_input else prepare(photo, self._candidate.spec.input).tensor
+        return _Loaded(index, path, photo, ready.frame, ready.tensor, own)
 
-    def _figures(self, loaded: list[_Loaded]) -> list[PhotoFigures | Failed]:
+    def _measure(self, loaded: list[_Loaded]) -> list[PhotoMeasures | Failed]:
         try:
             answers = self._ask(loaded)
-        except _SideError as error:
+        except _FileError as error:
             if len(loaded) == 1:
                 return [_failed(loaded[0].path, error.cause, candidate=error.candidate)]
-            return [found for one in loaded for found in self._figures([one])]
-        return [self._photo(row, one, answers) for row, one in enumerate(loaded)]
+            return [result for alone in loaded for result in self._measure([alone])]
+        return [self._photo(row, photo, answers) for row, photo in enumerate(loaded)]
 
     def _ask(self, loaded: list[_Loaded]) -> _Answers:
-        images = np.stack([one.tensor for one in loaded])
-        shaken = np.stack([jittered(one.tensor, self._reference.spec.input, self._seed + one.index) for one in loaded])
-        given = np.stack([one.given for one in loaded])
+        images = np.stack([photo.tensor for photo in loaded])
+        spec = self._reference.spec.input
+        shaken = np.stack([jittered(photo.tensor, spec, self._seed + photo.index) for photo in loaded])
+        candidate_images = np.stack([photo.candidate_tensor for photo in loaded])
         top = _tensors(self._reference, images, [TOP_CLASS] * len(loaded), candidate=False)
         classes = [int(index) for index in top.classes]
         second = _second(top)
         if second is None:
             more = _tensors(self._reference, shaken, classes, candidate=False)
-            answer = _tensors(self._candidate, given, classes, candidate=True)
+            answer = _tensors(self._candidate, candidate_images, classes, candidate=True)
         else:
             others = [int(index) for index in second]
             both = np.concatenate([images, shaken])
             more = _tensors(self._reference, both, [*others, *classes], candidate=False)
-            answer = _tensors(self._candidate, np.concatenate([given, given]), [*classes, *others], candidate=True)
+            twice = np.concatenate([candidate_images, candidate_images])
+            answer = _tensors(self._candidate, twice, [*classes, *others], candidate=True)
         return _Answers(top, more, answer, second)
 
-    def _photo(self, row: int, one: _Loaded, answers: _Answers) -> PhotoFigures:
-        top, more, given = answers.top, answers.more, answers.candidate
+    def _photo(self, row: int, photo: _Loaded, answers: _Answers) -> PhotoMeasures:
+        top, more, candidate = answers.top, answers.more, answers.candidate
         count = len(top.classes)
         shaken = row if answers.second is None else count + row
-        wanted = self._reference.maps(top, row, groups=True)
-        found = self._candidate.maps(given, row, groups=True)
-        jitter = self._reference.maps(more, shaken, groups=True)
-        other = other_found = None
-        if answers.second is not None:
-            other = self._reference.maps(more, row)
-            other_found = self._candidate.maps(given, count + row)
-        values = _scores(top)[row]
-        target, predicted = int(top.classes[row]), int(_scores(given)[row].argmax())
-        logits_max, logits_mean = _difference(values, _scores(given)[row])
-        jitter_max, jitter_mean = _difference(values, _scores(more)[shaken])
-        places = tuple(
-            self._place(
-                number,
-                self._seed + one.index,
-                wanted[number],
-                found[number],
-                jitter[number],
-                None if other is None else other[number].heat,
-                None if other_found is None else other_found[number].heat,
-            )
-            for number in range(len(wanted))
+        nothing = [None] * len(self._reference.places)
+        maps = zip(
+            self._reference.places,
+            self._reference.maps(top, row, groups=True),
+            self._candidate.maps(candidate, row, groups=True),
+            self._reference.maps(more, shaken, groups=True),
+            nothing if answers.second is None else self._reference.maps(more, row),
+            nothing if answers.second is None else self._candidate.maps(candidate, count + row),
+            strict=True,
         )
-        return PhotoFigures(
-            one.index,
-            str(one.path),
-            target,
-            self._label(target),
-            predicted,
-            self._label(predicted),
-            self._decision(top, row) == self._decision(given, row),
-            logits_max,
-            logits_mean,
-            jitter_max,
-            jitter_mean,
-            places,
-        )
-
-    def _place(
-        self,
-        number: int,
-        seed: int,
-        wanted: LayerMap,
-        found: LayerMap,
-        jitter: LayerMap,
-        other: Heat | None,
-        other_found: Heat | None,
-    ) -> PlaceFigures:
-        size = (wanted.heat.values.shape[0], wanted.heat.values.shape[1])
-        noise = Heat(noise_map(self._reference.places[number].grid, size, seed))
-        return PlaceFigures(
-            candidate=compare_maps(wanted.heat, found.heat),
-            jitter=compare_maps(wanted.heat, jitter.heat),
-            other=None if other is None else compare_maps(wanted.heat, other),
-            noise=compare_maps(wanted.heat, noise),
-            clusters=_grouping(wanted, found),
-            clusters_jitter=_grouping(wanted, jitter),
-            sensitivity=math.nan if other_found is None else sensitivity(found.heat, other_found),
-            sensitivity_reference=math.nan if other is None else sensitivity(wanted.heat, other),
-            empty=found.empty,
-            empty_reference=wanted.empty,
+        logits = _scores(top)[row]
+        target, predicted = int(top.classes[row]), int(_scores(candidate)[row].argmax())
+        logits_max, logits_mean = _difference(logits, _scores(candidate)[row])
+        jitter_max, jitter_mean = _difference(logits, _scores(more)[shaken])
+        return PhotoMeasures(
+            index=photo.index,
+            name=str(photo.path),
+            target=target,
+            label=self._label(target),
+            predicted=predicted,
+            predicted_label=self._label(predicted),
+            agrees=self._decision(top, row) == self._decision(candidate, row),
+            logits_max=logits_max,
+            logits_mean=logits_mean,
+            jitter_max=jitter_max,
+            jitter_mean=jitter_mean,
+            places=tuple(_measure_place(self._seed + photo.index, *place_maps) for place_maps in maps),
         )
 
     def _decision(self, raw: Tensors, row: int) -> int:
@@ -264,17 +233,17 @@ class Comparer:
         return self._reference.spec.output.label(index)
 
 
-class _SideError(Exception):
+class _FileError(Exception):
     def __init__(self, cause: EngineError, candidate: bool) -> None:
         super().__init__(str(cause))
         self.cause, self.candidate = cause, candidate
 
 
-def _tensors(side: Side, images: NDArray[Any], classes: Sequence[int], *, candidate: bool) -> Tensors:
+def _tensors(file: ComparedFile, images: NDArray[Any], classes: Sequence[int], *, candidate: bool) -> Tensors:
     try:
-        return side.explainer.tensors(images, list(classes))
+        return file.explainer.tensors(images, list(classes))
     except EngineError as error:
-        raise _SideError(error, candidate) from error
+        raise _FileError(error, candidate) from error
 
 
 def _scores(raw: Tensors) -> NDArray[np.float32]:
@@ -290,10 +259,40 @@ def _second(top: Tensors) -> NDArray[np.int64] | None:
     return scores.argmax(axis=1).astype(np.int64)
 
 
-def _difference(wanted: NDArray[np.float32], found: NDArray[np.float32]) -> tuple[float, float]:
-    spread = float(wanted.std(dtype=np.float64))
-    apart = np.abs(found.astype(np.float64) - wanted) / (spread or math.nan)
+def _difference(reference: NDArray[np.float32], other: NDArray[np.float32]) -> tuple[float, float]:
+    spread = float(reference.std(dtype=np.float64))
+    apart = np.abs(other.astype(np.float64) - reference) / (spread or math.nan)
     return float(apart.max()), float(apart.mean())
+
+
+def _measure_place(
+    seed: int,
+    place: Place,
+    reference: LayerMap,
+    candidate: LayerMap,
+    jitter: LayerMap,
+    other: LayerMap | None,
+    candidate_other: LayerMap | None,
+) -> PlaceMeasures:
+    """Maps of one photo at one place. other, candidate_other: of the second class, None where there is one class."""
+    height, width = reference.heat.values.shape
+    noise = Heat(noise_map(place.grid, (height, width), seed))
+    return PlaceMeasures(
+        candidate=compare_maps(reference.heat, candidate.heat),
+        jitter=compare_maps(reference.heat, jitter.heat),
+        other=None if other is None else compare_maps(reference.heat, other.heat),
+        noise=compare_maps(reference.heat, noise),
+        clusters=_grouping(reference, candidate),
+        clusters_jitter=_grouping(reference, jitter),
+        sensitivity=_sensitivity(candidate, candidate_other),
+        sensitivity_reference=_sensitivity(reference, other),
+        empty=candidate.empty,
+        empty_reference=reference.empty,
+    )
+
+
+def _sensitivity(top: LayerMap, other: LayerMap | None) -> float:
+    return math.nan if other is None else class_sensitivity(top.heat.values, other.heat.values)
 
 
 def _grouping(first: LayerMap, second: LayerMap) -> float:

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from ...runtime.methods import Grouping
 from ..sensitivity import pearson
-from .heat import Heat
-from .peaks import moved, peak_distance
+from .heat import Heat, moved, peak_distance
 
-__all__ = ["SCORED", "Likeness", "compare_maps", "grouping_agreement", "sensitivity"]
+__all__ = ["SCORED", "Likeness", "compare_maps", "grouping_agreement"]
 
 #: The measures that have a score.
 SCORED = ("spearman", "pearson", "iou")
@@ -40,33 +39,24 @@ _LOST = Likeness(0.0, 0.0, 0.0, 1.0, 1.0)
 _UNKNOWN = Likeness(*[math.nan] * 5)
 
 
-def compare_maps(wanted: Heat, found: Heat) -> Likeness:
-    """How alike `found` is to `wanted`."""
-    if wanted.empty:
+def compare_maps(reference: Heat, other: Heat) -> Likeness:
+    """How alike `other` is to `reference`."""
+    if reference.empty:
         return _UNKNOWN
-    if np.array_equal(wanted.values, found.values):
+    if np.array_equal(reference.values, other.values):
         return _EQUAL  # exactly, whatever the rounding of a correlation
-    first, second = wanted.peak, found.peak
+    first, second = reference.peak, other.peak
     if first is None or second is None:
         return _LOST
-    both, either = np.count_nonzero(wanted.top & found.top), np.count_nonzero(wanted.top | found.top)
-    constant = np.ptp(found.values) == 0
+    both, either = np.count_nonzero(reference.top & other.top), np.count_nonzero(reference.top | other.top)
+    constant = np.ptp(other.values) == 0
     return Likeness(
-        spearman=0.0 if constant else pearson(wanted.ranks, found.ranks),
-        pearson=0.0 if constant else pearson(wanted.values, found.values),
+        spearman=0.0 if constant else pearson(reference.ranks, other.ranks),
+        pearson=0.0 if constant else pearson(reference.values, other.values),
         iou=both / either,
         peak_distance=peak_distance(first, second),
-        moved=float(moved(first, second, wanted.values, found.values)),
+        moved=float(moved(first, second, reference.values, other.values)),
     )
-
-
-def sensitivity(first: Heat, second: Heat) -> float:
-    """1 - Pearson's correlation of the maps of two classes: 0 is blind to the class. NaN where one is constant."""
-    if np.ptp(first.values) == 0 or np.ptp(second.values) == 0:
-        return math.nan
-    if np.array_equal(first.values, second.values):
-        return 0.0
-    return 1 - pearson(first.values, second.values)
 
 
 def grouping_agreement(first: NDArray[np.int64], second: NDArray[np.int64]) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...runtime.errors import ArrayError, CfcamError
-from ...runtime.files import write_bytes
 from ...runtime.photos.drawing import heat_picture, side_by_side
-from .comparing import Comparer, PhotoFigures, Shown
+from ..html_page import save_picture
+from .comparing import Comparer, PhotoMeasures, Shown
 from .likeness import Likeness
 
 if TYPE_CHECKING:
@@ -47,14 +46,14 @@ class Case:
         )
 
 
-def worst_photos(photos: Sequence[PhotoFigures], place: int, count: int) -> list[PhotoFigures]:
+def worst_photos(photos: Sequence[PhotoMeasures], place: int, count: int) -> list[PhotoMeasures]:
     """The `count` photos whose maps are least alike in one place, the worst first; none that are equal."""
     known = [one for one in photos if one.places[place].candidate.spearman < 1]
     return sorted(known, key=lambda one: one.places[place].candidate.spearman)[:count]
 
 
 def draw_cases(
-    comparer: Comparer, photos: Sequence[PhotoFigures], places: Sequence[tuple[int, str]], each: int
+    comparer: Comparer, photos: Sequence[PhotoMeasures], places: Sequence[tuple[int, str]], each: int
 ) -> tuple[Case, ...]:
     """The `each` worst photos of some places (number, name), explained once more; photos that are gone are left out."""
     cases = []
@@ -75,9 +74,7 @@ def save_sheet(path: str | os.PathLike[str], cases: Sequence[Case]) -> None:
     sheet = side_by_side(
         [one.images for one in cases], columns=COLUMNS, rows=[one.title for one in cases], cell_width=240
     )
-    data = io.BytesIO()
-    sheet.save(data, "PNG" if os.fspath(path).lower().endswith(".png") else "JPEG", quality=88)
-    write_bytes(path, data.getvalue())
+    save_picture(path, sheet)
 
 
 def _draw(shown: Shown) -> tuple[Image.Image, ...]:

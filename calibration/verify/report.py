@@ -1,28 +1,24 @@
-"""The gate's findings as one HTML file that loads nothing."""
+"""A comparison as one HTML file that loads nothing."""
 
 from __future__ import annotations
 
-import base64
-import io
 import os
 import time
 from typing import TYPE_CHECKING
 
 from ...runtime.files import write_bytes
-from ..evaluate.report import machine
-from ..html_page import page_template
+from ..html_page import jpeg_url, machine, page_template
 from . import pictures, table
-from .results import GateReport
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from .results import VerifyReport
 
 __all__ = ["render_report", "save_report"]
 
 
-def render_report(report: GateReport, *, command: str = "") -> str:
+def render_report(report: VerifyReport, *, command: str = "") -> str:
     """The HTML text. Every name in it is escaped. Raises `MissingDependencyError` without Jinja2."""
-    return page_template(__package__ or "", picture=_url).render(
+    return page_template(__package__ or "", picture=jpeg_url).render(
         report=report,
         columns=table.COLUMNS,
         top_rows=table.top_rows(report),
@@ -35,12 +31,6 @@ def render_report(report: GateReport, *, command: str = "") -> str:
     )
 
 
-def save_report(path: str | os.PathLike[str], report: GateReport, *, command: str = "") -> None:
+def save_report(path: str | os.PathLike[str], report: VerifyReport, *, command: str = "") -> None:
     """Write it under a temporary name and rename. Raises `OutputError`, `MissingDependencyError`."""
     write_bytes(path, render_report(report, command=command).encode())
-
-
-def _url(picture: Image.Image) -> str:
-    data = io.BytesIO()
-    picture.save(data, "JPEG", quality=82)
-    return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode()

@@ -1,28 +1,28 @@
-"""`GateReport`: what the gate found, and whether it is enough."""
+"""`VerifyReport`: how far two files' explanations agree, and whether that is enough."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .comparing import Failed, PhotoFigures
+from ..json_values import plain
+from .comparing import Failed, PhotoMeasures
 from .pictures import Case, save_sheet
 from .summary import MeasureSummary, PlaceSummary
 from .thresholds import Thresholds
 from .verdict import Failure, moved_limit
 
-__all__ = ["SCHEMA", "GateReport", "Subject", "Top1"]
+__all__ = ["SCHEMA", "FileFacts", "Top1", "VerifyReport"]
 
 #: Name and version of the JSON document.
 SCHEMA = "cfcam.verify/1"
 
 
 @dataclass(frozen=True)
-class Subject:
+class FileFacts:
     """One of the two files: what it is and what ran it."""
 
     path: str
@@ -42,7 +42,7 @@ class Top1:
 
 
 @dataclass(frozen=True, eq=False)
-class GateReport:
+class VerifyReport:
     """True when no threshold was missed. Photos that could not be read are in `failed` and miss none by themselves.
 
     logits_max, logits_mean: largest difference on any photo, and mean one, in standard deviations of the reference's
@@ -50,8 +50,8 @@ class GateReport:
     cases: pictures of the worst photos.
     """
 
-    candidate: Subject
-    reference: Subject
+    candidate: FileFacts
+    reference: FileFacts
     method: str
     settings: Mapping[str, Any]
     fusion: str | None
@@ -62,7 +62,7 @@ class GateReport:
     jitter_max: float
     jitter_mean: float
     places: tuple[PlaceSummary, ...]
-    photos: tuple[PhotoFigures, ...]
+    photos: tuple[PhotoMeasures, ...]
     failures: tuple[Failure, ...]
     failed: tuple[Failed, ...]
     warnings: tuple[str, ...] = ()
@@ -99,7 +99,7 @@ class GateReport:
         }
         if photos:
             document["photos"] = [_photo(one, self.places) for one in self.photos]
-        return _json(document)
+        return plain(document)
 
     def save_html(self, path: str | os.PathLike[str], *, command: str = "") -> None:
         """Everything in one HTML file that loads nothing. Raises `OutputError`, `MissingDependencyError`."""
@@ -112,22 +112,22 @@ class GateReport:
         save_sheet(path, self.cases)
 
 
-def _place(found: PlaceSummary, thresholds: Thresholds) -> dict[str, Any]:
-    most = moved_limit(found, thresholds)
+def _place(summary: PlaceSummary, thresholds: Thresholds) -> dict[str, Any]:
+    most = moved_limit(summary, thresholds)
     return {
-        "name": found.place.name,
-        "role": found.place.role,
-        "count": found.count,
-        "measures": {name: _measure(one) for name, one in found.measures.items()},
-        "clusters": {"candidate": found.clusters, "jitter": found.clusters_jitter},
+        "name": summary.place.name,
+        "role": summary.place.role,
+        "count": summary.count,
+        "measures": {name: _measure(one) for name, one in summary.measures.items()},
+        "clusters": {"candidate": summary.clusters, "jitter": summary.clusters_jitter},
         "class_sensitivity": {
-            "candidate": found.sensitivity,
-            "reference": found.sensitivity_reference,
-            "kept": found.kept,
+            "candidate": summary.sensitivity,
+            "reference": summary.sensitivity_reference,
+            "kept": summary.kept,
         },
         "moved_peaks": None if most is None else {"limit": most.share, "by": most.by},
-        "empty_maps": {"lost": found.lost, "gained": found.gained},
-        "typical_scale": found.typical_scale,
+        "empty_maps": {"lost": summary.lost, "gained": summary.gained},
+        "typical_scale": summary.typical_scale,
     }
 
 
@@ -142,12 +142,12 @@ def _measure(one: MeasureSummary) -> dict[str, Any]:
     }
 
 
-def _photo(photo: PhotoFigures, places: tuple[PlaceSummary, ...]) -> dict[str, Any]:
+def _photo(photo: PhotoMeasures, places: tuple[PlaceSummary, ...]) -> dict[str, Any]:
     return {
         "image": photo.name,
         "target": photo.target,
         "label": photo.label,
-        "found": photo.found,
+        "found": photo.predicted,
         "agrees": photo.agrees,
         "logits_max": photo.logits_max,
         "logits_mean": photo.logits_mean,
@@ -161,11 +161,3 @@ def _photo(photo: PhotoFigures, places: tuple[PlaceSummary, ...]) -> dict[str, A
             for summary, one in zip(places, photo.places, strict=True)
         },
     }
-
-
-def _json(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _json(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_json(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

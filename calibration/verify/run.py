@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import os
 import time
@@ -13,19 +14,23 @@ from typing import Any
 
 from ...runtime.errors import ArrayError, EngineError, ImageError
 from ...runtime.explainer import Explainer
-from .comparing import Comparer, Failed, PhotoFigures
+from ..statistics import mean_of_known
+from ..workers import share_cores
+from .compared_file import ComparedFile, open_files
+from .comparing import Comparer, Failed, PhotoMeasures
 from .pictures import draw_cases
-from .results import GateReport, Subject, Top1
-from .sides import Side, open_sides
-from .summary import PlaceSummary, mean, summarise
+from .results import FileFacts, Top1, VerifyReport
+from .summary import PlaceSummary, summarise
 from .thresholds import Thresholds
-from .verdict import Failure, judge
+from .verdict import Failure, missed_limits
 
 __all__ = ["verify"]
 
 Source = str | os.PathLike[str] | Explainer
 
 _FEW = 20
+
+_log = logging.getLogger("cfcam.calibration.verify")
 
 
 def verify(
@@ -44,19 +49,19 @@ def verify(
     seed: int = 0,
     pictures: int = 4,
     progress: Callable[[int, int], None] | None = None,
-) -> GateReport:
+) -> VerifyReport:
     """Compare a candidate's explanations of photos with those of the float32 reference.
 
     candidate: a path, or an open `Explainer`, which stays the caller's to close. reference: the ``.cam.onnx`` file in
     float32, or an `Explainer` of it; a path runs on the CPU. thresholds: None for those of the candidate's
     precision; a mapping says in what it differs from them.
-    method, settings: a rule; None for the reference's own. layer: of several, the one to judge alone (for paths).
+    method, settings: a rule; None for the reference's own. layer: of several, the one to compare alone (for paths).
     provider, allow_fallback: for the candidate; None for what its manifest says, else the CPU. threads: CPU threads of
     both, None for all cores.
     batch: photos per inference. seed: of the jitter and the noise map. pictures: how many of the worst photos are drawn
     for each layer, 0 for none. progress: told how many photos of how many are done.
 
-    Raises `GateError` for files that do not belong together, `ImageError` when no photo can be read, `EngineError`
+    Raises `VerifyError` for files that do not belong together, `ImageError` when no photo can be read, `EngineError`
     when the candidate can explain none, and what `Explainer` raises.
     """
     if batch < 1:
@@ -64,8 +69,11 @@ def verify(
     if not photos:
         raise ImageError("verify: no photos were given")
     started = time.perf_counter()
-    workers, threads = _shared_out(candidate, reference, provider, threads)
-    with open_sides(
+    workers = 1
+    if not isinstance(candidate, Explainer) and not isinstance(reference, Explainer):
+        workers, threads = share_cores(provider, threads)
+    _log.info("%d photos, %d batches at once, %s threads each", len(photos), workers, threads or "all")
+    with open_files(
         candidate,
         reference,
         method=method,
@@ -74,38 +82,39 @@ def verify(
         provider=provider,
         allow_fallback=allow_fallback,
         threads=threads,
-    ) as (given, wanted):
-        limits = _limits(thresholds, given.spec.precision)
-        comparer = Comparer(given, wanted, seed)
-        measured: list[PhotoFigures] = []
+    ) as (compared, base):
+        if not isinstance(thresholds, Thresholds):
+            thresholds = Thresholds.from_mapping(thresholds or {}, compared.spec.precision)
+        comparer = Comparer(compared, base, seed)
+        measured: list[PhotoMeasures] = []
         failed: list[Failed] = []
-        for done, found in _measured(comparer, [Path(one) for one in photos], batch, workers):
-            measured += [one for one in found if isinstance(one, PhotoFigures)]
-            failed += [one for one in found if isinstance(one, Failed)]
+        for done, results in _measured(comparer, [Path(one) for one in photos], batch, workers):
+            measured += [one for one in results if isinstance(one, PhotoMeasures)]
+            failed += [one for one in results if isinstance(one, Failed)]
             if progress is not None:
                 progress(done, len(photos))
         if not measured:
             raise _nothing(failed)
         measured.sort(key=lambda one: one.index)
         places = tuple(
-            summarise(place, [one.places[number] for one in measured]) for number, place in enumerate(wanted.places)
+            summarise(place, [one.places[number] for one in measured]) for number, place in enumerate(base.places)
         )
         agreeing = sum(one.agrees for one in measured)
         broken = sum(one.candidate for one in failed)
-        failures = judge(places, agreeing, len(measured), broken, limits)
+        failures = missed_limits(places, agreeing, len(measured), broken, thresholds)
         drawn = [(number, one.place.name) for number, one in enumerate(places) if _worth_drawing(one, failures)]
-        return GateReport(
-            candidate=_subject(given),
-            reference=_subject(wanted),
-            method=wanted.method.name,
-            settings=dataclasses.asdict(wanted.settings) if dataclasses.is_dataclass(wanted.settings) else {},  # type: ignore[arg-type]
-            fusion=wanted.spec.fusion if len(wanted.spec.layers) > 1 else None,
-            thresholds=limits,
+        return VerifyReport(
+            candidate=_facts(compared),
+            reference=_facts(base),
+            method=base.method.name,
+            settings=dataclasses.asdict(base.settings) if dataclasses.is_dataclass(base.settings) else {},  # type: ignore[arg-type]
+            fusion=base.spec.fusion if len(base.spec.layers) > 1 else None,
+            thresholds=thresholds,
             top1=_top1(agreeing, len(measured)),
             logits_max=max((one.logits_max for one in measured), default=math.nan),
-            logits_mean=mean([one.logits_mean for one in measured]),
+            logits_mean=mean_of_known([one.logits_mean for one in measured]),
             jitter_max=max((one.jitter_max for one in measured), default=math.nan),
-            jitter_mean=mean([one.jitter_mean for one in measured]),
+            jitter_mean=mean_of_known([one.jitter_mean for one in measured]),
             places=places,
             photos=tuple(measured),
             failures=failures,
@@ -116,13 +125,9 @@ def verify(
         )
 
 
-def _limits(thresholds: Thresholds | Mapping[str, Any] | None, precision: str) -> Thresholds:
-    return thresholds if isinstance(thresholds, Thresholds) else Thresholds.from_mapping(thresholds or {}, precision)
-
-
 def _measured(
     comparer: Comparer, photos: Sequence[Path], batch: int, workers: int
-) -> Iterator[tuple[int, list[PhotoFigures | Failed]]]:
+) -> Iterator[tuple[int, list[PhotoMeasures | Failed]]]:
     """(photos done so far, results of some more), a batch at a time and `workers` of them at once."""
     numbered = list(enumerate(photos))
     # A short set is shared out among the workers too.
@@ -131,23 +136,11 @@ def _measured(
     pool = ThreadPoolExecutor(workers)
     try:
         done = 0
-        for part, found in zip(parts, pool.map(comparer.measure, parts), strict=True):
+        for part, results in zip(parts, pool.map(comparer.measure, parts), strict=True):
             done += len(part)
-            yield done, found
+            yield done, results
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _shared_out(
-    candidate: Source, reference: Source, provider: str | None, threads: int | None
-) -> tuple[int, int | None]:
-    """(batches at once, threads of each): on a CPU several inferences of one thread do more than one of several."""
-    given = isinstance(candidate, Explainer) or isinstance(reference, Explainer)
-    if threads is not None or provider not in (None, "cpu") or given:
-        return 1, threads
-    cores = os.cpu_count() or 1
-    workers = min(4, cores)  # each needs memory of its own
-    return workers, cores // workers
 
 
 def _nothing(failed: Sequence[Failed]) -> Exception:
@@ -157,10 +150,10 @@ def _nothing(failed: Sequence[Failed]) -> Exception:
     return ImageError(f"none of {len(failed)} photos could be used: {failed[0].error}")
 
 
-def _worth_drawing(found: PlaceSummary, failures: Sequence[Failure]) -> bool:
+def _worth_drawing(summary: PlaceSummary, failures: Sequence[Failure]) -> bool:
     """The layers that fell short; all of them when none did, or when what failed has no layer."""
     names = {one.place for one in failures if one.place is not None}
-    return not names or found.place.name in names
+    return not names or summary.place.name in names
 
 
 def _top1(agreeing: int, count: int) -> Top1:
@@ -170,21 +163,23 @@ def _top1(agreeing: int, count: int) -> Top1:
     return Top1(agreeing, count, agreeing / count, float(interval.low), float(interval.high))
 
 
-def _subject(side: Side) -> Subject:
-    return Subject(str(side.explainer.path), side.spec.precision, side.explainer.provider)
+def _facts(file: ComparedFile) -> FileFacts:
+    return FileFacts(str(file.explainer.path), file.spec.precision, file.explainer.provider)
 
 
 def _warnings(places: Sequence[PlaceSummary], count: int) -> tuple[str, ...]:
-    found = []
+    warnings = []
     if count < _FEW:
-        found.append(f"{count} photos say little: take {_FEW} at least, better 100")
+        warnings.append(f"{count} photos say little: take {_FEW} at least, better 100")
     for one in places:
         if one.count == 0:
             continue  # a failure
         if one.typical_scale:
-            found.append(
+            warnings.append(
                 f"{one.place.name}: the reference's maps do not tell two classes apart, scores take a typical scale"
             )
         elif one.count < count:
-            found.append(f"{one.place.name}: {count - one.count} photos have no map in the reference and are left out")
-    return tuple(found)
+            warnings.append(
+                f"{one.place.name}: {count - one.count} photos have no map in the reference and are left out"
+            )
+    return tuple(warnings)

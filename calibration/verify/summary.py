@@ -1,4 +1,4 @@
-"""Figures of many photos as one figure per measure and layer.
+"""Measures of many photos as one value per measure and layer.
 
 ``score = 1 - mean(1 - s) / mean(1 - s_class)``, with s a measure of the candidate's map and s_class the same of the
 reference's map for the second class. It is (s - s_class) / (1 - s_class) of the means: 1 is the same map, 0 as far off
@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from .comparing import PlaceFigures
+from ..statistics import mean_of_known
+from .compared_file import Place
+from .comparing import PlaceMeasures
 from .likeness import SCORED, Likeness
-from .sides import Place
 
 __all__ = ["BLIND", "MEASURES", "TYPICAL", "MeasureSummary", "PlaceSummary", "summarise"]
 
@@ -64,22 +65,19 @@ class PlaceSummary:
     typical_scale: bool
 
 
-def summarise(place: Place, photos: Sequence[PlaceFigures]) -> PlaceSummary:
-    """The figures of one place over all photos."""
+def summarise(place: Place, photos: Sequence[PlaceMeasures]) -> PlaceSummary:
+    """The measures of one place over all photos."""
     known = [one for one in photos if one.empty_reference is None]
-    pairs = [
-        (one.sensitivity, one.sensitivity_reference)
-        for one in known
-        if not math.isnan(one.sensitivity) and not math.isnan(one.sensitivity_reference)
-    ]
-    sensitivity, reference = (mean(values) for values in zip(*pairs, strict=True)) if pairs else (math.nan, math.nan)
+    both = [one for one in known if not math.isnan(one.sensitivity) and not math.isnan(one.sensitivity_reference)]
+    sensitivity = mean_of_known(one.sensitivity for one in both)
+    reference = mean_of_known(one.sensitivity_reference for one in both)
     tells = reference >= BLIND  # False for NaN too
     return PlaceSummary(
         place=place,
         count=len(known),
         measures={name: _measure(name, known, tells) for name in MEASURES},
-        clusters=mean([one.clusters for one in known]),
-        clusters_jitter=mean([one.clusters_jitter for one in known]),
+        clusters=mean_of_known([one.clusters for one in known]),
+        clusters_jitter=mean_of_known([one.clusters_jitter for one in known]),
         sensitivity=sensitivity,
         sensitivity_reference=reference,
         kept=sensitivity / reference if tells else math.nan,
@@ -89,13 +87,7 @@ def summarise(place: Place, photos: Sequence[PlaceFigures]) -> PlaceSummary:
     )
 
 
-def mean(values: Sequence[float]) -> float:
-    """Of those that are numbers; NaN where none is."""
-    found = [value for value in values if not math.isnan(value)]
-    return fmean(found) if found else math.nan
-
-
-def _measure(name: str, photos: Sequence[PlaceFigures], tells: bool) -> MeasureSummary:
+def _measure(name: str, photos: Sequence[PlaceMeasures], tells: bool) -> MeasureSummary:
     def column(rows: Sequence[Likeness | None]) -> list[float]:
         return [math.nan if row is None else getattr(row, name) for row in rows]
 
@@ -105,13 +97,13 @@ def _measure(name: str, photos: Sequence[PlaceFigures], tells: bool) -> MeasureS
     worst = (min if name in SCORED else max)(values, default=math.nan)
     score = None
     if name in SCORED and values:
-        scale = 1 - mean(other) if tells else TYPICAL[name]
+        scale = 1 - mean_of_known(other) if tells else TYPICAL[name]
         score = 1 - (1 - fmean(values)) / max(scale, BLIND)
     return MeasureSummary(
-        candidate=mean(candidate),
+        candidate=mean_of_known(candidate),
         worst=worst,
-        jitter=mean(column([one.jitter for one in photos])),
-        other=mean(other),
-        noise=mean(column([one.noise for one in photos])),
+        jitter=mean_of_known(column([one.jitter for one in photos])),
+        other=mean_of_known(other),
+        noise=mean_of_known(column([one.noise for one in photos])),
         score=score,
     )

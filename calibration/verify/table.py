@@ -1,14 +1,17 @@
-"""The figures as rows of words, for the terminal and the HTML report alike."""
+"""The measures as rows of words, for the terminal and the HTML report alike."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .likeness import SCORED
-from .results import GateReport
 from .summary import PlaceSummary
 from .verdict import TITLES, moved_limit
+
+if TYPE_CHECKING:
+    from .results import VerifyReport
 
 __all__ = ["COLUMNS", "Row", "place_rows", "place_title", "top_rows"]
 
@@ -24,7 +27,7 @@ class Row:
     failed: bool
 
 
-def top_rows(report: GateReport) -> list[Row]:
+def top_rows(report: VerifyReport) -> list[Row]:
     """What concerns the network as a whole."""
     top, missed = report.top1, _missed(report, None)
     interval = f"{top.share:.3f} [{top.low:.3f}, {top.high:.3f}]"
@@ -38,46 +41,46 @@ def top_rows(report: GateReport) -> list[Row]:
     ]
 
 
-def place_title(found: PlaceSummary) -> str:
+def place_title(summary: PlaceSummary) -> str:
     """Which map the rows are about."""
-    height, width = found.place.grid
+    height, width = summary.place.grid
     what = {
-        "last": f"layer {found.place.name} (last",
-        "middle": f"layer {found.place.name} (middle",
+        "last": f"layer {summary.place.name} (last",
+        "middle": f"layer {summary.place.name} (middle",
         "fused": "fused map (",
     }
-    comma = "" if found.place.role == "fused" else ", "
-    return f"{what[found.place.role]}{comma}{height} x {width}), {found.count} photos"
+    comma = "" if summary.place.role == "fused" else ", "
+    return f"{what[summary.place.role]}{comma}{height} x {width}), {summary.count} photos"
 
 
-def place_rows(report: GateReport, found: PlaceSummary) -> list[Row]:
+def place_rows(report: VerifyReport, summary: PlaceSummary) -> list[Row]:
     """What concerns one layer, or the fused map."""
-    if found.count == 0:
+    if summary.count == 0:
         return [Row(TITLES["reference_maps"], ("0", "", "", ">= 1", "", "", ""), True)]
-    missed, limits = _missed(report, found.place.name), report.thresholds
-    most = moved_limit(found, limits)
+    missed, limits = _missed(report, summary.place.name), report.thresholds
+    most = moved_limit(summary, limits)
     rows = []
-    for name, one in found.measures.items():
-        limit = _least(limits.score(name, found.place.role)) if name in SCORED else ""
+    for name, one in summary.measures.items():
+        limit = _least(limits.score(name, summary.place.role)) if name in SCORED else ""
         score = "" if one.score is None else _number(one.score)
         worst, show = _number(one.worst), _number
         if name == "moved":
             limit, worst, show = "" if most is None else f"<= {most}", "", _percent
         cells = (show(one.candidate), worst, score, limit, show(one.jitter), show(one.other), show(one.noise))
         rows.append(Row(TITLES[name], cells, name in missed))
-    if not math.isnan(found.clusters):
-        cells = (_number(found.clusters), "", "", "", _number(found.clusters_jitter), "", "")
+    if not math.isnan(summary.clusters):
+        cells = (_number(summary.clusters), "", "", "", _number(summary.clusters_jitter), "", "")
         rows.append(Row(TITLES["clusters"], cells, False))
-    if not math.isnan(found.kept):
-        both = f"{found.sensitivity:.4f} of {found.sensitivity_reference:.4f}"
-        cells = (both, "", _number(found.kept), _around_1(limits.class_sensitivity), "", "", "")
+    if not math.isnan(summary.kept):
+        both = f"{summary.sensitivity:.4f} of {summary.sensitivity_reference:.4f}"
+        cells = (both, "", _number(summary.kept), _around_1(limits.class_sensitivity), "", "", "")
         rows.append(Row(TITLES["class_sensitivity"], cells, "class_sensitivity" in missed))
-    cells = (f"{found.lost} of {found.count}", "", "", _most(limits.empty_maps), "", "", "")
+    cells = (f"{summary.lost} of {summary.count}", "", "", _most(limits.empty_maps), "", "", "")
     rows.append(Row(TITLES["empty_maps"], cells, "empty_maps" in missed))
     return rows
 
 
-def _missed(report: GateReport, place: str | None) -> set[str]:
+def _missed(report: VerifyReport, place: str | None) -> set[str]:
     return {one.measure for one in report.failures if one.place == place}
 
 

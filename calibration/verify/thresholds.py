@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from ...runtime.checks import check_number
 from ...runtime.contract.spec import INT8_IN_HALF
-from .errors import GateError
+from ...runtime.errors import CfcamError
 
-__all__ = ["Role", "Thresholds"]
+__all__ = ["Role", "Thresholds", "VerifyError"]
 
 #: What a map belongs to: the layer before global pooling, any other layer, or several layers fused.
 Role = Literal["last", "middle", "fused"]
@@ -20,9 +20,13 @@ Role = Literal["last", "middle", "fused"]
 _SCORES = ("last_score", "last_iou_score", "middle_score", "middle_iou_score")
 
 
+class VerifyError(CfcamError, ValueError):
+    """Two files that cannot be compared, or thresholds that do not exist."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:
-    """Limits of the gate; None for what is not judged. The defaults are those of float16.
+    """Limits for `verify`; None where there is none. The defaults are those of float16.
 
     last_score, middle_score: least score of Spearman's and of Pearson's correlation, in the layer before the global
         pooling, and in others and the fused map. last_iou_score, middle_iou_score: the same of the IoU.
@@ -58,13 +62,13 @@ class Thresholds:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], precision: str = "float16") -> Thresholds:
-        """`values` over the defaults of `precision`. Raises `GateError` for an unknown name, `MethodError`."""
+        """`values` over the defaults of `precision`. Raises `VerifyError` for an unknown name, `MethodError`."""
         known = [one.name for one in dataclasses.fields(cls)]
         for name in values:
             if name not in known:
                 near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
                 hint = f"; did you mean '{near[0]}'?" if near else ""
-                raise GateError(f"thresholds: there is no '{name}'{hint} Thresholds: {', '.join(known)}")
+                raise VerifyError(f"thresholds: there is no '{name}'{hint} Thresholds: {', '.join(known)}")
         return dataclasses.replace(cls.for_precision(precision), **values)
 
     def score(self, measure: str, role: Role) -> float | None:

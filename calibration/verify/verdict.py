@@ -1,4 +1,4 @@
-"""Figures against thresholds."""
+"""Measures against thresholds: which limits were missed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .likeness import SCORED
 from .summary import PlaceSummary
 from .thresholds import Thresholds
 
-__all__ = ["TITLES", "Failure", "MovedLimit", "judge", "moved_limit"]
+__all__ = ["TITLES", "Failure", "MovedLimit", "missed_limits", "moved_limit"]
 
 #: Measure -> how it is called in front of people.
 TITLES = {
@@ -51,17 +51,17 @@ class MovedLimit:
         return f"{self.share:.1%} (as under jitter)" if self.by == "jitter" else f"{self.share * 100:g}%"
 
 
-def moved_limit(found: PlaceSummary, thresholds: Thresholds) -> MovedLimit | None:
-    """The larger of the threshold and what noise that nobody sees moves in float32; None where it is not judged."""
+def moved_limit(summary: PlaceSummary, thresholds: Thresholds) -> MovedLimit | None:
+    """The larger of the threshold and what noise that nobody sees moves in float32; None where there is no limit."""
     if thresholds.moved_peaks is None:
         return None
-    jitter = found.measures["moved"].jitter
+    jitter = summary.measures["moved"].jitter
     if jitter > thresholds.moved_peaks:  # False for NaN too
         return MovedLimit(jitter, "jitter")
     return MovedLimit(thresholds.moved_peaks, "threshold")
 
 
-def _judge_candidate(agreeing: int, count: int, broken: int, thresholds: Thresholds) -> list[Failure]:
+def _network_failures(agreeing: int, count: int, broken: int, thresholds: Thresholds) -> list[Failure]:
     """agreeing: photos of `count` with the reference's top class. broken: those on which the candidate failed."""
     failures = []
     if broken:
@@ -74,55 +74,54 @@ def _judge_candidate(agreeing: int, count: int, broken: int, thresholds: Thresho
     return failures
 
 
-def _judge_place(found: PlaceSummary, thresholds: Thresholds) -> list[Failure]:
+def _place_failures(summary: PlaceSummary, thresholds: Thresholds) -> list[Failure]:
     """Everything that one layer, or the fused map, falls short of.
 
-    Where the reference has no map on any photo, that alone: a gate that judged nothing has not been passed.
+    Where the reference has no map on any photo, that alone: where nothing was compared, nothing has passed.
     """
-    name, role = found.place.name, found.place.role
+    name, role = summary.place.name, summary.place.role
     failures: list[Failure] = []
 
     def missed(measure: str, value: float, limit: float, text: str) -> None:
         where = "fused map" if role == "fused" else f"layer {name}"
         failures.append(Failure(measure, name, value, limit, f"{where}: {text}"))
 
-    if found.count == 0:
+    if summary.count == 0:
         text = "the reference has no map on any photo, nothing could be judged: take other photos, or another method"
         missed("reference_maps", 0.0, 1.0, text)
         return failures
     for measure in SCORED:
-        one, limit = found.measures[measure], thresholds.score(measure, role)
-        if one.score is not None and limit is not None and one.score < limit:
-            text = f"{TITLES[measure]} score {one.score:.3f} ({one.candidate:.4f}), below {limit:g}"
-            missed(measure, one.score, limit, text)
-    moved, most = found.measures["moved"].candidate, moved_limit(found, thresholds)
+        value, limit = summary.measures[measure], thresholds.score(measure, role)
+        if value.score is not None and limit is not None and value.score < limit:
+            text = f"{TITLES[measure]} score {value.score:.3f} ({value.candidate:.4f}), below {limit:g}"
+            missed(measure, value.score, limit, text)
+    moved, most = summary.measures["moved"].candidate, moved_limit(summary, thresholds)
     if most is not None and moved > most.share:
-        missed("moved", moved, most.share, f"the peak moved on {moved:.1%} of {found.count} photos, more than {most}")
-    _judge_sensitivity(found, thresholds.class_sensitivity, missed)
-    share = found.lost / found.count
+        missed("moved", moved, most.share, f"the peak moved on {moved:.1%} of {summary.count} photos, more than {most}")
+    _check_sensitivity(summary, thresholds.class_sensitivity, missed)
+    share = summary.lost / summary.count
     if thresholds.empty_maps is not None and share > thresholds.empty_maps:
-        text = f"{found.lost} of {found.count} maps are empty, more than {thresholds.empty_maps:.1%}"
+        text = f"{summary.lost} of {summary.count} maps are empty, more than {thresholds.empty_maps:.1%}"
         missed("empty_maps", share, thresholds.empty_maps, text)
     return failures
 
 
-def _judge_sensitivity(found: PlaceSummary, least: float | None, missed) -> None:
-    if least is None or math.isnan(found.kept):
+def _check_sensitivity(summary: PlaceSummary, least: float | None, missed) -> None:
+    if least is None or math.isnan(summary.kept):
         return
-    text = (
-        f"class sensitivity {found.sensitivity:.4f} against {found.sensitivity_reference:.4f}, {found.kept:.3f} of it"
-    )
-    if found.kept < least:
-        missed("class_sensitivity", found.kept, least, f"{text}, below {least:g}")
-    elif found.kept > 1 / least:
-        missed("class_sensitivity", found.kept, 1 / least, f"{text}, above {1 / least:.3f}")
+    both = f"{summary.sensitivity:.4f} against {summary.sensitivity_reference:.4f}"
+    text = f"class sensitivity {both}, {summary.kept:.3f} of it"
+    if summary.kept < least:
+        missed("class_sensitivity", summary.kept, least, f"{text}, below {least:g}")
+    elif summary.kept > 1 / least:
+        missed("class_sensitivity", summary.kept, 1 / least, f"{text}, above {1 / least:.3f}")
 
 
-def judge(
+def missed_limits(
     places: Sequence[PlaceSummary], agreeing: int, count: int, broken: int, thresholds: Thresholds
 ) -> tuple[Failure, ...]:
-    """The network's own first, then by layer."""
-    failures = _judge_candidate(agreeing, count, broken, thresholds)
+    """Every limit that was missed: the network's own first, then by layer."""
+    failures = _network_failures(agreeing, count, broken, thresholds)
     for place in places:
-        failures += _judge_place(place, thresholds)
+        failures += _place_failures(place, thresholds)
     return tuple(failures)

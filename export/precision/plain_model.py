@@ -24,8 +24,8 @@ class PlainModel:
     views: tuple[LayerView, ...]
 
 
-def plain_model(model: ModelProto, spec: CamSpec) -> PlainModel:
-    """The classifier inside the explained `model`, which is not changed; its batch norms are folded.
+def plain_model(model: ModelProto, spec: CamSpec, *, fold: bool = True) -> PlainModel:
+    """The classifier inside the explained `model`, which is not changed. fold: its batch norms.
 
     Folded now because every engine folds them later, in the forward pass only: the backward pass would
     keep a second copy of each weight. Raises `LayerError`.
@@ -39,9 +39,9 @@ def plain_model(model: ModelProto, spec: CamSpec) -> PlainModel:
             graph.rename(value, own)
             value = own
         layers.append(value)
-    fold_batch_norms(graph, keep=set(layers))
-    added = {spec.chosen, *(name for layer in spec.layers for name in (layer.activations, layer.gradients))}
-    outputs = [name for name in graph.output_names if name not in added]
+    if fold:
+        fold_batch_norms(graph, keep=set(layers))
+    outputs = [name for name in graph.output_names if name not in spec.added_outputs]
     views = tuple(
         LayerView(layer.layout, layer.grid, layer.prefix_tokens if layer.layout == "NTC" else None)
         for layer in spec.layers

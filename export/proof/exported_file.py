@@ -106,7 +106,7 @@ class ExportedFile:
     @cached_property
     def plain_names(self) -> list[str]:
         """Outputs of the plain model."""
-        added = {self.spec.chosen, *(n for la in self.spec.layers for n in (la.activations, la.gradients))}
+        added = self.spec.added_outputs
         return [name for name in self.session.outputs if name not in added]
 
     @cached_property

@@ -276,6 +276,11 @@ class CamSpec:
         """The first target layer."""
         return self.layers[0]
 
+    @property
+    def added_outputs(self) -> tuple[str, ...]:
+        """Names of the outputs that the exporter added to the model's own: the class, then each layer's two."""
+        return (self.chosen, *(name for layer in self.layers for name in (layer.activations, layer.gradients)))
+
     def with_layer(self, name: str) -> CamSpec:
         """A copy with one of its target layers only, and with the tail if it is that layer's. Raises `SpecError`."""
         for index, layer in enumerate(self.layers):

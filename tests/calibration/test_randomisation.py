@@ -14,12 +14,12 @@ from cfcam.calibration.randomisation import (
     Randomisation,
     RandomisedNetworks,
     _export_again,
-    plain_model,
     randomised,
     stage_layers,
     weight_layers,
 )
 from cfcam.export.graph import load_model
+from cfcam.export.precision.plain_model import plain_model
 from cfcam.export.proof.session import Session
 from cfcam.export.reverse import differentiate
 from cfcam.export.writing import set_spec, write_model
@@ -68,7 +68,7 @@ def test_equals_the_same_weights_in_pytorch(order, tmp_path):
         assert x.grad is not None
         return x.detach().numpy(), x.grad.numpy()
 
-    plain, _ = plain_model(load_model(path), read_spec(path))
+    plain = plain_model(load_model(path), read_spec(path), fold=False).model
     layers = weight_layers(plain)
     assert [one.tensors for one in layers] == [("w6", "w7"), ("w4", "w5"), ("w2", "w3"), ("w0", "w1")]
     clean = cam_map(*by_torch(plain), "gradcam", size=32)
@@ -95,14 +95,15 @@ def test_the_plain_network_is_cut_out_and_differentiates_to_the_same_file(net, t
     model = load_model(path)
     with Explainer(path, threads=1) as explainer:
         spec = explainer.spec
-        plain, layer = plain_model(model, spec)
+        cut_out = plain_model(model, spec, fold=False)
+        plain = cut_out.model
         assert [i.name for i in plain.graph.input] == ["image"]
         assert [o.name for o in plain.graph.output] == [o.name for o in make(net).graph.output]
         images = np.random.default_rng(0).standard_normal(spec.input.shape(2)).astype(spec.input.dtype)
         before, after = Session(make(net)).run({"image": images}), Session(plain).run({"image": images})
         for name, value in before.items():
             np.testing.assert_allclose(np.asarray(after[name], float), np.asarray(value, float), rtol=1e-5, atol=1e-6)
-        _export_again(plain, layer, spec, tmp_path / "again.cam.onnx")
+        _export_again(cut_out, spec, tmp_path / "again.cam.onnx")
         with Explainer(tmp_path / "again.cam.onnx", threads=1) as again:
             old, new = (one.tensors(images, [0, 0]) for one in (explainer, again))
             assert again.spec.layer.pooled == (net != "tokens")
@@ -125,8 +126,7 @@ def test_every_layer_of_a_file_is_differentiated_again(tmp_path):
     set_spec(made.model, dataclasses.replace(spec, layers=tuple(layers)))
     path, again = tmp_path / "two.cam.onnx", tmp_path / "again.cam.onnx"
     write_model(made.model, path)
-    plain, values = plain_model(load_model(path), read_spec(path))
-    _export_again(plain, values, read_spec(path), again)
+    _export_again(plain_model(load_model(path), read_spec(path), fold=False), read_spec(path), again)
     feeds = {"image": np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32),
              "cam_target": np.array([1, 5])}  # fmt: skip
     before, after = Session(str(path)).run(feeds), Session(str(again)).run(feeds)

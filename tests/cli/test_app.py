@@ -1,5 +1,6 @@
 """Exit codes, one-line errors and clean streams, whatever happens inside a command."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -104,8 +105,43 @@ def test_debug_shows_the_traceback_wherever_it_stands(failing, capsys, place):
     arguments.insert(place, "--debug")
     assert main(arguments) == 2
     err = capsys.readouterr().err
+    assert err.splitlines()[0] == "cfcam: error: ZeroDivisionError: oh"
     assert "Traceback" in err
-    assert err.splitlines()[-1] == "cfcam: error: ZeroDivisionError: oh"
+
+
+def test_debug_shows_what_an_error_was_made_from(failing, capsys):
+    error = CfcamError("the model cannot be read")
+    error.__cause__ = RuntimeError("line 7 of\nthe library's own listing")
+    failing(error)
+    assert main(["--debug", "inspect", "a.onnx"]) == 2
+    first, _, rest = capsys.readouterr().err.partition("\n")
+    assert first == "cfcam: error: the model cannot be read"
+    assert "the library's own listing" in rest
+    assert main(["inspect", "a.onnx"]) == 2
+    assert "listing" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "logged"),
+    [([], []), (["--verbose"], ["info"]), (["--debug"], ["debug", "info"])],
+)
+def test_what_is_logged_goes_to_stderr_when_asked(monkeypatch, tiny_path, capsys, options, logged):
+    logger = logging.getLogger("cfcam.somewhere")
+    level = logging.getLogger("cfcam").level
+
+    def read(path):
+        logger.debug("debug")
+        logger.info("info")
+        raise CfcamError("done")
+
+    monkeypatch.setattr("cfcam.runtime.contract.modelfile.read_spec", read)
+    for arguments in ([*options, "inspect", "a.onnx"], ["inspect", "a.onnx", *options]):
+        assert main(arguments) == 2
+        out, err = capsys.readouterr()
+        lines = [line.removeprefix("cfcam.somewhere: ") for line in err.splitlines() if "cfcam.somewhere: " in line]
+        assert (out, lines) == ("", logged)
+    assert logging.getLogger("cfcam").level == level
+    assert logging.getLogger("cfcam").handlers == []
 
 
 def test_debug_after_two_dashes_is_a_file(capsys):

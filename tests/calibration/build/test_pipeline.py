@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import resource
 from collections.abc import Callable
 from pathlib import Path
@@ -158,44 +157,6 @@ def test_the_graph_for_another_machine(tiny_path: Callable[[str], Path], tmp_pat
     assert "--maxShapes=image:4x3x32x48,cam_target:4 --stronglyTyped" in data["trtexec"]
     with Explainer(report.products[0]) as explainer:  # to try it here; the engine's options are not for this
         assert explainer.provider == "cpu"
-
-
-def test_int8_is_calibrated_once(
-    tiny_path: Callable[[str], Path], tmp_path: Path, photos: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = parse_config(
-        "backend: onnxruntime\nprecision: int8\nquantisation: {float_first: false}\n"
-        "calibration: {images: 12}\ngate: {images: 12, thresholds: {last_score: 0.5, last_iou_score: null}}",
-        "f.yaml",
-    )
-    real, seen = precision.lower, []
-
-    def lower(source: Path, output: Path, plan: Any, images: Any, *, ranges: Path, **options: Any) -> Any:
-        seen.append(ranges.is_file())
-        return real(source, output, plan, images, ranges=ranges, **options)
-
-    monkeypatch.setattr(precision, "lower", lower)
-    reports = [build(tiny_path("logits"), "i8", config, tmp_path / "out", photos, allow_failing=True) for _ in "12"]
-    assert seen == [False, True]  # the second build finds the ranges of the first
-    assert not any("kept" in note for note in reports[1].notes)
-    (kept,) = (tmp_path / "cache" / "ranges").iterdir()
-    kept.write_text("{")  # damaged
-    (tmp_path / "file").touch()
-    for cache in ("cache", "file"):  # where a file has the folder's name nothing can be kept
-        monkeypatch.setenv("CFCAM_CACHE", str(tmp_path / cache))
-        reports.append(build(tiny_path("logits"), "i8", config, tmp_path / "out", photos, allow_failing=True))
-    assert seen[2:] == [False, False]
-    (unkept,) = (note for note in reports[3].notes if "kept" in note)
-    assert re.match(r"nothing is kept for the next build: .*file.* cannot be written", unkept)
-    (product,) = reports[1].products
-    assert any(node.op_type == "QuantizeLinear" for node in onnx.load(product).graph.node)
-    manifest = Manifest.read(product)
-    assert manifest is not None
-    assert manifest.precision == "int8"
-    assert manifest.calibration is not None
-    assert manifest.calibration.count == 12
-    assert reports[0].photos is not None
-    assert reports[0].photos.apart
 
 
 def test_what_is_absent_is_said_before_any_work(

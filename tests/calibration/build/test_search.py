@@ -16,6 +16,7 @@ from cfcam.calibration.build.search import candidates, harmful_first, search
 from cfcam.export.errors import ProofError
 from cfcam.export.precision import Plan
 from cfcam.export.writing import set_spec
+from cfcam.runtime.errors import EngineError
 from onnx import numpy_helper
 from onnx_classifiers import exported, make
 from small_photos import make_photos
@@ -134,3 +135,23 @@ def test_times_are_those_of_the_files(tmp_path: Path) -> None:
     first, second = searching._times([network.source, network.source], np.zeros((1, 3, 32, 32), np.float32))
     assert first > 0
     assert 0.2 < first / second < 5  # the same file twice
+
+
+def test_files_that_were_timed_are_closed_when_one_cannot_be_opened(tmp_path: Path, monkeypatch) -> None:
+    closed = []
+
+    class Timed:
+        def __init__(self, path: Path, threads: int) -> None:
+            if path.name == "broken":
+                raise EngineError("cannot be opened")
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error) -> None:
+            closed.append(self)
+
+    monkeypatch.setattr(searching, "Explainer", Timed)
+    with pytest.raises(EngineError):
+        searching._times([tmp_path / "fine", tmp_path / "broken"], np.zeros((1, 3, 32, 32), np.float32))
+    assert len(closed) == 1

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cfcam.calibration.evaluate import make_plan, read_boxes
 from cfcam.runtime.explainer import Explainer
 from PIL import Image
 
@@ -36,3 +38,15 @@ def coloured(tmp_path_factory) -> tuple[list[Path], dict[str, tuple[float, float
 def explainer(tiny_path):
     with Explainer(tiny_path("logits"), threads=1) as opened:
         yield opened
+
+
+@pytest.fixture
+def small(explainer):
+    return make_plan(explainer, methods=["cfcam", "gradcam"], baselines=["centre", "random"], seed=3, annotated=True)
+
+
+@pytest.fixture
+def boxes(coloured, tmp_path):
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps([{"file": name, "boxes": [box]} for name, box in coloured[1].items()]))
+    return read_boxes(path)

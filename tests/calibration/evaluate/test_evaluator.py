@@ -1,108 +1,25 @@
 """The loop: same figures as the measures alone, resumable, and nothing dropped in silence."""
 
-import json
-import math
 import shutil
+import threading
 
 import numpy as np
 import pytest
 from cfcam.calibration.evaluate import (
-    Annotation,
-    Evaluation,
     Evaluator,
-    Figure,
-    Instrument,
     Journal,
-    all_instruments,
     evaluate,
     make_plan,
     read_boxes,
-    register_instrument,
 )
-from cfcam.calibration.measures import (
-    Adcc,
-    Brightness,
-    ClassSensitivity,
-    EngineAccess,
-    InputNoise,
-    InsertionDeletion,
-    Jpeg,
-    Localisation,
-    MaxSensitivity,
-    Robustness,
-    Shift,
-    Transformed,
-    box_region,
-)
-from cfcam.runtime.errors import ArrayError, CfcamError, MethodError, TargetError
+from cfcam.runtime.errors import ArrayError, TargetError
 from cfcam.runtime.explainer import Explainer
-
-
-@pytest.fixture
-def boxes(coloured, tmp_path):
-    path = tmp_path / "boxes.json"
-    path.write_text(json.dumps([{"file": name, "boxes": [box]} for name, box in coloured[1].items()]))
-    return read_boxes(path)
-
-
-@pytest.fixture
-def small(explainer):
-    return make_plan(explainer, methods=["cfcam", "gradcam"], baselines=["centre", "random"], seed=3, annotated=True)
 
 
 def same(first, second):
     np.testing.assert_array_equal(
         np.stack([one.values for one in first.photos]), np.stack([one.values for one in second.photos])
     )
-
-
-def test_figures_are_those_of_the_measures(explainer, coloured):
-    photos, known = coloured
-    plan = make_plan(explainer, methods=["cfcam", "gradcam"], measures=["all"], annotated=True)
-    evaluator = Evaluator(explainer, plan)
-    photo = photos[4]
-    box = known[photo.name]
-    found = evaluator.update(photo, Annotation(boxes=(box,)))
-    evaluation = evaluator.compute()
-
-    access = EngineAccess(explainer, "gradcam")
-    x, frames = access.load([photo])
-    p = access.predict(x)[0]
-    order = np.argsort(-p)
-    assert (found.target, found.top) == (order[0], order[0])
-    assert found.probability == pytest.approx(p[order[0]], abs=1e-6)
-    classes = order[:1]
-    maps = access.explain(x, classes)
-    (seed,) = {evaluator.sample(x[0], -1, None, name="", seed=s)[0].seed for s in [_pixels(x)]}
-    changes = [Brightness(1.2, access.input), Jpeg(50, access.input), Shift(1, 0), Shift(0, 1)]
-    expected = {
-        **Adcc(access.predict, access.explain).update(x, classes, maps),
-        **InsertionDeletion(access.predict, steps=8).update(x, classes, maps),
-        **{
-            f"{name}_mean": row
-            for name, row in InsertionDeletion(access.predict, steps=8, fill="mean").update(x, classes, maps).items()
-        },
-        **ClassSensitivity(access.explain).update(x, classes, order[1:2]),
-        **Localisation().update(maps, box_region([box], frames[0])[None]),
-        **InputNoise(access.explain, seed=seed).update(x, classes, maps),
-        **MaxSensitivity(access.explain, seed=seed).update(x, classes, maps),
-        **Transformed(access.explain, changes).update(x, classes, maps),
-        **Robustness(access.predict, access.explain, seed=seed).update(x),
-    }
-    for column, values in expected.items():
-        ours = evaluation.values("gradcam", column)
-        np.testing.assert_allclose(ours, values, atol=1e-5, err_msg=column)
-    noise = evaluation.values("gradcam", "gradient_noise")[0]
-    assert 0.5 < noise < 1
-    assert math.isnan(evaluation.values("centre", "gradient_noise")[0])
-    left = {"gradient_noise"} | {name for one in all_instruments() if one.unit == "mosaic" for name in one.columns}
-    assert set(expected) == set(evaluation.columns) - left
-
-
-def _pixels(x):
-    import hashlib
-
-    return hashlib.sha256(x.tobytes()).hexdigest()
 
 
 def test_no_order_of_photos_and_no_batch_changes_a_figure(explainer, coloured, small, boxes):
@@ -265,38 +182,6 @@ def test_every_kind_of_file(tiny_path, coloured, variant):
     assert np.isfinite(found.values("scorecam", "adcc")).all()
 
 
-def test_mosaics(explainer, coloured, tmp_path):
-    """Red, green, blue and dark: the map of a class must lie in its cell."""
-    from PIL import Image
-
-    photos = []
-    for name, colour in (("r", (255, 0, 0)), ("g", (0, 255, 0)), ("b", (0, 0, 255)), ("d", (0, 0, 0))):
-        photos.append(tmp_path / f"{name}.png")
-        Image.new("RGB", (96, 64), colour).save(photos[-1])
-    plan = make_plan(explainer, methods=["hirescam"], measures=["mosaics"], baselines=["uniform"])
-    found = evaluate(explainer, [*photos, coloured[0][0]], plan)
-    (mosaic,) = [one for one in found.photos if one.unit == "mosaic"]
-    assert mosaic.name.startswith("mosaic of ")
-    assert found.values("uniform", "grid_pointing_game")[-1] == pytest.approx(0.25)
-    assert found.values("hirescam", "grid_pointing_game")[-1] > 0.75
-    assert found.values("hirescam", "cell_pointing")[-1] == 1
-    assert not found.warnings
-    few = evaluate(explainer, photos[:3], plan)
-    assert "a mosaic needs 4 photos of different classes" in " ".join(few.warnings)
-    assert len(few.photos) == 3
-
-
-def test_results_survive_json(explainer, coloured, small, boxes):
-    found = evaluate(explainer, coloured[0][:2], small, annotations=boxes)
-    again = Evaluation.from_dict(json.loads(json.dumps(found.to_dict(), allow_nan=False)))
-    same(again, found)
-    assert (again.contenders, again.columns, again.groups) == (found.contenders, found.columns, found.groups)
-    with pytest.raises(ArrayError, match=r"expected the schema 'cfcam\.evaluate/1', got 'other'"):
-        Evaluation.from_dict({"schema": "other"})
-    with pytest.raises(ArrayError, match="does not hold what it should"):
-        Evaluation.from_dict({"schema": "cfcam.evaluate/1"})
-
-
 def test_update_compute_reset(explainer, coloured, small):
     evaluator = Evaluator(explainer, small)
     for photo in coloured[0][:2]:
@@ -311,44 +196,18 @@ def test_update_compute_reset(explainer, coloured, small):
         other.add(kept)
 
 
-def test_plans(explainer):
-    plan = make_plan(explainer)
-    assert plan.methods[:2] == ("cfcam", "gradcam")
-    assert len(plan.methods) == 6
-    assert "localisation" not in plan.measures
-    assert "localisation" in make_plan(explainer, annotated=True).measures
-    assert len(make_plan(explainer, methods=["all"], measures=["all"], baselines=["all"]).methods) > 6
-    for wrong, kind, words in (
-        ({"methods": ["grad"]}, MethodError, "did you mean 'gradcam'"),
-        ({"methods": []}, MethodError, "at least one method"),
-        ({"measures": ["no"]}, CfcamError, "unknown measure 'no': expected some of adcc, "),
-        ({"measures": ["localisation"]}, MethodError, "needs boxes or masks"),
-        ({"baselines": ["no"]}, MethodError, "unknown baseline 'no'"),
-        ({"target": "annotated"}, MethodError, "needs a file of boxes"),
-        ({"steps": 0}, ArrayError, "steps: expected at least 1"),
-    ):
-        with pytest.raises(kind, match=words):
-            make_plan(explainer, **wrong)  # pyright: ignore[reportArgumentType]
-
-
-def test_another_instrument(explainer, coloured, monkeypatch):
-    from cfcam.calibration.evaluate import instruments
-
-    monkeypatch.setattr(instruments, "_INSTRUMENTS", dict(instruments._INSTRUMENTS))
-    peak = Instrument(
-        "peak",
-        {"peak": Figure("higher", "A high maximum.")},
-        lambda sample, rows, context: {"peak": sample.stacked(rows).max(axis=(1, 2))},
-        cheap=False,
-        summary="the map's maximum",
-    )
-    register_instrument(peak)
-    plan = make_plan(explainer, methods=["gradcam"], measures=["peak"], baselines=["uniform"])
-    np.testing.assert_array_equal(evaluate(explainer, coloured[0][:2], plan).values("gradcam", "peak"), 1)
-    with pytest.raises(CfcamError, match=r"another one has the columns \['peak'\]"):
-        register_instrument(Instrument("other", peak.columns, peak.run, cheap=False, summary=""))
-
-
 def test_no_photo_at_all(explainer, small):
     with pytest.raises(ArrayError, match="at least one photo"):
         evaluate(explainer, [], small)
+
+
+def test_threads_end_when_a_run_is_broken_off(explainer, coloured, small):
+    before = set(threading.enumerate())
+
+    def stop(done, total):
+        assert set(threading.enumerate()) > before
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(explainer, coloured[0], small, batch=1, workers=2, progress=stop)
+    assert set(threading.enumerate()) == before

@@ -1,7 +1,9 @@
 """What a killed run leaves behind."""
 
+from contextlib import suppress
+
 import pytest
-from cfcam.calibration.evaluate import Journal
+from cfcam.calibration.evaluate import Journal, cached_journal
 from cfcam.runtime.errors import OutputError
 
 
@@ -41,3 +43,16 @@ def test_other_damage_is_counted_and_kept(tmp_path):
 def test_a_folder_is_refused(tmp_path):
     with pytest.raises(OutputError, match="the journal cannot be opened"):
         Journal(tmp_path)
+
+
+def test_the_journal_in_the_cache_goes_when_the_run_is_done_and_stays_when_it_fails(tmp_path, monkeypatch):
+    monkeypatch.setenv("CFCAM_CACHE", str(tmp_path))
+    with suppress(ZeroDivisionError), cached_journal("a") as journal:
+        journal.add("one", {"x": 1})
+        raise ZeroDivisionError
+    with cached_journal("b") as journal:
+        assert len(journal) == 0
+    with cached_journal("a") as journal:
+        assert journal.get("one") == {"x": 1}
+        assert journal.path.parent == tmp_path / "journals"
+    assert list(tmp_path.rglob("*.jsonl")) == []

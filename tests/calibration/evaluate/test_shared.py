@@ -1,10 +1,11 @@
 """One inference for many questions."""
 
+import threading
+
 import numpy as np
 import pytest
-from cfcam.calibration.evaluate import SharedEngine, make_contenders
-from cfcam.calibration.measures import EngineAccess, GradientNoise
-from cfcam.runtime.errors import MethodError
+from cfcam.calibration.evaluate import SharedEngine, make_rows
+from cfcam.calibration.measures import GradientNoise
 from cfcam.runtime.explainer import Explainer
 
 
@@ -70,46 +71,6 @@ def test_little_room_is_enough(explainer, coloured):
     assert len(small._kept) == 1
 
 
-@pytest.mark.parametrize("variant", ["logits", "nhwc"])
-def test_contenders_are_what_the_methods_say(tiny_path, coloured, variant):
-    with Explainer(tiny_path(variant), threads=1) as explainer:
-        engine = SharedEngine(explainer)
-        images, _ = engine.load(coloured[0][:2])
-        classes = np.array([1, 2])
-        for one in make_contenders(engine, ["cfcam", "gradcam"], []):
-            expected = EngineAccess(explainer, one.name).explain(images, classes)
-            np.testing.assert_allclose(one.explain(images, classes), expected, atol=1e-6)
-            assert one.rule is not None
-
-
-def test_baselines(explainer, coloured):
-    engine = SharedEngine(explainer)
-    images, _ = engine.load(coloured[0][:1])
-    rows = {
-        one.name: one for one in make_contenders(engine, ["gradcam"], ["random", "class_blind", "sharpened", "blurred"])
-    }
-    maps = {name: one.explain(images, np.array([0])) for name, one in rows.items()}
-    np.testing.assert_allclose(maps["sharpened"], maps["gradcam"] ** 2, atol=1e-6)
-    assert np.abs(np.diff(maps["blurred"])).sum() < np.abs(np.diff(maps["gradcam"])).sum()
-    np.testing.assert_array_equal(maps["class_blind"], rows["class_blind"].explain(images, np.array([2])))
-    rows["random"].begin(1)
-    first = rows["random"].explain(images, np.array([0]))
-    assert not np.array_equal(first, rows["random"].explain(images, np.array([0])))
-    rows["random"].begin(1)
-    np.testing.assert_array_equal(first, rows["random"].explain(images, np.array([0])))
-    with pytest.raises(MethodError, match="unknown baseline 'no'"):
-        make_contenders(engine, ["gradcam"], ["no"])
-
-
-def test_probes_run_the_model_themselves(explainer, coloured):
-    engine = SharedEngine(explainer)
-    images, _ = engine.load(coloured[0][:2])
-    (one,) = make_contenders(engine, ["scorecam"], [])
-    assert (one.kind, one.rule, one.shares) == ("method", None, False)
-    classes = np.array([0, 1])
-    np.testing.assert_allclose(one.explain(images, classes), explainer.maps(images, [0, 1], "scorecam"), atol=1e-6)
-
-
 @pytest.fixture(scope="module")
 def two_layers(tmp_path_factory):
     """A file with two target layers on different grids."""
@@ -134,7 +95,7 @@ def test_rules_on_several_layers_share_too_and_equal_the_explainer(two_layers, m
         engine = SharedEngine(explainer)
         images = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
         classes = np.array([0, 1])
-        rows = make_contenders(engine, ["cfcam", "gradcam"], ["class_blind"])
+        rows = make_rows(engine, ["cfcam", "gradcam"], ["class_blind"])
         found = {one.name: one.explain(images, classes) for one in rows}
         assert asked == [2], "both rules and the baseline cost one inference"
         assert found["class_blind"].shape == (2, 32, 32)
@@ -146,3 +107,12 @@ def test_rules_on_several_layers_share_too_and_equal_the_explainer(two_layers, m
             assert one.rule is not None
             noise = GradientNoise(one.rule, seed=0).update(shared.activations, shared.gradients)["gradient_noise"]
             assert np.isfinite(noise).all()
+
+
+def test_its_threads_end_with_it(explainer, coloured):
+    before = set(threading.enumerate())
+    with SharedEngine(explainer, batch=1, workers=2) as engine:
+        images, _ = engine.load(coloured[0][:4])
+        engine.predict(images)
+        assert set(threading.enumerate()) > before
+    assert set(threading.enumerate()) == before

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from cfcam.calibration.evaluate import Evaluation, Figure, Measured, make_table
+from cfcam.calibration.evaluate import Column, Evaluation, Measured, make_table
 from cfcam.calibration.statistics import mean_interval, paired_difference
 
 
@@ -22,7 +22,7 @@ def evaluation(values, methods=("a", "b"), baselines=("base",)):
         )
         for i, one in enumerate(values)
     )
-    columns = {"up": Figure("higher", ""), "down": Figure("lower", "")}
+    columns = {"up": Column("higher", ""), "down": Column("lower", "")}
     return Evaluation(methods, baselines, columns, {"group": ("up", "down")}, photos)
 
 
@@ -43,7 +43,7 @@ def test_cells_and_comparisons_are_those_of_statistics(twenty):
     cell = table.cells["a"]["up"]
     assert (cell.mean, cell.low, cell.high, cell.count) == (expected.mean, expected.low, expected.high, 20)
     assert table.cells["b"]["up"].count == 19
-    found = {(one.contender, one.column): one for one in table.comparisons}
+    found = {(one.row, one.column): one for one in table.comparisons}
     assert len(found) == 4
     one = found["b", "up"]
     difference = paired_difference(b, a, comparisons=4)
@@ -90,7 +90,7 @@ def test_columns_without_values_and_json():
 def test_another_reference(twenty):
     table = make_table(twenty, reference="base")
     assert table.reference == "base"
-    assert {one.contender for one in table.comparisons} == {"a", "b"}
+    assert {one.row for one in table.comparisons} == {"a", "b"}
 
 
 def test_milliseconds_are_medians(twenty):

@@ -6,11 +6,8 @@ import numpy as np
 import pytest
 from cfcam.calibration.statistics import TooFewPhotosError
 from cfcam.calibration.tune import search as tuning
-from cfcam.calibration.tune.file import PROVENANCE, write_tuned
 from cfcam.calibration.tune.search import CHOICES, Sample, halves, tune
 from cfcam.runtime import Explainer
-from cfcam.runtime.contract.modelfile import read_spec
-from cfcam.runtime.errors import OutputError
 from cfcam.runtime.methods import CfcamSettings
 
 
@@ -28,13 +25,13 @@ def samples(explainer, count=32):
 
 
 def planted(measure):
-    """A judge whose figures are `measure` (settings, sample) and whose stability is 1."""
+    """Trials whose values are `measure` (settings, sample) and whose stability is 1."""
 
-    class Judge(tuning._Judge):
-        def figures(self, samples, settings):
+    class Planted(tuning._Trials):
+        def values(self, samples, settings):
             return np.array([measure(settings, one) for one in samples]), np.ones(len(samples))
 
-    return Judge
+    return Planted
 
 
 def noise(one, scale=0.01):
@@ -50,7 +47,7 @@ def test_a_real_gain_is_found_and_kept(explainer, monkeypatch):
     def measure(settings, one):
         return 0.1 * (settings.get("shrinkage") == 0.25) + 0.05 * (settings.get("sigma") == 2.0) + noise(one)
 
-    monkeypatch.setattr(tuning, "_Judge", planted(measure))
+    monkeypatch.setattr(tuning, "_Trials", planted(measure))
     found = tune(explainer, samples(explainer))
     assert found.settings == found.best == {"shrinkage": 0.25, "sigma": 2.0}
     assert found.gain is not None
@@ -63,25 +60,25 @@ def test_a_gain_on_the_searched_photos_alone_is_not_kept(explainer, monkeypatch)
     every = samples(explainer)
     searched = {one.name for one in halves(every)[0]}
     measure = planted(lambda s, one: 0.1 * (s.get("sigma") == 2.0) * (one.name in searched) + noise(one))
-    monkeypatch.setattr(tuning, "_Judge", measure)
+    monkeypatch.setattr(tuning, "_Trials", measure)
     found = tune(explainer, every)
     assert found.best == {"sigma": 2.0}
     assert found.settings == {}
 
 
 def test_nothing_better_keeps_the_defaults(explainer, monkeypatch):
-    monkeypatch.setattr(tuning, "_Judge", planted(lambda s, one: -float(len(s)) + noise(one)))
+    monkeypatch.setattr(tuning, "_Trials", planted(lambda s, one: -float(len(s)) + noise(one)))
     found = tune(explainer, samples(explainer))
     assert (found.settings, found.best, found.gain) == ({}, {}, None)
 
 
 def test_a_gain_bought_with_noise_is_refused(explainer, monkeypatch):
-    class Judge(tuning._Judge):
-        def figures(self, samples, settings):
+    class Planted(tuning._Trials):
+        def values(self, samples, settings):
             lost = settings.get("sigma") == 0.0
             return np.full(len(samples), 1.0 * lost), np.full(len(samples), 0.5 if lost else 1.0)
 
-    monkeypatch.setattr(tuning, "_Judge", Judge)
+    monkeypatch.setattr(tuning, "_Trials", Planted)
     assert tune(explainer, samples(explainer)).settings == {}
 
 
@@ -112,29 +109,6 @@ def test_masks_are_another_measure(explainer, monkeypatch):
 def test_too_few_photos_say_how_many(explainer):
     with pytest.raises(TooFewPhotosError, match="each half needs 10, so give 20"):
         tune(explainer, samples(explainer, 12))
-
-
-def test_the_file_carries_settings_and_their_provenance(explainer, monkeypatch, tiny_path, tmp_path):
-    monkeypatch.setattr(tuning, "_Judge", planted(lambda s, one: 0.1 * (s.get("shrinkage") == 0.25) + noise(one)))
-    found = tune(explainer, samples(explainer))
-    path = write_tuned(tiny_path("logits"), tmp_path / "tuned.cam.onnx", found, {"0.png": "00"})
-    spec = read_spec(path)
-    assert (spec.method.name, spec.method.settings) == ("cfcam", {"shrinkage": 0.25})
-    assert spec.extra[PROVENANCE]["held_out"] == found.held_out
-    assert spec.extra[PROVENANCE]["images"] == {"0.png": "00"}
-    photo = np.random.default_rng(1).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    with Explainer(path) as tuned:
-        assert tuned.explain(photo).settings["shrinkage"] == 0.25
-        np.testing.assert_array_equal(
-            tuned.explain(photo).map, explainer.explain(photo, settings={"shrinkage": 0.25}).map
-        )
-
-
-def test_never_onto_the_file_that_is_read(explainer, monkeypatch, tiny_path):
-    monkeypatch.setattr(tuning, "_Judge", planted(lambda s, one: noise(one)))
-    found = tune(explainer, samples(explainer))
-    with pytest.raises(OutputError, match="is the file that is read"):
-        write_tuned(tiny_path("logits"), tiny_path("logits"), found, {})
 
 
 def test_halves_do_not_hang_on_names_or_order(explainer):

@@ -133,3 +133,8 @@ def test_one_layer_of_several():
     assert spec.with_layer("mid").tail is None
     with pytest.raises(SpecError, match="no target layer 'deep': it has relu, mid"):
         spec.with_layer("deep")
+
+
+def test_added_outputs_are_the_class_and_each_layers_two():
+    layers = tuple(replace(_SPEC.layer, name=n, activations=f"{n}_a", gradients=f"{n}_g") for n in ("x", "y"))
+    assert replace(_SPEC, layers=layers).added_outputs == (_SPEC.chosen, "x_a", "x_g", "y_a", "y_g")

@@ -1,0 +1,34 @@
+"""The result of ``cfcam verify`` for people: tables, what was missed, and the verdict."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .console import Bold, print_rows
+
+if TYPE_CHECKING:
+    from ..calibration.verify import VerifyReport
+
+__all__ = ["print_report"]
+
+
+def print_report(report: VerifyReport) -> None:
+    """Print the measures as tables on stdout, every limit that was missed, and whether it passed."""
+    from ..calibration.verify.table import COLUMNS, place_rows, place_title, top_rows
+
+    parts = [("network", top_rows(report))]
+    parts += [(place_title(one), place_rows(report, one)) for one in report.places]
+    for title, rows in parts:
+        cells = [
+            [Bold(row.title), *row.cells, Bold("FAILED")] if row.failed else [row.title, *row.cells] for row in rows
+        ]
+        print_rows(("", *COLUMNS, ""), cells, title=title, right=COLUMNS)
+        print()
+    for failure in report.failures:
+        print(f"FAILED: {failure.text}")
+    verdict = "passed" if report else f"FAILED: {len(report.failures)} limits were missed"
+    candidate = report.candidate
+    print(
+        f"{candidate.path} ({candidate.precision}, {candidate.provider}) against {report.reference.path}: "
+        f"method {report.method}, {len(report.photos)} photos, {report.seconds:.1f} s: {verdict}"
+    )
