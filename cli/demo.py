@@ -143,7 +143,7 @@ def _ring(picture: Image.Image, x: float, y: float) -> None:
 def _time(explainer: Explainer, plain: Path, photo: Any) -> Comparison:
     import numpy as np
 
-    from ..runtime.engines.base import open_engine
+    from ..runtime.engines.opening import open_engine
     from ..runtime.photos.preprocess import prepare
     from .timing import compare
 

@@ -20,7 +20,7 @@ __all__ = ["inspect"]
 def inspect(model: ProductFile, json: Json = False) -> None:
     """Show what is in an exported file, or in a product and its manifest."""
     from ..runtime.contract.modelfile import file_sha256, read_model_info, read_spec
-    from ..runtime.engines.base import read_manifest
+    from ..runtime.engines.opening import read_manifest
     from .console import print_json
 
     manifest = read_manifest(model, machine=False)  # a product may be inspected where it cannot run

@@ -11,6 +11,7 @@ Names are loaded when they are first used, so that importing the package costs n
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from .contract.manifest import Manifest
     from .contract.modelfile import ModelInfo, file_sha256, read_model_info, read_spec
     from .contract.spec import CamSpec
-    from .engines.base import Engine, EngineInfo, open_engine
+    from .engines.base import Engine, EngineInfo
+    from .engines.opening import open_engine
     from .engines.options import EngineOptions
     from .errors import (
         ArrayError,
@@ -42,6 +44,9 @@ if TYPE_CHECKING:
     from .smoothing import Smoothing
 
     __version__: str
+
+# Nothing is said unless the program that imports this asks for it.
+logging.getLogger("cfcam").addHandler(logging.NullHandler())
 
 __all__ = [
     "ArrayError",
@@ -79,7 +84,8 @@ __all__ = [
 
 _MODULES = {
     "cam": ["cam_map"],
-    "engines.base": ["Engine", "EngineInfo", "open_engine"],
+    "engines.base": ["Engine", "EngineInfo"],
+    "engines.opening": ["open_engine"],
     "engines.options": ["EngineOptions"],
     "errors": [name for name in __all__ if name.endswith("Error")],
     "explainer": ["Explainer"],

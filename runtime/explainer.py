@@ -18,7 +18,8 @@ from .closing import Closing
 from .contract.manifest import Manifest
 from .contract.modelfile import read_spec
 from .contract.spec import CamSpec, LayerSpec
-from .engines.base import Engine, open_engine, read_manifest
+from .engines.base import Engine
+from .engines.opening import open_engine, read_manifest
 from .errors import ArrayError
 from .explanation import Explanation, class_probabilities
 from .inference import Inference, Tensors

@@ -10,7 +10,7 @@ import numpy as np
 
 from .contract.modelfile import file_sha256
 from .contract.spec import CamSpec, TailSpec
-from .engines.base import open_engine
+from .engines.opening import open_engine
 from .errors import MethodError, ModelFileError
 from .inference import by_class, finite, infer_all
 

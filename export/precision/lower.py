@@ -14,7 +14,7 @@ from onnx import ModelProto
 
 from ...runtime.contract.modelfile import read_spec
 from ...runtime.contract.spec import INT8_IN_HALF, CamSpec, LayerSpec
-from ...runtime.engines.onnxruntime.workarounds import quirks
+from ...runtime.engines.onnxruntime.workarounds import session_workarounds
 from ..errors import ExportError, ProofError
 from ..graph import Graph, load_model, save_model
 from ..metadata import set_spec, write_model
@@ -163,7 +163,7 @@ def _proved(staged: Path, network: Path, explained: ModelProto, output: Path) ->
         proof = Proof()
         # Optimised, the two would run in different kernels here and there, a quantisation step apart.
         # The plain file does not say that it is mixed, and would be run in the other way.
-        entries = quirks(staged)
+        entries = session_workarounds(staged)
         have, want = (_as_it_stands(path, subject, entries) for path in (staged, network))
         limit = _AMONG_HALF if subject.half else 1e-5
         for name in want:

@@ -12,7 +12,8 @@ from typing import Any, Literal, get_args
 
 from ..contract.modelfile import ValueInfo, read_model_info
 from ..contract.spec import InputSpec
-from ..engines.base import Engine, open_engine
+from ..engines.base import Engine
+from ..engines.opening import open_engine
 from ..errors import ModelFileError
 from ..inference import infer_all
 from .machine import load

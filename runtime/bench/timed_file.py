@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..closing import Closing
-from ..engines.base import open_engine, read_manifest
+from ..engines.opening import open_engine, read_manifest
 from ..engines.options import EngineOptions
 from ..explainer import Explainer
 from ..inference import infer_all

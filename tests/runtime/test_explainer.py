@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cfcam.runtime import Explainer
-from cfcam.runtime.engines.base import open_engine
+from cfcam.runtime.engines.opening import open_engine
 from cfcam.runtime.errors import (
     ArrayError,
     CfcamError,

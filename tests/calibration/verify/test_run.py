@@ -11,7 +11,7 @@ import spoilt_files
 import tiny_model
 from cfcam.calibration.verify import GateError, Thresholds, verify
 from cfcam.runtime.contract.modelfile import read_spec
-from cfcam.runtime.engines.base import open_engine
+from cfcam.runtime.engines.opening import open_engine
 from cfcam.runtime.errors import EngineError, ImageError, MethodError
 from cfcam.runtime.explainer import Explainer
 from cfcam.runtime.photos.images import open_image

@@ -9,7 +9,7 @@ import types
 
 import numpy as np
 import pytest
-from cfcam.runtime.engines.base import open_engine
+from cfcam.runtime.engines.opening import open_engine
 from cfcam.runtime.errors import EngineError, MissingDependencyError, ModelFileError
 from tiny_model import VARIANTS, reference
 
@@ -89,7 +89,7 @@ def test_an_absent_provider_is_an_error_unless_fallback_is_allowed(tiny_path):
 
 
 def _full(short: str) -> str:
-    from cfcam.runtime.engines.base import PROVIDERS
+    from cfcam.runtime.engines.options import PROVIDERS
 
     return PROVIDERS[short]
 

@@ -14,7 +14,6 @@ import pytest
 from cfcam.runtime import Explainer, open_engine
 from cfcam.runtime.contract.manifest import BackendRecord, FileRecord, Manifest, ProductRecord
 from cfcam.runtime.contract.modelfile import read_spec
-from cfcam.runtime.engines.base import open_reference
 from cfcam.runtime.engines.onnxruntime.binding import BoundSession
 from cfcam.runtime.engines.onnxruntime.options import graphs_of, provider_list, session_options
 from cfcam.runtime.engines.options import PROVIDERS, EngineOptions
@@ -101,7 +100,7 @@ def test_what_a_session_is_told() -> None:
 @pytest.mark.parametrize("level", ["none", "basic", "extended", "all"])
 def test_every_level_computes_the_same(tiny_path: Callable[[str], Path], level: Any) -> None:
     path = tiny_path("logits")
-    with open_reference(path, 1) as reference, open_engine(path, options={"graph_optimization": level}) as engine:
+    with open_engine(path, threads=1) as reference, open_engine(path, options={"graph_optimization": level}) as engine:
         a, b = reference.infer(feed()), engine.infer(feed())
         assert all(np.allclose(a[name], b[name], rtol=1e-5, atol=1e-6) for name in a)
 
@@ -110,7 +109,7 @@ def test_bound_results_are_the_callers(tiny_path: Callable[[str], Path]) -> None
     """More kinds of call than there are buffers for, from several threads, each result held to the end."""
     path = tiny_path("logits")
     feeds = [feed(n, seed) for seed in range(2) for n in range(1, 11)]
-    with open_reference(path, 1) as reference, open_engine(path, options=EngineOptions(io_binding=True)) as engine:
+    with open_engine(path, threads=1) as reference, open_engine(path, options=EngineOptions(io_binding=True)) as engine:
         wanted = [reference.infer(one) for one in feeds]
         held: list[list[Any]] = [[None] * 3 for _ in feeds]
 
@@ -199,18 +198,6 @@ def test_a_provider_that_raises_is_an_error_or_the_cpu(
         assert engine.describe().provider == "cpu"
         assert engine.infer(feed())["scores"].shape == (2, 6)
     assert capfd.readouterr() == ("", "")
-
-
-def test_the_reference_is_in_float32(tiny_path: Callable[[str], Path], tmp_path: Path) -> None:
-    with open_reference(tiny_path("logits")) as engine:
-        assert engine.describe().provider == "cpu"
-    onnx = pytest.importorskip("onnx")
-    model = onnx.load(tiny_path("logits"))
-    for prop in model.metadata_props:
-        prop.value = prop.value.replace('"precision": "float32"', '"precision": "int8"')
-    onnx.save(model, tmp_path / "int8.onnx")
-    with pytest.raises(EngineError, match=r"int8\.onnx: is in int8; the reference must be in float32"):
-        open_reference(tmp_path / "int8.onnx")
 
 
 def test_an_onnx_product_opens_as_its_manifest_says(tiny_path: Callable[[str], Path], tmp_path: Path) -> None:
