@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     from .explainer import Explainer
     from .explanation import Explanation
     from .inference import Tensors
-    from .methods.base import method_names
+    from .methods.base import CamResult
+    from .methods.probing import Probing
+    from .methods.registry import method_names, register_probe, register_rule
     from .photos.frame import Frame
     from .photos.images import find_images, open_image
     from .smoothing import Smoothing
@@ -50,6 +52,7 @@ logging.getLogger("cfcam").addHandler(logging.NullHandler())
 
 __all__ = [
     "ArrayError",
+    "CamResult",
     "CamSpec",
     "CfcamError",
     "Engine",
@@ -67,6 +70,7 @@ __all__ = [
     "ModelFileError",
     "ModelInfo",
     "OutputError",
+    "Probing",
     "Smoothing",
     "SpecError",
     "TargetError",
@@ -80,6 +84,8 @@ __all__ = [
     "open_image",
     "read_model_info",
     "read_spec",
+    "register_probe",
+    "register_rule",
 ]
 
 _MODULES = {
@@ -94,7 +100,9 @@ _MODULES = {
     "photos.images": ["find_images", "open_image"],
     "inference": ["Tensors"],
     "contract.manifest": ["Manifest"],
-    "methods.base": ["method_names"],
+    "methods.base": ["CamResult"],
+    "methods.probing": ["Probing"],
+    "methods.registry": ["method_names", "register_probe", "register_rule"],
     "contract.modelfile": ["ModelInfo", "file_sha256", "read_model_info", "read_spec"],
     "smoothing": ["Smoothing"],
     "contract.spec": ["CamSpec"],

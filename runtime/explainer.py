@@ -21,7 +21,7 @@ from .contract.spec import CamSpec, LayerSpec
 from .engines.base import Engine
 from .engines.opening import open_engine, read_manifest
 from .errors import ArrayError
-from .explanation import Explanation, class_probabilities
+from .explanation import Explanation
 from .inference import Inference, Tensors
 from .method_runner import MethodRunner, Progress, Work, timed
 from .methods import CamResult, Method, get_method, make_settings
@@ -29,6 +29,7 @@ from .methods.layer_fusion import check_fusion, fused_grid, settings_for
 from .photos.frame import Frame
 from .photos.images import open_image, source_name
 from .photos.preprocess import check_tensor, prepare, tensor_to_image
+from .probabilities import class_probabilities
 from .smoothing import Smoothing, as_smoothing
 from .tail import Tail
 from .targets import Target, resolve_targets

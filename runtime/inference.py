@@ -16,7 +16,7 @@ import numpy as np
 from .contract.spec import CamSpec, LayerSpec
 from .engines.base import Engine
 from .errors import EngineError
-from .explanation import class_probabilities
+from .probabilities import class_probabilities
 from .targets import TOP_CLASS
 
 if TYPE_CHECKING:

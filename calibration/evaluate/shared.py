@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.explainer import Explainer, Tensors
-from ...runtime.explanation import class_probabilities
+from ...runtime.probabilities import class_probabilities
 from ...runtime.targets import TOP_CLASS
 from ..measures.access import EngineAccess
 from ..measures.base import Images, slices

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.errors import ArrayError, CfcamError, EngineError, ImageError
-from ...runtime.explanation import class_probabilities
 from ...runtime.inference import Tensors
 from ...runtime.photos.images import open_image
 from ...runtime.photos.preprocess import prepare
+from ...runtime.probabilities import class_probabilities
 from ...runtime.targets import TOP_CLASS
 from .heat import Heat
 from .likeness import Likeness, compare_maps, grouping_agreement, sensitivity

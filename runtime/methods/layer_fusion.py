@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from ..contract.spec import LayerSpec
 from ..errors import MethodError
-from .base import CamResult, FloatArray, Method
+from .base import CamResult, FloatArray
 from .numerics.resizing import resize
+from .registry import Method
 
 __all__ = ["FUSIONS", "check_fusion", "fuse_layers", "fused_grid", "run_rule", "settings_for"]
 

@@ -8,8 +8,8 @@ from cfcam.runtime.cam import normalise
 from cfcam.runtime.contract.spec import LayerSpec
 from cfcam.runtime.errors import MethodError
 from cfcam.runtime.methods import CamResult, CfcamSettings, Grouping, make_settings
-from cfcam.runtime.methods.base import get_method
 from cfcam.runtime.methods.layer_fusion import FUSIONS, check_fusion, fuse_layers, settings_for
+from cfcam.runtime.methods.registry import get_method
 
 LAST = LayerSpec(name="last", value="v", channels=4, grid=(2, 2), pooled=True)
 MIDDLE = LayerSpec(name="middle", value="w", channels=4, grid=(2, 2))
