@@ -65,7 +65,6 @@ def _photos(
     import numpy as np
 
     from ..runtime.errors import ArrayError, ImageError
-    from ..runtime.photos.images import open_image
     from ..runtime.photos.preprocess import prepare
 
     if not sources:
@@ -76,7 +75,7 @@ def _photos(
         if len(tensors) == limit:
             break
         try:
-            tensors.append(prepare(open_image(path), spec).tensor)
+            tensors.append(prepare(path, spec).tensor)
             names.append(str(path))
         except (ImageError, ArrayError) as error:
             errors.append(failure(path, error))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ..runtime.explainer import Explainer
     from ..runtime.explanation import Explanation
+    from ..runtime.photos.preprocess import Prepared
     from .timing import Comparison
 
 __all__ = ["demo", "draw_panel", "load_lite0"]
@@ -36,7 +37,6 @@ def demo(
     from ..runtime.errors import OutputError
     from ..runtime.explainer import Explainer
     from ..runtime.files import atomic_path
-    from ..runtime.photos.images import open_image
     from .console import note
     from .data import data_file
     from .export import export_model, print_report, read_label_option
@@ -66,7 +66,7 @@ def demo(
         data_file("two_dogs.jpg") as path,
         Explainer(report.path, threads=1) as explainer,
     ):
-        photo = open_image(path)
+        photo = explainer.prepare(path)
         found = {(m, c): explainer.explain(photo, c, m) for c in _CLASSES for m in _METHODS}
         note("4. timing explained against plain inference, one thread")
         comparison = _time(explainer, plain, photo)
@@ -140,15 +140,14 @@ def _ring(picture: Image.Image, x: float, y: float) -> None:
         ImageDraw.Draw(picture).ellipse((cx - r, cy - r, cx + r, cy + r), outline=colour, width=line)
 
 
-def _time(explainer: Explainer, plain: Path, photo: Any) -> Comparison:
+def _time(explainer: Explainer, plain: Path, photo: Prepared) -> Comparison:
     import numpy as np
 
     from ..runtime.engines.opening import open_engine
-    from ..runtime.photos.preprocess import prepare
     from .timing import compare
 
     spec = explainer.spec
-    image = {spec.input.name: prepare(photo, spec.input).tensor[None]}
+    image = {spec.input.name: photo.tensor[None]}
     asked = {**image, spec.target: np.array([-1], np.int64)}
     with open_engine(plain, threads=1) as without, open_engine(explainer.path, threads=1) as with_gradients:
         return compare(lambda: without.infer(image), lambda: with_gradients.infer(asked))

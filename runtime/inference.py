@@ -29,34 +29,41 @@ __all__ = ["Inference", "LayerTensors", "Tensors", "by_class", "finite", "infer_
 
 @dataclass(frozen=True, eq=False)
 class LayerTensors:
-    """Activations and gradients of one target layer for N images: float32 (N, C, h, w)."""
+    """What one inference gave of one target layer for N images.
+
+    activations, gradients: float32 (N, C, h, w). detail: activations float32 (N, D, H, W) of a finer layer, without
+    gradients; None where the file has none.
+    """
 
     activations: NDArray[np.float32]
     gradients: NDArray[np.float32]
+    detail: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Tensors:
     """What one inference gave for N images, for work on the raw values.
 
-    activations, gradients: float32 (N, C, h, w), of the (first) target layer. classes: int64 (N,), the
-    explained ones. scores: float32 (N, K), the output that is shown to people. logits: float32 (N, K) before
-    softmax or sigmoid, or None where the file has no such output. frames: N. more: of further target layers,
-    in the file's order.
+    layers: of every target layer, in the file's order; one at least. classes: int64 (N,), the explained ones. scores:
+    float32 (N, K), the output that is shown to people. logits: float32 (N, K) before softmax or sigmoid, or None where
+    the file has no such output. frames: N.
     """
 
-    activations: NDArray[np.float32]
-    gradients: NDArray[np.float32]
+    layers: tuple[LayerTensors, ...]
     classes: NDArray[np.int64]
     scores: NDArray[np.float32]
     logits: NDArray[np.float32] | None
     frames: tuple[Frame, ...]
-    more: tuple[LayerTensors, ...] = ()
 
     @property
-    def layers(self) -> tuple[LayerTensors, ...]:
-        """Every target layer's, the first one's included."""
-        return (LayerTensors(self.activations, self.gradients), *self.more)
+    def activations(self) -> NDArray[np.float32]:
+        """Those of the first layer, float32 (N, C, h, w)."""
+        return self.layers[0].activations
+
+    @property
+    def gradients(self) -> NDArray[np.float32]:
+        """Those of the first layer, float32 (N, C, h, w)."""
+        return self.layers[0].gradients
 
 
 class Inference:
@@ -75,16 +82,13 @@ class Inference:
             names.append(output.score)
         values = self._run(images, classes, names)
         floats = {name: self._finite(name, value, len(images)) for name, value in values.items() if name != chosen}
-        first, *more = (self._layer(layer, floats) for layer in layers)
         logits = floats.get(output.score)
         return Tensors(
-            activations=first.activations,
-            gradients=first.gradients,
+            layers=tuple(self._layer(layer, floats) for layer in layers),
             classes=values[chosen].astype(np.int64),
             scores=self._by_class(output.name, floats[output.name]),
             logits=None if logits is None else self._by_class(output.score, logits),
             frames=tuple(frames),
-            more=tuple(more),
         )
 
     def _layer(self, layer: LayerSpec, floats: Mapping[str, NDArray[np.float32]]) -> LayerTensors:

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from ...runtime.errors import ArrayError, CfcamError, EngineError, ImageError
 from ...runtime.inference import Tensors
-from ...runtime.photos.images import open_image
-from ...runtime.photos.preprocess import prepare
 from ...runtime.probabilities import class_probabilities
 from ...runtime.targets import TOP_CLASS
 from .heat import Heat
@@ -155,11 +153,10 @@ class Comparer:
         )
 
     def _load(self, index: int, path: Path) -> _Loaded:
-        photo = open_image(path)
-        ready = prepare(photo, self._reference.spec.input)
+        ready = self._reference.explainer.prepare(path)
         # A wrong preprocessing in the candidate's file is the candidate's fault, so that it does its own.
-        given = ready.tensor if self._same_input else prepare(photo, self._candidate.spec.input).tensor
-        return _Loaded(index, path, photo, ready.frame, ready.tensor, given)
+        given = ready.tensor if self._same_input else self._candidate.explainer.prepare(ready.photo).tensor
+        return _Loaded(index, path, ready.photo, ready.frame, ready.tensor, given)
 
     def _figures(self, loaded: list[_Loaded]) -> list[PhotoFigures | Failed]:
         try:

@@ -12,7 +12,7 @@ from .measure import Budget, Measurement
 from .sampling import GARBAGE_COLLECTION
 from .soak import SoakReport
 from .summary import ENOUGH_FOR_P99
-from .timed_file import Subject
+from .timed_file import TimedFile
 
 if TYPE_CHECKING:
     from .plan import LatencyPlan
@@ -27,7 +27,7 @@ _WIDE, _UNSTEADY = 0.25, 0.02
 
 
 def document(
-    subject: Subject,
+    timed: TimedFile,
     found: Measurement,
     *,
     image_name: str,
@@ -36,46 +36,46 @@ def document(
     plan: LatencyPlan | None = None,
 ) -> dict[str, Any]:
     """Plain JSON values. image_name: how the photo is to be called."""
-    spec, info = subject.spec, subject.info
-    manifest = subject.explainer.manifest
+    spec, info = timed.spec, timed.info
+    manifest = timed.explainer.manifest
     machine = describe_machine(info.provider)
     return {
         "schema": SCHEMA,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "model": {
-            "path": str(subject.path),
-            "bytes": subject.path.stat().st_size,
-            "sha256": file_sha256(subject.path),
+            "path": str(timed.path),
+            "bytes": timed.path.stat().st_size,
+            "sha256": file_sha256(timed.path),
             "source_sha256": spec.source.sha256,
             "precision": spec.precision if manifest is None else manifest.precision,
             "input": {
                 "name": spec.input.name,
-                "shape": list(spec.input.shape(subject.batch)),
+                "shape": list(spec.input.shape(timed.batch)),
                 "dtype": spec.input.dtype,
             },
         },
         "engine": {
             "backend": info.backend,
             "provider": info.provider,
-            "threads": subject.options.threads,
+            "threads": timed.options.threads,
             "fixed_batch": info.batch,
         },
         "what": {
-            "method": subject.method.name,
-            "settings": _settings(subject.settings),
+            "method": timed.method.name,
+            "settings": _settings(timed.settings),
             "layers": [layer.name for layer in spec.layers],
             "fusion": spec.fusion if len(spec.layers) > 1 else None,
-            "batch": subject.batch,
-            "target": None if subject.target < 0 else subject.target,
+            "batch": timed.batch,
+            "target": None if timed.target < 0 else timed.target,
         },
-        "image": {"name": image_name, "width": subject.photo_size[0], "height": subject.photo_size[1]},
+        "image": {"name": image_name, "width": timed.photo_size[0], "height": timed.photo_size[1]},
         "clock": "time.perf_counter_ns",
         "garbage_collection": GARBAGE_COLLECTION,
-        "warm_up_rounds": subject.warm_up_rounds,
+        "warm_up_rounds": timed.warm_up_rounds,
         "rounds": found.latency["explanation"].n,
         "seconds": found.seconds,
-        "open_ms": subject.open_ms,
-        "first_ms": subject.first_ms,
+        "open_ms": timed.open_ms,
+        "first_ms": timed.first_ms,
         "latency_ms": {
             name: {**summary.to_dict(), "images_per_second": found.images_per_second(name)}
             for name, summary in found.latency.items()
@@ -85,7 +85,7 @@ def document(
         "plain_ms": None if found.plain is None else found.plain.to_dict(),
         "ratio": None if found.ratio is None else found.ratio.to_dict(),
         "control": None if found.control is None else found.control.to_dict(),
-        "memory": dict(subject.memory),
+        "memory": dict(timed.memory),
         "machine": machine,
         "load": {"before": found.load_before, "after": found.load_after},
         "versions": versions(info.backend),

@@ -14,11 +14,9 @@ from ..errors import CfcamError, EngineError
 from ..explainer import Explainer
 from ..inference import Tensors
 from ..methods import CamResult
-from ..methods.layer_fusion import fuse_layers, fused_grid, settings_for
-from ..photos.images import open_image
-from ..photos.preprocess import prepare
+from ..methods.layer_fusion import fuse_layers, fused_grid, run_on_layers
 from .sampling import Clock
-from .timed_file import Subject
+from .timed_file import TimedFile
 
 __all__ = ["Choice", "Part", "Parts"]
 
@@ -41,33 +39,33 @@ class Choice:
 class Parts:
     """The callables that are timed, made from one real inference."""
 
-    def __init__(self, subject: Subject, photo: bool) -> None:
-        self._subject, self._photo = subject, photo
-        self._input = subject.spec.input
-        self._tensor = subject.tensors[0]
-        names = [layer.name for layer in subject.spec.layers]
+    def __init__(self, timed: TimedFile, photo: bool) -> None:
+        self._timed, self._photo = timed, photo
+        self._input = timed.spec.input
+        self._tensor = timed.tensors[0]
+        names = [layer.name for layer in timed.spec.layers]
         alone = {(name,): self._explainer(name) for name in names}
-        self._sets = {**alone, **({tuple(names): subject.explainer} if len(names) > 1 else {})}
+        self._sets = {**alone, **({tuple(names): timed.explainer} if len(names) > 1 else {})}
         self.calls: dict[Part, Callable[[], object]] = {}
         self.batches: list[int] = []
         self.left_out: dict[str, str] = {}
-        self._raw: Tensors = subject.explainer.tensors(self._tensor[None], subject.target)
+        self._raw: Tensors = timed.explainer.tensors(self._tensor[None], timed.target)
         self._targets = [int(i) for i in np.argsort(-self._raw.scores[0], kind="stable")]
         if photo:
-            self.calls["photo",] = lambda: prepare(open_image(subject.image), self._input)
+            self.calls["photo",] = lambda: timed.explainer.prepare(timed.image)
 
     def _explainer(self, layer: str) -> Explainer:
-        subject = self._subject
-        return Explainer(subject.path, engine=subject.engine, manifest=subject.explainer.manifest, layer=layer)
+        timed = self._timed
+        return Explainer(timed.path, engine=timed.engine, manifest=timed.explainer.manifest, layer=layer)
 
     def add_inferences(self, classes: Sequence[int]) -> None:
         for count in sorted(set(classes)):
             targets = (self._targets * count)[:count]
             batch = np.stack([self._tensor] * count)
-            reason = _too_many(self._subject.info, count)
+            reason = _too_many(self._timed.info, count)
             if reason is None:
                 try:
-                    self._subject.explainer.tensors(batch, targets)
+                    self._timed.explainer.tensors(batch, targets)
                 except EngineError as error:
                     reason = str(error)
             if reason is not None:
@@ -81,14 +79,13 @@ class Parts:
 
     def add_rules(self, rules: Sequence[str]) -> None:
         """Rules per layer; the fusion of their maps, and the resize, which do not depend on the rule."""
-        spec = self._subject.spec
+        spec = self._timed.spec
         results: dict[str, CamResult] = {}
         for name in rules:
-            chosen, settings = self._subject.explainer.resolve_method(name)
+            chosen, settings = self._timed.explainer.resolve_method(name)
             for layer, found in zip(spec.layers, self._raw.layers, strict=True):
-                own = settings_for(settings, layer)
-                run = _bind(chosen.run, found.activations[0], found.gradients[0], own)
-                results[layer.name] = run()
+                run = _bind(run_on_layers, chosen, settings, (layer,), (found,), 0)
+                (results[layer.name],) = run()
                 self.calls["method", name, layer.name] = run
         for names in self._sets if rules else ():
             some = [results[name] for name in names]
@@ -109,9 +106,9 @@ class Parts:
                 if (clock() - started) / 1e6 > patience_ms:
                     raise _TooSlow(done, total)
 
-            run = _bind(self._subject.explainer.explain, self._tensor, self._targets[0], name)
+            run = _bind(self._timed.explainer.explain, self._tensor, self._targets[0], name)
             try:
-                self._subject.explainer.explain(self._tensor, self._targets[0], name, progress=watch)
+                self._timed.explainer.explain(self._tensor, self._targets[0], name, progress=watch)
             except _TooSlow as slow:
                 self.left_out[name] = f"given up after {patience_ms:.0f} ms, at {slow.done} of {slow.total} runs"
             except CfcamError as error:
@@ -121,7 +118,7 @@ class Parts:
 
     def add_checks(self, rules: Sequence[str], most: int) -> list[Part]:
         """Some choices as a whole: the file's own method and the cheapest rule, one class and the most."""
-        own = self._subject.method.name
+        own = self._timed.method.name
         names = [name for name in dict.fromkeys([own, "gradcam"]) if name in rules]
         found = list(self._sets)[-1]
         for name in names:
@@ -133,7 +130,7 @@ class Parts:
     def _whole(self, method: str, names: tuple[str, ...], count: int) -> None:
         tensor = self._tensor
         if self._photo:
-            tensor = prepare(open_image(self._subject.image), self._input).tensor
+            tensor = self._timed.explainer.prepare(self._timed.image).tensor
         self._sets[names].maps(np.stack([tensor] * count), (self._targets * count)[:count], method)
 
     def choices(self, rules: Sequence[str], probes: Sequence[str]) -> list[Choice]:
@@ -164,7 +161,7 @@ class Parts:
         return self._input.height, self._input.width
 
     def _grid(self, names: tuple[str, ...]) -> tuple[int, int]:
-        layers = zip(self._subject.spec.layers, self._raw.layers, strict=True)
+        layers = zip(self._timed.spec.layers, self._raw.layers, strict=True)
         grids = [found.activations.shape[2:] for layer, found in layers if layer.name in names]
         return fused_grid([(height, width) for height, width in grids])
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     #: What `open_image` takes.
-    ImageLike = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
+    ImageLike = str | os.PathLike[str] | Image.Image | NDArray[Any]
 
 __all__ = ["IMAGE_SUFFIXES", "find_images", "open_image", "source_name"]
 

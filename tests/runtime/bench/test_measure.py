@@ -8,7 +8,7 @@ import pytest
 from cfcam.runtime.bench.document import SCHEMA, document, warnings_of
 from cfcam.runtime.bench.measure import MEASURES, Measurement, check_plain, measure
 from cfcam.runtime.bench.summary import Ratio, Summary
-from cfcam.runtime.bench.timed_file import STAGES, Subject
+from cfcam.runtime.bench.timed_file import STAGES, TimedFile
 from cfcam.runtime.contract import manifest
 from cfcam.runtime.contract.manifest import BackendRecord, FileRecord, Manifest, ProductRecord
 from cfcam.runtime.contract.modelfile import file_sha256, read_spec
@@ -17,14 +17,14 @@ from cfcam.runtime.errors import ImageError, ModelFileError, TargetError
 
 
 @pytest.fixture
-def subject(tiny_path, photo):
-    with Subject(tiny_path("logits"), photo, threads=1) as subject:
-        subject.warm_up(2)
-        yield subject
+def timed(tiny_path, photo):
+    with TimedFile(tiny_path("logits"), photo, threads=1) as timed:
+        timed.warm_up(2)
+        yield timed
 
 
-def test_every_stage_of_a_real_file(subject):
-    found = measure(subject, rounds=6)
+def test_every_stage_of_a_real_file(timed):
+    found = measure(timed, rounds=6)
     assert set(found.latency) == set(MEASURES)
     assert set(found.stages) == {*STAGES, "other"}
     assert {summary.n for summary in (*found.latency.values(), *found.stages.values())} == {6}
@@ -36,9 +36,9 @@ def test_every_stage_of_a_real_file(subject):
     assert (found.plain, found.ratio, found.control) == (None, None, None)
 
 
-def test_the_document_is_complete_json(subject):
-    found = measure(subject, rounds=3)
-    result = document(subject, found, image_name="half_red.png", budget=found.budget(1e-9))
+def test_the_document_is_complete_json(timed):
+    found = measure(timed, rounds=3)
+    result = document(timed, found, image_name="half_red.png", budget=found.budget(1e-9))
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     assert result["schema"] == SCHEMA
     assert result["rounds"] == 3
@@ -59,9 +59,9 @@ def test_the_document_is_complete_json(subject):
 
 @pytest.mark.parametrize("variant", ["fixed-batch", "nhwc", "float16", "binary"])
 def test_other_files_and_batches(tiny_path, photo, variant):
-    with Subject(tiny_path(variant), photo, batch=3, threads=1, method="gradcam") as subject:
-        subject.warm_up(1)
-        found = measure(subject, rounds=2)
+    with TimedFile(tiny_path(variant), photo, batch=3, threads=1, method="gradcam") as timed:
+        timed.warm_up(1)
+        found = measure(timed, rounds=2)
     assert found.batch == 3
     assert found.images_per_second("inference") == pytest.approx(3000 / found.latency["inference"].mean)
 
@@ -80,21 +80,21 @@ def test_a_product_is_run_as_its_manifest_says(tiny_path, photo, tmp_path, monke
     ).write(path)
     hashed = []
     monkeypatch.setattr(manifest, "file_sha256", lambda path: hashed.append(path) or file_sha256(path))
-    with Subject(path, photo) as subject:
+    with TimedFile(path, photo) as timed:
         assert hashed == [path], "read once: it may be large"
-        subject.warm_up(1)
-        result = document(subject, measure(subject, rounds=1), image_name="half_red.png")
-        assert subject.options.threads == result["engine"]["threads"] == 2
+        timed.warm_up(1)
+        result = document(timed, measure(timed, rounds=1), image_name="half_red.png")
+        assert timed.options.threads == result["engine"]["threads"] == 2
         assert result["model"]["precision"] == "float16"
-    with Subject(path, photo, threads=1) as subject:
-        assert subject.options.threads == 1
+    with TimedFile(path, photo, threads=1) as timed:
+        assert timed.options.threads == 1
 
 
 def test_what_cannot_be_measured_is_refused(tiny_path, photo, tmp_path):
     with pytest.raises(ImageError):
-        Subject(tiny_path("logits"), tmp_path / "none.jpg")
+        TimedFile(tiny_path("logits"), tmp_path / "none.jpg")
     with pytest.raises(TargetError):
-        Subject(tiny_path("logits"), photo, target="purple")
+        TimedFile(tiny_path("logits"), photo, target="purple")
 
 
 def test_the_plain_model_must_have_the_same_input(tiny_path):
