@@ -90,7 +90,10 @@ class Explainer(Closing):
         self.path = Path(path)
         #: Of a product, what was built and what the gate said of it; None of a file without one.
         self.manifest: Manifest | None = manifest or read_manifest(path, machine=engine is None)
-        self.spec: CamSpec = _used(_spec(path, self.manifest), layer, fusion)
+        is_engine = self.manifest is not None and self.manifest.is_engine
+        # A TensorRT engine says nothing about itself; its manifest does.
+        said = self.manifest.cam_spec if self.manifest is not None and is_engine else read_spec(path)
+        self.spec: CamSpec = _used(said, layer, fusion)
         self._owns_engine = engine is None
         self._engine = engine or open_engine(
             path, provider, allow_fallback, threads, options=options, manifest=self.manifest
@@ -328,11 +331,6 @@ class Explainer(Closing):
             provider=self.provider,
             smoothing=work.smoothing,
         )
-
-
-def _spec(path: str | os.PathLike[str], manifest: Manifest | None) -> CamSpec:
-    """What the file says about itself; what is said about it where it cannot."""
-    return manifest.cam_spec if manifest is not None and manifest.is_engine else read_spec(path)
 
 
 def _used(spec: CamSpec, layer: str | None, fusion: str | None) -> CamSpec:

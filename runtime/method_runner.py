@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .contract.spec import CamSpec
 from .inference import Inference, Tensors
@@ -15,9 +16,6 @@ from .methods.layer_fusion import run_rule
 from .smoothing import Smoothing, mean_result
 from .tail import Tail
 from .timing import timed
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = ["MethodRunner", "Progress", "Work"]
 

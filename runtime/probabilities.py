@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .errors import ArrayError
 
-__all__ = ["class_probabilities"]
+__all__ = ["class_probabilities", "softmax"]
 
 
 def class_probabilities(
@@ -30,10 +30,15 @@ def class_probabilities(
     """
     values = scores.astype(np.float64)
     if kind == "logits":
-        powers = np.exp(values - values.max(axis=-1, keepdims=True))
-        values = powers / powers.sum(axis=-1, keepdims=True)
+        values = softmax(values)
     elif kind == "binary":
         values = np.exp(-np.logaddexp(0, -values))
     elif kind not in ("softmax", "sigmoid"):
         raise ArrayError(f"unknown kind of output '{kind}'")
     return values.astype(np.float32)
+
+
+def softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """exp(x) / sum of exp(x) along the last axis of (..., K), without overflow."""
+    powers = np.exp(values - values.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)

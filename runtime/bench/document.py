@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..contract.modelfile import file_sha256
 from .machine import BUSY, describe_machine, versions
 from .measure import Budget, Measurement
+from .plan import LatencyPlan
 from .sampling import GARBAGE_COLLECTION
 from .soak import SoakReport
 from .summary import ENOUGH_FOR_P99
 from .timed_file import TimedFile
-
-if TYPE_CHECKING:
-    from .plan import LatencyPlan
 
 __all__ = ["SCHEMA", "document", "warnings_of"]
 
@@ -62,7 +60,7 @@ def document(
         },
         "what": {
             "method": timed.method.name,
-            "settings": _settings(timed.settings),
+            "settings": {} if timed.settings is None else asdict(timed.settings),
             "layers": [layer.name for layer in spec.layers],
             "fusion": spec.fusion if len(spec.layers) > 1 else None,
             "batch": timed.batch,
@@ -98,9 +96,8 @@ def document(
 
 def transfers(provider: str) -> str:
     """What is known of copies between host and device."""
-    if provider == "cpu":
-        return "none: the model runs in the host's memory"
-    return "inside the inference; not timed apart"
+    on_host = "none: the model runs in the host's memory"
+    return on_host if provider == "cpu" else "inside the inference; not timed apart"
 
 
 def warnings_of(found: Measurement, cores: int) -> list[str]:
@@ -118,7 +115,3 @@ def warnings_of(found: Measurement, cores: int) -> list[str]:
     if found.control is not None and abs(found.control.median - 1) > _UNSTEADY:
         said.append(f"plain / plain is {found.control.median:.3f} instead of 1: the ratio is a rough one")
     return said
-
-
-def _settings(settings: Any) -> dict[str, Any]:
-    return {} if settings is None else asdict(settings)

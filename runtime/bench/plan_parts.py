@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 
@@ -44,7 +44,8 @@ class Parts:
         self._input = timed.spec.input
         self._tensor = timed.tensors[0]
         names = [layer.name for layer in timed.spec.layers]
-        alone = {(name,): self._explainer(name) for name in names}
+        same = {"engine": timed.engine, "manifest": timed.explainer.manifest}
+        alone = {(name,): Explainer(timed.path, layer=name, **same) for name in names}
         self._sets = {**alone, **({tuple(names): timed.explainer} if len(names) > 1 else {})}
         self.calls: dict[Part, Callable[[], object]] = {}
         self.batches: list[int] = []
@@ -52,11 +53,7 @@ class Parts:
         self._raw: Tensors = timed.explainer.tensors(self._tensor[None], timed.target)
         self._targets = [int(i) for i in np.argsort(-self._raw.scores[0], kind="stable")]
         if photo:
-            self.calls["photo",] = lambda: timed.explainer.prepare(timed.image)
-
-    def _explainer(self, layer: str) -> Explainer:
-        timed = self._timed
-        return Explainer(timed.path, engine=timed.engine, manifest=timed.explainer.manifest, layer=layer)
+            self.calls["photo",] = partial(timed.explainer.prepare, timed.image)
 
     def add_inferences(self, classes: Sequence[int]) -> None:
         for count in sorted(set(classes)):
@@ -73,7 +70,7 @@ class Parts:
                 continue
             self.batches.append(count)
             for names, explainer in self._sets.items():
-                self.calls["inference", names, count] = _bind(explainer.tensors, batch, targets)
+                self.calls["inference", names, count] = partial(explainer.tensors, batch, targets)
         if not self.batches:
             raise EngineError("; ".join(self.left_out.values()) or "expected at least one number of classes")
 
@@ -84,18 +81,18 @@ class Parts:
         for name in rules:
             chosen, settings = self._timed.explainer.resolve_method(name)
             for layer, found in zip(spec.layers, self._raw.layers, strict=True):
-                run = _bind(run_on_layers, chosen, settings, (layer,), (found,), 0)
+                run = partial(run_on_layers, chosen, settings, (layer,), (found,), 0)
                 (results[layer.name],) = run()
                 self.calls["method", name, layer.name] = run
         for names in self._sets if rules else ():
             some = [results[name] for name in names]
             if len(some) > 1:
-                self.calls["fusion", names] = _bind(fuse_layers, some, spec.fusion, names)
+                self.calls["fusion", names] = partial(fuse_layers, some, spec.fusion, names)
             height, width = self._grid(names)
             # What is in the map does not change the time, as long as it is not empty.
             filled = np.ones((height, width), np.float32)
             for size in {(height, width), self._size}:
-                self.calls["resize", names, size] = _bind(normalise, filled, size)
+                self.calls["resize", names, size] = partial(normalise, filled, size)
 
     def add_probes(self, probes: Sequence[str], patience_ms: float, clock: Clock) -> None:
         """Whole explanations from the ready tensor, of probes that end in time."""
@@ -106,7 +103,7 @@ class Parts:
                 if (clock() - started) / 1e6 > patience_ms:
                     raise _TooSlow(done, total)
 
-            run = _bind(self._timed.explainer.explain, self._tensor, self._targets[0], name)
+            run = partial(self._timed.explainer.explain, self._tensor, self._targets[0], name)
             try:
                 self._timed.explainer.explain(self._tensor, self._targets[0], name, progress=watch)
             except _TooSlow as slow:
@@ -124,7 +121,7 @@ class Parts:
         for name in names:
             for count in dict.fromkeys([1, most]):
                 if count in self.batches:
-                    self.calls["whole", name, found, count] = _bind(self._whole, name, found, count)
+                    self.calls["whole", name, found, count] = partial(self._whole, name, found, count)
         return [part for part in self.calls if part[0] == "whole"]
 
     def _whole(self, method: str, names: tuple[str, ...], count: int) -> None:
@@ -170,10 +167,6 @@ class _TooSlow(Exception):
     def __init__(self, done: int, total: int) -> None:
         super().__init__(done, total)
         self.done, self.total = done, total
-
-
-def _bind(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
-    return lambda: function(*arguments)
 
 
 def _too_many(info: EngineInfo, count: int) -> str | None:

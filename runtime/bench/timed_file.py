@@ -6,22 +6,18 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..closing import Closing
 from ..engines.options import EngineOptions
 from ..explainer import Explainer
 from ..inference import infer_all
-from ..targets import resolve_target
+from ..targets import Target, resolve_target
 from .memory import high_water, resident
 from .sampling import Clock
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from ..targets import Target
 
 __all__ = ["STAGES", "TimedFile"]
 

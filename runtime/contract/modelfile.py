@@ -17,8 +17,10 @@ from ..errors import ModelFileError, SpecError
 from .spec import METADATA_KEY, CamSpec
 from .wire import VARINT, Field, PastEnd, Wire, WireError
 
-__all__ = ["ModelInfo", "ValueInfo", "file_sha256", "is_plan", "read_model_info", "read_spec"]
+__all__ = ["ModelInfo", "ValueInfo", "file_sha256", "has_float16_scales", "is_plan", "read_model_info", "read_spec"]
 
+_FLOAT16 = 10
+_QUANTISING = ("QuantizeLinear", "DequantizeLinear")
 _ELEMENTS = {
     1: "float32",
     2: "uint8",
@@ -134,6 +136,34 @@ def is_plan(path: str | os.PathLike[str]) -> bool:
         return False
 
 
+def has_float16_scales(path: str | os.PathLike[str]) -> bool:
+    """Whether a QuantizeLinear or DequantizeLinear of the file takes its scale as float16.
+
+    Scales are initializers in practice; a Constant and a Cast to float16 count too.
+
+    Args:
+        path: Any ONNX file, whoever wrote it.
+
+    Returns:
+        False also for what cannot be read as ONNX: whoever opens the file then says so.
+    """
+    scales: set[str] = set()
+    halves: set[str] = set()
+    try:
+        with Path(path).open("rb") as file:
+            wire = Wire(file, os.fstat(file.fileno()).st_size)
+            for item in (
+                part for graph in wire.fields(0, wire.size) if graph.number == 7 for part in wire.children(graph)
+            ):
+                if item.number == 1:
+                    _read_node(wire, item, scales, halves)
+                elif item.number == 5 and wire.integer(item, 2) == _FLOAT16:
+                    halves.add(wire.string(item, 8))
+    except (OSError, WireError):
+        return False
+    return not scales.isdisjoint(halves)
+
+
 def file_sha256(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file's bytes, in hexadecimal. Raises `ModelFileError` if it cannot be read."""
     digest = hashlib.sha256()
@@ -162,11 +192,9 @@ def _read_model(path: Path, wire: Wire) -> ModelInfo:
             elif item.number == 7:
                 graph = _read_graph(wire, item)
             elif item.number == 8:
-                domain, version = _read_opset(wire, item)
-                opsets[domain] = version
+                opsets[wire.string(item, 1)] = wire.integer(item, 2)
             elif item.number == 14:
-                key, value = _read_pair(wire, item)
-                metadata[key] = value
+                metadata[wire.string(item, 1)] = wire.string(item, 2)
     except PastEnd as error:
         if ir_version:
             raise ModelFileError(
@@ -196,7 +224,7 @@ def _read_graph(wire: Wire, graph: Field) -> tuple[tuple[ValueInfo, ...], tuple[
     weights: set[str] = set()
     for item in wire.children(graph):
         if item.number == 5:
-            weights.update(wire.text(part) for part in wire.children(item) if part.number == 8)
+            weights.add(wire.string(item, 8))
         elif item.number == 11:
             inputs.append(_read_value(wire, item))
         elif item.number == 12:
@@ -205,21 +233,14 @@ def _read_graph(wire: Wire, graph: Field) -> tuple[tuple[ValueInfo, ...], tuple[
 
 
 def _read_value(wire: Wire, value: Field) -> ValueInfo:
-    name, dtype = "", "unknown"
-    shape: tuple[int | str | None, ...] | None = None
-    for item in wire.children(value):
-        if item.number == 1:
-            name = wire.text(item)
-        elif item.number == 2:
-            for kind in wire.children(item):
-                if kind.number != 1:  # sequences, maps and the like: not tensors
-                    continue
-                for part in wire.children(kind):
-                    if part.number == 1 and part.kind == VARINT:
-                        dtype = _ELEMENTS.get(part.value, f"type {part.value}")
-                    elif part.number == 2:
-                        shape = tuple(_read_axis(wire, axis) for axis in wire.children(part) if axis.number == 1)
-    return ValueInfo(name, dtype, shape)
+    dtype, shape = "unknown", None
+    # Sequences, maps and the like are no tensors, which have the number 1.
+    for tensor in (kind for item in wire.numbered(value, 2) for kind in wire.numbered(item, 1)):
+        element = wire.integer(tensor, 1)
+        dtype = _ELEMENTS.get(element, f"type {element}")
+        for part in wire.numbered(tensor, 2):
+            shape = tuple(_read_axis(wire, axis) for axis in wire.numbered(part, 1))
+    return ValueInfo(wire.string(value, 1), dtype, shape)
 
 
 def _read_axis(wire: Wire, axis: Field) -> int | str | None:
@@ -231,21 +252,13 @@ def _read_axis(wire: Wire, axis: Field) -> int | str | None:
     return None
 
 
-def _read_opset(wire: Wire, opset: Field) -> tuple[str, int]:
-    domain, version = "", 0
-    for item in wire.children(opset):
-        if item.number == 1:
-            domain = wire.text(item)
-        elif item.number == 2 and item.kind == VARINT:
-            version = item.value
-    return domain, version
-
-
-def _read_pair(wire: Wire, pair: Field) -> tuple[str, str]:
-    key = value = ""
-    for item in wire.children(pair):
-        if item.number == 1:
-            key = wire.text(item)
-        elif item.number == 2:
-            value = wire.text(item)
-    return key, value
+def _read_node(wire: Wire, node: Field, scales: set[str], halves: set[str]) -> None:
+    """Add the node's scale to `scales`, and what it makes in float16 to `halves`."""
+    kind = wire.string(node, 4)
+    if kind in _QUANTISING:
+        scales.update(wire.text(part) for part in list(wire.numbered(node, 1))[1:2])
+    elif kind == "Cast" and any(wire.integer(one, 3) == _FLOAT16 for one in wire.numbered(node, 5)):
+        halves.add(wire.string(node, 2))
+    elif kind == "Constant":
+        tensors = (tensor for one in wire.numbered(node, 5) for tensor in wire.numbered(one, 5))
+        halves.update(wire.string(node, 2) for tensor in tensors if wire.integer(tensor, 2) == _FLOAT16)

@@ -78,6 +78,18 @@ class Wire:
             raise WireError(f"field {item.number} is not a message")
         return self.fields(item.value, item.end)
 
+    def numbered(self, item: Field, number: int) -> Iterator[Field]:
+        """Those children of the message `item` that have `number`."""
+        return (child for child in self.children(item) if child.number == number)
+
+    def string(self, item: Field, number: int) -> str:
+        """The text of the message's last child with `number`; "" where there is none."""
+        return next((self.text(child) for child in reversed([*self.numbered(item, number)])), "")
+
+    def integer(self, item: Field, number: int) -> int:
+        """The value of the message's last child with `number`; 0 where there is none."""
+        return next((one.value for one in reversed([*self.numbered(item, number)]) if one.kind == VARINT), 0)
+
     def _varint(self, position: int, end: int) -> tuple[int, int]:
         self._file.seek(position)
         data = self._file.read(min(10, end - position))

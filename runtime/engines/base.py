@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from typing_extensions import Self
+from numpy.typing import NDArray
 
 __all__ = ["Engine", "EngineInfo"]
 
@@ -32,8 +30,11 @@ class EngineInfo:
     max_batch: int | None = None
 
 
-class Engine(Protocol):
-    """A loaded model. `infer` may be called from several threads at once; what it returns is the caller's."""
+class Engine(AbstractContextManager["Engine", None], Protocol):
+    """A loaded model. `infer` may be called from several threads at once; what it returns is the caller's.
+
+    Entering it gives the engine itself, leaving it closes it.
+    """
 
     def describe(self) -> EngineInfo:
         """What runs, and how."""
@@ -42,18 +43,20 @@ class Engine(Protocol):
     def infer(
         self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None
     ) -> dict[str, NDArray[Any]]:
-        """Run once. outputs: names to compute, None for all. Raises `EngineError`.
+        """Run once.
 
-        Integers are cast to the type of the input, int64 or int32.
+        Args:
+            inputs: Arrays by name; integers are cast to the type of the input, int64 or int32.
+            outputs: Names to compute; None for all.
+
+        Returns:
+            The outputs by name.
+
+        Raises:
+            EngineError: The engine is closed, or the backend refuses.
         """
         ...
 
     def close(self) -> None:
         """Free the model. Calling it again does nothing; `infer` raises afterwards."""
         ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None: ...

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .base import CamResult
-from .numerics.scaling import finish, safe_float32
-from .numerics.weighting import weighted_channels
+from .numerics.scaling import finish, safe_float32, weighted_channels
 from .probing import Probing
 from .registry import register_probe
 

@@ -20,10 +20,12 @@ class Grouping:
     labels: int64 (C,); cluster number, or `DOMINANT`, `NOISE`, `DEAD`.
     adopted: bool (C,); True for channels that DBSCAN called noise and that the method then
     gave to a cluster, or None where the method does no such thing.
+    eps: DBSCAN's radius, or None where there were too few live channels to cluster, or it is not kept.
     """
 
     labels: NDArray[np.int64]
     adopted: NDArray[np.bool_] | None = None
+    eps: float | None = None
 
     #: Channels kept as they are, outside any cluster.
     DOMINANT = -2

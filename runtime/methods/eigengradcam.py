@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .base import CamResult, FloatArray
-from .numerics.principal_component import NO_COMPONENT, first_component
+from .eigencam import NO_COMPONENT, first_component
 from .numerics.scaling import finish, safe_pair
 from .registry import register_rule
 

@@ -6,8 +6,7 @@ Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient
 from __future__ import annotations
 
 from .base import CamResult, FloatArray
-from .numerics.scaling import finish, safe_pair
-from .numerics.weighting import weighted_channels
+from .numerics.scaling import finish, safe_pair, weighted_channels
 from .registry import register_rule
 
 __all__ = ["gradcam"]

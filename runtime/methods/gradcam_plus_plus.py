@@ -13,8 +13,7 @@ import numpy as np
 
 from ..checks import check_number
 from .base import CamResult, FloatArray
-from .numerics.scaling import finish, safe_float32
-from .numerics.weighting import weighted_channels
+from .numerics.scaling import finish, safe_float32, weighted_channels
 from .registry import register_rule
 
 __all__ = ["GradCamPlusPlusSettings", "gradcam_plus_plus"]

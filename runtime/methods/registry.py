@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from ..errors import MethodError
+from ..errors import MethodError, one_line
 from .base import CamResult
 
 if TYPE_CHECKING:
@@ -157,8 +157,8 @@ def _load_packages() -> None:
 
 def _failure(entry: EntryPoint, error: Exception) -> str:
     package = "an unknown package" if entry.dist is None else f"the package '{entry.dist.name}'"
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return f"The methods '{entry.name}' of {package} could not be loaded ({reason}): repair or remove that package"
+    why = one_line(error)
+    return f"The methods '{entry.name}' of {package} could not be loaded ({why}): repair or remove that package"
 
 
 def _did_you_mean(name: str, known: Iterable[str]) -> str:

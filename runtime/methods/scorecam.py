@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checks import check_choice, check_flag
+from ..probabilities import softmax
 from .base import CamResult
 from .numerics.resizing import resize, unit_range
-from .numerics.scaling import finish, safe_float32
-from .numerics.weighting import weighted_channels
+from .numerics.scaling import finish, safe_float32, weighted_channels
 from .probing import Probing
 from .registry import register_probe
 
@@ -77,8 +77,7 @@ def scorecam(probing: Probing, settings: ScoreCamSettings | None = None) -> CamR
         scores = np.full(len(a), found[-1] if settings.weights == "softmax" else 0.0)
         scores[live] = found[:-1]
         if settings.weights == "softmax":
-            powers = np.exp(scores - scores.max())
-            scores = powers / powers.sum()
+            scores = softmax(scores)
         values = weighted_channels(scores, a)
     nothing = "the class's score is the same whatever channel the image is seen through"
     return finish(values, a, None, exponent=exponent, nothing=nothing)

@@ -8,8 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from .base import CamResult, FloatArray
-from .numerics.scaling import finish, safe_pair
-from .numerics.weighting import weighted_channels
+from .numerics.scaling import finish, safe_pair, weighted_channels
 from .registry import register_rule
 
 __all__ = ["xgradcam"]

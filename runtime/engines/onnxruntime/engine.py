@@ -10,20 +10,18 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...closing import Closing
-from ...errors import EngineError, MissingDependencyError
+from ...errors import EngineError, MissingDependencyError, one_line
 from ..base import EngineInfo
 from ..options import EngineOptions, full_name, short_name
 from .binding import BoundSession
 from .options import CPU, GPU_PROVIDERS, graphs_of, provider_list, session_options
 from .workarounds import session_workarounds
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = ["OnnxRuntimeEngine"]
 
@@ -81,7 +79,7 @@ class OnnxRuntimeEngine(Closing):
         try:
             values = session.run(names, feed) if bound is None else bound.run(names, feed)
         except Exception as error:  # its exceptions have no common base
-            raise EngineError(f"{self._path}: {self._info.backend} failed: {_words(error)}") from error
+            raise EngineError(f"{self._path}: {self._info.backend} failed: {one_line(error)}") from error
         return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
 
     def close(self) -> None:
@@ -126,7 +124,9 @@ class OnnxRuntimeEngine(Closing):
                 str(self._path), session_options(ort, options), providers=providers, enable_fallback=0
             )
         except Exception as error:  # its exceptions have no common base
-            raise EngineError(f"{self._path}: onnxruntime {ort.__version__} cannot load it: {_words(error)}") from error
+            raise EngineError(
+                f"{self._path}: onnxruntime {ort.__version__} cannot load it: {one_line(error)}"
+            ) from error
 
     def _typed(self, name: str, value: NDArray[Any]) -> NDArray[Any]:
         integer = self._integers.get(name)
@@ -143,7 +143,3 @@ def _import() -> Any:
     if not hasattr(onnxruntime, "InferenceSession"):
         raise MissingDependencyError(f"onnxruntime is only half installed: uninstall all its packages, then {how}")
     return onnxruntime
-
-
-def _words(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

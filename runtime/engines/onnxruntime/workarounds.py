@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from ...contract.float16_scales import has_float16_scales
+from ...contract.modelfile import has_float16_scales
 
 __all__ = ["session_workarounds"]
 

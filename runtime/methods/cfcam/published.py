@@ -12,15 +12,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...checks import check_number
+from ...probabilities import softmax
 from ..base import CamResult, FloatArray, Grouping
-from ..numerics.scaling import finish, safe_float32
-from ..numerics.weighting import weighted_channels
+from ..numerics.scaling import finish, safe_float32, weighted_channels
 from ..registry import register_rule
 from .filtering import self_kernel_filter
 
@@ -110,10 +109,5 @@ def _published(activations: FloatArray, gradients: FloatArray, smooth: Callable[
         members = labels == cluster
         weights[members] = smooth(gradients[members].mean(axis=0, dtype=np.float64)).mean()
     kept = labels != Grouping.NOISE
-    alpha = _softmax(weights[kept])
+    alpha = softmax(weights[kept])
     return finish(weighted_channels(alpha, activations[kept]), activations, gradients, grouping=grouping)
-
-
-def _softmax(weights: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    exponentials = np.exp(weights - weights.max())
-    return exponentials / exponentials.sum()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..base import CamResult, FloatArray, Grouping
 
-__all__ = ["as_map", "finish", "safe_float32", "safe_pair"]
+__all__ = ["as_map", "finish", "safe_float32", "safe_pair", "weighted_channels"]
 
 # Arrays whose largest magnitude lies within 2**-20 .. 2**20 are used as they are: with
 # them no norm or sum over channels comes near the ends of float32.
@@ -62,6 +62,13 @@ def as_map(values: NDArray[np.floating[Any]], exponent: int = 0) -> NDArray[np.f
     if shift == 0:
         return values.astype(np.float32, copy=False)
     return np.ldexp(values.astype(np.float64), shift).astype(np.float32)
+
+
+def weighted_channels(
+    weights: NDArray[np.floating[Any]], activations: NDArray[np.floating[Any]]
+) -> NDArray[np.floating[Any]]:
+    """ReLU(sum_k w_k A_k), (H, W), of weights (C,) and activations (C, H, W), in the wider of their types."""
+    return np.maximum(np.einsum("k,khw->hw", weights, activations), 0)
 
 
 def finish(

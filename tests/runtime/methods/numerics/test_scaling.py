@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cfcam.runtime.methods.numerics.scaling import as_map, safe_float32, safe_pair
+from cfcam.runtime.methods.numerics.scaling import as_map, safe_float32, safe_pair, weighted_channels
 
 
 @pytest.mark.parametrize("scale", [1e-45, 1e-30, 1e-3, 1.0, 1e5, 1e30, 3e38])
@@ -35,3 +35,11 @@ def test_as_map_keeps_the_scale_where_float32_holds_it(exponent, kept):
 def test_a_pair_has_the_exponent_of_its_product():
     a, g, exponent = safe_pair(np.array([1e30]), np.array([-1e-20]))
     assert float(a[0]) * float(g[0]) * 2.0**exponent == pytest.approx(-1e10, rel=1e-6)
+
+
+@pytest.mark.parametrize(("weights", "wider"), [(np.float32, np.float32), (np.float64, np.float64)])
+def test_what_is_negative_becomes_zero_in_the_wider_type(weights, wider):
+    channels = np.array([[[1, 2]], [[3, 1]]], np.float32)
+    found = weighted_channels(np.array([1, -0.5], weights), channels)
+    np.testing.assert_array_equal(found, [[0, 1.5]])
+    assert found.dtype == wider

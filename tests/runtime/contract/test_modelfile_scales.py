@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cfcam.runtime.contract.float16_scales import has_float16_scales
+from cfcam.runtime.contract.modelfile import has_float16_scales
 from shared_data import shared_path
 
 onnx = pytest.importorskip("onnx")
