@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from cfcam.runtime.bench.plan import Taken, latency_plan, total
 from cfcam.runtime.bench.timed_file import TimedFile
-from cfcam.runtime.errors import EngineError
 from cfcam.runtime.methods import method_names
 
 
@@ -68,19 +67,3 @@ def test_without_a_budget_nothing_is_marked(timed):
     plan = latency_plan(timed, rounds=1, methods=["gradcam"], classes=(2,))
     assert {row.fits for row in plan.rows} == {None}
     assert {row.method for row in plan.rows} == {"gradcam"}
-
-
-def test_batches_that_the_engine_does_not_take_are_left_out(timed, monkeypatch):
-    infer = timed.engine.infer
-
-    def limited(inputs, outputs=None):
-        if len(inputs["image"]) > 2:
-            raise EngineError("at most 2")
-        return infer(inputs, outputs)
-
-    monkeypatch.setattr(timed.engine, "infer", limited)
-    plan = latency_plan(timed, rounds=1, methods=["gradcam"])
-    assert {row.classes for row in plan.rows} == {1, 2}
-    assert plan.left_out == {"5 classes": "at most 2"}
-    with pytest.raises(EngineError, match="at most 2"):
-        latency_plan(timed, rounds=1, methods=["gradcam"], classes=(5,))
