@@ -26,11 +26,12 @@ from cfcam.calibration.sensitivity import class_sensitivity
 from cfcam.calibration.statistics import Difference, holm, mean_interval, paired_difference, smallest_effect
 from cfcam.runtime.cam import normalise
 from cfcam.runtime.contract.modelfile import read_spec
-from cfcam.runtime.engines.base import Engine, open_engine
-from cfcam.runtime.explanation import class_probabilities
+from cfcam.runtime.engines.base import Engine
+from cfcam.runtime.engines.opening import open_engine
 from cfcam.runtime.methods import get_method, make_settings
 from cfcam.runtime.methods.cfcam.filtering import gaussian
 from cfcam.runtime.methods.layer_fusion import FUSIONS
+from cfcam.runtime.probabilities import class_probabilities
 from evidence_networks import FILES, NETWORKS, TEST, TUNE, Network
 from evidence_photos import Tensors, photos, tensors
 from numpy.typing import NDArray

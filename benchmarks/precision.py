@@ -31,7 +31,6 @@ from cfcam.export.writing import set_spec
 from cfcam.runtime.contract.modelfile import read_spec
 from cfcam.runtime.engines.tensorrt.build import build_engine
 from cfcam.runtime.files import write_bytes
-from cfcam.runtime.photos.images import open_image
 from cfcam.runtime.photos.preprocess import prepare
 from evidence_networks import FILES, LAYERS, NETWORKS
 from evidence_photos import photos
@@ -80,7 +79,7 @@ def halves() -> tuple[list[Path], list[Path]]:
 def batches(path: Path, images: Sequence[Path]) -> Iterator[np.ndarray]:
     spec = read_spec(path).input
     for image in images:
-        yield prepare(open_image(image), spec).tensor[None]
+        yield prepare(image, spec).tensor[None]
 
 
 def rounded(source: Path, output: Path) -> None:

@@ -32,7 +32,6 @@ from cfcam.export.precision import Plan, lower
 from cfcam.runtime.contract.modelfile import read_spec
 from cfcam.runtime.engines.tensorrt.build import build_engine
 from cfcam.runtime.errors import CfcamError
-from cfcam.runtime.photos.images import open_image
 from cfcam.runtime.photos.preprocess import prepare
 from numpy.typing import NDArray
 from onnxruntime.quantization import quantize_static
@@ -111,7 +110,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         for model in options.models:
             spec = read_spec(model).input
-            images = np.stack([prepare(open_image(photo), spec).tensor for photo in calibrate])
+            images = np.stack([prepare(photo, spec).tensor for photo in calibrate])
             for contender in CONTENDERS:
                 if options.only in contender.name:
                     print(_row(model, contender, images, judge, Path(folder), options), flush=True)

@@ -15,7 +15,7 @@ from .options import AllowFallback, Json, Threads, check_name, json_object
 if TYPE_CHECKING:
     from ..runtime.bench.plan import LatencyPlan
     from ..runtime.bench.soak import SoakReport
-    from ..runtime.bench.timed_file import Subject
+    from ..runtime.bench.timed_file import TimedFile
 
 __all__ = ["bench"]
 
@@ -98,7 +98,7 @@ def bench(
     """
     from ..runtime.bench.document import document
     from ..runtime.bench.measure import check_plain, measure
-    from ..runtime.bench.timed_file import Subject
+    from ..runtime.bench.timed_file import TimedFile
     from .bench_tables import print_result
 
     options = json_object(settings, "--settings")
@@ -108,23 +108,21 @@ def bench(
     with ExitStack() as stack:
         photo, name = _photo(stack, image)
         how = {"target": target, "method": method, "settings": options, "layer": layer, "batch": batch}
-        opened = Subject(model, photo, provider=provider, allow_fallback=allow_fallback or None, threads=threads, **how)
-        subject = stack.enter_context(opened)
+        how |= {"provider": provider, "allow_fallback": allow_fallback or None, "threads": threads}
+        timed = stack.enter_context(TimedFile(model, photo, **how))
         if against is not None:  # before the warm-up
-            check_plain(against, subject.spec.input)
+            check_plain(against, timed.spec.input)
         with _steps() as step:
             step("warming up", None)
-            subject.warm_up()
-            budgets = _configured(subject)
+            timed.warm_up()
+            budgets = _configured(timed)
             budget_ms = budgets.get("p99_ms") if budget_ms is None else budget_ms
             rounds = None if runs is None and seconds is not None else runs or _ROUNDS
-            found = measure(
-                subject, rounds=rounds, seconds=seconds, against=against, progress=step("measuring", rounds)
-            )
-            soaked = _soak(subject, soak, step)
-            planned = _plan(subject, runs, budget_ms, budget_of, step) if plan else None
+            found = measure(timed, rounds=rounds, seconds=seconds, against=against, progress=step("measuring", rounds))
+            soaked = _soak(timed, soak, step)
+            planned = _plan(timed, runs, budget_ms, budget_of, step) if plan else None
         budget = None if budget_ms is None else found.budget(budget_ms, budget_of)
-        result = document(subject, found, image_name=name, budget=budget, soaked=soaked, plan=planned)
+        result = document(timed, found, image_name=name, budget=budget, soaked=soaked, plan=planned)
     memory_mb, high = budgets.get("memory_mb"), result["memory"]["high_water"]
     result["memory"]["budget"] = None if memory_mb is None else int(memory_mb * 2**20)
     too_large = memory_mb is not None and high is not None and high > memory_mb * 2**20
@@ -137,9 +135,9 @@ def bench(
     raise typer.Exit(DONE_IN_PART if missed else DONE)
 
 
-def _configured(subject: Subject) -> dict[str, float | None]:
+def _configured(timed: TimedFile) -> dict[str, float | None]:
     """``p99_ms`` and ``memory_mb`` from the configuration that a product was built with."""
-    manifest = subject.explainer.manifest
+    manifest = timed.explainer.manifest
     return {} if manifest is None else dict(manifest.config.get("budgets") or {})
 
 
@@ -170,22 +168,22 @@ def _steps() -> Iterator[Step]:
         yield step
 
 
-def _soak(subject: Subject, seconds: float | None, step: Step) -> SoakReport | None:
+def _soak(timed: TimedFile, seconds: float | None, step: Step) -> SoakReport | None:
     from ..runtime.bench.soak import soak
 
     if seconds is None:
         return None
     whole = max(1, round(seconds))
     told = step("soaking, seconds", whole)
-    return soak(subject.explain, seconds, progress=lambda passed: told(min(whole, round(passed)), whole))
+    return soak(timed.explain, seconds, progress=lambda passed: told(min(whole, round(passed)), whole))
 
 
-def _plan(subject: Subject, runs: int | None, budget_ms: float | None, budget_of: str, step: Step) -> LatencyPlan:
+def _plan(timed: TimedFile, runs: int | None, budget_ms: float | None, budget_of: str, step: Step) -> LatencyPlan:
     from ..runtime.bench.plan import latency_plan
 
     told = step("planning", None)
     photo, rounds = budget_of == "explanation", runs or _PLAN_ROUNDS
-    return latency_plan(subject, budget_ms=budget_ms, photo=photo, rounds=rounds, progress=told)
+    return latency_plan(timed, budget_ms=budget_ms, photo=photo, rounds=rounds, progress=told)
 
 
 def _write(output: str | None, result: dict[str, Any]) -> None:

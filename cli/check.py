@@ -65,13 +65,12 @@ def _photos(
     import numpy as np
 
     from ..runtime.errors import ImageError
-    from ..runtime.photos.images import open_image
     from ..runtime.photos.preprocess import prepare
 
     if not sources:
         return None, [], []
     found, errors = find_each(sources)
-    each = taken_alone(found, lambda path: prepare(open_image(path), spec).tensor, errors)
+    each = taken_alone(found, lambda path: prepare(path, spec).tensor, errors)
     photos = list(itertools.islice(each, limit))
     if len(photos) < 2:
         for error in errors:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ..runtime.explainer import Explainer
     from ..runtime.explanation import Explanation
+    from ..runtime.photos.preprocess import Prepared
 
 __all__ = ["demo", "draw_panel", "load_lite0"]
 
@@ -38,7 +39,6 @@ def demo(
     from ..runtime.errors import OutputError
     from ..runtime.explainer import Explainer
     from ..runtime.files import atomic_path
-    from ..runtime.photos.images import open_image
     from .console import note
     from .data import data_file
     from .export import export_model, print_report, read_label_option
@@ -68,7 +68,7 @@ def demo(
         data_file("two_dogs.jpg") as path,
         Explainer(report.path, threads=1) as explainer,
     ):
-        photo = open_image(path)
+        photo = explainer.prepare(path)
         found = {(m, c): explainer.explain(photo, c, m) for c in _CLASSES for m in _METHODS}
         note("4. timing explained against plain inference, one thread")
         comparison = _time(explainer, plain, photo)
@@ -142,16 +142,15 @@ def _ring(picture: Image.Image, x: float, y: float) -> None:
         ImageDraw.Draw(picture).ellipse((cx - r, cy - r, cx + r, cy + r), outline=colour, width=line)
 
 
-def _time(explainer: Explainer, plain: Path, photo: Any) -> dict[str, NDArray[np.float64]]:
+def _time(explainer: Explainer, plain: Path, photo: Prepared) -> dict[str, NDArray[np.float64]]:
     """Milliseconds of interleaved inferences: explained, plain, and plain once more as a control."""
     import numpy as np
 
     from ..runtime.bench.sampling import sample
-    from ..runtime.engines.base import open_engine
-    from ..runtime.photos.preprocess import prepare
+    from ..runtime.engines.opening import open_engine
 
     spec = explainer.spec
-    image = {spec.input.name: prepare(photo, spec.input).tensor[None]}
+    image = {spec.input.name: photo.tensor[None]}
     asked = {**image, spec.target: np.array([-1], np.int64)}
     with open_engine(plain, threads=1) as without, open_engine(explainer.path, threads=1) as with_gradients:
         calls = {

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,11 +14,10 @@ from .options import AllowFallback, Json, ProductFile, ProductProvider, Threads,
 from .sources import failure, find_each, report_failure, taken_alone
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from ..runtime.contract.spec import OutputSpec
     from ..runtime.explainer import Explainer
     from ..runtime.explanation import Explanation
+    from ..runtime.photos.preprocess import Prepared
     from ..runtime.smoothing import Smoothing
 
 __all__ = ["SCHEMA", "explain"]
@@ -174,13 +172,6 @@ class _Step:
     errors: list[dict[str, str]] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class _Photo:
-    path: Path
-    image: Image.Image
-    decode_ms: float
-
-
 def _steps(
     explainer: Explainer,
     images: Sequence[Path],
@@ -188,58 +179,40 @@ def _steps(
     how: dict[str, Any],
     batch: int,
 ) -> Iterator[_Step]:
-    """Explain `images` for `targets`, at most `batch` at a time; every photo is decoded once.
+    """Explain `images` for `targets`, at most `batch` at a time; every photo is prepared once.
 
     how: further arguments of `Explainer.explain_batch`.
     """
     from ..runtime.errors import ArrayError, EngineError, ImageError
 
-    def run(work: list[tuple[_Photo, int]]) -> list[tuple[Explanation, Path, int]]:
-        found = explainer.explain_batch([photo.image for photo, _ in work], [target for _, target in work], **how)
-        return [
-            (_from_file(explanation, photo), photo.path, target)
-            for explanation, (photo, target) in zip(found, work, strict=True)
-        ]
+    def run(work: list[tuple[Path, Prepared, int]]) -> list[tuple[Explanation, Path, int]]:
+        _, photos, classes = zip(*work, strict=True)
+        explanations = explainer.explain_batch(photos, classes, **how)
+        return [(found, path, target) for found, (path, _, target) in zip(explanations, work, strict=True)]
 
     together = max(1, batch // len(targets))
     for start in range(0, len(images), together):
-        photos, unreadable = _open(images[start : start + together])
+        photos, unreadable = _prepare(explainer, images[start : start + together])
         yield _Step(size=len(unreadable) * len(targets), errors=unreadable)
-        pairs = [(photo, target) for photo in photos for target in targets]
-        for first in range(0, len(pairs), batch):
-            work = pairs[first : first + batch]
+        every = [(path, photo, target) for path, photo in photos for target in targets]
+        for first in range(0, len(every), batch):
+            work = every[first : first + batch]
             step = _Step(size=len(work))
             try:
                 step.done = run(work)
             except (ImageError, ArrayError, EngineError):
                 # One of them is the cause: find out which, and keep the others.
-                for pair in work:
+                for one in work:
                     try:
-                        step.done += run([pair])
+                        step.done += run([one])
                     except (ImageError, ArrayError, EngineError) as error:
-                        step.errors.append(failure(pair[0].path, error))
+                        step.errors.append(failure(one[0], error))
             yield step
 
 
-def _open(paths: Sequence[Path]) -> tuple[list[_Photo], list[dict[str, str]]]:
+def _prepare(explainer: Explainer, paths: Sequence[Path]) -> tuple[list[tuple[Path, Prepared]], list[dict[str, str]]]:
     errors: list[dict[str, str]] = []
-    return [photo for _, photo in taken_alone(paths, _decode, errors)], errors
-
-
-def _decode(path: Path) -> _Photo:
-    from ..runtime.photos.images import open_image
-
-    started = time.perf_counter()
-    image = open_image(path)
-    return _Photo(path, image, (time.perf_counter() - started) * 1000)
-
-
-def _from_file(explanation: Explanation, photo: _Photo) -> Explanation:
-    """The explanation as if it had opened the file itself."""
-    times = dict(explanation.times_ms)
-    times["decode"] = times.get("decode", 0.0) + photo.decode_ms
-    times["total"] = sum(ms for stage, ms in times.items() if stage != "total")
-    return replace(explanation, source=str(photo.path), times_ms=times)
+    return list(taken_alone(paths, explainer.prepare, errors)), errors
 
 
 def _document(

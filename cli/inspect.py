@@ -21,7 +21,7 @@ __all__ = ["inspect"]
 def inspect(model: ProductFile, json: Json = False) -> None:
     """Show what is in an exported file, or in a product and its manifest."""
     from ..runtime.contract.modelfile import file_sha256, read_model_info, read_spec
-    from ..runtime.engines.base import read_manifest
+    from ..runtime.engines.opening import read_manifest
 
     manifest = read_manifest(model, machine=False)  # a product may be inspected where it cannot run
     if manifest is not None and manifest.is_engine:

@@ -11,6 +11,7 @@ Names are loaded when they are first used, so that importing the package costs n
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from .contract.manifest import Manifest
     from .contract.modelfile import ModelInfo, file_sha256, read_model_info, read_spec
     from .contract.spec import CamSpec
-    from .engines.base import Engine, EngineInfo, open_engine
+    from .engines.base import Engine, EngineInfo
+    from .engines.opening import open_engine
     from .engines.options import EngineOptions
     from .errors import (
         ArrayError,
@@ -36,15 +38,21 @@ if TYPE_CHECKING:
     from .explainer import Explainer
     from .explanation import Explanation
     from .inference import Tensors
-    from .methods.base import method_names
+    from .methods.base import CamResult
+    from .methods.probing import Probing
+    from .methods.registry import method_names, register_probe, register_rule
     from .photos.frame import Frame
     from .photos.images import find_images, open_image
     from .smoothing import Smoothing
 
     __version__: str
 
+# Nothing is said unless the program that imports this asks for it.
+logging.getLogger("cfcam").addHandler(logging.NullHandler())
+
 __all__ = [
     "ArrayError",
+    "CamResult",
     "CamSpec",
     "CfcamError",
     "Engine",
@@ -62,6 +70,7 @@ __all__ = [
     "ModelFileError",
     "ModelInfo",
     "OutputError",
+    "Probing",
     "Smoothing",
     "SpecError",
     "TargetError",
@@ -75,11 +84,14 @@ __all__ = [
     "open_image",
     "read_model_info",
     "read_spec",
+    "register_probe",
+    "register_rule",
 ]
 
 _MODULES = {
     "cam": ["cam_map"],
-    "engines.base": ["Engine", "EngineInfo", "open_engine"],
+    "engines.base": ["Engine", "EngineInfo"],
+    "engines.opening": ["open_engine"],
     "engines.options": ["EngineOptions"],
     "errors": [name for name in __all__ if name.endswith("Error")],
     "explainer": ["Explainer"],
@@ -88,7 +100,9 @@ _MODULES = {
     "photos.images": ["find_images", "open_image"],
     "inference": ["Tensors"],
     "contract.manifest": ["Manifest"],
-    "methods.base": ["method_names"],
+    "methods.base": ["CamResult"],
+    "methods.probing": ["Probing"],
+    "methods.registry": ["method_names", "register_probe", "register_rule"],
     "contract.modelfile": ["ModelInfo", "file_sha256", "read_model_info", "read_spec"],
     "smoothing": ["Smoothing"],
     "contract.spec": ["CamSpec"],

@@ -19,6 +19,7 @@ __all__ = [
     "OutputError",
     "SpecError",
     "TargetError",
+    "one_line",
 ]
 
 
@@ -64,3 +65,8 @@ class EngineError(CfcamError):
 
 class OutputError(CfcamError):
     """A result cannot be written where it was asked to go."""
+
+
+def one_line(error: BaseException) -> str:
+    """What somebody else's error says, as one line; its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -7,7 +7,6 @@ import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,19 +17,21 @@ from .closing import Closing
 from .contract.manifest import Manifest
 from .contract.modelfile import read_spec
 from .contract.spec import CamSpec, LayerSpec
-from .engines.base import Engine, open_engine, read_manifest
+from .engines.base import Engine
+from .engines.opening import open_engine, read_manifest
 from .errors import ArrayError
-from .explanation import Explanation, class_probabilities
+from .explanation import Explanation
 from .inference import Inference, Tensors
-from .method_runner import MethodRunner, Progress, Work, timed
+from .method_runner import MethodRunner, Progress, Work
 from .methods import CamResult, Method, get_method, make_settings
 from .methods.layer_fusion import check_fusion, fused_grid, settings_for
 from .photos.frame import Frame
-from .photos.images import open_image, source_name
-from .photos.preprocess import check_tensor, prepare, tensor_to_image
+from .photos.preprocess import Prepared, check_tensor, prepare
+from .probabilities import class_probabilities
 from .smoothing import Smoothing, as_smoothing
 from .tail import Tail
 from .targets import Target, resolve_targets
+from .timing import timed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,23 +39,14 @@ if TYPE_CHECKING:
 
     from .engines.options import EngineOptions
 
-    #: A path, a Pillow image, a photo as uint8 array, or a ready tensor (C, H, W) as float array.
-    Source = str | os.PathLike[str] | Image.Image | NDArray[Any]
+    #: A path, a Pillow image, a photo as uint8 array, a ready tensor (C, H, W) as float array, or what `prepare` made.
+    Source = str | os.PathLike[str] | Image.Image | NDArray[Any] | Prepared
     #: Copies of an image with noise, whose maps are averaged: how many, or all that can be set.
     Smooth = Smoothing | Mapping[str, Any] | int | None
 
 __all__ = ["Explainer", "Tensors"]
 
 _TOP = 5
-
-
-@dataclass(frozen=True, eq=False)
-class _Input:
-    photo: Image.Image
-    tensor: NDArray[Any]
-    frame: Frame
-    source: str
-    times_ms: dict[str, float]
 
 
 class Explainer(Closing):
@@ -98,7 +90,10 @@ class Explainer(Closing):
         self.path = Path(path)
         #: Of a product, what was built and what the gate said of it; None of a file without one.
         self.manifest: Manifest | None = manifest or read_manifest(path, machine=engine is None)
-        self.spec: CamSpec = _used(_spec(path, self.manifest), layer, fusion)
+        is_engine = self.manifest is not None and self.manifest.is_engine
+        # A TensorRT engine says nothing about itself; its manifest does.
+        said = self.manifest.cam_spec if self.manifest is not None and is_engine else read_spec(path)
+        self.spec: CamSpec = _used(said, layer, fusion)
         self._owns_engine = engine is None
         self._engine = engine or open_engine(
             path, provider, allow_fallback, threads, options=options, manifest=self.manifest
@@ -114,6 +109,26 @@ class Explainer(Closing):
     def provider(self) -> str:
         """The provider that really runs."""
         return self._inference.info.provider
+
+    @property
+    def engine(self) -> Engine:
+        """The open engine, for whoever runs it without anything else."""
+        return self._engine
+
+    def prepare(self, image: Source) -> Prepared:
+        """Open a photo and make the model's input of it, once for everything that is then asked about it.
+
+        Args:
+            image: As for `explain`; what `prepare` made is given back as it is.
+
+        Returns:
+            Photo, tensor, frame and times, which `explain`, `explain_batch` and `tensors` take in place of the photo.
+
+        Raises:
+            ImageError: The photo cannot be opened.
+            ArrayError: An array of another shape or dtype, or with non-finite values.
+        """
+        return image if isinstance(image, Prepared) else prepare(image, self.spec.input)
 
     def explain(
         self,
@@ -199,7 +214,18 @@ class Explainer(Closing):
         return self._infer(tensors, frames, resolve_targets(targets, len(tensors), self.spec.output))
 
     def probabilities(self, images: NDArray[Any]) -> NDArray[np.float32]:
-        """Probabilities float32 (N, K) of ready tensors (N, ...), without anything else."""
+        """Probabilities and nothing else.
+
+        Args:
+            images: Ready tensors float32 (N, ...), N of at least 1, in the model's own layout.
+
+        Returns:
+            float32 (N, K).
+
+        Raises:
+            ArrayError: No images, another shape or dtype, or non-finite values.
+            EngineError: The model cannot be run, or gives non-finite values.
+        """
         return self._inference.probabilities(check_tensor(images, self.spec.input))
 
     def resolve_method(self, method: str | None = None, settings: Any = None) -> tuple[Method, Any]:
@@ -256,27 +282,11 @@ class Explainer(Closing):
                 self._tail = Tail(self.path, self.spec, provider, *self._wins, options=options)
             return self._tail
 
-    def _inputs(self, images: Any) -> list[_Input]:
+    def _inputs(self, images: Any) -> list[Prepared]:
         is_one = not isinstance(images, Sequence | np.ndarray) or isinstance(images, str)
         if is_one or (isinstance(images, np.ndarray) and images.ndim != 4):
             raise ArrayError("expected a sequence of images or a 4-D array; for a single image use explain")
-        return [self._input(image) for image in images]
-
-    def _input(self, image: Any) -> _Input:
-        spec = self.spec.input
-        times: dict[str, float] = {}
-        if isinstance(image, np.ndarray) and image.dtype != np.uint8:
-            with timed(times, "preprocess"):
-                tensors = check_tensor(image, spec)
-                if len(tensors) != 1:
-                    raise ArrayError(f"expected one tensor per image, got shape {image.shape}")
-            photo = tensor_to_image(tensors[0], spec)
-            return _Input(photo, tensors[0], Frame.whole(spec.width, spec.height), "array", times)
-        with timed(times, "decode"):
-            photo = open_image(image)
-        with timed(times, "preprocess"):
-            prepared = prepare(photo, spec)
-        return _Input(photo, prepared.tensor, prepared.frame, source_name(image), times)
+        return [self.prepare(image) for image in images]
 
     def _infer(self, tensors: Sequence[NDArray[Any]], frames: Sequence[Frame], targets: list[int]) -> Tensors:
         return self._inference.tensors(np.stack(tensors), np.array(targets, np.int64), frames)
@@ -286,7 +296,7 @@ class Explainer(Closing):
         size = (self.spec.input.height, self.spec.input.width)
         return np.zeros(size, np.float32) if result.empty else normalise(result.map, size)
 
-    def _explanation(self, index: int, item: _Input, raw: Tensors, work: Work, inference_ms: float) -> Explanation:
+    def _explanation(self, index: int, item: Prepared, raw: Tensors, work: Work, inference_ms: float) -> Explanation:
         spec, options, layers = self.spec, work.settings, self._layers(work.method)
         times = {**item.times_ms, "inference": inference_ms}
         result = self._runner.run(work, item.tensor, raw, index, times)
@@ -321,11 +331,6 @@ class Explainer(Closing):
             provider=self.provider,
             smoothing=work.smoothing,
         )
-
-
-def _spec(path: str | os.PathLike[str], manifest: Manifest | None) -> CamSpec:
-    """What the file says about itself; what is said about it where it cannot."""
-    return manifest.cam_spec if manifest is not None and manifest.is_engine else read_spec(path)
 
 
 def _used(spec: CamSpec, layer: str | None, fusion: str | None) -> CamSpec:

@@ -8,11 +8,11 @@ import os
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import ArrayError, OutputError
+from .errors import OutputError
 from .files import write_bytes
 from .photos.frame import Frame
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .smoothing import Smoothing
 
-__all__ = ["Explanation", "class_probabilities"]
+__all__ = ["Explanation"]
 
 #: `Explanation.overlay` enlarges a photo until its longer side has this many pixels.
 _MIN_VIEW = 320
@@ -193,25 +193,6 @@ class Explanation:
     def to_json(self) -> str:
         """`to_dict` as one line of JSON."""
         return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
-
-
-def class_probabilities(
-    scores: NDArray[np.floating[Any]], kind: Literal["logits", "softmax", "sigmoid", "binary"]
-) -> NDArray[np.float32]:
-    """Probabilities float32 (..., K) from the model's shown output (..., K).
-
-    kind: what the output holds: ``logits`` get a softmax and ``binary`` (one logit) a sigmoid;
-    ``softmax`` and ``sigmoid`` are probabilities already.
-    """
-    values = scores.astype(np.float64)
-    if kind == "logits":
-        powers = np.exp(values - values.max(axis=-1, keepdims=True))
-        values = powers / powers.sum(axis=-1, keepdims=True)
-    elif kind == "binary":
-        values = np.exp(-np.logaddexp(0, -values))
-    elif kind not in ("softmax", "sigmoid"):
-        raise ArrayError(f"unknown kind of output '{kind}'")
-    return values.astype(np.float32)
 
 
 def _percent(probability: float) -> str:

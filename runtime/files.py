@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,13 +25,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         final.parent.mkdir(parents=True, exist_ok=True)
         if final.is_dir():
             raise OutputError(f"{final}: is a folder, a file name was expected")
-        handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent)
-        os.close(handle)
-        temporary = Path(name)
-        # mkstemp makes private files; the result gets what open() would have given it.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        # Not by mkstemp, whose files are private: this one gets what open() would have given it.
+        place = final.with_name(f".{final.name}.{os.urandom(4).hex()}.part")
+        place.touch(exist_ok=False)
+        temporary = place
         yield temporary
         os.replace(temporary, final)
     except OSError as error:

@@ -9,54 +9,58 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .contract.spec import CamSpec, LayerSpec
 from .engines.base import Engine
 from .errors import EngineError
-from .explanation import class_probabilities
+from .photos.frame import Frame
+from .probabilities import class_probabilities
 from .targets import TOP_CLASS
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from .photos.frame import Frame
 
 __all__ = ["Inference", "LayerTensors", "Tensors", "by_class", "finite", "infer_all"]
 
 
 @dataclass(frozen=True, eq=False)
 class LayerTensors:
-    """Activations and gradients of one target layer for N images: float32 (N, C, h, w)."""
+    """What one inference gave of one target layer for N images.
+
+    activations, gradients: float32 (N, C, h, w). detail: activations float32 (N, D, H, W) of a finer layer, without
+    gradients; None where the file has none.
+    """
 
     activations: NDArray[np.float32]
     gradients: NDArray[np.float32]
+    detail: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Tensors:
     """What one inference gave for N images, for work on the raw values.
 
-    activations, gradients: float32 (N, C, h, w), of the (first) target layer. classes: int64 (N,), the
-    explained ones. scores: float32 (N, K), the output that is shown to people. logits: float32 (N, K) before
-    softmax or sigmoid, or None where the file has no such output. frames: N. more: of further target layers,
-    in the file's order.
+    layers: of every target layer, in the file's order; one at least. classes: int64 (N,), the explained ones. scores:
+    float32 (N, K), the output that is shown to people. logits: float32 (N, K) before softmax or sigmoid, or None where
+    the file has no such output. frames: N.
     """
 
-    activations: NDArray[np.float32]
-    gradients: NDArray[np.float32]
+    layers: tuple[LayerTensors, ...]
     classes: NDArray[np.int64]
     scores: NDArray[np.float32]
     logits: NDArray[np.float32] | None
     frames: tuple[Frame, ...]
-    more: tuple[LayerTensors, ...] = ()
 
     @property
-    def layers(self) -> tuple[LayerTensors, ...]:
-        """Every target layer's, the first one's included."""
-        return (LayerTensors(self.activations, self.gradients), *self.more)
+    def activations(self) -> NDArray[np.float32]:
+        """Those of the first layer, float32 (N, C, h, w)."""
+        return self.layers[0].activations
+
+    @property
+    def gradients(self) -> NDArray[np.float32]:
+        """Those of the first layer, float32 (N, C, h, w)."""
+        return self.layers[0].gradients
 
 
 class Inference:
@@ -74,21 +78,17 @@ class Inference:
         if output.score in self.info.outputs:
             names.append(output.score)
         values = self._run(images, classes, names)
-        floats = {name: self._finite(name, value, len(images)) for name, value in values.items() if name != chosen}
-        first, *more = (self._layer(layer, floats) for layer in layers)
-        logits = floats.get(output.score)
+        logits = values.get(output.score)
         return Tensors(
-            activations=first.activations,
-            gradients=first.gradients,
+            layers=tuple(self._layer(layer, values) for layer in layers),
             classes=values[chosen].astype(np.int64),
-            scores=self._by_class(output.name, floats[output.name]),
+            scores=self._by_class(output.name, values[output.name]),
             logits=None if logits is None else self._by_class(output.score, logits),
             frames=tuple(frames),
-            more=tuple(more),
         )
 
-    def _layer(self, layer: LayerSpec, floats: Mapping[str, NDArray[np.float32]]) -> LayerTensors:
-        activations, gradients = floats[layer.activations], floats[layer.gradients]
+    def _layer(self, layer: LayerSpec, values: Mapping[str, NDArray[Any]]) -> LayerTensors:
+        activations, gradients = values[layer.activations], values[layer.gradients]
         if activations.ndim != 4 or activations.shape != gradients.shape:
             raise EngineError(
                 f"{self._path}: expected '{layer.activations}' and '{layer.gradients}' of one shape (N, C, h, w), got "
@@ -106,15 +106,15 @@ class Inference:
         return class_probabilities(self._single(images, self._spec.output.name), self._spec.output.kind)
 
     def _single(self, images: NDArray[Any], name: str) -> NDArray[np.float32]:
-        found = self._run(images, np.full(len(images), TOP_CLASS, np.int64), [name])[name]
-        return self._by_class(name, self._finite(name, found, len(images)))
+        return self._by_class(name, self._run(images, np.full(len(images), TOP_CLASS, np.int64), [name])[name])
 
     def _run(self, images: NDArray[Any], classes: NDArray[np.int64], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Outputs by name; all but the classes as float32, and finite."""
         feed = {self._spec.input.name: images, self._spec.target: classes}
-        return infer_all(self._engine, feed, list(dict.fromkeys(names)))
-
-    def _finite(self, name: str, value: NDArray[Any], count: int) -> NDArray[np.float32]:
-        return finite(self._path, name, value, count, self._where)
+        return {
+            name: value if name == self._spec.chosen else finite(self._path, name, value, len(images), self._where)
+            for name, value in infer_all(self._engine, feed, list(dict.fromkeys(names))).items()
+        }
 
     def _by_class(self, name: str, value: NDArray[np.float32]) -> NDArray[np.float32]:
         return by_class(self._path, name, value, self._spec.output.classes)

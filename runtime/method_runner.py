@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .contract.spec import CamSpec
 from .inference import Inference, Tensors
@@ -16,11 +15,9 @@ from .methods import CamResult, Method, Probing
 from .methods.layer_fusion import run_rule
 from .smoothing import Smoothing, mean_result
 from .tail import Tail
+from .timing import timed
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-__all__ = ["MethodRunner", "Progress", "Work", "timed"]
+__all__ = ["MethodRunner", "Progress", "Work"]
 
 #: Called while a probe runs: how many runs of the model are done, and how many there will be.
 Progress = Callable[[int, int], None]
@@ -66,8 +63,7 @@ class MethodRunner:
     def _once(self, work: Work, tensor: NDArray[Any], raw: Tensors, index: int, progress: Progress | None) -> CamResult:
         if work.method.kind == "probe":
             return work.method.run(self._probing(tensor, raw, index, progress), work.settings)
-        arrays = [(found.activations[index], found.gradients[index]) for found in raw.layers]
-        return run_rule(work.method, work.settings, self._layers, arrays, self._fusion)
+        return run_rule(work.method, work.settings, self._layers, raw.layers, index, self._fusion)
 
     def _probing(self, tensor: NDArray[Any], raw: Tensors, index: int, progress: Progress | None) -> Probing:
         channels_last = self._input.layout == "NHWC"
@@ -95,11 +91,3 @@ def _part(progress: Progress | None, index: int, count: int) -> Progress | None:
     if progress is None:
         return None
     return lambda done, total: progress(index * total + done, count * total)
-
-
-@contextmanager
-def timed(times: dict[str, float], stage: str) -> Iterator[None]:
-    """Add the milliseconds that the block takes to ``times[stage]``."""
-    started = time.perf_counter()
-    yield
-    times[stage] = times.get(stage, 0.0) + (time.perf_counter() - started) * 1000

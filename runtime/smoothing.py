@@ -7,17 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .checks import check_integer, check_number
 from .errors import MethodError
 from .methods.base import CamResult
 from .methods.numerics.scaling import as_map
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = ["Smoothing", "as_smoothing", "mean_result"]
 

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .contract.modelfile import file_sha256
 from .contract.spec import CamSpec, TailSpec
-from .engines.base import open_engine
+from .engines.opening import open_engine
+from .engines.options import EngineOptions
 from .errors import MethodError, ModelFileError
 from .inference import by_class, finite, infer_all
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from .engines.options import EngineOptions
-
 __all__ = ["Tail"]
+
+_log = logging.getLogger(__name__)
 
 
 class Tail:
@@ -54,6 +54,7 @@ class Tail:
                 f"{path}: expected the inputs {', '.join(tail.inputs)} and the output {tail.score}, as {model.name} "
                 f"says, found {', '.join(info.inputs)} and {', '.join(info.outputs)}"
             )
+        _log.info("%s: opened as the tail of %s, on '%s'", path, model, info.provider)
         #: The batch that the file is fixed to, or None.
         self.batch = info.batch
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from cfcam.runtime.explanation import class_probabilities
 from cfcam.runtime.methods import Probing
+from cfcam.runtime.probabilities import class_probabilities
 from numpy.typing import NDArray
 
-__all__ = ["by_torch", "of_tail"]
+__all__ = ["by_torch", "linear", "of_tail", "some_activations"]
 
 
 def by_torch(front: Any, tail: Any, image: Any, target: int, **options: Any) -> Probing:
@@ -57,3 +57,18 @@ def of_tail(
         tail=run,
         **options,
     )
+
+
+def some_activations(seed: int = 0, shape: tuple[int, ...] = (6, 4, 5)) -> NDArray[np.float32]:
+    """Activations (C, h, w) that are not negative."""
+    return np.abs(np.random.default_rng(seed).normal(size=shape)).astype(np.float32)
+
+
+def linear(weights: Any, bias: float = 0.5) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """A tail: a global mean, and a head of two classes of which the second is the first turned round."""
+
+    def tail(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        score = values.mean(axis=(2, 3)) @ np.asarray(weights, np.float32) + bias
+        return np.stack([score, -score], axis=1)
+
+    return tail

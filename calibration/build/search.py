@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from ...export.errors import ExportError
 from ...runtime.bench.sampling import sample
 from ...runtime.explainer import Explainer
-from ...runtime.photos.images import open_image
 from ...runtime.photos.preprocess import prepare
 from .job import Job
 from .nodes import Nodes, read_nodes
@@ -184,7 +183,7 @@ def harmful_first(
 
 
 def _tensors(job: Job, photos: Sequence[Path]) -> NDArray[Any]:
-    return np.stack([prepare(open_image(path), job.spec.input).tensor for path in photos])
+    return np.stack([prepare(path, job.spec.input).tensor for path in photos])
 
 
 def _evidence(path: Path, tensors: NDArray[Any]) -> list[NDArray[np.float32]]:

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from ...runtime.contract.modelfile import file_sha256
 from ...runtime.contract.spec import InputSpec
 from ...runtime.errors import ImageError, ModelFileError
-from ...runtime.photos.images import open_image
 from ...runtime.photos.preprocess import prepare
 from ..caches import Cache
 
@@ -67,7 +66,7 @@ class TensorCache:
                 found = np.load(io.BytesIO(kept), allow_pickle=False)
                 if found.shape == self._spec.shape(1)[1:] and found.dtype == np.dtype(self._spec.dtype):
                     return found
-        made = prepare(open_image(path), self._spec).tensor
+        made = prepare(path, self._spec).tensor
         stream = io.BytesIO()
         np.save(stream, made)
         self.cache.write(name, stream.getvalue())

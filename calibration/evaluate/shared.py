@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from ...runtime.closing import Closing
 from ...runtime.explainer import Explainer
-from ...runtime.explanation import class_probabilities
 from ...runtime.inference import Tensors
+from ...runtime.probabilities import class_probabilities
 from ...runtime.targets import TOP_CLASS
 from ..measures.access import EngineAccess
 from ..measures.base import Images, slices

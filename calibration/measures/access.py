@@ -11,12 +11,10 @@ from numpy.typing import NDArray
 from ...runtime.cam import cam_results
 from ...runtime.errors import MethodError
 from ...runtime.explainer import Explainer
-from ...runtime.inference import Tensors
+from ...runtime.inference import LayerTensors, Tensors
 from ...runtime.methods import get_method
 from ...runtime.methods.layer_fusion import run_rule
 from ...runtime.photos.frame import Frame
-from ...runtime.photos.images import open_image
-from ...runtime.photos.preprocess import prepare
 
 __all__ = ["EngineAccess"]
 
@@ -39,9 +37,10 @@ class EngineAccess:
 
     def load(self, sources: Iterable[Any]) -> tuple[NDArray[np.float32], list[Frame]]:
         """Photos as images (N, C, H, W), and the frame of each. Raises `ImageError`."""
-        prepared = [prepare(open_image(source), self.input) for source in sources]
-        tensors = np.stack([item.tensor for item in prepared]).astype(np.float32)
-        return (tensors.transpose(0, 3, 1, 2) if self._channels_last else tensors), [item.frame for item in prepared]
+        # Not the photos themselves, which would all stay in memory.
+        each = [(one.tensor, one.frame) for one in map(self._explainer.prepare, sources)]
+        images = np.stack([tensor for tensor, _ in each]).astype(np.float32)
+        return (images.transpose(0, 3, 1, 2) if self._channels_last else images), [frame for _, frame in each]
 
     def predict(self, images: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """Probabilities (N, K): a `Predict`."""
@@ -74,8 +73,9 @@ class EngineAccess:
         spec, method = self._explainer.spec, get_method(self.method)
         if method.kind != "rule":
             raise MethodError(f"method '{self.method}' runs the model again and cannot work from arrays")
-        images = zip(*(zip(*layer, strict=True) for layer in zip(activations, gradients, strict=True)), strict=True)
-        return np.stack([run_rule(method, self._settings, spec.layers, image, spec.fusion).map for image in images])
+        layers = [LayerTensors(*pair) for pair in zip(activations, gradients, strict=True)]
+        rows = range(len(activations[0]))
+        return np.stack([run_rule(method, self._settings, spec.layers, layers, i, spec.fusion).map for i in rows])
 
     def _ready(self, images: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         values = images.astype(np.float32, copy=False)

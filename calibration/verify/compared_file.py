@@ -19,7 +19,7 @@ from ...runtime.inference import Tensors
 from ...runtime.methods import CamResult, Method
 from ...runtime.methods.cfcam.method import CfcamSettings, group_channels
 from ...runtime.methods.layer_fusion import fuse_layers, fused_grid, settings_for
-from ...runtime.methods.numerics.scaling import prepare
+from ...runtime.methods.numerics.scaling import safe_float32
 from .heat import Heat
 from .thresholds import Role, VerifyError
 
@@ -86,7 +86,7 @@ def _labels(result: CamResult, activations: NDArray[np.float32]) -> NDArray[np.i
     """cfcam's own grouping, made here for methods that have none."""
     if result.grouping is not None:
         return result.grouping.labels
-    return group_channels(prepare(activations)[0], CfcamSettings()).labels
+    return group_channels(safe_float32(activations)[0], CfcamSettings()).labels
 
 
 @contextmanager

@@ -16,10 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.errors import ArrayError, CfcamError, EngineError, ImageError
-from ...runtime.explanation import class_probabilities
 from ...runtime.inference import Tensors
-from ...runtime.photos.images import open_image
-from ...runtime.photos.preprocess import prepare
+from ...runtime.probabilities import class_probabilities
 from ...runtime.targets import TOP_CLASS
 from ..sensitivity import class_sensitivity
 from .compared_file import ComparedFile, LayerMap, Place
@@ -156,11 +154,10 @@ class Comparer:
         )
 
     def _load(self, index: int, path: Path) -> _Loaded:
-        photo = open_image(path)
-        ready = prepare(photo, self._reference.spec.input)
+        ready = self._reference.explainer.prepare(path)
         # A wrong preprocessing in the candidate's file is the candidate's fault, so that it does its own.
-        own = ready.tensor if self._same_input else prepare(photo, self._candidate.spec.input).tensor
-        return _Loaded(index, path, photo, ready.frame, ready.tensor, own)
+        own = ready.tensor if self._same_input else self._candidate.explainer.prepare(ready.photo).tensor
+        return _Loaded(index, path, ready.photo, ready.frame, ready.tensor, own)
 
     def _measure(self, loaded: list[_Loaded]) -> list[PhotoMeasures | Failed]:
         try:

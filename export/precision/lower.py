@@ -14,7 +14,7 @@ from onnx import ModelProto
 
 from ...runtime.contract.modelfile import read_spec
 from ...runtime.contract.spec import INT8_IN_HALF, CamSpec, LayerSpec
-from ...runtime.engines.onnxruntime.workarounds import quirks
+from ...runtime.engines.onnxruntime.workarounds import session_workarounds
 from ..errors import ExportError
 from ..graph import Graph, load_model
 from ..proof.checks import prove_file
@@ -162,7 +162,7 @@ def _proved(staged: Path, network: ModelProto, explained: ModelProto, output: Pa
         proof = Proof()
         # Optimised, the two would run in different kernels here and there, a quantisation step apart.
         # The plain file does not say that it is mixed, and would be run in the other way.
-        entries = quirks(staged)
+        entries = session_workarounds(staged)
         have, want = (_as_it_stands(model, file, entries) for model in (str(staged), network))
         limit = _AMONG_HALF if file.half else 1e-5
         for name in want:

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from ...runtime.engines.onnxruntime.workarounds import quirks
+from ...runtime.engines.onnxruntime.workarounds import session_workarounds
 from ...runtime.errors import MissingDependencyError
 from ..errors import ExportError
 from ..graph.checking import first_line
@@ -72,7 +72,7 @@ class Session:
         if threads is not None:
             options.intra_op_num_threads = threads
         if entries is None and isinstance(model, str):
-            entries = quirks(Path(model))
+            entries = session_workarounds(Path(model))
         for key, value in (entries or {}).items():
             options.add_session_config_entry(key, value)
         if not optimise:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..contract.modelfile import file_sha256
 from .machine import BUSY, describe_machine, versions
 from .measure import Budget, Measurement
+from .plan import LatencyPlan
 from .sampling import GARBAGE_COLLECTION
 from .soak import SoakReport
 from .summary import ENOUGH_FOR_P99
-from .timed_file import Subject
-
-if TYPE_CHECKING:
-    from .plan import LatencyPlan
+from .timed_file import TimedFile
 
 __all__ = ["SCHEMA", "document", "warnings_of"]
 
@@ -27,7 +25,7 @@ _WIDE, _UNSTEADY = 0.25, 0.02
 
 
 def document(
-    subject: Subject,
+    timed: TimedFile,
     found: Measurement,
     *,
     image_name: str,
@@ -36,46 +34,46 @@ def document(
     plan: LatencyPlan | None = None,
 ) -> dict[str, Any]:
     """Plain JSON values. image_name: how the photo is to be called."""
-    spec, info = subject.spec, subject.info
-    manifest = subject.explainer.manifest
+    spec, info = timed.spec, timed.info
+    manifest = timed.explainer.manifest
     machine = describe_machine(info.provider)
     return {
         "schema": SCHEMA,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "model": {
-            "path": str(subject.path),
-            "bytes": subject.path.stat().st_size,
-            "sha256": file_sha256(subject.path),
+            "path": str(timed.path),
+            "bytes": timed.path.stat().st_size,
+            "sha256": file_sha256(timed.path),
             "source_sha256": spec.source.sha256,
             "precision": spec.precision if manifest is None else manifest.precision,
             "input": {
                 "name": spec.input.name,
-                "shape": list(spec.input.shape(subject.batch)),
+                "shape": list(spec.input.shape(timed.batch)),
                 "dtype": spec.input.dtype,
             },
         },
         "engine": {
             "backend": info.backend,
             "provider": info.provider,
-            "threads": subject.options.threads,
+            "threads": timed.options.threads,
             "fixed_batch": info.batch,
         },
         "what": {
-            "method": subject.method.name,
-            "settings": _settings(subject.settings),
+            "method": timed.method.name,
+            "settings": {} if timed.settings is None else asdict(timed.settings),
             "layers": [layer.name for layer in spec.layers],
             "fusion": spec.fusion if len(spec.layers) > 1 else None,
-            "batch": subject.batch,
-            "target": None if subject.target < 0 else subject.target,
+            "batch": timed.batch,
+            "target": None if timed.target < 0 else timed.target,
         },
-        "image": {"name": image_name, "width": subject.photo_size[0], "height": subject.photo_size[1]},
+        "image": {"name": image_name, "width": timed.photo_size[0], "height": timed.photo_size[1]},
         "clock": "time.perf_counter_ns",
         "garbage_collection": GARBAGE_COLLECTION,
-        "warm_up_rounds": subject.warm_up_rounds,
+        "warm_up_rounds": timed.warm_up_rounds,
         "rounds": found.latency["explanation"].n,
         "seconds": found.seconds,
-        "open_ms": subject.open_ms,
-        "first_ms": subject.first_ms,
+        "open_ms": timed.open_ms,
+        "first_ms": timed.first_ms,
         "latency_ms": {
             name: {**summary.to_dict(), "images_per_second": found.images_per_second(name)}
             for name, summary in found.latency.items()
@@ -85,7 +83,7 @@ def document(
         "plain_ms": None if found.plain is None else found.plain.to_dict(),
         "ratio": None if found.ratio is None else found.ratio.to_dict(),
         "control": None if found.control is None else found.control.to_dict(),
-        "memory": dict(subject.memory),
+        "memory": dict(timed.memory),
         "machine": machine,
         "load": {"before": found.load_before, "after": found.load_after},
         "versions": versions(info.backend),
@@ -98,9 +96,8 @@ def document(
 
 def transfers(provider: str) -> str:
     """What is known of copies between host and device."""
-    if provider == "cpu":
-        return "none: the model runs in the host's memory"
-    return "inside the inference; not timed apart"
+    on_host = "none: the model runs in the host's memory"
+    return on_host if provider == "cpu" else "inside the inference; not timed apart"
 
 
 def warnings_of(found: Measurement, cores: int) -> list[str]:
@@ -118,7 +115,3 @@ def warnings_of(found: Measurement, cores: int) -> list[str]:
     if found.control is not None and abs(found.control.median - 1) > _UNSTEADY:
         said.append(f"plain / plain is {found.control.median:.3f} instead of 1: the ratio is a rough one")
     return said
-
-
-def _settings(settings: Any) -> dict[str, Any]:
-    return {} if settings is None else asdict(settings)

@@ -1,4 +1,4 @@
-"""Latency of a `Subject`: model alone, maps, whole explanations, per stage, and beside the plain model."""
+"""Latency of a `TimedFile`: model alone, maps, whole explanations, per stage, and beside the plain model."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from typing import Any, Literal, get_args
 
 from ..contract.modelfile import ValueInfo, read_model_info
 from ..contract.spec import InputSpec
-from ..engines.base import Engine, open_engine
+from ..engines.base import Engine
+from ..engines.opening import open_engine
 from ..errors import ModelFileError
 from ..inference import infer_all
 from .machine import load
 from .sampling import Clock, Progress, sample
 from .summary import Ratio, Summary
-from .timed_file import STAGES, Subject
+from .timed_file import STAGES, TimedFile
 
 __all__ = ["MEASURES", "Budget", "Measure", "Measurement", "check_plain", "measure"]
 
@@ -48,7 +49,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Times of one subject, per call (of the whole batch).
+    """Times of one file, per call (of the whole batch).
 
     latency: of each of `MEASURES`. stages: of an explanation; ``other`` is what no stage counts (probabilities, the
     result object). plain: the plain model, where there is one; ratio: inference / plain, taken within rounds;
@@ -76,7 +77,7 @@ class Measurement:
 
 
 def measure(
-    subject: Subject,
+    timed: TimedFile,
     *,
     rounds: int | None = 200,
     seconds: float | None = None,
@@ -84,7 +85,7 @@ def measure(
     clock: Clock = time.perf_counter_ns,
     progress: Progress | None = None,
 ) -> Measurement:
-    """Time a subject that is warm; everything that is compared is interleaved.
+    """Time a file that is warm; everything that is compared is interleaved.
 
     rounds, seconds: whichever comes first, but 20 rounds at least. against: the plain model with the same input, run by
     the same provider with the same threads, twice a round.
@@ -92,14 +93,14 @@ def measure(
     """
     stages: list[dict[str, float]] = []
     calls: dict[str, Callable[[], object]] = {
-        "explanation": lambda: stages.append(subject.explain()),
-        "map": subject.maps,
-        "inference": subject.infer,
+        "explanation": lambda: stages.append(timed.explain()),
+        "map": timed.maps,
+        "inference": timed.infer,
     }
     before = load()
-    with _open_plain(against, subject) if against is not None else nullcontext() as plain:
+    with _open_plain(against, timed) if against is not None else nullcontext() as plain:
         if plain is not None:
-            run = _plain_run(plain, subject)
+            run = _plain_run(plain, timed)
             run()
             calls |= {"plain": run, "control": run}
         begun = clock()
@@ -111,7 +112,7 @@ def measure(
     return Measurement(
         latency={name: Summary.of(taken[name]) for name in MEASURES},
         stages={stage: Summary.of(values) for stage, values in named.items()},
-        batch=subject.batch,
+        batch=timed.batch,
         plain=None if plain is None else Summary.of(taken["plain"]),
         ratio=None if plain is None else Ratio.of(taken["inference"], taken["plain"]),
         control=None if plain is None else Ratio.of(taken["control"], taken["plain"]),
@@ -150,14 +151,14 @@ def _value(value: ValueInfo) -> str:
     return f"'{value.name}' {value.dtype} ({shape})"
 
 
-def _open_plain(path: str | os.PathLike[str], subject: Subject) -> Engine:
-    check_plain(path, subject.spec.input)
+def _open_plain(path: str | os.PathLike[str], timed: TimedFile) -> Engine:
+    check_plain(path, timed.spec.input)
     # Beside an engine of TensorRT the plain ONNX file runs on ONNX Runtime's own provider for it.
-    provider = {"tensorrt_rtx": "rtx"}.get(subject.info.provider, subject.info.provider)
-    return open_engine(path, provider, options=subject.options)
+    provider = {"tensorrt_rtx": "rtx"}.get(timed.info.provider, timed.info.provider)
+    return open_engine(path, provider, options=timed.options)
 
 
-def _plain_run(plain: Engine, subject: Subject) -> Callable[[], object]:
+def _plain_run(plain: Engine, timed: TimedFile) -> Callable[[], object]:
     info = plain.describe()
-    feed = {info.inputs[0]: subject.tensors}
+    feed = {info.inputs[0]: timed.tensors}
     return lambda: infer_all(plain, feed, info.outputs)

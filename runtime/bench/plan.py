@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ..methods import get_method, method_names
 from .plan_parts import Choice, Part, Parts
 from .sampling import Clock, Progress, sample
-from .timed_file import Subject
+from .timed_file import TimedFile
 
 __all__ = ["CLASSES", "LatencyPlan", "PlanRow", "SpotCheck", "Taken", "latency_plan", "total"]
 
@@ -87,7 +87,7 @@ class LatencyPlan:
 
 
 def latency_plan(
-    subject: Subject,
+    timed: TimedFile,
     *,
     budget_ms: float | None = None,
     photo: bool = True,
@@ -105,8 +105,8 @@ def latency_plan(
     comes first, but five rounds at least.
     Raises a `CfcamError` where not even one image can be explained.
     """
-    parts = Parts(subject, photo)
-    rules, probes = _methods(subject, methods)
+    parts = Parts(timed, photo)
+    rules, probes = _methods(timed, methods)
     parts.add_inferences(classes)
     parts.add_rules(rules)
     patience = _PATIENCE_MS if budget_ms is None else _BUDGETS * budget_ms
@@ -139,9 +139,9 @@ def total(taken: Taken, parts: Sequence[tuple[Part, int]], seed: int = 0) -> tup
     return medians, max(medians, float(np.percentile(sums, 99)))
 
 
-def _methods(subject: Subject, names: Sequence[str] | None) -> tuple[list[str], list[str]]:
+def _methods(timed: TimedFile, names: Sequence[str] | None) -> tuple[list[str], list[str]]:
     wanted = [get_method(name) for name in (method_names() if names is None else names)]
-    if names is None and subject.spec.tail is None:
+    if names is None and timed.spec.tail is None:
         wanted = [method for method in wanted if not method.needs_tail]
     return [m.name for m in wanted if m.kind == "rule"], [m.name for m in wanted if m.kind == "probe"]
 

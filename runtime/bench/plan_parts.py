@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 
@@ -14,11 +14,9 @@ from ..errors import CfcamError, EngineError
 from ..explainer import Explainer
 from ..inference import Tensors
 from ..methods import CamResult
-from ..methods.layer_fusion import fuse_layers, fused_grid, settings_for
-from ..photos.images import open_image
-from ..photos.preprocess import prepare
+from ..methods.layer_fusion import fuse_layers, fused_grid, run_on_layers
 from .sampling import Clock
-from .timed_file import Subject
+from .timed_file import TimedFile
 
 __all__ = ["Choice", "Part", "Parts"]
 
@@ -41,33 +39,30 @@ class Choice:
 class Parts:
     """The callables that are timed, made from one real inference."""
 
-    def __init__(self, subject: Subject, photo: bool) -> None:
-        self._subject, self._photo = subject, photo
-        self._input = subject.spec.input
-        self._tensor = subject.tensors[0]
-        names = [layer.name for layer in subject.spec.layers]
-        alone = {(name,): self._explainer(name) for name in names}
-        self._sets = {**alone, **({tuple(names): subject.explainer} if len(names) > 1 else {})}
+    def __init__(self, timed: TimedFile, photo: bool) -> None:
+        self._timed, self._photo = timed, photo
+        self._input = timed.spec.input
+        self._tensor = timed.tensors[0]
+        names = [layer.name for layer in timed.spec.layers]
+        same = {"engine": timed.engine, "manifest": timed.explainer.manifest}
+        alone = {(name,): Explainer(timed.path, layer=name, **same) for name in names}
+        self._sets = {**alone, **({tuple(names): timed.explainer} if len(names) > 1 else {})}
         self.calls: dict[Part, Callable[[], object]] = {}
         self.batches: list[int] = []
         self.left_out: dict[str, str] = {}
-        self._raw: Tensors = subject.explainer.tensors(self._tensor[None], subject.target)
+        self._raw: Tensors = timed.explainer.tensors(self._tensor[None], timed.target)
         self._targets = [int(i) for i in np.argsort(-self._raw.scores[0], kind="stable")]
         if photo:
-            self.calls["photo",] = lambda: prepare(open_image(subject.image), self._input)
-
-    def _explainer(self, layer: str) -> Explainer:
-        subject = self._subject
-        return Explainer(subject.path, engine=subject.engine, manifest=subject.explainer.manifest, layer=layer)
+            self.calls["photo",] = partial(timed.explainer.prepare, timed.image)
 
     def add_inferences(self, classes: Sequence[int]) -> None:
         for count in sorted(set(classes)):
             targets = (self._targets * count)[:count]
             batch = np.stack([self._tensor] * count)
-            reason = _too_many(self._subject.info, count)
+            reason = _too_many(self._timed.info, count)
             if reason is None:
                 try:
-                    self._subject.explainer.tensors(batch, targets)
+                    self._timed.explainer.tensors(batch, targets)
                 except EngineError as error:
                     reason = str(error)
             if reason is not None:
@@ -75,30 +70,29 @@ class Parts:
                 continue
             self.batches.append(count)
             for names, explainer in self._sets.items():
-                self.calls["inference", names, count] = _bind(explainer.tensors, batch, targets)
+                self.calls["inference", names, count] = partial(explainer.tensors, batch, targets)
         if not self.batches:
             raise EngineError("; ".join(self.left_out.values()) or "expected at least one number of classes")
 
     def add_rules(self, rules: Sequence[str]) -> None:
         """Rules per layer; the fusion of their maps, and the resize, which do not depend on the rule."""
-        spec = self._subject.spec
+        spec = self._timed.spec
         results: dict[str, CamResult] = {}
         for name in rules:
-            chosen, settings = self._subject.explainer.resolve_method(name)
+            chosen, settings = self._timed.explainer.resolve_method(name)
             for layer, found in zip(spec.layers, self._raw.layers, strict=True):
-                own = settings_for(settings, layer)
-                run = _bind(chosen.run, found.activations[0], found.gradients[0], own)
-                results[layer.name] = run()
+                run = partial(run_on_layers, chosen, settings, (layer,), (found,), 0)
+                (results[layer.name],) = run()
                 self.calls["method", name, layer.name] = run
         for names in self._sets if rules else ():
             some = [results[name] for name in names]
             if len(some) > 1:
-                self.calls["fusion", names] = _bind(fuse_layers, some, spec.fusion, names)
+                self.calls["fusion", names] = partial(fuse_layers, some, spec.fusion, names)
             height, width = self._grid(names)
             # What is in the map does not change the time, as long as it is not empty.
             filled = np.ones((height, width), np.float32)
             for size in {(height, width), self._size}:
-                self.calls["resize", names, size] = _bind(normalise, filled, size)
+                self.calls["resize", names, size] = partial(normalise, filled, size)
 
     def add_probes(self, probes: Sequence[str], patience_ms: float, clock: Clock) -> None:
         """Whole explanations from the ready tensor, of probes that end in time."""
@@ -109,9 +103,9 @@ class Parts:
                 if (clock() - started) / 1e6 > patience_ms:
                     raise _TooSlow(done, total)
 
-            run = _bind(self._subject.explainer.explain, self._tensor, self._targets[0], name)
+            run = partial(self._timed.explainer.explain, self._tensor, self._targets[0], name)
             try:
-                self._subject.explainer.explain(self._tensor, self._targets[0], name, progress=watch)
+                self._timed.explainer.explain(self._tensor, self._targets[0], name, progress=watch)
             except _TooSlow as slow:
                 self.left_out[name] = f"given up after {patience_ms:.0f} ms, at {slow.done} of {slow.total} runs"
             except CfcamError as error:
@@ -121,19 +115,19 @@ class Parts:
 
     def add_checks(self, rules: Sequence[str], most: int) -> list[Part]:
         """Some choices as a whole: the file's own method and the cheapest rule, one class and the most."""
-        own = self._subject.method.name
+        own = self._timed.method.name
         names = [name for name in dict.fromkeys([own, "gradcam"]) if name in rules]
         found = list(self._sets)[-1]
         for name in names:
             for count in dict.fromkeys([1, most]):
                 if count in self.batches:
-                    self.calls["whole", name, found, count] = _bind(self._whole, name, found, count)
+                    self.calls["whole", name, found, count] = partial(self._whole, name, found, count)
         return [part for part in self.calls if part[0] == "whole"]
 
     def _whole(self, method: str, names: tuple[str, ...], count: int) -> None:
         tensor = self._tensor
         if self._photo:
-            tensor = prepare(open_image(self._subject.image), self._input).tensor
+            tensor = self._timed.explainer.prepare(self._timed.image).tensor
         self._sets[names].maps(np.stack([tensor] * count), (self._targets * count)[:count], method)
 
     def choices(self, rules: Sequence[str], probes: Sequence[str]) -> list[Choice]:
@@ -164,7 +158,7 @@ class Parts:
         return self._input.height, self._input.width
 
     def _grid(self, names: tuple[str, ...]) -> tuple[int, int]:
-        layers = zip(self._subject.spec.layers, self._raw.layers, strict=True)
+        layers = zip(self._timed.spec.layers, self._raw.layers, strict=True)
         grids = [found.activations.shape[2:] for layer, found in layers if layer.name in names]
         return fused_grid([(height, width) for height, width in grids])
 
@@ -173,10 +167,6 @@ class _TooSlow(Exception):
     def __init__(self, done: int, total: int) -> None:
         super().__init__(done, total)
         self.done, self.total = done, total
-
-
-def _bind(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
-    return lambda: function(*arguments)
 
 
 def _too_many(info: EngineInfo, count: int) -> str | None:

@@ -1,4 +1,4 @@
-"""`Subject`: one file, one photo, and what is timed of them."""
+"""`TimedFile`: one file, one photo, and what is timed of them."""
 
 from __future__ import annotations
 
@@ -6,33 +6,26 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..closing import Closing
-from ..engines.base import open_engine, read_manifest
 from ..engines.options import EngineOptions
 from ..explainer import Explainer
 from ..inference import infer_all
-from ..photos.images import open_image
-from ..photos.preprocess import prepare
-from ..targets import resolve_target
+from ..targets import Target, resolve_target
 from .memory import high_water, resident
 from .sampling import Clock
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from ..targets import Target
-
-__all__ = ["STAGES", "Subject"]
+__all__ = ["STAGES", "TimedFile"]
 
 #: The stages of an explanation, in their order, as `Explanation.times_ms` names them.
 STAGES = ("decode", "preprocess", "inference", "method", "resize")
 
 
-class Subject(Closing):
+class TimedFile(Closing):
     """An open file and a photo, warm after `warm_up`.
 
     path: a ``.cam.onnx`` file or a built product. image: a photo's path. batch: how many copies of it are
@@ -60,31 +53,29 @@ class Subject(Closing):
         self.path, self.image, self.batch, self.clock = Path(path), Path(image), batch, clock
         self.memory: dict[str, int | None] = {"before_open": resident()}
         started = clock()
-        manifest = read_manifest(path)  # once: checking it reads the whole file
-        self.engine = open_engine(path, provider, allow_fallback, threads, manifest=manifest)
+        self.explainer = Explainer(
+            path,
+            provider=provider,
+            allow_fallback=allow_fallback,
+            threads=threads,
+            layer=layer,
+            fusion=fusion,
+            probe_batch=max(batch, 16),
+        )
+        self.open_ms = (clock() - started) / 1e6
+        self.engine, self.spec, manifest = self.explainer.engine, self.explainer.spec, self.explainer.manifest
+        self.info = self.engine.describe()
+        #: What the engine was opened with: a product's own, where the caller says nothing else.
+        self.options = (EngineOptions() if manifest is None else manifest.engine_options).but(threads=threads)
         try:
-            self.explainer = Explainer(
-                path,
-                engine=self.engine,
-                manifest=manifest,
-                layer=layer,
-                fusion=fusion,
-                allow_fallback=allow_fallback,
-                threads=threads,
-                probe_batch=max(batch, 16),
-            )
-            self.open_ms = (clock() - started) / 1e6
-            self.info = self.engine.describe()
-            #: What the engine was opened with: a product's own, where the caller says nothing else.
-            self.options = (EngineOptions() if manifest is None else manifest.engine_options).but(threads=threads)
-            self.spec = self.explainer.spec
             self.target = resolve_target(target, self.spec.output)
             self.method, self.settings = self.explainer.resolve_method(method, settings)
-            self.photo_size = open_image(image).size
-            self.tensors: NDArray[Any] = np.stack([prepare(open_image(image), self.spec.input).tensor] * batch)
+            prepared = self.explainer.prepare(image)
         except BaseException:
             self.close()
             raise
+        self.photo_size = prepared.photo.size
+        self.tensors: NDArray[Any] = np.stack([prepared.tensor] * batch)
         self.first_ms: float | None = None
         self.warm_up_rounds = 0
 
@@ -122,6 +113,4 @@ class Subject(Closing):
 
     def close(self) -> None:
         """Free the engine."""
-        if hasattr(self, "explainer"):
-            self.explainer.close()
-        self.engine.close()
+        self.explainer.close()

@@ -61,11 +61,9 @@ class FileRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProductRecord:
+class ProductRecord(FileRecord):
     """The product itself. bytes: its size."""
 
-    file: str
-    sha256: str
     bytes: int
 
     @classmethod

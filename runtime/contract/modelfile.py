@@ -10,21 +10,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 from ..errors import ModelFileError, SpecError
 from .spec import METADATA_KEY, CamSpec
+from .wire import VARINT, Field, PastEnd, Wire, WireError
 
-__all__ = ["ModelInfo", "ValueInfo", "file_sha256", "is_plan", "read_model_info", "read_spec"]
+__all__ = ["ModelInfo", "ValueInfo", "file_sha256", "has_float16_scales", "is_plan", "read_model_info", "read_spec"]
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-
-#: No name or metadata value that is worth reading is longer than this.
-_MAX_TEXT = 64 * 2**20
-
+_FLOAT16 = 10
+_QUANTISING = ("QuantizeLinear", "DequantizeLinear")
 _ELEMENTS = {
     1: "float32",
     2: "uint8",
@@ -122,7 +118,7 @@ def read_model_info(path: str | os.PathLike[str]) -> ModelInfo:
                 raise ModelFileError(f"{path}: is empty (0 bytes), an .onnx file was expected")
             if is_plan(path):
                 raise ModelFileError(f"{path}: is an engine of TensorRT, an ONNX file was expected")
-            return _read_model(path, _Wire(file, size))
+            return _read_model(path, Wire(file, size))
     except FileNotFoundError as error:
         raise ModelFileError(f"{path}: no such file") from error
     except OSError as error:
@@ -138,6 +134,34 @@ def is_plan(path: str | os.PathLike[str]) -> bool:
         return False
 
 
+def has_float16_scales(path: str | os.PathLike[str]) -> bool:
+    """Whether a QuantizeLinear or DequantizeLinear of the file takes its scale as float16.
+
+    Scales are initializers in practice; a Constant and a Cast to float16 count too.
+
+    Args:
+        path: Any ONNX file, whoever wrote it.
+
+    Returns:
+        False also for what cannot be read as ONNX: whoever opens the file then says so.
+    """
+    scales: set[str] = set()
+    halves: set[str] = set()
+    try:
+        with Path(path).open("rb") as file:
+            wire = Wire(file, os.fstat(file.fileno()).st_size)
+            for item in (
+                part for graph in wire.fields(0, wire.size) if graph.number == 7 for part in wire.children(graph)
+            ):
+                if item.number == 1:
+                    _read_node(wire, item, scales, halves)
+                elif item.number == 5 and wire.integer(item, 2) == _FLOAT16:
+                    halves.add(wire.string(item, 8))
+    except (OSError, WireError):
+        return False
+    return not scales.isdisjoint(halves)
+
+
 def file_sha256(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file's bytes, in hexadecimal. Raises `ModelFileError` if it cannot be read."""
     digest = hashlib.sha256()
@@ -150,91 +174,14 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
-class _WireError(Exception):
-    """The bytes are not what protobuf's wire format allows."""
-
-
-class _PastEnd(_WireError):
-    """A field goes on after the end of its message: the sign of a truncated file."""
-
-
-@dataclass(frozen=True)
-class _Field:
-    """number and wire type; value of a varint, or where the content starts and ends."""
-
-    number: int
-    kind: int
-    value: int
-    end: int = 0
-
-
-class _Wire:
-    """Steps through protobuf messages in a file; content is read only when it is asked for."""
-
-    def __init__(self, file: BinaryIO, size: int) -> None:
-        self.size = size
-        self._file = file
-
-    def fields(self, start: int, end: int) -> Iterator[_Field]:
-        position = start
-        while position < end:
-            tag, position = self._varint(position, end)
-            number, kind = tag >> 3, tag & 7
-            if number == 0:
-                raise _WireError(f"field number 0 at byte {position}")
-            if kind == _VARINT:
-                value, position = self._varint(position, end)
-                yield _Field(number, kind, value)
-                continue
-            if kind == _BYTES:
-                length, position = self._varint(position, end)
-            elif kind in (_FIXED64, _FIXED32):
-                length = 8 if kind == _FIXED64 else 4
-            else:
-                raise _WireError(f"wire type {kind} at byte {position}")
-            if position + length > end:
-                raise _PastEnd(f"a field of {length} bytes starts at byte {position}, {end - position} are there")
-            yield _Field(number, kind, position, position + length)
-            position += length
-
-    def text(self, item: _Field) -> str:
-        if item.kind != _BYTES or item.end - item.value > _MAX_TEXT:
-            raise _WireError(f"no text of a sensible length at byte {item.value}")
-        self._file.seek(item.value)
-        data = self._file.read(item.end - item.value)
-        if len(data) != item.end - item.value:
-            raise _PastEnd("the file became shorter while it was read")
-        try:
-            return data.decode()
-        except UnicodeDecodeError as error:
-            raise _WireError(f"text that is not UTF-8 at byte {item.value}") from error
-
-    def children(self, item: _Field) -> Iterator[_Field]:
-        if item.kind != _BYTES:
-            raise _WireError(f"field {item.number} is not a message")
-        return self.fields(item.value, item.end)
-
-    def _varint(self, position: int, end: int) -> tuple[int, int]:
-        self._file.seek(position)
-        data = self._file.read(min(10, end - position))
-        value = 0
-        for i, byte in enumerate(data):
-            value |= (byte & 0x7F) << (7 * i)
-            if byte < 0x80:
-                return value, position + i + 1
-        if len(data) == 10:
-            raise _WireError(f"number of more than 10 bytes at byte {position}")
-        raise _PastEnd(f"the file ends inside a number at byte {position}")
-
-
-def _read_model(path: Path, wire: _Wire) -> ModelInfo:
+def _read_model(path: Path, wire: Wire) -> ModelInfo:
     ir_version, producer, producer_version = 0, "", ""
     opsets: dict[str, int] = {}
     metadata: dict[str, str] = {}
     graph: tuple[tuple[ValueInfo, ...], tuple[ValueInfo, ...]] | None = None
     try:
         for item in wire.fields(0, wire.size):
-            if item.number == 1 and item.kind == _VARINT:
+            if item.number == 1 and item.kind == VARINT:
                 ir_version = item.value
             elif item.number == 2:
                 producer = wire.text(item)
@@ -243,18 +190,16 @@ def _read_model(path: Path, wire: _Wire) -> ModelInfo:
             elif item.number == 7:
                 graph = _read_graph(wire, item)
             elif item.number == 8:
-                domain, version = _read_opset(wire, item)
-                opsets[domain] = version
+                opsets[wire.string(item, 1)] = wire.integer(item, 2)
             elif item.number == 14:
-                key, value = _read_pair(wire, item)
-                metadata[key] = value
-    except _PastEnd as error:
+                metadata[wire.string(item, 1)] = wire.string(item, 2)
+    except PastEnd as error:
         if ir_version:
             raise ModelFileError(
                 f"{path}: is truncated or damaged ({error}; the file has {wire.size} bytes): copy it or export it again"
             ) from error
         raise ModelFileError(f"{path}: is not an ONNX model ({error})") from error
-    except _WireError as error:
+    except WireError as error:
         raise ModelFileError(f"{path}: is not an ONNX model, or is damaged ({error})") from error
     if graph is None or not ir_version:
         raise ModelFileError(f"{path}: is not an ONNX model, or is truncated (it has no graph or no IR version)")
@@ -271,13 +216,13 @@ def _read_model(path: Path, wire: _Wire) -> ModelInfo:
     )
 
 
-def _read_graph(wire: _Wire, graph: _Field) -> tuple[tuple[ValueInfo, ...], tuple[ValueInfo, ...]]:
+def _read_graph(wire: Wire, graph: Field) -> tuple[tuple[ValueInfo, ...], tuple[ValueInfo, ...]]:
     inputs: list[ValueInfo] = []
     outputs: list[ValueInfo] = []
     weights: set[str] = set()
     for item in wire.children(graph):
         if item.number == 5:
-            weights.update(wire.text(part) for part in wire.children(item) if part.number == 8)
+            weights.add(wire.string(item, 8))
         elif item.number == 11:
             inputs.append(_read_value(wire, item))
         elif item.number == 12:
@@ -285,48 +230,33 @@ def _read_graph(wire: _Wire, graph: _Field) -> tuple[tuple[ValueInfo, ...], tupl
     return tuple(v for v in inputs if v.name not in weights), tuple(outputs)
 
 
-def _read_value(wire: _Wire, value: _Field) -> ValueInfo:
-    name, dtype = "", "unknown"
-    shape: tuple[int | str | None, ...] | None = None
-    for item in wire.children(value):
-        if item.number == 1:
-            name = wire.text(item)
-        elif item.number == 2:
-            for kind in wire.children(item):
-                if kind.number != 1:  # sequences, maps and the like: not tensors
-                    continue
-                for part in wire.children(kind):
-                    if part.number == 1 and part.kind == _VARINT:
-                        dtype = _ELEMENTS.get(part.value, f"type {part.value}")
-                    elif part.number == 2:
-                        shape = tuple(_read_axis(wire, axis) for axis in wire.children(part) if axis.number == 1)
-    return ValueInfo(name, dtype, shape)
+def _read_value(wire: Wire, value: Field) -> ValueInfo:
+    dtype, shape = "unknown", None
+    # Sequences, maps and the like are no tensors, which have the number 1.
+    for tensor in (kind for item in wire.numbered(value, 2) for kind in wire.numbered(item, 1)):
+        element = wire.integer(tensor, 1)
+        dtype = _ELEMENTS.get(element, f"type {element}")
+        for part in wire.numbered(tensor, 2):
+            shape = tuple(_read_axis(wire, axis) for axis in wire.numbered(part, 1))
+    return ValueInfo(wire.string(value, 1), dtype, shape)
 
 
-def _read_axis(wire: _Wire, axis: _Field) -> int | str | None:
+def _read_axis(wire: Wire, axis: Field) -> int | str | None:
     for item in wire.children(axis):
-        if item.number == 1 and item.kind == _VARINT:
+        if item.number == 1 and item.kind == VARINT:
             return item.value
         if item.number == 2:
             return wire.text(item)
     return None
 
 
-def _read_opset(wire: _Wire, opset: _Field) -> tuple[str, int]:
-    domain, version = "", 0
-    for item in wire.children(opset):
-        if item.number == 1:
-            domain = wire.text(item)
-        elif item.number == 2 and item.kind == _VARINT:
-            version = item.value
-    return domain, version
-
-
-def _read_pair(wire: _Wire, pair: _Field) -> tuple[str, str]:
-    key = value = ""
-    for item in wire.children(pair):
-        if item.number == 1:
-            key = wire.text(item)
-        elif item.number == 2:
-            value = wire.text(item)
-    return key, value
+def _read_node(wire: Wire, node: Field, scales: set[str], halves: set[str]) -> None:
+    """Add the node's scale to `scales`, and what it makes in float16 to `halves`."""
+    kind = wire.string(node, 4)
+    if kind in _QUANTISING:
+        scales.update(wire.text(part) for part in list(wire.numbered(node, 1))[1:2])
+    elif kind == "Cast" and any(wire.integer(one, 3) == _FLOAT16 for one in wire.numbered(node, 5)):
+        halves.add(wire.string(node, 2))
+    elif kind == "Constant":
+        tensors = (tensor for one in wire.numbered(node, 5) for tensor in wire.numbered(one, 5))
+        halves.update(wire.string(node, 2) for tensor in tensors if wire.integer(tensor, 2) == _FLOAT16)

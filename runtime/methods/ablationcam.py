@@ -9,9 +9,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import CamResult, register_probe
-from .numerics.scaling import finish, prepare
+from .base import CamResult
+from .numerics.scaling import finish, safe_float32, weighted_channels
 from .probing import Probing
+from .registry import register_probe
 
 __all__ = ["ablationcam"]
 
@@ -39,7 +40,6 @@ def ablationcam(probing: Probing, settings: None = None) -> CamResult:
     score = float(probing.tail(a[None])[0, probing.target])
     weights = np.zeros(len(a))
     weights[live] = (score - probing.sweep(probing.tail, len(live), ablated)) / (abs(score) or 1)
-    scaled, exponent = prepare(a)
-    values = np.maximum(np.einsum("k,khw->hw", weights, scaled), 0)
+    scaled, exponent = safe_float32(a)
     nothing = "the weighted sum of the channels is nowhere positive" if weights.any() else "no channel moves the score"
-    return finish(values, scaled, None, exponent=exponent, nothing=nothing)
+    return finish(weighted_channels(weights, scaled), scaled, None, exponent=exponent, nothing=nothing)

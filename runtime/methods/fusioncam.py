@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checks import check_number
-from .base import CamResult, register_probe
+from .base import CamResult
+from .gradcam import gradcam
 from .numerics.resizing import resize, unit_range
 from .numerics.scaling import finish
 from .probing import Probing
-from .reference import gradcam
+from .registry import register_probe
 from .scorecam import scorecam
 
 __all__ = ["FusionCamSettings", "fusioncam"]

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from ..contract.spec import LayerSpec
 from ..errors import MethodError
-from .base import CamResult, FloatArray, Method
+from ..inference import LayerTensors
+from .base import CamResult
 from .numerics.resizing import resize
+from .registry import Method
 
-__all__ = ["FUSIONS", "check_fusion", "fuse_layers", "fused_grid", "run_rule", "settings_for"]
+__all__ = ["FUSIONS", "check_fusion", "fuse_layers", "fused_grid", "run_on_layers", "run_rule", "settings_for"]
 
 Maps = NDArray[np.float32]
 
@@ -55,30 +57,34 @@ def check_fusion(name: str, layers: Sequence[LayerSpec]) -> None:
 
 
 def settings_for(settings: Any, layer: LayerSpec) -> Any:
-    """A method's settings for one layer: whether it is the last one is read off the layer where nobody says it.
+    """A method's settings for one layer: where nobody says whether it feeds a pooling, the layer's spec does.
 
-    Not left to the gradients, which are not constant once there is noise.
+    This is the one place that hands it to a rule. Not left to the gradients, which are not constant once there is
+    noise.
     """
     if getattr(settings, "last", False) is None:
         return dataclasses.replace(settings, last=layer.pooled)
     return settings
 
 
+def run_on_layers(
+    method: Method, settings: Any, layers: Sequence[LayerSpec], tensors: Sequence[LayerTensors], row: int
+) -> list[CamResult]:
+    """A rule's result on every layer, with the layer's own settings. row: the image among those of `tensors`."""
+    return [
+        method.run(found.activations[row], found.gradients[row], settings_for(settings, layer))
+        for layer, found in zip(layers, tensors, strict=True)
+    ]
+
+
 def run_rule(
-    method: Method,
-    settings: Any,
-    layers: Sequence[LayerSpec],
-    arrays: Sequence[tuple[FloatArray, FloatArray]],
-    fusion: str,
+    method: Method, settings: Any, layers: Sequence[LayerSpec], tensors: Sequence[LayerTensors], row: int, fusion: str
 ) -> CamResult:
     """A rule on one image: on every layer with its own settings, and the maps fused where there are several.
 
-    arrays: activations and gradients (C, h, w) of each of `layers`. fusion: a key of `FUSIONS`.
+    row: the image among those of `tensors`, which has an entry for each of `layers`. fusion: a key of `FUSIONS`.
     """
-    results = [
-        method.run(activations, gradients, settings_for(settings, layer))
-        for layer, (activations, gradients) in zip(layers, arrays, strict=True)
-    ]
+    results = run_on_layers(method, settings, layers, tensors, row)
     return results[0] if len(results) == 1 else fuse_layers(results, fusion, [layer.name for layer in layers])
 
 

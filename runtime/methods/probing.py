@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..explanation import class_probabilities
+from ..probabilities import class_probabilities
 from .base import FloatArray
 
 __all__ = ["Probing", "Run"]

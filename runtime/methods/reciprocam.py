@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checks import check_choice, check_flag
-from .base import CamResult, register_probe
+from .base import CamResult
 from .numerics.scaling import finish
 from .probing import Probing
+from .registry import register_probe
 
 __all__ = ["ReciproCamSettings", "reciprocam"]
 

@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checks import check_choice, check_flag
-from .base import CamResult, register_probe
+from ..probabilities import softmax
+from .base import CamResult
 from .numerics.resizing import resize, unit_range
-from .numerics.scaling import finish, prepare
+from .numerics.scaling import finish, safe_float32, weighted_channels
 from .probing import Probing
+from .registry import register_probe
 
 __all__ = ["ScoreCamSettings", "scorecam"]
 
@@ -56,7 +58,7 @@ def scorecam(probing: Probing, settings: ScoreCamSettings | None = None) -> CamR
     channel; channels that are constant all mask everything and share one run.
     """
     settings = settings or ScoreCamSettings()
-    a, exponent = prepare(probing.activations)
+    a, exponent = safe_float32(probing.activations)
     image = probing.image
     live = np.flatnonzero(a.max(axis=(1, 2)) > a.min(axis=(1, 2)))
 
@@ -75,8 +77,7 @@ def scorecam(probing: Probing, settings: ScoreCamSettings | None = None) -> CamR
         scores = np.full(len(a), found[-1] if settings.weights == "softmax" else 0.0)
         scores[live] = found[:-1]
         if settings.weights == "softmax":
-            powers = np.exp(scores - scores.max())
-            scores = powers / powers.sum()
-        values = np.maximum(np.einsum("k,khw->hw", scores, a), 0)
+            scores = softmax(scores)
+        values = weighted_channels(scores, a)
     nothing = "the class's score is the same whatever channel the image is seen through"
     return finish(values, a, None, exponent=exponent, nothing=nothing)

@@ -15,15 +15,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..contract.spec import InputSpec
 from ..errors import ArrayError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = ["Frame"]
 

@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import ArrayError, ImageError
+from ..errors import ArrayError, ImageError, one_line
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
     #: What `open_image` takes.
-    ImageLike = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
+    ImageLike = str | os.PathLike[str] | Image.Image | NDArray[Any]
 
 __all__ = ["IMAGE_SUFFIXES", "find_images", "open_image", "source_name"]
 
@@ -71,11 +71,12 @@ def open_image(source: ImageLike) -> Image.Image:
     except Image.UnidentifiedImageError as error:
         raise ImageError(f"{path}: is not an image that Pillow can read") from error
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{path}: has more pixels than {_pixel_limit()}: make it smaller first") from error
+        limit = f"the limit of {2 * (Image.MAX_IMAGE_PIXELS or 0)} (twice PIL.Image.MAX_IMAGE_PIXELS)"
+        raise ImageError(f"{path}: has more pixels than {limit}: make it smaller first") from error
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (SyntaxError, ValueError) as error:  # raised by Pillow's readers while they parse a header
-        raise ImageError(f"{path}: is damaged ({_one_line(error)})") from error
+        raise ImageError(f"{path}: is damaged ({one_line(error)})") from error
 
 
 def source_name(source: Any) -> str:
@@ -144,7 +145,7 @@ def _decode(image: Image.Image, name: str) -> Image.Image:
     try:
         image.load()
     except Exception as error:  # Pillow's decoders raise whatever they like on damaged data
-        raise ImageError(f"{name}: is truncated or damaged ({_one_line(error)})") from error
+        raise ImageError(f"{name}: is truncated or damaged ({one_line(error)})") from error
     try:
         upright = ImageOps.exif_transpose(image)
     except Exception:  # damaged EXIF says nothing about the pixels, which are fine
@@ -169,14 +170,3 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
         white = Image.new("RGBA", rgba.size, "white")
         return Image.alpha_composite(white, rgba).convert("RGB")
     return image.convert("RGB")  # a copy, also of an image that is RGB already
-
-
-def _pixel_limit() -> str:
-    from PIL import Image
-
-    limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-    return f"the limit of {limit} (twice PIL.Image.MAX_IMAGE_PIXELS)"
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""From an upright photo to the model's input tensor, exactly as `InputSpec` says.
+"""From a photo to the model's input tensor, exactly as `InputSpec` says.
 
 x = (p * scale - mean) / std with p the 8-bit value. There are 256 of them, so each channel's x is
 looked up in a table that was computed in double precision: the result is the correctly rounded
@@ -15,11 +15,15 @@ import numpy as np
 
 from ..contract.spec import InputSpec
 from ..errors import ArrayError
+from ..timing import timed
 from .frame import Frame
+from .images import open_image, source_name
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
+
+    from .images import ImageLike
 
 __all__ = ["Prepared", "check_tensor", "prepare", "tensor_to_image"]
 
@@ -28,21 +32,54 @@ __all__ = ["Prepared", "check_tensor", "prepare", "tensor_to_image"]
 _WHOLE_PIXELS = 64_000_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prepared:
-    """tensor: the input's dtype, (C, H, W) or (H, W, C) by its layout. frame: where it lies on the photo."""
+    """A photo as a model takes it.
 
+    photo: upright, RGB; of a ready tensor, the picture that it stands for. tensor: of the input's dtype, (C, H, W) or
+    (H, W, C) by its layout. frame: where it lies on the photo. source: the photo's path, "array" or "image".
+    times_ms: milliseconds that ``decode`` and ``preprocess`` took.
+    """
+
+    photo: Image.Image
     tensor: NDArray[Any]
     frame: Frame
+    source: str
+    times_ms: dict[str, float]
 
 
-def prepare(image: Image.Image, spec: InputSpec) -> Prepared:
-    """Resize, crop or pad, and normalise an upright RGB `image`.
+def prepare(source: ImageLike, spec: InputSpec) -> Prepared:
+    """Open a photo, then resize, crop or pad, and normalise it; a ready tensor is checked instead.
 
     Grey models get Pillow's luma (ITU-R 601-2), taken before resizing. Padding is filled with
     the mean colour, which is x = 0 exactly.
+
+    Args:
+        source: A path, a Pillow image, uint8 (H, W), (H, W, 3) or (H, W, 4), or a float32 tensor of one image in the
+            model's own layout.
+        spec: The model's input.
+
+    Raises:
+        ImageError: The photo cannot be opened.
+        ArrayError: An array of another shape or dtype, or with non-finite values.
     """
-    frame = Frame.fit(image.size, spec)
+    times: dict[str, float] = {}
+    if isinstance(source, np.ndarray) and source.dtype != np.uint8:
+        with timed(times, "preprocess"):
+            tensors = check_tensor(source, spec)
+        if len(tensors) != 1:
+            raise ArrayError(f"expected one tensor per image, got shape {source.shape}")
+        whole = Frame.whole(spec.width, spec.height)
+        return Prepared(tensor_to_image(tensors[0], spec), tensors[0], whole, "array", times)
+    with timed(times, "decode"):
+        photo = open_image(source)
+    with timed(times, "preprocess"):
+        frame = Frame.fit(photo.size, spec)
+        tensor = _to_tensor(photo, frame, spec)
+    return Prepared(photo, tensor, frame, source_name(source), times)
+
+
+def _to_tensor(image: Image.Image, frame: Frame, spec: InputSpec) -> NDArray[Any]:
     pixels = np.asarray(_cut(image.convert("L") if spec.color == "gray" else image, frame, spec))
     pixels = pixels.reshape(*pixels.shape[:2], spec.channels)
     if spec.color == "bgr":
@@ -56,7 +93,7 @@ def prepare(image: Image.Image, spec: InputSpec) -> Prepared:
         planes[channel, rows, columns] = table[pixels[:, :, channel]]
     if spec.layout == "NHWC":
         planes = planes.transpose(1, 2, 0)
-    return Prepared(np.ascontiguousarray(planes, dtype=spec.dtype), frame)
+    return np.ascontiguousarray(planes, dtype=spec.dtype)
 
 
 def _cut(image: Image.Image, frame: Frame, spec: InputSpec) -> Image.Image:
@@ -77,7 +114,7 @@ def check_tensor(array: NDArray[Any], spec: InputSpec) -> NDArray[Any]:
     """A ready input tensor for one image, or for N: returned as (N, ...) in the input's dtype.
 
     array: float32 in the model's own layout, (C, H, W) or (N, C, H, W) (or its NHWC forms).
-    Raises `ArrayError` for another shape or dtype, and for NaN or infinity.
+    Raises `ArrayError` for no image, another shape or dtype, and for NaN or infinity.
     """
     one = spec.shape(1)[1:]
     if array.dtype != np.float32 and array.dtype != np.dtype(spec.dtype):
@@ -91,6 +128,8 @@ def check_tensor(array: NDArray[Any], spec: InputSpec) -> NDArray[Any]:
             f"input '{spec.name}': expected a tensor of shape {one} or (N, {', '.join(map(str, one))}) "
             f"({axes}), got {array.shape}"
         )
+    if len(array) == 0:
+        raise ArrayError(f"input '{spec.name}': expected at least one image, got a tensor of shape {array.shape}")
     if not np.isfinite(array).all():
         raise ArrayError(f"input '{spec.name}': the tensor holds NaN or infinity")
     return np.ascontiguousarray(array.reshape(-1, *one), dtype=spec.dtype)

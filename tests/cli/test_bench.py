@@ -11,7 +11,7 @@ import onnx.utils
 import onnxruntime
 import pytest
 from cfcam.cli import main
-from cfcam.runtime.bench.timed_file import Subject
+from cfcam.runtime.bench.timed_file import TimedFile
 from cfcam.runtime.contract.manifest import BackendRecord, FileRecord, Manifest, ProductRecord
 from cfcam.runtime.contract.modelfile import read_spec
 
@@ -117,6 +117,6 @@ def test_what_cannot_be_done_is_one_line(model, options, words, capsys):
 
 
 def test_a_file_that_is_not_plain_is_refused_before_anything_runs(model, monkeypatch, capsys):
-    monkeypatch.setattr(Subject, "warm_up", lambda *_: pytest.fail("warmed up"))
+    monkeypatch.setattr(TimedFile, "warm_up", lambda *_: pytest.fail("warmed up"))
     assert main(["bench", model, "--runs", "1", "--against", model]) == 2
     assert "expected the plain model" in capsys.readouterr().err

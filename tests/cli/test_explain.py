@@ -121,7 +121,7 @@ def test_an_image_on_which_the_model_overflows_is_named(tiny_path, photos, capsy
     whole = Explainer.explain_batch
 
     def overflow(self, images, *arguments, **options):
-        if any(image.size == (80, 70) for image in images):
+        if any(image.photo.size == (80, 70) for image in images):
             raise EngineError("NaN")
         return whole(self, images, *arguments, **options)
 

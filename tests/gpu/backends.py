@@ -9,7 +9,7 @@ import pytest
 from cfcam.runtime import Engine, EngineOptions, open_engine
 from cfcam.runtime.contract.manifest import BackendRecord, FileRecord, Manifest, ProductRecord, Target
 from cfcam.runtime.contract.modelfile import read_spec
-from cfcam.runtime.engines.base import PROVIDERS
+from cfcam.runtime.engines.options import PROVIDERS
 from cfcam.runtime.engines.tensorrt.build import build_engine
 from cfcam.runtime.engines.tensorrt.cuda import find_gpu
 from cfcam.runtime.engines.tensorrt.packages import load_flavour

@@ -15,7 +15,6 @@ import pytest
 from cfcam.runtime import EngineOptions, Explainer, open_engine
 from cfcam.runtime.contract.manifest import Manifest, Target
 from cfcam.runtime.contract.modelfile import read_spec
-from cfcam.runtime.engines.base import open_reference
 from cfcam.runtime.engines.tensorrt.cuda import find_gpu
 from cfcam.runtime.errors import EngineError, ManifestError
 from shared_data import shared_path
@@ -76,7 +75,7 @@ def test_the_numbers_are_the_references(
     backend: str, model: Path, folder: Path, cuda_graph: bool, summary_line: Callable[[str], None]
 ) -> None:
     worst = 0.0
-    with open_reference(model) as reference, open_on(backend, model, folder, cuda_graph=cuda_graph) as engine:
+    with open_engine(model) as reference, open_on(backend, model, folder, cuda_graph=cuda_graph) as engine:
         assert engine.describe().provider == backend.partition(":")[2]
         # Twice in a row: the second run of a shape may be a replay.
         for n in sizes(backend, cuda_graph, (1, PROFILE[2], 1, 3, 3)):

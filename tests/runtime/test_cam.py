@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from cfcam.runtime.cam import EmptyMapWarning, cam_map, cam_results, normalise
 from cfcam.runtime.errors import ArrayError, MethodError
-from cfcam.runtime.methods import CfcamSettings, Method, get_method
-from cfcam.runtime.methods import base as registry
+from cfcam.runtime.methods import CfcamSettings, Method, get_method, registry
 
 
 @pytest.fixture

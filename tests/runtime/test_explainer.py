@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cfcam.runtime import Explainer
-from cfcam.runtime.engines.base import open_engine
+from cfcam.runtime.engines.opening import open_engine
 from cfcam.runtime.errors import (
     ArrayError,
     CfcamError,
@@ -279,3 +279,31 @@ def test_explanations_are_frozen(explainer):
     with pytest.raises(dataclasses.FrozenInstanceError):
         explanation.target = 3
     assert explanation.peak == explanation.peak
+
+
+def test_a_photo_is_prepared_once(tiny_path, tmp_path):
+    path = tmp_path / "scene.png"
+    _scene().save(path)
+    with Explainer(tiny_path("logits")) as explainer:
+        prepared = explainer.prepare(path)
+        assert explainer.prepare(prepared) is prepared
+        assert (prepared.source, prepared.photo.size) == (str(path), _scene().size)
+        path.unlink()  # nothing opens it again
+        one, other = explainer.explain(prepared), explainer.explain_batch([prepared, prepared], [0, 1])[1]
+        expected = explainer.explain(_scene(), 1)
+        assert np.array_equal(other.map, expected.map)
+        assert np.array_equal(explainer.tensors([prepared]).scores, explainer.tensors(prepared.tensor[None]).scores)
+    assert one.source == str(path)
+    assert one.frame == prepared.frame
+    assert {name: one.times_ms[name] for name in ("decode", "preprocess")} == prepared.times_ms
+
+
+@pytest.mark.parametrize("ask", ["probabilities", "maps", "tensors"])
+def test_no_image_is_an_error_with_a_sentence(tiny_path, ask):
+    with Explainer(tiny_path("logits")) as explainer:
+        none = np.zeros(explainer.spec.input.shape(0), np.float32)
+        with pytest.raises(ArrayError, match=r"expected at least one image, got .* shape \(0, 3, 32, 48\)"):
+            getattr(explainer, ask)(none)
+        assert explainer.explain_batch([]) == explainer.explain_batch(none) == []
+        with pytest.raises(ArrayError, match="expected at least one image"):
+            explainer.tensors([])

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cfcam.runtime.errors import OutputError
-from cfcam.runtime.explanation import Explanation, class_probabilities
+from cfcam.runtime.explanation import Explanation
 from cfcam.runtime.photos.frame import Frame
 from PIL import Image
 
@@ -187,14 +187,3 @@ def test_json():
     assert data["times_ms"] == {"decode": 1.235}
     empty = json.loads(_explanation(reason="all gradients are zero").to_json())
     assert (empty["empty"], empty["peak"], empty["reason"]) == (True, None, "all gradients are zero")
-
-
-def test_probabilities():
-    scores = np.array([[1000.0, 999.0, -1000.0]], np.float32)
-    softmax = class_probabilities(scores, "logits")
-    assert softmax[0] == pytest.approx([1 / (1 + np.exp(-1)), 1 / (1 + np.e), 0])
-    already = np.array([[0.2, 0.5, 0.3]], np.float32)
-    assert np.array_equal(class_probabilities(already, "softmax"), already)
-    assert np.array_equal(class_probabilities(already, "sigmoid"), already)
-    binary = class_probabilities(np.array([[0.0], [800.0], [-800.0]], np.float32), "binary")
-    assert binary[:, 0] == pytest.approx([0.5, 1, 0])

@@ -53,3 +53,10 @@ def test_a_write_that_is_cut_short(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_umask_is_not_touched(tmp_path, monkeypatch):
+    """It belongs to the whole process: another thread would make files that everybody can write."""
+    monkeypatch.setattr("os.umask", lambda mask: pytest.fail("the umask was set"))
+    write_bytes(tmp_path / "x.bin", b"new")
+    assert (tmp_path / "x.bin").read_bytes() == b"new"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cfcam.runtime import Explainer, Smoothing
 from cfcam.runtime.cam import cam_map, normalise
-from cfcam.runtime.engines.base import open_engine
+from cfcam.runtime.engines.opening import open_engine
 from cfcam.runtime.errors import ArrayError, MethodError, TargetError
 from cfcam.runtime.methods import method_names
 from cfcam.runtime.methods.numerics.resizing import resize, unit_range

@@ -12,14 +12,12 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...errors import EngineError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = ["BoundSession"]
 

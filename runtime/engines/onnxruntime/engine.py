@@ -1,30 +1,31 @@
 """The ONNX Runtime backend.
 
-onnxruntime is imported when the first engine is opened. It comes in flavours (CPU, GPU) that are
+onnxruntime is imported when the first engine is opened. It comes in packages (CPU, GPU) that are
 one module, so it is no base dependency.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...closing import Closing
-from ...errors import EngineError, MissingDependencyError
+from ...errors import EngineError, MissingDependencyError, one_line
 from ..base import EngineInfo
 from ..options import EngineOptions, full_name, short_name
 from .binding import BoundSession
 from .options import CPU, GPU_PROVIDERS, graphs_of, provider_list, session_options
-from .workarounds import quirks
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from .workarounds import session_workarounds
 
 __all__ = ["OnnxRuntimeEngine"]
+
+_log = logging.getLogger(__name__)
 
 _INTEGERS = {"tensor(int32)": np.int32, "tensor(int64)": np.int64}
 
@@ -47,12 +48,6 @@ class OnnxRuntimeEngine(Closing):
                 f"start it and would run on '{short_name(actual)}': check its driver and libraries, or allow the "
                 "fallback"
             )
-        on_gpu = actual in GPU_PROVIDERS
-        graphs = graphs_of(actual, self._ort.__version__) if options.cuda_graph and on_gpu else None
-        self._bound: BoundSession | None = None
-        if graphs or options.io_binding:
-            device = "cuda" if on_gpu else "cpu"
-            self._bound = BoundSession(self._ort, session, device, options.device_id if device == "cuda" else 0, graphs)
         batch = session.get_inputs()[0].shape[0] if session.get_inputs()[0].shape else None
         fixed = batch if isinstance(batch, int) else None
         self._session: Any = session
@@ -66,6 +61,9 @@ class OnnxRuntimeEngine(Closing):
             min_batch=fixed or 1,
             max_batch=fixed,
         )
+        # Last, since it may hold a thread.
+        self._bound = self._bind(session, actual, options)
+        _log.info("%s: runs on '%s' of %s", path, self._info.provider, self._info.backend)
 
     def describe(self) -> EngineInfo:
         return self._info
@@ -81,13 +79,21 @@ class OnnxRuntimeEngine(Closing):
         try:
             values = session.run(names, feed) if bound is None else bound.run(names, feed)
         except Exception as error:  # its exceptions have no common base
-            raise EngineError(f"{self._path}: {self._info.backend} failed: {_words(error)}") from error
+            raise EngineError(f"{self._path}: {self._info.backend} failed: {one_line(error)}") from error
         return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
 
     def close(self) -> None:
         if self._bound is not None:
             self._bound.close()
         self._session = self._bound = None
+
+    def _bind(self, session: Any, provider: str, options: EngineOptions) -> BoundSession | None:
+        """Buffers for the session, where I/O binding was asked for or a CUDA graph needs it."""
+        on_gpu = provider in GPU_PROVIDERS
+        graphs = graphs_of(provider, self._ort.__version__) if options.cuda_graph and on_gpu else None
+        if not graphs and not options.io_binding:
+            return None
+        return BoundSession(self._ort, session, "cuda" if on_gpu else "cpu", options.device_id if on_gpu else 0, graphs)
 
     def _load(self, options: EngineOptions) -> Any:
         """The session with the provider that was asked for, or with the CPU where that is allowed."""
@@ -105,19 +111,22 @@ class OnnxRuntimeEngine(Closing):
                 f"{', '.join(map(short_name, present))}): install cfcam[gpu] for NVIDIA, or allow the fallback to "
                 "the CPU"
             )
+        _log.warning("%s: '%s' cannot start, the CPU runs it instead", self._path, short_name(provider))
         return self._session_on(CPU, options.on(CPU))
 
     def _session_on(self, provider: str, options: EngineOptions) -> Any:
         ort = self._ort
         providers = provider_list(provider, options, ort.get_available_providers())
-        options = replace(options, session={**quirks(self._path), **options.session})
+        options = replace(options, session={**session_workarounds(self._path), **options.session})
         try:
             # Its own fallback would print to stdout, and go on with another provider in the middle of the work.
             return ort.InferenceSession(
                 str(self._path), session_options(ort, options), providers=providers, enable_fallback=0
             )
         except Exception as error:  # its exceptions have no common base
-            raise EngineError(f"{self._path}: onnxruntime {ort.__version__} cannot load it: {_words(error)}") from error
+            raise EngineError(
+                f"{self._path}: onnxruntime {ort.__version__} cannot load it: {one_line(error)}"
+            ) from error
 
     def _typed(self, name: str, value: NDArray[Any]) -> NDArray[Any]:
         integer = self._integers.get(name)
@@ -130,11 +139,7 @@ def _import() -> Any:
         import onnxruntime
     except ImportError as error:
         raise MissingDependencyError(f"onnxruntime is not installed: {how}") from error
-    # Removing one of two installed flavours leaves an empty folder, which still imports.
+    # Removing one of two installed packages leaves an empty folder, which still imports.
     if not hasattr(onnxruntime, "InferenceSession"):
-        raise MissingDependencyError(f"onnxruntime is only half installed: uninstall all its flavours, then {how}")
+        raise MissingDependencyError(f"onnxruntime is only half installed: uninstall all its packages, then {how}")
     return onnxruntime
-
-
-def _words(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

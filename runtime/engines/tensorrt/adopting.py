@@ -14,7 +14,7 @@ from typing import Any
 from ...contract.manifest import BackendRecord, FileRecord, Manifest, ProductRecord, Target
 from ...contract.modelfile import read_spec
 from ...errors import EngineError, ManifestError
-from ..base import open_engine
+from ..opening import open_engine
 from ..options import EngineOptions
 
 __all__ = ["adopt_engine"]

@@ -32,7 +32,7 @@ def gaussian(maps: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
 @lru_cache(maxsize=64)
 def _line_matrix(size: int, sigma: float) -> NDArray[np.float32]:
     """(size, size) matrix M with ``M @ x`` = x blurred along its first axis."""
-    # As scipy's gaussian_filter1d, whose import costs more time than the first inference.
+    # As scipy's gaussian_filter1d, without importing scipy.
     radius = int(4 * sigma + 0.5)
     offsets = np.arange(-radius, radius + 1)
     weights = np.exp(-0.5 * (offsets / sigma) ** 2)

@@ -5,7 +5,6 @@ Every function here looks at activations alone, so its answer serves all classes
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from ..base import Grouping
 from ..numerics.matrix_products import gram, product
 
 __all__ = [
-    "Clusters",
     "cluster_cosine",
     "cosine_distances",
     "dbscan",
@@ -28,23 +26,6 @@ __all__ = [
 # Float32 leaves distances of up to some 1e-7 between identical channels; below this floor
 # eps would let rounding decide what belongs together.
 _EPS_FLOOR = 1e-6
-
-
-@dataclass(frozen=True)
-class Clusters:
-    """DBSCAN's answer for one image, after noise was adopted.
-
-    labels: int64 (C,), as in `Grouping`. adopted: bool (C,), True for channels that
-    DBSCAN called noise and that joined their nearest cluster. eps: the radius, or None
-    where there were too few live channels to cluster.
-    """
-
-    labels: NDArray[np.int64]
-    adopted: NDArray[np.bool_]
-    eps: float | None
-
-    def grouping(self) -> Grouping:
-        return Grouping(self.labels, self.adopted)
 
 
 def live_channels(features: NDArray[np.float32], threshold: float) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
@@ -136,7 +117,7 @@ def _components(rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np
 
 def cluster_cosine(
     features: NDArray[np.float32], *, live_threshold: float, neighbour: int, min_samples: int
-) -> Clusters:
+) -> Grouping:
     """Cluster the rows of `features` float32 (C, D) by direction.
 
     eps is the median over live rows of the distance to the `neighbour`-th nearest other
@@ -149,7 +130,7 @@ def cluster_cosine(
     live, unit = live_channels(features, live_threshold)
     labels[live] = Grouping.NOISE
     if len(live) < 2:
-        return Clusters(labels, adopted, None)
+        return Grouping(labels, adopted, None)
     distances = cosine_distances(unit)
     eps = max(float(np.median(neighbour_distance(distances, neighbour))), _EPS_FLOOR)
     found = dbscan(distances, eps=eps, min_samples=min_samples)
@@ -158,7 +139,7 @@ def cluster_cosine(
         found[noise] = _nearest_centroid(unit, found, noise)
         adopted[live[noise]] = True
     labels[live] = found
-    return Clusters(labels, adopted, eps)
+    return Grouping(labels, adopted, eps)
 
 
 def _nearest_centroid(
@@ -173,12 +154,12 @@ def _nearest_centroid(
     return product(unit[rows], centroids.T).argmax(axis=1)
 
 
-def shuffle_clusters(clusters: Clusters, seed: int) -> Clusters:
+def shuffle_clusters(clusters: Grouping, seed: int) -> Grouping:
     """A control: the same cluster sizes over the same live channels, members drawn at random."""
     labels = clusters.labels.copy()
     live = np.flatnonzero(labels != Grouping.DEAD)
     labels[live] = np.random.default_rng(seed).permutation(labels[live])
-    return Clusters(labels, np.zeros_like(clusters.adopted), clusters.eps)
+    return Grouping(labels, np.zeros(len(labels), np.bool_), clusters.eps)
 
 
 def split_by_sign(labels: NDArray[np.int64], evidence: NDArray[np.floating[Any]]) -> NDArray[np.int64]:

@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...checks import check_choice, check_flag, check_integer, check_number
-from ..base import CamResult, FloatArray, Grouping, register_rule
-from ..numerics.scaling import finish, prepare
+from ..base import CamResult, FloatArray, Grouping
+from ..numerics.scaling import finish, safe_float32, safe_pair
+from ..registry import register_rule
 from .filtering import gaussian
 from .fusion import group_maps
-from .grouping import Clusters, cluster_cosine, live_channels, shuffle_clusters, split_by_sign
+from .grouping import cluster_cosine, live_channels, shuffle_clusters, split_by_sign
 
 __all__ = ["CfcamSettings", "cfcam", "group_channels", "is_pooled"]
 
@@ -101,8 +102,7 @@ def cfcam(activations: FloatArray, gradients: FloatArray, settings: CfcamSetting
     worth is measured in ``docs/evidence.md``.
     """
     settings = settings or CfcamSettings()
-    a, a_exponent = prepare(activations)
-    g, g_exponent = prepare(gradients)
+    a, g, exponent = safe_pair(activations, gradients)
     last = is_pooled(g) if settings.last is None else settings.last
     clusters = group_channels(a, settings)
     filtered = _filtered(g, settings.sigma, last)
@@ -118,7 +118,7 @@ def cfcam(activations: FloatArray, gradients: FloatArray, settings: CfcamSetting
     values = np.maximum(shares.sum(axis=0), 0) if last else np.maximum(shares, 0).sum(axis=0)
     map_sigma = settings.map_sigma if settings.map_sigma is not None else (0.0 if last else 0.5)
     values = gaussian(values[None], map_sigma)[0]
-    return finish(values, a, g, exponent=a_exponent + g_exponent, grouping=clusters.grouping())
+    return finish(values, a, g, exponent=exponent, grouping=clusters)
 
 
 def _filtered(gradients: NDArray[np.float32], sigma: float | None, last: bool) -> NDArray[np.float32]:
@@ -127,13 +127,13 @@ def _filtered(gradients: NDArray[np.float32], sigma: float | None, last: bool) -
     return np.broadcast_to(gradients.mean(axis=(1, 2), keepdims=True), gradients.shape)
 
 
-def group_channels(activations: NDArray[np.float32], settings: CfcamSettings) -> Clusters:
+def group_channels(activations: NDArray[np.float32], settings: CfcamSettings) -> Grouping:
     """The clusters of `activations` float32 (C, H, W): the part of `cfcam` that no class can change."""
     features = gaussian(activations, settings.feature_sigma).reshape(len(activations), -1)
     if settings.clustering == "none":
         labels = np.full(len(features), Grouping.DEAD, np.int64)
         labels[live_channels(features, settings.live_threshold)[0]] = 0
-        return Clusters(labels, np.zeros(len(labels), np.bool_), None)
+        return Grouping(labels, np.zeros(len(labels), np.bool_), None)
     clusters = cluster_cosine(
         features,
         live_threshold=settings.live_threshold,
@@ -145,6 +145,6 @@ def group_channels(activations: NDArray[np.float32], settings: CfcamSettings) ->
 
 def is_pooled(gradients: FloatArray) -> bool:
     """Whether `gradients` (C, H, W) are constant over the grid, as before a global mean pooling."""
-    g, _ = prepare(gradients)
+    g, _ = safe_float32(gradients)
     flat = g.reshape(len(g), -1)
     return float(np.abs(flat - flat[:, :1]).max()) <= _CONSTANT * float(np.abs(flat).max())

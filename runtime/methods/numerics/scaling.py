@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..base import CamResult, FloatArray, Grouping
 
-__all__ = ["as_map", "finish", "prepare"]
+__all__ = ["as_map", "finish", "safe_float32", "safe_pair", "weighted_channels"]
 
 # Arrays whose largest magnitude lies within 2**-20 .. 2**20 are used as they are: with
 # them no norm or sum over channels comes near the ends of float32.
@@ -26,7 +26,7 @@ _SAFE_EXPONENT = 20
 _MAP_EXPONENT = 120
 
 
-def prepare(array: FloatArray) -> tuple[NDArray[np.float32], int]:
+def safe_float32(array: FloatArray) -> tuple[NDArray[np.float32], int]:
     """`array` as float32 and the exponent e that was taken out: ``array = result * 2**e``.
 
     Takes float16, float32 or float64; finite values. The input is never written to, but
@@ -39,6 +39,13 @@ def prepare(array: FloatArray) -> tuple[NDArray[np.float32], int]:
     if top == 0 or abs(exponent) <= _SAFE_EXPONENT:
         return array.astype(np.float32, copy=False), 0
     return np.ldexp(array, -exponent).astype(np.float32), exponent
+
+
+def safe_pair(activations: FloatArray, gradients: FloatArray) -> tuple[NDArray[np.float32], NDArray[np.float32], int]:
+    """Both as `safe_float32` gives them, and the sum of the exponents: that of a product of the two."""
+    a, a_exponent = safe_float32(activations)
+    g, g_exponent = safe_float32(gradients)
+    return a, g, a_exponent + g_exponent
 
 
 def as_map(values: NDArray[np.floating[Any]], exponent: int = 0) -> NDArray[np.float32]:
@@ -55,6 +62,13 @@ def as_map(values: NDArray[np.floating[Any]], exponent: int = 0) -> NDArray[np.f
     if shift == 0:
         return values.astype(np.float32, copy=False)
     return np.ldexp(values.astype(np.float64), shift).astype(np.float32)
+
+
+def weighted_channels(
+    weights: NDArray[np.floating[Any]], activations: NDArray[np.floating[Any]]
+) -> NDArray[np.floating[Any]]:
+    """ReLU(sum_k w_k A_k), (H, W), of weights (C,) and activations (C, H, W), in the wider of their types."""
+    return np.maximum(np.einsum("k,khw->hw", weights, activations), 0)
 
 
 def finish(

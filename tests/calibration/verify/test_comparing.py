@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cfcam.calibration.verify import verify
 from cfcam.runtime.contract.modelfile import read_spec
-from cfcam.runtime.engines.base import open_engine
+from cfcam.runtime.engines.opening import open_engine
 from cfcam.runtime.errors import EngineError, ImageError
 from cfcam.runtime.explainer import Explainer
 from cfcam.runtime.photos.images import open_image

@@ -6,14 +6,14 @@ import pytest
 from cfcam.runtime.bench.comparing import ResultError, compare
 from cfcam.runtime.bench.document import document
 from cfcam.runtime.bench.measure import measure
-from cfcam.runtime.bench.timed_file import Subject
+from cfcam.runtime.bench.timed_file import TimedFile
 
 
 @pytest.fixture
 def result(tiny_path, photo):
-    with Subject(tiny_path("logits"), photo, threads=1) as subject:
-        subject.warm_up(1)
-        return document(subject, measure(subject, rounds=2), image_name="half_red.png")
+    with TimedFile(tiny_path("logits"), photo, threads=1) as timed:
+        timed.warm_up(1)
+        return document(timed, measure(timed, rounds=2), image_name="half_red.png")
 
 
 def test_a_result_with_itself(result):

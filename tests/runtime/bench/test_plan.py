@@ -5,8 +5,7 @@ import json
 import numpy as np
 import pytest
 from cfcam.runtime.bench.plan import Taken, latency_plan, total
-from cfcam.runtime.bench.timed_file import Subject
-from cfcam.runtime.errors import EngineError
+from cfcam.runtime.bench.timed_file import TimedFile
 from cfcam.runtime.methods import method_names
 
 
@@ -22,15 +21,15 @@ def test_sums_of_parts():
 
 
 @pytest.fixture
-def subject(tiny_path, photo):
-    with Subject(tiny_path("tail"), photo, threads=1) as subject:
-        subject.warm_up(1)
-        yield subject
+def timed(tiny_path, photo):
+    with TimedFile(tiny_path("tail"), photo, threads=1) as timed:
+        timed.warm_up(1)
+        yield timed
 
 
-def test_every_choice_is_there_and_adds_up(subject):
+def test_every_choice_is_there_and_adds_up(timed):
     told = []
-    plan = latency_plan(subject, rounds=5, budget_ms=1e6, progress=lambda done, total: told.append(done))
+    plan = latency_plan(timed, rounds=5, budget_ms=1e6, progress=lambda done, total: told.append(done))
     assert plan.runs == 5
     assert told == [1, 2, 3, 4, 5]
     assert json.loads(json.dumps(plan.to_dict()))["budget_ms"] == 1e6
@@ -56,31 +55,15 @@ def test_every_choice_is_there_and_adds_up(subject):
     assert all(check.measured_p50 > 0 for check in plan.checks)
 
 
-def test_what_does_not_fit_is_marked_and_slow_probes_are_given_up(subject):
-    plan = latency_plan(subject, rounds=1, seconds=0.01, budget_ms=1e-6, photo=False, classes=(1,))
+def test_what_does_not_fit_is_marked_and_slow_probes_are_given_up(timed):
+    plan = latency_plan(timed, rounds=1, seconds=0.01, budget_ms=1e-6, photo=False, classes=(1,))
     assert not any(row.fits for row in plan.rows)
     assert not any("photo" in row.parts for row in plan.rows)
     assert set(plan.left_out) == set(method_names("probe"))
     assert all("given up after" in why for why in plan.left_out.values())
 
 
-def test_without_a_budget_nothing_is_marked(subject):
-    plan = latency_plan(subject, rounds=1, methods=["gradcam"], classes=(2,))
+def test_without_a_budget_nothing_is_marked(timed):
+    plan = latency_plan(timed, rounds=1, methods=["gradcam"], classes=(2,))
     assert {row.fits for row in plan.rows} == {None}
     assert {row.method for row in plan.rows} == {"gradcam"}
-
-
-def test_batches_that_the_engine_does_not_take_are_left_out(subject, monkeypatch):
-    infer = subject.engine.infer
-
-    def limited(inputs, outputs=None):
-        if len(inputs["image"]) > 2:
-            raise EngineError("at most 2")
-        return infer(inputs, outputs)
-
-    monkeypatch.setattr(subject.engine, "infer", limited)
-    plan = latency_plan(subject, rounds=1, methods=["gradcam"])
-    assert {row.classes for row in plan.rows} == {1, 2}
-    assert plan.left_out == {"5 classes": "at most 2"}
-    with pytest.raises(EngineError, match="at most 2"):
-        latency_plan(subject, rounds=1, methods=["gradcam"], classes=(5,))

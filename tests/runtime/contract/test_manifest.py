@@ -18,7 +18,7 @@ from cfcam.runtime.contract.manifest import (
     ProductRecord,
     Target,
 )
-from cfcam.runtime.engines.base import open_engine
+from cfcam.runtime.engines.opening import open_engine
 from cfcam.runtime.engines.options import EngineOptions
 from cfcam.runtime.engines.tensorrt import packages as tensorrt_flavours
 from cfcam.runtime.engines.tensorrt.cuda import Gpu

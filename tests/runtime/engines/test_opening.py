@@ -1,70 +1,17 @@
-"""Opening and running engines, the provider check, and errors that keep their words."""
+"""Opening engines: what is refused, and what a manifest decides."""
 
 from __future__ import annotations
 
-import builtins
-import sys
-import threading
-import types
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
-from cfcam.runtime.engines.base import open_engine
-from cfcam.runtime.errors import EngineError, MissingDependencyError, ModelFileError
-from tiny_model import VARIANTS, reference
-
-
-def _feed(n: int = 2, target: int = -1) -> dict[str, np.ndarray]:
-    image = np.random.default_rng(n).standard_normal((n, 3, 32, 48)).astype(np.float32)
-    return {"image": image, "cam_target": np.full(n, target, np.int64)}
-
-
-@pytest.mark.parametrize("name", ["logits", "nhwc", "bgr", "gray", "binary"])
-@pytest.mark.parametrize("target", [-1, 0])
-def test_the_tiny_model_is_its_reference(tiny_path, name, target):
-    model = VARIANTS[name]
-    shape = model.spec.input.shape(3)
-    images = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
-    with open_engine(tiny_path(name)) as engine:
-        got = engine.infer({"image": images, "cam_target": np.full(3, target, np.int64)})
-    for i in range(3):
-        want = reference(model, images[i], target)
-        assert np.allclose(got["scores"][i], want["logits"], atol=1e-5)
-        assert np.allclose(got["cam_activations"][i], want["activations"], atol=1e-5)
-        assert np.allclose(got["cam_gradients"][i], want["gradients"], atol=1e-7)
-        assert got["cam_class"][i] == want["chosen"]
-    assert got["cam_activations"].std() > 0.1
-    assert np.abs(got["cam_gradients"]).max() > 1e-3
-
-
-def test_describe_and_outputs(tiny_path):
-    with open_engine(tiny_path("logits")) as engine:
-        info = engine.describe()
-        assert info.provider == "cpu"
-        assert info.backend.startswith("onnxruntime ")
-        assert (info.inputs, info.batch) == (("image", "cam_target"), None)
-        some = engine.infer(_feed(), ["cam_class", "scores"])
-        assert list(some) == ["cam_class", "scores"]
-    with open_engine(tiny_path("fixed-batch")) as engine:
-        assert engine.describe().batch == 2
-
-
-def test_backend_errors_keep_their_words(tiny_path, tmp_path, capfd):
-    engine = open_engine(tiny_path("logits"))
-    wrong = {**_feed(), "image": np.zeros((1, 3, 5, 5), np.float32)}
-    with pytest.raises(EngineError, match=r"logits\.cam\.onnx: onnxruntime .*(Got: 5|invalid dimensions)") as caught:
-        engine.infer(wrong)
-    assert "\n" not in str(caught.value)
-    with pytest.raises(EngineError, match="no_such_output"):
-        engine.infer(_feed(), ["no_such_output"])
-    engine.close()
-    engine.close()
-    with pytest.raises(EngineError, match="closed"):
-        engine.infer(_feed())
-    (tmp_path / "bad.onnx").write_bytes(tiny_path("logits").read_bytes()[:300])
-    with pytest.raises(EngineError, match=r"bad\.onnx: onnxruntime .* cannot load"):
-        open_engine(tmp_path / "bad.onnx")
-    assert capfd.readouterr().err == ""
+from cfcam.runtime import Explainer
+from cfcam.runtime.contract.manifest import BackendRecord, FileRecord, Manifest, ProductRecord
+from cfcam.runtime.contract.modelfile import read_spec
+from cfcam.runtime.engines.opening import open_engine
+from cfcam.runtime.errors import EngineError, ManifestError, ModelFileError
 
 
 def test_bad_requests(tiny_path, tmp_path):
@@ -78,73 +25,37 @@ def test_bad_requests(tiny_path, tmp_path):
         open_engine(tiny_path("logits"), threads=0)
 
 
-def test_an_absent_provider_is_an_error_unless_fallback_is_allowed(tiny_path):
-    import onnxruntime
-
-    absent = next(p for p in ("rocm", "cuda", "qnn", "coreml") if _full(p) not in onnxruntime.get_available_providers())
-    with pytest.raises(EngineError, match=f"'{absent}' is not in this onnxruntime"):
-        open_engine(tiny_path("logits"), absent)
-    with open_engine(tiny_path("logits"), absent, allow_fallback=True) as engine:
-        assert engine.describe().provider == "cpu"
+def feed(n: int = 2, seed: int = 0) -> dict[str, np.ndarray]:
+    image = np.random.default_rng([n, seed]).standard_normal((n, 3, 32, 48)).astype(np.float32)
+    return {"image": image, "cam_target": np.full(n, -1, np.int32)}
 
 
-def _full(short: str) -> str:
-    from cfcam.runtime.engines.base import PROVIDERS
-
-    return PROVIDERS[short]
-
-
-def test_a_silent_fallback_is_caught(tiny_path, monkeypatch):
-    """onnxruntime-gpu lists CUDA as available and runs on the CPU when CUDA cannot start."""
-    import onnxruntime
-
-    real = onnxruntime.InferenceSession
-    monkeypatch.setattr(
-        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+def test_an_onnx_product_opens_as_its_manifest_says(tiny_path: Callable[[str], Path], tmp_path: Path) -> None:
+    model = tiny_path("logits")
+    path = tmp_path / "tiny.int8.onnx"
+    path.write_bytes(model.read_bytes())
+    manifest = Manifest(
+        product=ProductRecord.of(path),
+        source=FileRecord.of(model),
+        backend=BackendRecord(name="onnxruntime", version="1.0", provider="cpu"),
+        precision="int8",
+        engine={"provider": "qnn", "threads": 1},
+        spec=read_spec(model).to_dict(),
+        created="2026-11-24T12:00:00Z",
     )
-    monkeypatch.setattr(
-        onnxruntime,
-        "InferenceSession",
-        lambda path, options, providers, **more: real(path, options, providers=["CPUExecutionProvider"], **more),
-    )
-    with pytest.raises(EngineError, match=r"'cuda' was asked for.*would run on 'cpu'"):
-        open_engine(tiny_path("logits"), "cuda")
-    with open_engine(tiny_path("logits"), "cuda", allow_fallback=True) as engine:
-        assert engine.describe().provider == "cpu"
-
-
-def test_without_onnxruntime_the_extras_are_named(tiny_path, monkeypatch):
-    real_import = builtins.__import__
-
-    def refuse(name, *args, **kwargs):
-        if name == "onnxruntime":
-            raise ImportError("No module named 'onnxruntime'")
-        return real_import(name, *args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.delitem(sys.modules, "onnxruntime", raising=False)
-        patch.setattr(builtins, "__import__", refuse)
-        with pytest.raises(MissingDependencyError, match=r"cfcam\[cpu\].*cfcam\[gpu\]"):
-            open_engine(tiny_path("logits"))
-    monkeypatch.setitem(sys.modules, "onnxruntime", types.ModuleType("onnxruntime"))
-    with pytest.raises(MissingDependencyError, match="half installed"):
-        open_engine(tiny_path("logits"))
-
-
-def test_threads_share_one_engine(tiny_path):
-    feeds = [_feed(n) for n in range(1, 7)]
-    with open_engine(tiny_path("logits"), threads=1) as engine:
-        alone = [engine.infer(feed) for feed in feeds]
-        together: list = [None] * len(feeds)
-
-        def work(i: int) -> None:
-            for _ in range(10):
-                together[i] = engine.infer(feeds[i])
-
-        workers = [threading.Thread(target=work, args=(i,)) for i in range(len(feeds))]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-    for a, b in zip(alone, together, strict=True):
-        assert all(np.array_equal(a[name], b[name]) for name in a)
+    manifest.write(path)
+    with pytest.raises(EngineError, match="'qnn' is not in this onnxruntime"):
+        Explainer(path)
+    with Explainer(path, provider="cpu") as explainer, Explainer(model, options={"threads": 1}) as plain:
+        assert explainer.manifest == manifest
+        assert plain.manifest is None
+        assert np.array_equal(explainer.maps(feed()["image"]), plain.maps(feed()["image"]))
+        assert explainer.warm_up() > 0
+        with pytest.raises(ValueError, match="expected at least 1 run of at least 1 image, got 0 of 1"):
+            explainer.warm_up(0)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ManifestError, match="copy both again"):
+        Explainer(path, provider="cpu")
+    (tmp_path / "made.plan").write_bytes(b"whatever")
+    with pytest.raises(ModelFileError, match="is an engine of TensorRT"):
+        Explainer(tmp_path / "made.plan")

@@ -7,9 +7,10 @@ import pytest
 from cfcam.runtime.cam import normalise
 from cfcam.runtime.contract.spec import LayerSpec
 from cfcam.runtime.errors import MethodError
+from cfcam.runtime.inference import LayerTensors
 from cfcam.runtime.methods import CamResult, CfcamSettings, Grouping, make_settings
-from cfcam.runtime.methods.base import get_method
-from cfcam.runtime.methods.layer_fusion import FUSIONS, check_fusion, fuse_layers, settings_for
+from cfcam.runtime.methods.layer_fusion import FUSIONS, check_fusion, fuse_layers, run_on_layers, run_rule, settings_for
+from cfcam.runtime.methods.registry import get_method
 
 LAST = LayerSpec(name="last", value="v", channels=4, grid=(2, 2), pooled=True)
 MIDDLE = LayerSpec(name="middle", value="w", channels=4, grid=(2, 2))
@@ -101,6 +102,20 @@ def test_what_is_refused():
     with pytest.raises(MethodError, match="there is one layer only, 'last'"):
         check_fusion("mean", [LAST])
     check_fusion("mean", [LAST, MIDDLE])
+
+
+def test_a_rule_is_handed_what_the_spec_says_of_each_layer():
+    """Not what gradients look like: these are constant over the grid in both layers."""
+    rng = np.random.default_rng(0)
+    a = rng.random((2, 4, 2, 2), np.float32)
+    g = np.broadcast_to(rng.normal(size=(2, 4, 1, 1)), a.shape).astype(np.float32)
+    cfcam = get_method("cfcam")
+    last, middle = run_on_layers(cfcam, CfcamSettings(), [LAST, MIDDLE], [LayerTensors(a, g)] * 2, 1)
+    for found, pooled in ((last, True), (middle, False)):
+        np.testing.assert_array_equal(found.map, cfcam.run(a[1], g[1], CfcamSettings(last=pooled)).map)
+    assert np.abs(last.map - middle.map).max() > 0
+    fused = run_rule(cfcam, CfcamSettings(), [LAST, MIDDLE], [LayerTensors(a, g)] * 2, 1, "mean")
+    np.testing.assert_array_equal(fused.map, fuse_layers([last, middle], "mean", ["last", "middle"]).map)
 
 
 def test_each_layer_knows_whether_it_is_the_last():

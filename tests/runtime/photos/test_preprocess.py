@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from cfcam.runtime.contract.spec import InputSpec, ResizeSpec
 from cfcam.runtime.errors import ArrayError
+from cfcam.runtime.photos.frame import Frame
 from cfcam.runtime.photos.preprocess import check_tensor, prepare, tensor_to_image
 from PIL import Image
 from tiny_model import VARIANTS
@@ -126,3 +127,29 @@ def test_ready_tensors():
         broken[1, 2, 3] = value
         with pytest.raises(ArrayError, match="NaN or infinity"):
             check_tensor(broken, _SPEC)
+
+
+def test_what_is_known_about_a_prepared_photo(tmp_path):
+    path = tmp_path / "photo.png"
+    _photo().save(path)
+    made = prepare(path, _SPEC)
+    assert made.source == str(path)
+    assert made.photo.size == _photo().size
+    assert list(made.times_ms) == ["decode", "preprocess"]
+    assert min(made.times_ms.values()) > 0
+    again = prepare(made.photo, _SPEC)
+    assert again.source == "image"
+    assert np.array_equal(again.tensor, made.tensor)
+
+
+def test_a_ready_tensor_is_prepared_already():
+    tensor = prepare(_photo(), _SPEC).tensor
+    made = prepare(tensor, _SPEC)
+    assert np.array_equal(made.tensor, tensor)
+    assert (made.source, list(made.times_ms)) == ("array", ["preprocess"])
+    assert made.photo.size == (_SPEC.width, _SPEC.height)
+    assert made.frame == Frame.whole(_SPEC.width, _SPEC.height)
+    with pytest.raises(ArrayError, match="expected one tensor per image"):
+        prepare(np.stack([tensor, tensor]), _SPEC)
+    with pytest.raises(ArrayError, match="at least one image"):
+        check_tensor(tensor[None][:0], _SPEC)

@@ -19,7 +19,6 @@ import pytest
 from cfcam.runtime import Explainer, open_engine
 from cfcam.runtime.contract.manifest import BackendRecord, FileRecord, Manifest, ProductRecord, Target
 from cfcam.runtime.contract.modelfile import read_spec
-from cfcam.runtime.engines.base import open_reference
 from cfcam.runtime.engines.options import EngineOptions
 from cfcam.runtime.engines.tensorrt.build import build_engine
 from cfcam.runtime.engines.tensorrt.cuda import find_gpu
@@ -80,7 +79,7 @@ def test_every_batch_is_as_the_reference(
 ) -> None:
     model = tiny_path("logits")
     path = product(model, tmp_path, fake_plan(model, target=target), flavour, cuda_graph=cuda_graph)
-    with open_reference(model, threads=1) as reference, open_engine(path) as engine:
+    with open_engine(model, threads=1) as reference, open_engine(path) as engine:
         info = engine.describe()
         assert (info.backend, info.provider) == (f"{flavour} 10.3.0", flavour)
         assert (info.batch, info.min_batch, info.max_batch) == (None, 1, 4)
@@ -146,7 +145,7 @@ def test_a_result_is_the_callers_and_threads_take_turns(
 def test_more_shapes_than_graphs(gpu: FakeCuda, tiny_path: Callable[[str], Path], tmp_path: Path) -> None:
     model = tiny_path("logits")
     path = product(model, tmp_path, fake_plan(model, (1, 1, 12)), cuda_graph=True)
-    with open_reference(model, threads=1) as reference, open_engine(path) as engine:
+    with open_engine(model, threads=1) as reference, open_engine(path) as engine:
         for n in (*range(1, 11), 9, 1):
             assert equal(engine.infer(feed(n)), reference.infer(feed(n)))
         assert gpu.launched == 9

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from cfcam.runtime.methods.base import Grouping
 from cfcam.runtime.methods.cfcam.grouping import (
-    Clusters,
     cluster_cosine,
     cosine_distances,
     dbscan,
@@ -63,6 +62,7 @@ def test_noise_joins_the_nearest_cluster():
     angles = [0, 1, 2, 3, 4, 86, 87, 88, 89, 90, 20, 60]
     features = np.array([*map(at, angles), [0, 0]], np.float32) * 7
     clusters = cluster_cosine(features, live_threshold=1e-6, neighbour=3, min_samples=3)
+    assert clusters.adopted is not None
     assert clusters.labels.tolist() == [0] * 5 + [1] * 5 + [0, 1, Grouping.DEAD]
     assert np.flatnonzero(clusters.adopted).tolist() == [10, 11]
     assert clusters.eps is not None
@@ -74,6 +74,7 @@ def test_too_few_live_channels_stay_on_their_own(live):
     features = np.zeros((5, 4), np.float32)
     features[:live] = np.eye(4)[:live]
     clusters = cluster_cosine(features, live_threshold=1e-6, neighbour=3, min_samples=3)
+    assert clusters.adopted is not None
     assert clusters.labels.tolist() == [Grouping.NOISE] * live + [Grouping.DEAD] * (5 - live)
     assert not clusters.adopted.any()
 
@@ -84,6 +85,7 @@ def test_identical_channels_make_one_cluster_whatever_the_rounding():
         features = np.repeat(rng.random((1, 49), np.float32), 40, axis=0)
         features *= rng.uniform(0.1, 30, (40, 1)).astype(np.float32)
         clusters = cluster_cosine(features, live_threshold=1e-6, neighbour=3, min_samples=3)
+        assert clusters.adopted is not None
         assert set(clusters.labels.tolist()) == {0}
         assert not clusters.adopted.any()
 
@@ -101,7 +103,7 @@ def test_split_by_sign_numbers_groups_without_gaps():
 
 def test_shuffle_leaves_the_dead_and_its_input_alone():
     labels = np.array([0, 0, 0, 1, 1, Grouping.DEAD, 2, 2, 2, 2])
-    clusters = Clusters(labels.copy(), np.zeros(10, bool), 0.1)
+    clusters = Grouping(labels.copy(), np.zeros(10, bool), 0.1)
     shuffled = shuffle_clusters(clusters, 3).labels
     assert shuffled[5] == Grouping.DEAD
     np.testing.assert_array_equal(np.sort(shuffled), np.sort(labels))

@@ -1,7 +1,7 @@
-"""One weight per channel, other than Grad-CAM's mean gradient: Grad-CAM++ and XGrad-CAM.
+"""Grad-CAM++: one weight per channel, from its positive gradients.
 
-`gradcam++`: Chattopadhay et al., "Grad-CAM++", WACV 2018, arXiv 1710.11063. `xgradcam`: Fu et
-al., "Axiom-based Grad-CAM", BMVC 2020, arXiv 2008.02312.
+Chattopadhay et al., "Grad-CAM++: Improved Visual Explanations for Deep Convolutional Networks", WACV 2018, arXiv
+1710.11063.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..checks import check_number
-from .base import CamResult, FloatArray, register_rule
-from .numerics.scaling import finish, prepare
+from .base import CamResult, FloatArray
+from .numerics.scaling import finish, safe_float32, weighted_channels
+from .registry import register_rule
 
-__all__ = ["GradCamPlusPlusSettings", "gradcam_plus_plus", "xgradcam"]
+__all__ = ["GradCamPlusPlusSettings", "gradcam_plus_plus"]
 
 # Powers of two beyond these are cut off: what they multiply is long lost or all that counts.
 _LIMIT = 600
@@ -54,8 +54,8 @@ def gradcam_plus_plus(
     brings a pole that the paper did not foresee; it is kept as published.
     """
     eps = (settings or GradCamPlusPlusSettings()).eps
-    a, a_exponent = prepare(activations)
-    g, g_exponent = prepare(gradients)
+    a, a_exponent = safe_float32(activations)
+    g, g_exponent = safe_float32(gradients)
     slopes = np.maximum(g, 0).reshape(len(g), -1).astype(np.float64)
     sums = a.sum(axis=(1, 2), dtype=np.float64)[:, None]
     # alpha * G = G / (2 + S G + eps / G**2). S G is a number without a unit, so the scales that
@@ -67,24 +67,4 @@ def gradcam_plus_plus(
         floor = math.ldexp(eps, max(min(-2 * g_exponent - shrink, _LIMIT), -_LIMIT))
         denominators += floor / np.where(slopes > 0, slopes, 1) ** 2
     weights = (slopes / np.where(denominators == 0, np.inf, denominators)).sum(axis=1)
-    return finish(_weighted(weights, a), a, g, exponent=a_exponent + g_exponent - shrink)
-
-
-@register_rule("xgradcam")
-def xgradcam(activations: FloatArray, gradients: FloatArray, settings: None = None) -> CamResult:
-    """XGrad-CAM: ReLU(sum_k w_k A_k), w_k the mean gradient weighted by the channel's activation.
-
-    w_k = sum over cells of G_k A_k / S_k, with S_k the sum of A_k over the grid; a channel
-    with S_k = 0 is left out. Where activations may be negative a small S_k makes a large
-    weight; that is the published form.
-    """
-    a, a_exponent = prepare(activations)
-    g, g_exponent = prepare(gradients)
-    sums = a.sum(axis=(1, 2), dtype=np.float64)
-    evidence = np.einsum("khw,khw->k", g, a, dtype=np.float64)
-    weights = evidence / np.where(sums == 0, np.inf, sums)
-    return finish(_weighted(weights, a), a, g, exponent=a_exponent + g_exponent)
-
-
-def _weighted(weights: NDArray[np.float64], activations: NDArray[np.float32]) -> NDArray[np.float64]:
-    return np.maximum(np.einsum("k,khw->hw", weights, activations, dtype=np.float64), 0)
+    return finish(weighted_channels(weights, a), a, g, exponent=a_exponent + g_exponent - shrink)

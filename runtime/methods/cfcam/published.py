@@ -12,15 +12,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checks import check_number
-from .base import CamResult, FloatArray, Grouping, register_rule
-from .cfcam.filtering import self_kernel_filter
-from .numerics.scaling import finish, prepare
+from ...checks import check_number
+from ...probabilities import softmax
+from ..base import CamResult, FloatArray, Grouping
+from ..numerics.scaling import finish, safe_float32, weighted_channels
+from ..registry import register_rule
+from .filtering import self_kernel_filter
 
 __all__ = ["PaperSettings", "cfcam_paper", "cfcam_released", "published_groups"]
 
@@ -77,7 +78,7 @@ def published_groups(activations: FloatArray) -> Grouping:
     """
     # In float32, as the released code does: eps is often exactly one of the distances, and
     # whether that pair is "within eps" then hangs on the rounding.
-    scaled, exponent = prepare(activations)
+    scaled, exponent = safe_float32(activations)
     rows = np.ascontiguousarray(scaled.reshape(len(scaled), -1))
     norms = np.linalg.norm(rows, axis=1)
     labels = np.full(len(rows), Grouping.DOMINANT, np.int64)
@@ -108,11 +109,5 @@ def _published(activations: FloatArray, gradients: FloatArray, smooth: Callable[
         members = labels == cluster
         weights[members] = smooth(gradients[members].mean(axis=0, dtype=np.float64)).mean()
     kept = labels != Grouping.NOISE
-    alpha = _softmax(weights[kept])
-    values = np.maximum(np.einsum("k,khw->hw", alpha, activations[kept], dtype=np.float64), 0)
-    return finish(values, activations, gradients, grouping=grouping)
-
-
-def _softmax(weights: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    exponentials = np.exp(weights - weights.max())
-    return exponentials / exponentials.sum()
+    alpha = softmax(weights[kept])
+    return finish(weighted_channels(alpha, activations[kept]), activations, gradients, grouping=grouping)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cfcam.runtime.errors import MethodError
 from cfcam.runtime.methods import Grouping, PaperSettings, get_method, make_settings
-from cfcam.runtime.methods.published import published_groups
+from cfcam.runtime.methods.cfcam.published import published_groups
 from sklearn.cluster import DBSCAN
 
 

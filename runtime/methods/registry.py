@@ -1,0 +1,200 @@
+"""The methods by name: this project's own, and those that other packages bring.
+
+A *rule* is a pure function of one image's activations and gradients. A *probe* runs the model, or the part of it
+behind the layer, again and again; what it gets is a `Probing`.
+
+A package brings methods by an entry point in the group ``cfcam.methods``: a module that registers while it is imported,
+or a function that does when it is called. They are loaded once, when a name is asked for that is not one of our own,
+or when all names are listed: who uses our own methods neither waits for other packages nor depends on them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from ..errors import MethodError, one_line
+from .base import CamResult
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+__all__ = ["GROUP", "Method", "get_method", "make_settings", "method_names", "register_probe", "register_rule"]
+
+#: The entry-point group of packages that bring methods.
+GROUP = "cfcam.methods"
+
+Kind = Literal["rule", "probe"]
+Run = Callable[..., CamResult]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A registered method.
+
+    name: what people ask for. kind: ``rule`` or ``probe``. run: for a rule (activations (C, H, W), gradients (C, H, W),
+    settings) -> `CamResult`, for a probe (`Probing`, settings) -> `CamResult`. settings: a frozen dataclass type, or
+    None for no settings. needs_tail: a probe that runs the file of the tail.
+    """
+
+    name: str
+    kind: Kind
+    run: Run
+    settings: type[Any] | None = None
+    summary: str = field(default="", compare=False)
+    needs_tail: bool = False
+
+
+_METHODS: dict[str, Method] = {}
+#: Entry points that could not be loaded, and why.
+_FAILED: list[str] = []
+_lock = threading.RLock()
+_loaded = False
+
+
+def register_rule(name: str, *, settings: type[Any] | None = None) -> Callable[[Run], Run]:
+    """Decorator that makes a function a rule.
+
+    >>> @register_rule("mean")                                          # doctest: +SKIP
+    ... def mean(activations, gradients, settings=None):
+    ...     '''Mean activation, whatever the class.'''
+    ...     return CamResult(np.maximum(activations.mean(axis=0, dtype=np.float32), 0))
+
+    Args:
+        name: What people ask for.
+        settings: Frozen dataclass of what can be set, or None.
+
+    Returns:
+        A decorator for ``(activations, gradients, settings) -> CamResult``: finite float16, float32 or float64 arrays
+        (C, H, W) of one image, which must not be written to. The docstring's first line becomes the summary.
+
+    Raises:
+        MethodError: The name is taken.
+    """
+    return _register(name, "rule", settings, needs_tail=False)
+
+
+def register_probe(name: str, *, settings: type[Any] | None = None, needs_tail: bool = False) -> Callable[[Run], Run]:
+    """Decorator that makes a function a probe: it gets a `Probing`, with which it may run the model.
+
+    Args:
+        name: What people ask for.
+        settings: Frozen dataclass of what can be set, or None.
+        needs_tail: Whether it runs the tail, which must then lie beside the model.
+
+    Returns:
+        A decorator for ``(probing, settings) -> CamResult``. The docstring's first line becomes the summary.
+
+    Raises:
+        MethodError: The name is taken.
+    """
+    return _register(name, "probe", settings, needs_tail)
+
+
+def _register(name: str, kind: Kind, settings: type[Any] | None, needs_tail: bool) -> Callable[[Run], Run]:
+    def decorate(run: Run) -> Run:
+        if name in _METHODS:
+            first, second = _METHODS[name].run.__module__, run.__module__
+            raise MethodError(f"method '{name}' is registered twice, by {first} and by {second}: rename one of them")
+        summary = (run.__doc__ or "").strip().partition("\n")[0]
+        _METHODS[name] = Method(name, kind, run, settings, summary, needs_tail)
+        return run
+
+    return decorate
+
+
+def method_names(kind: Kind | None = None) -> list[str]:
+    """The names of all methods, those of other packages included.
+
+    Args:
+        kind: ``rule`` or ``probe``; None for both, rules before probes.
+    """
+    _load_packages()
+    kinds = get_args(Kind) if kind is None else (kind,)
+    return [name for one in kinds for name, method in _METHODS.items() if method.kind == one]
+
+
+def get_method(name: str) -> Method:
+    """The method that is called `name`.
+
+    Raises:
+        MethodError: There is none; the message has the nearest name, and the packages that could not be loaded.
+    """
+    if name not in _METHODS:
+        _load_packages()
+    if name in _METHODS:
+        return _METHODS[name]
+    hint = _did_you_mean(name, _METHODS)
+    failed = "".join(f". {one}" for one in _FAILED)
+    raise MethodError(f"unknown method '{name}'{hint} Available: {', '.join(method_names())}{failed}")
+
+
+def _load_packages() -> None:
+    """Let other packages register their methods, once; one that cannot is noted, and keeps none from doing so."""
+    global _loaded
+    with _lock:
+        if _loaded:
+            return
+        _loaded = True  # also for an entry point that asks for a method while it is loaded
+        from importlib.metadata import entry_points
+
+        for entry in entry_points(group=GROUP):
+            try:
+                found = entry.load()
+                if callable(found):
+                    found()
+            except Exception as error:  # whatever somebody else's code raises
+                _FAILED.append(_failure(entry, error))
+                _log.warning("%s", _FAILED[-1])
+
+
+def _failure(entry: EntryPoint, error: Exception) -> str:
+    package = "an unknown package" if entry.dist is None else f"the package '{entry.dist.name}'"
+    why = one_line(error)
+    return f"The methods '{entry.name}' of {package} could not be loaded ({why}): repair or remove that package"
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    return f"; did you mean '{near[0]}'?" if near else "."
+
+
+def make_settings(method: Method, values: Any) -> Any:
+    """A method's settings object.
+
+    Args:
+        method: The method.
+        values: None for the defaults, a mapping, or the settings object itself.
+
+    Returns:
+        An instance of `method.settings`; None for a method without settings.
+
+    Raises:
+        MethodError: An unknown setting, or a value out of range.
+    """
+    if method.settings is None:
+        if values:
+            raise MethodError(f"method '{method.name}' takes no settings, got {values!r}")
+        return None
+    if isinstance(values, method.settings):
+        return values
+    if values is None:
+        return method.settings()
+    if not isinstance(values, Mapping):
+        raise MethodError(f"settings of '{method.name}': expected a mapping, got {type(values).__name__}")
+    known = [f.name for f in dataclasses.fields(method.settings)]
+    for key in values:
+        if key not in known:
+            hint = _did_you_mean(str(key), known)
+            raise MethodError(f"method '{method.name}' has no setting '{key}'{hint} Settings: {', '.join(known)}")
+    try:
+        return method.settings(**values)
+    except TypeError as error:
+        raise MethodError(f"settings of '{method.name}': {error}") from error
