@@ -137,12 +137,12 @@ def test_explanations_pass_the_gate(
     assert report, report.failures
 
 
-@pytest.mark.parametrize("flavour", ["tensorrt", "tensorrt_rtx"])
+@pytest.mark.parametrize("package", ["tensorrt", "tensorrt_rtx"])
 def test_an_engine_refuses_what_it_was_not_built_for(
-    flavour: str, tiny_path: Callable[[str], Path], folder: Path
+    package: str, tiny_path: Callable[[str], Path], folder: Path
 ) -> None:
     model = tiny_path("logits")
-    path, _ = prepared(f"engine:{flavour}", model, folder, EngineOptions())
+    path, _ = prepared(f"engine:{package}", model, folder, EngineOptions())
     with open_engine(path) as engine, pytest.raises(EngineError, match=r"the engine was built for from \(1, 3"):
         engine.infer(feed(model, PROFILE[2] + 1))
     manifest = Manifest.read(path)

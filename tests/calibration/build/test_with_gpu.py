@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,17 @@ from cfcam.calibration.build.pipeline import build
 from cfcam.cli import main
 from cfcam.runtime import Explainer
 from cfcam.runtime.engines.tensorrt import build as tensorrt_build
+from cfcam.runtime.engines.tensorrt import packages
 from cfcam.runtime.engines.tensorrt.cuda import find_gpu
 from cfcam.runtime.errors import EngineError
 from cfcam.runtime.contract.manifest import Manifest
-from cfcam.runtime.engines.tensorrt.packages import _load
 from fake_cuda import FakeCuda
 from fake_tensorrt import FakeTensorRt, fake_plan
 from small_photos import make_photos
 
 
 @pytest.fixture(autouse=True)
-def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """One GPU, `tensorrt`, and a builder that makes plans for the stand-in."""
     fake = FakeCuda()
     monkeypatch.setattr(cuda_module, "_bindings", lambda: fake)
@@ -37,9 +37,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         return fake_plan(kept, batch)
 
     monkeypatch.setattr(tensorrt_build, "build_engine", build_engine)
-    _load.cache_clear()
-    yield
-    _load.cache_clear()
+    monkeypatch.setattr(packages, "_in_use", None)
 
 
 def config(compute_capability: str, **batch: int) -> Any:
