@@ -14,6 +14,7 @@ from .sources import find_each, report_failure
 
 if TYPE_CHECKING:
     from ..calibration.verify import GateReport
+    from ..calibration.verify.layerwise import LayerwiseReport
 
 __all__ = ["print_gate", "verify"]
 
@@ -53,6 +54,10 @@ def verify(
         str | None,
         typer.Option("--sheet", metavar="FILE.png", help="Write the least alike photos side by side (.png, .jpg)."),
     ] = None,
+    layerwise: Annotated[
+        bool,
+        typer.Option("--layerwise", help="Also compare the values inside of both files, and name where they part."),
+    ] = False,
     provider: ProductProvider = None,
     allow_fallback: AllowFallback = False,
     threads: Threads = None,
@@ -95,10 +100,17 @@ def verify(
             pictures=4 if report or sheet else 0,
             progress=lambda done, _total: display.update(task, completed=done),
         )
-    written = _files(result, report, sheet)
+    inside = None
+    if layerwise:
+        from ..calibration.verify.layerwise import compare_layerwise
+
+        inside = compare_layerwise(candidate, against, found)
+    written = _files(result, report, sheet, inside)
     missing: list[dict[str, Any]] = [{**one, "candidate": False} for one in errors]
     document = result.to_dict()
     document["errors"] = missing + document["errors"]
+    if inside is not None:
+        document["layerwise"] = inside.to_dict()
     if json:
         print_json(document)
     else:
@@ -107,6 +119,8 @@ def verify(
         for warning in result.warnings:
             note(f"cfcam: warning: {warning}")
         print_gate(result)
+        if inside is not None:
+            _print_layerwise(inside)
         for path in written:
             note(f"written: {path}")
         if not result and not written:
@@ -114,16 +128,29 @@ def verify(
     raise typer.Exit(DONE if result and not document["errors"] else DONE_IN_PART)
 
 
-def _files(result: GateReport, report: str | None, sheet: str | None) -> list[str]:
+def _files(result: GateReport, report: str | None, sheet: str | None, layerwise: LayerwiseReport | None) -> list[str]:
     """Writes what was asked for, and says what was written."""
     written = []
     if report:
-        result.save_html(report, command=shlex.join(["cfcam", *sys.argv[1:]]))
+        result.save_html(report, command=shlex.join(["cfcam", *sys.argv[1:]]), layerwise=layerwise)
         written.append(report)
     if sheet and result.cases:  # none where all maps are equal
         result.save_sheet(sheet)
         written.append(sheet)
     return written
+
+
+def _print_layerwise(inside: LayerwiseReport) -> None:
+    from ..calibration.verify.table import LAYERWISE_COLUMNS, layerwise_rows, layerwise_title
+    from .console import note, print_table, rich_table
+
+    grid = rich_table(*LAYERWISE_COLUMNS, title=layerwise_title(inside), right=LAYERWISE_COLUMNS[3:])
+    for row in layerwise_rows(inside):
+        grid.add_row(*row)
+    print()
+    print_table(grid)
+    if inside.note:
+        note(f"cfcam: note: {inside.note}")
 
 
 def print_gate(result: GateReport) -> None:

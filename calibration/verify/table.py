@@ -5,14 +5,30 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from .layerwise import LayerwiseReport
 from .likeness import SCORED
 from .results import GateReport
 from .summary import PlaceSummary
 from .verdict import TITLES, moved_limit
 
-__all__ = ["COLUMNS", "Row", "place_rows", "place_title", "top_rows"]
+__all__ = [
+    "COLUMNS",
+    "LAYERWISE_COLUMNS",
+    "Row",
+    "layerwise_rows",
+    "layerwise_title",
+    "place_rows",
+    "place_title",
+    "top_rows",
+]
 
 COLUMNS = ("candidate", "worst photo", "score", "limit", "jittered", "other class", "noise")
+
+
+LAYERWISE_COLUMNS = ("node", "operator", "makes", "error of what it reads", "of what it makes", "jump")
+
+#: So many nodes are shown.
+_NODES = 10
 
 
 @dataclass(frozen=True)
@@ -75,6 +91,19 @@ def place_rows(report: GateReport, found: PlaceSummary) -> list[Row]:
     cells = (f"{found.lost} of {found.count}", "", "", _most(limits.empty_maps), "", "", "")
     rows.append(Row(TITLES["empty_maps"], cells, "empty_maps" in missed))
     return rows
+
+
+def layerwise_title(report: LayerwiseReport) -> str:
+    """What the rows are about."""
+    return f"where they part: {report.compared} of {report.values} values compared, {report.photos} photos"
+
+
+def layerwise_rows(report: LayerwiseReport) -> list[tuple[str, ...]]:
+    """The nodes at which the error jumps most, as many cells as `LAYERWISE_COLUMNS`."""
+    return [
+        (one.node, one.operator, one.value, _percent(one.before), _percent(one.after), f"{one.jump:.1f}")
+        for one in report.jumps[:_NODES]
+    ]
 
 
 def _missed(report: GateReport, place: str | None) -> set[str]:
