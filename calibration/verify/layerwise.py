@@ -11,7 +11,6 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +27,7 @@ from .value_matching import HANDS_ON, computed_values, match_values
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from onnx import ModelProto
+    from onnx import GraphProto, ModelProto
 
     from ...runtime.contract.spec import CamSpec
 
@@ -121,50 +120,42 @@ def compare_layerwise(
     except ImportError as error:
         raise MissingDependencyError(f"--layerwise needs {error.name}: install cfcam[build]") from error
     manifest = Manifest.read(candidate)
-    engine = manifest if manifest is not None and manifest.is_engine else None
-    graph, other = Path(candidate), Path(reference)
-    if engine is not None:
-        graph = other = _graph_of(Path(candidate), engine)
-    model, spec = onnx.load(graph), read_spec(other)
-    base = model if engine is not None else onnx.load(other)
+    package = manifest.backend.name if manifest is not None and manifest.is_engine else None
+    graph = Path(candidate) if package is None else _graph_of(Path(candidate), manifest)
+    spec, model, base = read_spec(graph), onnx.load(graph), onnx.load(reference if package is None else graph)
     contract = {spec.chosen, *(name for layer in spec.layers for name in (layer.activations, layer.gradients))}
-    same = {
-        name: found
-        for name, found in match_values(model.graph, base.graph, contract).items()
-        if name not in {one.name for one in model.graph.input}
-    }
-    makers = {name: node for node in model.graph.node for name in node.output if name}
-    fetched = [name for name in same if makers[name].op_type != "QuantizeLinear"]
+    computed, same = computed_values(model.graph), match_values(model.graph, base.graph, contract)
+    fetched = [name for name in computed if name in same]
     if not fetched:
         raise EngineError(f"{candidate} and {reference}: no value of the one could be found in the other")
-    errors: dict[str, list[float]] = {}
+    wanted = _on_cpu(base, sorted({spec.chosen, *(same[name] for name in fetched)}))
     tensors = list(_tensors(spec, photos))
-    outputs = sorted({spec.chosen, *(same[name] for name in fetched)})
-    with _on_cpu(base, outputs) as wanted, _runner(model, fetched, engine) as found:
+    errors: dict[str, list[float]] = {}
+    ready = contextlib.nullcontext(_on_cpu(model, fetched)) if package is None else _rebuilt(model, fetched, package)
+    with ready as run:
         for tensor in tensors:
             feed = {spec.input.name: tensor, spec.target: np.array([TOP_CLASS], np.int64)}
             right = wanted(feed)
-            made = found({**feed, spec.target: right[spec.chosen]})
+            found = run({**feed, spec.target: right[spec.chosen]})
             for name in fetched:
-                error = _relative_error(made[name], right[same[name]])
-                if error is not None:
+                if (error := _relative_error(found[name], right[same[name]])) is not None:
                     errors.setdefault(name, []).append(error)
     mean = {name: float(np.mean(some)) for name, some in errors.items()}
     return LayerwiseReport(
         candidate=str(candidate),
-        reference=str(graph if engine is not None else reference),
+        reference=str(reference if package is None else graph),
         compared=len(mean),
-        values=len(computed_values(model.graph)),
-        jumps=tuple(_jumps(model, mean, same)),
+        values=len(computed),
+        jumps=tuple(sorted(_jumps(model.graph, mean, same), key=lambda one: -one.jump)),
         photos=len(tensors),
-        note="" if engine is None else _REBUILT.format(Path(candidate).name),
+        note="" if package is None else _REBUILT.format(Path(candidate).name),
     )
 
 
-def _graph_of(engine: Path, manifest: Manifest) -> Path:
-    name = manifest.graph.file if manifest.graph is not None else ""
-    path = engine.with_name(name)
-    if not path.is_file():
+def _graph_of(engine: Path, manifest: Manifest | None) -> Path:
+    name = manifest.graph.file if manifest is not None and manifest.graph is not None else ""
+    path = engine.with_name(name or engine.name)
+    if path == engine or not path.is_file():
         raise ModelFileError(f"{engine}: the graph that it was built from ({name}) is not beside it: copy it there")
     return path
 
@@ -173,90 +164,68 @@ def _tensors(spec: CamSpec, photos: Sequence[str | os.PathLike[str]]) -> Iterato
     """Of the first photos that can be read, in the model's layout."""
     left = _PHOTOS
     for photo in photos:
-        if left == 0:
-            return
         with contextlib.suppress(ImageError):
-            yield prepare(open_image(Path(photo)), spec.input).tensor[None]
-            left -= 1
+            if left:
+                yield prepare(open_image(Path(photo)), spec.input).tensor[None]
+                left -= 1
 
 
-def _jumps(model: ModelProto, errors: Mapping[str, float], same: Mapping[str, str]) -> list[Jump]:
-    """One for every compared value, the largest first."""
-    before: dict[str, float] = {}  # a value that was not compared has the error of what it is made of
+def _jumps(graph: GraphProto, errors: Mapping[str, float], same: Mapping[str, str]) -> Iterator[Jump]:
+    """One for every compared value."""
     behind: dict[str, list[float]] = {}
-    for node in model.graph.node:
-        read = max((before.get(name, 0.0) for name in node.input), default=0.0)
-        before.update((name, errors.get(name, read)) for name in node.output)
-    for node in reversed(model.graph.node):
+    for node in reversed(graph.node):
         made = [errors[name] for name in node.output if name in errors]
         if node.op_type in HANDS_ON and not made:
             made = behind.get(node.output[0], [])
         for name in node.input:
             behind.setdefault(name, []).extend(made)
-    found = []
-    for node in model.graph.node:
-        read = max((before.get(name, 0.0) for name in node.input), default=0.0)
+    known: dict[str, float] = {}  # a value that was not compared has the error of what it is made of
+    for node in graph.node:
+        before = max((known.get(name, 0.0) for name in node.input), default=0.0)
+        known.update((name, errors.get(name, before)) for name in node.output)
         for name in (one for one in node.output if one in errors):
             # What all readers forget is no error: a range from 0 on, for a value of which a ReLU reads no more.
             after = min(errors[name], max(behind.get(name) or [errors[name]]))
-            found.append(Jump(node.name or f"node_of_{name}", node.op_type, same[name], read, after))
-    return sorted(found, key=lambda one: -one.jump)
+            yield Jump(node.name or f"node_of_{name}", node.op_type, same[name], before, after)
 
 
 def _relative_error(found: NDArray[Any], wanted: NDArray[Any]) -> float | None:
     """L2, of the reference's; None where it is nothing, not of real numbers, or of another shape."""
-    if found.shape != wanted.shape or found.dtype.kind != "f" or wanted.dtype.kind != "f":
-        return None
     scale = float(np.linalg.norm(wanted.astype(np.float64)))
-    if scale == 0:
+    if found.shape != wanted.shape or found.dtype.kind != "f" or wanted.dtype.kind != "f" or scale == 0:
         return None
     with np.errstate(invalid="ignore"):
         error = float(np.linalg.norm(found.astype(np.float64) - wanted.astype(np.float64))) / scale
     return min(error, _LOST) if np.isfinite(error) else _LOST
 
 
-@contextmanager
-def _on_cpu(model: ModelProto, outputs: Sequence[str]) -> Iterator[Run]:
+def _on_cpu(model: ModelProto, outputs: Sequence[str]) -> Run:
     """`model` with those outputs in ONNX Runtime, which leaves its nodes as they are."""
     import onnxruntime
-    from polygraphy.backend.onnxrt import OnnxrtRunner
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    data = _marked(model, outputs).SerializeToString()
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    with _silent(), OnnxrtRunner(session) as runner:
-        yield lambda feed: dict(runner.infer(feed, check_inputs=False))
+    session = onnxruntime.InferenceSession(_marked(model, outputs), options, providers=["CPUExecutionProvider"])
+    return lambda feed: dict(zip(outputs, session.run(list(outputs), feed), strict=True))
 
 
-@contextmanager
-def _runner(model: ModelProto, outputs: Sequence[str], engine: Manifest | None) -> Iterator[Run]:
-    if engine is None:
-        with _on_cpu(model, outputs) as run:
-            yield run
-        return
+@contextlib.contextmanager
+def _rebuilt(model: ModelProto, outputs: Sequence[str], package: str) -> Iterator[Run]:
+    """`model` with those outputs in an engine of this GPU."""
     from ...runtime.engines.tensorrt.build import build_engine
     from ...runtime.engines.tensorrt.packages import load_package
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "marked.onnx"
-        path.write_bytes(_marked(model, outputs).SerializeToString())
-        plan = build_engine(path, batch=(1, 1, 1), package=engine.backend.name)
-    package = load_package(engine.backend.name)
-    with package.polygraphy() as (loaders, _), loaders.TrtRunner(loaders.EngineFromBytes(plan)) as runner:
+        path.write_bytes(_marked(model, outputs))
+        plan = build_engine(path, batch=(1, 1, 1), package=package)
+    with load_package(package).polygraphy() as (loaders, _), loaders.TrtRunner(loaders.EngineFromBytes(plan)) as runner:
         # The runner's own buffers are written again by the next photo.
         yield lambda feed: {name: np.array(value) for name, value in runner.infer(feed).items()}
 
 
-def _marked(model: ModelProto, outputs: Sequence[str]) -> ModelProto:
+def _marked(model: ModelProto, outputs: Sequence[str]) -> bytes:
     from polygraphy.backend.onnx import modify_outputs
 
-    with _silent():
-        return modify_outputs(model, outputs=list(outputs), copy=True)
-
-
-def _silent() -> Any:
-    from polygraphy.logger import G_LOGGER
-
-    return G_LOGGER.verbosity(G_LOGGER.CRITICAL + 1)
+    return modify_outputs(model, outputs=list(outputs), copy=True).SerializeToString()

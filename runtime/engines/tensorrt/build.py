@@ -158,12 +158,10 @@ def _parsed(
     if not isinstance(model, bytes) and not Path(model).is_file():
         raise ModelFileError(f"{name}: no such file")
     load = loaders.network_from_onnx_bytes if isinstance(model, bytes) else loaders.network_from_onnx_path
-    refused = False
-    parsed = None
     try:
         parsed = load(model if isinstance(model, bytes) else name, strongly_typed=strongly_typed)
     except PolygraphyException:
-        refused = True
+        parsed = None
     except Exception as error:  # pybind raises TypeError with no reason when the C++ side returns null
         raise EngineError(f"{rt} cannot start: {messages.last}") from error
     if any("MODEL_DESERIALIZE_FAILED" in said for said in messages.problems):
@@ -171,10 +169,9 @@ def _parsed(
     unopened = [said.partition(_UNOPENED)[2] for said in messages.problems if _UNOPENED in said]
     if unopened:
         raise ModelFileError(f"{name}: its external data '{unopened[0]}' cannot be opened: keep both files together")
-    if refused:
+    if parsed is None:
         node, _, operator = messages.node.removesuffix("]").rpartition(" [")
         return ParseProblem(node, operator, _PLACE.sub("", messages.last))
-    assert parsed is not None
     if parsed[1].num_outputs == 0:  # an empty file is a valid protobuf, and parses
         raise ModelFileError(f"{name}: an ONNX model without outputs, or an empty file")
     return parsed
