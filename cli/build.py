@@ -33,7 +33,7 @@ def _print_schema(asked: bool) -> None:
     if asked:
         from .console import print_json
 
-        print_json(_config_files().config_schema())
+        print_json(_building()[0].config_schema())
         raise typer.Exit()
 
 
@@ -41,7 +41,7 @@ def _print_configs(asked: bool) -> None:
     if asked:
         from .console import print_table, rich_table
 
-        files = _config_files()
+        files = _building()[0]
         table = rich_table("configuration", "backend", "precision", "")
         for name in files.config_names():
             config = files.read_config(name)[1]
@@ -121,7 +121,7 @@ def build(
         words += [f"{name}={value}" for name, value in options.items() if value is not None]
         words += [name for name, given in {**flags, "--json": json}.items() if given]
         raise typer.Exit(max(_in_a_process_of_its_own([f"--config={one}", *words]) for one in config))
-    name, settings = _config_files().read_config(config[0])
+    name, settings = _building()[0].read_config(config[0])
     settings = _limited(settings, limit)
     found, errors = find_each(images or [])
     if images and not found:
@@ -164,16 +164,17 @@ def _in_a_process_of_its_own(words: list[str]) -> int:
             raise
 
 
-def _config_files() -> Any:
+def _building() -> tuple[Any, Any]:
+    """The modules of configurations and of the build itself."""
     from ..runtime.errors import MissingDependencyError
 
     try:
-        from ..calibration.build import config_files
+        from ..calibration.build import config_files, pipeline
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("pydantic", "yaml", "onnx"):
             raise
         raise MissingDependencyError(f"building needs {error.name}: install cfcam[build]") from error
-    return config_files
+    return config_files, pipeline
 
 
 def _limited(config: BuildConfig, limit: int | None) -> BuildConfig:
@@ -187,15 +188,8 @@ def _limited(config: BuildConfig, limit: int | None) -> BuildConfig:
 def _built(
     model: str, name: str, config: BuildConfig, output: str, photos: list[Path], quiet: bool, options: dict[str, Any]
 ) -> BuildReport:
-    from ..runtime.errors import MissingDependencyError
     from .console import note, stderr
 
-    try:
-        from ..calibration.build.pipeline import build
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("onnx", "pydantic"):
-            raise
-        raise MissingDependencyError(f"building needs {error.name}: install cfcam[build]") from error
     console = stderr()
     with console.status("building") as status, _stopped_like_interrupted():
 
@@ -207,7 +201,9 @@ def _built(
             if not quiet:
                 note(text, console)
 
-        return build(Path(model), name, config, Path(output), photos, progress=tell, tried=tried, **options)
+        return _building()[1].build(
+            Path(model), name, config, Path(output), photos, progress=tell, tried=tried, **options
+        )
 
 
 @contextmanager

@@ -96,7 +96,7 @@ def make_engine(job: Job, graph: Path, target: str | None, timing_cache: Path | 
     return Product(
         path,
         BackendRecord(name=config.backend, version=version),  # type: ignore[arg-type] - one of the two packages
-        _target(config, target, ahead),
+        _target(config, ahead),
         FileRecord.of(graph),
     )
 
@@ -108,16 +108,13 @@ def write_command(job: Job, graph: Path) -> None:
     script.chmod(0o755)
 
 
-def _target(config: BuildConfig, wanted: str | None, ahead: str | None) -> Target | None:
-    """What the engine runs on; None for any GPU from 8.0 on: TensorRT for RTX without a target, or as asked for."""
+def _target(config: BuildConfig, ahead: str | None) -> Target | None:
+    """What the engine runs on; None for any GPU from 8.0 on, as TensorRT for RTX builds without a target."""
     if ahead is not None:
         return Target(compute_capability=ahead)
-    compatible = config.builder_options.hardware_compatibility
-    if config.backend == "tensorrt_rtx" or compatible == "ampere_plus":
+    if config.backend == "tensorrt_rtx":
         return None
     from ...runtime.engines.tensorrt.cuda import find_gpu
 
     gpu = find_gpu(config.engine_options.device_id)
-    # An engine that was built on a GPU is tied to GPUs of its name.
-    name = gpu.name if compatible == "none" else None
-    return Target(compute_capability=wanted or gpu.compute_capability, gpu=name)
+    return Target.of(gpu, config.builder_options.hardware_compatibility)

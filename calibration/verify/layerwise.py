@@ -196,7 +196,7 @@ def _relative_error(found: NDArray[Any], wanted: NDArray[Any]) -> float | None:
         return None
     with np.errstate(invalid="ignore"):
         error = float(np.linalg.norm(found.astype(np.float64) - wanted.astype(np.float64))) / scale
-    return min(error, _LOST) if np.isfinite(error) else _LOST
+    return float(min(np.nan_to_num(error, nan=_LOST), _LOST))
 
 
 def _on_cpu(model: ModelProto, outputs: Sequence[str]) -> Run:
@@ -206,7 +206,7 @@ def _on_cpu(model: ModelProto, outputs: Sequence[str]) -> Run:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(_marked(model, outputs), options, providers=["CPUExecutionProvider"])
+    session: Any = onnxruntime.InferenceSession(_marked(model, outputs), options, providers=["CPUExecutionProvider"])
     return lambda feed: dict(zip(outputs, session.run(list(outputs), feed), strict=True))
 
 
@@ -226,6 +226,6 @@ def _rebuilt(model: ModelProto, outputs: Sequence[str], package: str) -> Iterato
 
 
 def _marked(model: ModelProto, outputs: Sequence[str]) -> bytes:
-    from polygraphy.backend.onnx import modify_outputs
+    from polygraphy.backend.onnx import ModifyOutputs
 
-    return modify_outputs(model, outputs=list(outputs), copy=True).SerializeToString()
+    return ModifyOutputs(model, outputs=list(outputs), copy=True)().SerializeToString()

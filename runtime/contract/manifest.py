@@ -91,6 +91,15 @@ class Target:
     compute_capability: str | None = None
     gpu: str | None = None
 
+    @classmethod
+    def of(cls, gpu: Gpu, hardware_compatibility: str = "none") -> Target | None:
+        """Of what is built on `gpu`, as `BuilderOptions` ask for; None for all GPUs from 8.0 on."""
+        if hardware_compatibility == "ampere_plus":
+            return None
+        return cls(
+            compute_capability=gpu.compute_capability, gpu=gpu.name if hardware_compatibility == "none" else None
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationRecord:

@@ -48,7 +48,8 @@ def adopt_engine(engine: str | os.PathLike[str], graph: str | os.PathLike[str]) 
         from .cuda import find_gpu
 
         gpu = find_gpu(manifest.engine_options.device_id)
-        manifest = replace(manifest, target=Target(compute_capability=gpu.compute_capability, gpu=gpu.name))
+        compatibility = told.config.get("builder", {}).get("hardware_compatibility", "none")
+        manifest = replace(manifest, target=Target.of(gpu, compatibility))
     with open_engine(path, manifest=manifest) as opened:
         info = opened.describe()
     spec = read_spec(source)

@@ -274,10 +274,9 @@ def timing_cache_file(folder: Path, rt: Package, compute_capability: str | None)
 
 
 def _timings(file: Path | None) -> contextlib.AbstractContextManager[Any]:
-    with contextlib.suppress(OSError):
-        if file is not None:
-            return file.open("rb")
-    return contextlib.nullcontext()
+    if file is None or not os.access(file, os.R_OK):
+        return contextlib.nullcontext()
+    return file.open("rb")
 
 
 def _keep_timings(config: Any, file: Path) -> None:

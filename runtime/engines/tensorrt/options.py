@@ -26,9 +26,6 @@ class BuilderOptions:
             libraries since version 10.
         detailed_profiling: Profilers and the engine inspector see each layer's parameters, not its name alone.
         dla: Run on a deep learning accelerator what it takes, the rest on the GPU (`tensorrt` on Orin only).
-
-    Raises:
-        EngineError: A value is out of range.
     """
 
     optimization_level: int = 3
@@ -42,12 +39,6 @@ class BuilderOptions:
     ) = None
     detailed_profiling: bool = False
     dla: bool = False
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.optimization_level <= 5:
-            raise EngineError(f"optimization_level: expected 0 to 5, got {self.optimization_level}")
-        if self.workspace_mb is not None and self.workspace_mb < 1:
-            raise EngineError(f"workspace_mb: expected at least 1, got {self.workspace_mb}")
 
     def check(self, package: str) -> None:
         """Raise `EngineError` for what the TensorRT package of that name does not have."""

@@ -11,7 +11,7 @@ import importlib
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,10 +123,8 @@ def _one_only(present: str, wanted: str) -> str:
 
 def _first_installed() -> Package:
     for candidate in PACKAGES:
-        try:
+        with suppress(MissingDependencyError):
             return _load(candidate)
-        except MissingDependencyError:
-            continue
     raise MissingDependencyError(f"TensorRT is not installed: for TensorRT for RTX {PACKAGES['tensorrt_rtx']}")
 
 

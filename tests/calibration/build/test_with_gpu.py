@@ -40,9 +40,10 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages, "_in_use", None)
 
 
-def config(compute_capability: str, **batch: int) -> Any:
+def config(compute_capability: str, more: str = "", **batch: int) -> Any:
     return parse_config(
-        f"backend: tensorrt\nbuilder: {{compute_capability: [{compute_capability}]}}\nbatch: {batch or '{}'}", "f.yaml"
+        f"backend: tensorrt\nbuilder: {{compute_capability: [{compute_capability}]{more}}}\nbatch: {batch or '{}'}",
+        "f.yaml",
     )
 
 
@@ -58,6 +59,30 @@ def test_the_engine_itself_is_judged(tiny_path: Callable[[str], Path], tmp_path:
     assert manifest is not None
     assert manifest.target is not None
     assert (manifest.target.compute_capability, manifest.target.gpu) == (here.compute_capability, here.name)
+
+
+@pytest.mark.parametrize(
+    ("compatibility", "target"),
+    [("none", ("8.7", "Orin")), ("same_compute_capability", ("8.7", None)), ("ampere_plus", None)],
+)
+def test_what_a_compatible_engine_runs_on(
+    tiny_path: Callable[[str], Path], tmp_path: Path, compatibility: str, target: tuple[str, str | None] | None
+) -> None:
+    """Built here, and by trtexec from the graph."""
+    here = find_gpu(0)
+    wanted = None if target is None else (here.compute_capability, target[1] and here.name)
+    asked = config(here.compute_capability, f", hardware_compatibility: {compatibility}")
+    (product,) = build(tiny_path("logits"), "gpu", asked, tmp_path / "a", allow_failing=True).products
+    source = build(tiny_path("logits"), "gpu", asked, tmp_path / "b", allow_failing=True, onnx_only=True).products[0]
+    adopted = tmp_path / "b" / "logits.gpu.engine"
+    adopted.write_bytes(fake_plan(source, (1, 1, 1)))
+    assert main(["adopt", str(adopted), "--graph", str(source)]) == 0
+    for engine in (product, adopted):
+        manifest = Manifest.read(engine)
+        assert manifest is not None
+        assert manifest.config["builder"]["hardware_compatibility"] == compatibility
+        found = manifest.target
+        assert (None if found is None else (found.compute_capability, found.gpu)) == wanted
 
 
 def test_an_engine_that_opens_and_cannot_run_is_no_product(

@@ -129,7 +129,7 @@ def test_an_engine_is_built_again_from_its_graph(
 
     class TrtRunner:
         def __init__(self, plan: bytes) -> None:
-            self._session = onnxruntime.InferenceSession(plan, providers=["CPUExecutionProvider"])
+            self._session: Any = onnxruntime.InferenceSession(plan, providers=["CPUExecutionProvider"])
 
         def __enter__(self) -> TrtRunner:
             return self

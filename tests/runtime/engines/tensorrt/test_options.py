@@ -10,18 +10,6 @@ from cfcam.runtime.errors import EngineError
 
 
 @pytest.mark.parametrize(
-    ("asked", "words"),
-    [
-        ({"optimization_level": 6}, "optimization_level: expected 0 to 5, got 6"),
-        ({"workspace_mb": 0}, "workspace_mb: expected at least 1, got 0"),
-    ],
-)
-def test_what_is_out_of_range(asked: dict[str, Any], words: str) -> None:
-    with pytest.raises(EngineError, match=words):
-        BuilderOptions(**asked)
-
-
-@pytest.mark.parametrize(
     "asked", [{"version_compatible": True}, {"hardware_compatibility": "ampere_plus"}, {"dla": True}]
 )
 def test_what_only_tensorrt_has(asked: dict[str, Any]) -> None:
