@@ -107,7 +107,7 @@ def build(
 ) -> None:
     """Build an explained file for a target, or for several.
 
-    Lowers the precision, builds engines of TensorRT where the configuration asks for them, compares the explanations
+    Lowers the precision, builds TensorRT engines where the configuration asks for them, compares the explanations
     with those of the float32 file, and writes the products with a manifest beside each. When the gate fails, nothing
     is written but a report, and the exit code is 1.
     """
