@@ -124,7 +124,9 @@ def compare_layerwise(
     graph = Path(candidate) if package is None else _graph_of(Path(candidate), manifest)
     spec, model, base = read_spec(graph), onnx.load(graph), onnx.load(reference if package is None else graph)
     contract = {spec.chosen, *(name for layer in spec.layers for name in (layer.activations, layer.gradients))}
-    computed, same = computed_values(model.graph), match_values(model.graph, base.graph, contract)
+    computed = computed_values(model.graph)
+    # An engine has its graph's own names, numbered ones too.
+    same = match_values(model.graph, base.graph, contract if package is None else computed)
     fetched = [name for name in computed if name in same]
     if not fetched:
         raise EngineError(f"{candidate} and {reference}: no value of the one could be found in the other")
