@@ -56,5 +56,11 @@ def test_a_number_that_the_exporter_gave_means_nothing() -> None:
 
 
 def test_weights_are_not_computed() -> None:
-    turned = graph(("Transpose", ["w"], "t"), ("MatMul", ["x", "t"], "a"), ("Clip", ["a", "", "t"], "b"), w=BIG)
+    turned = graph(
+        ("Transpose", ["w"], "t"),
+        ("Abs", ["t"], "u"),
+        ("MatMul", ["x", "u"], "a"),
+        ("Clip", ["a", "", "u"], "b"),
+        w=BIG,
+    )
     assert computed_values(turned) == ["a", "b"]
