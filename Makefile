@@ -66,8 +66,10 @@ gpu:
 	@if reason=$$($(PYTHON) tests/gpu/driver.py); then $(MAKE) --no-print-directory gpu-suite; \
 	else echo "GPU SUITE NOT RUN: $$reason. NOTHING WAS TESTED ON A GPU." >&2; fi
 
+# A process has one TensorRT package, so there are two.
 gpu-suite: $(GPU)/stamp
-	OMP_NUM_THREADS=1 $(GPU)/bin/python -m pytest -m gpu tests/gpu
+	OMP_NUM_THREADS=1 $(GPU)/bin/python -m pytest -m gpu tests/gpu -k "not tensorrt_rtx"
+	OMP_NUM_THREADS=1 $(GPU)/bin/python -m pytest -m gpu tests/gpu -k tensorrt_rtx
 
 # ONNX Runtime for GPUs overwrites the other one, so it needs an environment of its own. It sees the system's
 # packages, because JetPack installs TensorRT there.

@@ -161,7 +161,7 @@ def _figures(report: VerifyReport) -> str:
 
 def _engine(made: Path) -> str:
     try:
-        return f"{len(build_engine(made, compute_capability='8.6', flavour='tensorrt_rtx')) / 2**20:.1f} MiB"
+        return f"{len(build_engine(made, compute_capability='8.6', package='tensorrt_rtx')) / 2**20:.1f} MiB"
     except CfcamError as error:
         return " ".join(str(error).split())[:160]
 

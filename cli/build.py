@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,9 +47,11 @@ def _print_configs(asked: bool) -> None:
 def build(
     model: ModelFile,
     config: Annotated[
-        str,
+        list[str],
         typer.Option(
-            "--config", metavar="NAME|FILE", help="A configuration that comes with cfcam, or the path of a .yaml file."
+            "--config",
+            metavar="NAME|FILE",
+            help="A configuration that comes with cfcam, or the path of a .yaml file. Repeatable.",
         ),
     ],
     output: Annotated[str, typer.Option("--output", "-o", metavar="DIR", help="The folder for the products.")],
@@ -95,15 +99,22 @@ def build(
         ),
     ] = False,
 ) -> None:
-    """Build an explained file for a target.
+    """Build an explained file for a target, or for several.
 
-    Lowers the precision, builds engines of TensorRT where the configuration asks for them, compares the explanations
+    Lowers the precision, builds TensorRT engines where the configuration asks for them, compares the explanations
     with those of the float32 file, and writes the products with a manifest beside each. When the gate fails, nothing
     is written but a report, and the exit code is 1.
     """
     from ..runtime.errors import ImageError
 
-    name, settings = _config_files().read_config(config)
+    if len(config) > 1:
+        options = {"--limit": limit, "--timing-cache": timing_cache, "--output": output}
+        flags = {"--onnx-only": onnx_only, "--auto-precision": auto_precision, "--allow-failing": allow_failing}
+        words = [model, *(f"--images={one}" for one in images or [])]
+        words += [f"{name}={value}" for name, value in options.items() if value is not None]
+        words += [name for name, given in {**flags, "--json": json}.items() if given]
+        raise typer.Exit(max(_in_a_process_of_its_own([f"--config={one}", *words]) for one in config))
+    name, settings = _config_files().read_config(config[0])
     settings = _limited(settings, limit)
     found, errors = find_each(images or [])
     if images and not found:
@@ -135,6 +146,17 @@ def build(
     raise typer.Exit(DONE if report.passed is not False and not errors else DONE_IN_PART)
 
 
+def _in_a_process_of_its_own(words: list[str]) -> int:
+    """Build what `words` say; the exit code. A process can have one of the two TensorRT packages."""
+    command = [sys.executable, "-m", "cfcam.cli", "build", *words]
+    with _stopped_like_interrupted(), subprocess.Popen(command) as process:
+        try:
+            return process.wait()
+        except BaseException:
+            process.terminate()  # removes what is unfinished
+            raise
+
+
 def _config_files() -> Any:
     with needing("building", "build", "pydantic", "yaml", "onnx"):
         from ..calibration.build import config_files
@@ -153,7 +175,7 @@ def _built(
     model: str, name: str, config: BuildConfig, output: str, photos: list[Path], quiet: bool, options: dict[str, Any]
 ) -> BuildReport:
     with needing("building", "build", "onnx", "pydantic"):
-        from ..calibration.build.pipeline import build
+        from ..calibration.build.pipeline import build as run
     console = stderr()
     with console.status("building") as status, _stopped_like_interrupted():
 
@@ -165,7 +187,7 @@ def _built(
             if not quiet:
                 note(text, console)
 
-        return build(Path(model), name, config, Path(output), photos, progress=tell, tried=tried, **options)
+        return run(Path(model), name, config, Path(output), photos, progress=tell, tried=tried, **options)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from .sources import find_some, report_failure
 
 if TYPE_CHECKING:
     from ..calibration.verify import VerifyReport
+    from ..calibration.verify.layerwise import LayerwiseReport
 
 __all__ = ["verify"]
 
@@ -53,6 +54,10 @@ def verify(
         str | None,
         typer.Option("--sheet", metavar="FILE.png", help="Write the least alike photos side by side (.png, .jpg)."),
     ] = None,
+    layerwise: Annotated[
+        bool,
+        typer.Option("--layerwise", help="Also compare the values inside of both files, and name where they part."),
+    ] = False,
     provider: ProductProvider = None,
     allow_fallback: AllowFallback = False,
     threads: Threads = None,
@@ -64,7 +69,7 @@ def verify(
     them say what such figures mean: float32 on a jittered photo, the map of another class, and noise.
     """
     from ..calibration.verify import verify as run
-    from .verify_tables import print_report
+    from .verify_tables import print_layerwise, print_report
 
     check_name(report, "--report", ".html", ".htm")
     check_name(sheet, "--sheet", ".png", ".jpg", ".jpeg")
@@ -87,10 +92,17 @@ def verify(
             pictures=4 if report or sheet else 0,
             progress=lambda done, _total: display.update(task, completed=done),
         )
-    written = _files(result, report, sheet)
+    inside = None
+    if layerwise:
+        from ..calibration.verify.layerwise import compare_layerwise
+
+        inside = compare_layerwise(candidate, against, found)
+    written = _files(result, report, sheet, inside)
     missing: list[dict[str, Any]] = [{**one, "candidate": False} for one in errors]
     document = result.to_dict()
     document["errors"] = missing + document["errors"]
+    if inside is not None:
+        document["layerwise"] = inside.to_dict()
     if json:
         print_json(document)
     else:
@@ -99,6 +111,8 @@ def verify(
         for warning in result.warnings:
             note(f"cfcam: warning: {warning}")
         print_report(result)
+        if inside is not None:
+            print_layerwise(inside)
         for path in written:
             note(f"written: {path}")
         if not result and not written:
@@ -106,11 +120,11 @@ def verify(
     raise typer.Exit(DONE if result and not document["errors"] else DONE_IN_PART)
 
 
-def _files(result: VerifyReport, report: str | None, sheet: str | None) -> list[str]:
+def _files(result: VerifyReport, report: str | None, sheet: str | None, layerwise: LayerwiseReport | None) -> list[str]:
     """Writes what was asked for, and says what was written."""
     written = []
     if report:
-        result.save_html(report, command=shlex.join(["cfcam", *sys.argv[1:]]))
+        result.save_html(report, command=shlex.join(["cfcam", *sys.argv[1:]]), layerwise=layerwise)
         written.append(report)
     if sheet and result.cases:  # none where all maps are equal
         result.save_sheet(sheet)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .console import Bold, print_rows
+from .console import Bold, note, print_rows
 
 if TYPE_CHECKING:
     from ..calibration.verify import VerifyReport
+    from ..calibration.verify.layerwise import LayerwiseReport
 
-__all__ = ["print_report"]
+__all__ = ["print_layerwise", "print_report"]
 
 
 def print_report(report: VerifyReport) -> None:
@@ -32,3 +33,13 @@ def print_report(report: VerifyReport) -> None:
         f"{candidate.path} ({candidate.precision}, {candidate.provider}) against {report.reference.path}: "
         f"method {report.method}, {len(report.photos)} photos, {report.seconds:.1f} s: {verdict}"
     )
+
+
+def print_layerwise(report: LayerwiseReport) -> None:
+    """Print the nodes at which the error jumps most, and what has to be known about that."""
+    from ..calibration.verify.table import LAYERWISE_COLUMNS, layerwise_rows, layerwise_title
+
+    print()
+    print_rows(LAYERWISE_COLUMNS, layerwise_rows(report), title=layerwise_title(report), right=LAYERWISE_COLUMNS[3:])
+    if report.note:
+        note(f"cfcam: note: {report.note}")

@@ -190,7 +190,10 @@ class ICudaEngine:
 
 
 class FakeTensorRt(types.ModuleType):
-    """The module `tensorrt`, or with its own CUDA graphs `tensorrt_rtx`. engine: the last one that was loaded."""
+    """The module `tensorrt`, or with its own CUDA graphs `tensorrt_rtx`.
+
+    engine, runtime: the last one that was loaded, and by what.
+    """
 
     def __init__(self, name: str, cuda: FakeCuda) -> None:
         super().__init__(name)
@@ -203,9 +206,12 @@ class FakeTensorRt(types.ModuleType):
         if name == "tensorrt_rtx":
             self.CudaGraphStrategy = _GraphStrategy
         self.engine: Any = None
+        self.runtime: Any = None
         outer = self
 
         class Runtime:
+            engine_host_code_allowed = False
+
             def __init__(self, logger: Any) -> None:
                 self._logger = logger
 
@@ -213,6 +219,7 @@ class FakeTensorRt(types.ModuleType):
                 if not serialized_engine.startswith(_MAGIC):
                     self._say("Magic tag does not match")
                     return None
+                outer.runtime = self
                 outer.engine = ICudaEngine(json.loads(serialized_engine[4:]), cuda, self._say)
                 return outer.engine
 

@@ -12,7 +12,7 @@ from cfcam.calibration.build.config_files import config_names, config_schema, re
 from cfcam.runtime.engines.tensorrt.build import compute_capabilities
 from tensorrt_required import require_tensorrt
 
-NAMES = ["cpu", "cpu-int8", "drive-orin", "jetson-orin-fp16", "jetson-orin-int8", "rtx", "server"]
+NAMES = ["cpu", "cpu-int8", "drive-orin", "jetson-orin-dla", "jetson-orin-fp16", "jetson-orin-int8", "rtx", "server"]
 
 
 def test_they_are_found_by_name_wherever_cfcam_is_installed() -> None:
@@ -40,8 +40,9 @@ def test_each_says_all_that_a_target_needs(name: str) -> None:
 
 
 def test_what_they_aim_at() -> None:
-    for name in ("jetson-orin-fp16", "jetson-orin-int8", "drive-orin"):
+    for name in ("jetson-orin-dla", "jetson-orin-fp16", "jetson-orin-int8", "drive-orin"):
         assert read_config(name)[1].builder.compute_capability == ("8.7",)
+    assert read_config("jetson-orin-dla")[1].builder_options.dla
     assert not read_config("cpu-int8")[1].quantisation.symmetric
     assert read_config("jetson-orin-int8")[1].quantisation.symmetric
     assert read_config("server")[1].engine_options.provider == "cuda"
@@ -61,4 +62,8 @@ def test_schema_closes_every_section() -> None:
     assert schema["required"] == ["backend"]
     thresholds = schema["$defs"]["Thresholds"]["properties"]
     assert {"last_score", "middle_score", "top1"} <= set(thresholds)
-    assert schema["$defs"]["Builder"]["properties"]["compute_capability"]["items"]["anyOf"]
+    builder = schema["$defs"]["Builder"]["properties"]
+    assert builder["compute_capability"]["items"]["anyOf"]
+    assert builder["hardware_compatibility"]["enum"] == ["none", "ampere_plus", "same_compute_capability"]
+    assert builder["dla"]["type"] == "boolean"
+    assert (builder["workspace_mb"]["anyOf"][0]["minimum"], builder["optimization_level"]["maximum"]) == (1, 5)

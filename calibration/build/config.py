@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from ...export.precision import Plan
 from ...runtime.engines.options import EngineOptions
+from ...runtime.engines.tensorrt.options import BuilderOptions
 from ..verify.thresholds import Thresholds
 
 __all__ = ["TENSORRT", "BuildConfig"]
@@ -74,11 +75,10 @@ class Batch(_Section):
         return (self.min, self.opt, self.max)
 
 
-class Builder(_Section):
-    """TensorRT's builder.
+class Builder(_section_of(BuilderOptions)):
+    """TensorRT's builder: `BuilderOptions`, and what it builds for.
 
     compute_capability: of the GPUs that run the engine; one is built for each. None named: this machine's GPU.
-    optimization_level: how long it looks for fast kernels. workspace_mb: scratch memory that it may use, MiB.
     """
 
     compute_capability: tuple[ComputeCapability, ...] = ()
@@ -149,7 +149,20 @@ class BuildConfig(_Section):
             raise ValueError(f"builder: only with the backends {' and '.join(TENSORRT)}, but backend is {self.backend}")
         if self.builds_engines and self.precision == "int8" and not self.plan.symmetric:
             raise ValueError(f"quantisation.symmetric: {self.backend} takes no zero point but 0: say true")
+        if self.builder.dla:  # type: ignore[attr-defined]
+            self._check_dla()
         return self
+
+    def _check_dla(self) -> None:
+        wanted = {
+            "precision: float16, in which it computes": self.precision == "float16",
+            "a batch whose min, opt and max are equal": len(set(self.batch.sizes)) == 1,
+            "builder.compute_capability: [8.7] (AGX Orin and Orin NX)": self.builder.compute_capability == ("8.7",),
+            "engine.cuda_graph: false, which no DLA takes": not self.engine.cuda_graph,  # type: ignore[attr-defined]
+        }
+        missing = [words for words, there in wanted.items() if not there]
+        if self.backend == "tensorrt" and missing:
+            raise ValueError(f"builder.dla: needs {'; '.join(missing)}")
 
     def calibrating_photos(self, given: int) -> int:
         """How many of so many photos the precision pass is to have; those for means are not worth a weak gate."""
@@ -170,6 +183,13 @@ class BuildConfig(_Section):
     def engine_options(self) -> EngineOptions:
         """Raises `EngineError`."""
         return EngineOptions(**self.engine.model_dump())  # type: ignore[attr-defined]
+
+    @property
+    def builder_options(self) -> BuilderOptions:
+        """Raises `EngineError`, also for what the backend does not have."""
+        options = BuilderOptions(**self.builder.model_dump(exclude={"compute_capability"}))
+        options.check(self.backend)
+        return options
 
     @property
     def thresholds(self) -> Thresholds:

@@ -78,7 +78,7 @@ def parse_config(text: str, where: str) -> BuildConfig:
     except ValidationError as error:
         raise ConfigError(f"{where}: {'; '.join(_words(one) for one in error.errors())}") from error
     try:
-        _ = config.plan, config.engine_options, config.thresholds  # for what they raise
+        _ = config.plan, config.engine_options, config.builder_options, config.thresholds  # for what they raise
         if config.method is not None:
             make_settings(get_method(config.method.name), config.method.settings)
     except CfcamError as error:

@@ -29,13 +29,15 @@ _LIMIT = 32 * 2**20
 
 
 class Lowering:
-    """Makes lowered files of one job. scratch: folder for what is not wanted afterwards. tell: told each pass."""
+    """Makes lowered files of one job. scratch: folder for what is not wanted afterwards. tell: told each pass.
+    notes: of `lower`, on the file that was made last."""
 
     def __init__(
         self, job: Job, calibration: CalibrationPhotos | None, scratch: Path, tell: Callable[[str], None]
     ) -> None:
         self._job, self._calibration, self._scratch, self._tell = job, calibration, scratch, tell
         self.cache = Cache(cache_folder("ranges"), _LIMIT)
+        self.notes: list[str] = []
 
     def __call__(self, plan: Plan, path: Path, *, prove: bool = True) -> Path:
         """Write the job's file in the precision of `plan` to `path`. prove: False for what is only tried.
@@ -48,7 +50,8 @@ class Lowering:
         if (plan.quantised or plan.half) and self._calibration is not None:
             images = self._calibration.batches(self._job.fixed_batch)
             ranges = self._ranges(plan) if plan.quantised else None
-        lower(self._job.source, path, plan, images, prove=prove, ranges=ranges, progress=self._tell)
+        made = lower(self._job.source, path, plan, images, prove=prove, ranges=ranges, progress=self._tell)
+        self.notes = made.notes
         if ranges is not None and ranges.is_file():
             self._keep(ranges)
         return path

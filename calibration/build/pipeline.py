@@ -230,6 +230,7 @@ def _lowered(
         plan, attempts = steps.timed("search", lambda: search(job, sets, scratch, lowering, steps.tell, tried))
     proved = any(attempt.chosen and attempt.passed for attempt in attempts)
     graph = steps.timed("precision", lambda: lowering(plan, stage / job.graph_name, prove=not proved))
+    steps.notes += lowering.notes
     steps.note_unkept(lowering.cache)
     return graph, attempts
 

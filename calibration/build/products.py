@@ -13,6 +13,7 @@ from ...export.writing import set_spec, tool_versions, write_model
 from ...runtime.contract.manifest import BackendRecord, FileRecord, Manifest, ProductRecord, Target
 from ...runtime.contract.modelfile import read_spec
 from ...runtime.engines.options import EngineOptions
+from .config import BuildConfig
 from .job import Job
 from .photos import CalibrationPhotos
 from .trtexec import trtexec_script
@@ -76,7 +77,7 @@ def graph_product(job: Job, graph: Path) -> Product:
 def make_engine(job: Job, graph: Path, target: str | None, timing_cache: Path | None, progress: Any = None) -> Product:
     """Build `graph` into an engine for `target`, beside it. Raises `EngineError`."""
     from ...runtime.engines.tensorrt.build import build_engine, compute_capabilities
-    from ...runtime.engines.tensorrt.packages import load_flavour
+    from ...runtime.engines.tensorrt.packages import load_package
 
     config = job.config
     ahead = target if target in compute_capabilities(config.backend) else None
@@ -84,19 +85,18 @@ def make_engine(job: Job, graph: Path, target: str | None, timing_cache: Path | 
         graph,
         batch=job.batch,
         compute_capability=ahead,
-        flavour=config.backend,
-        optimization_level=config.builder.optimization_level,
-        workspace_mb=config.builder.workspace_mb,
+        package=config.backend,
+        options=config.builder_options,
         timing_cache=timing_cache,
         progress=progress,
     )
     path = graph.with_name(job.engine_name(target))
     path.write_bytes(plan)
-    version = load_flavour(config.backend).module.__version__
+    version = load_package(config.backend).module.__version__
     return Product(
         path,
-        BackendRecord(name=config.backend, version=version),  # type: ignore[arg-type] - one of the two flavours
-        _target(config.backend, target, ahead, config.engine_options.device_id),
+        BackendRecord(name=config.backend, version=version),  # type: ignore[arg-type] - one of the two packages
+        _target(config, ahead),
         FileRecord.of(graph),
     )
 
@@ -108,13 +108,13 @@ def write_command(job: Job, graph: Path) -> None:
     script.chmod(0o755)
 
 
-def _target(flavour: str, wanted: str | None, ahead: str | None, device_id: int) -> Target | None:
-    """What the engine runs on; None for TensorRT for RTX without a target, which is any GPU from 8.0 on."""
+def _target(config: BuildConfig, ahead: str | None) -> Target | None:
+    """What the engine runs on; None for any GPU from 8.0 on, as TensorRT for RTX builds without a target."""
     if ahead is not None:
         return Target(compute_capability=ahead)
-    if flavour == "tensorrt_rtx":
+    if config.backend == "tensorrt_rtx":
         return None
     from ...runtime.engines.tensorrt.cuda import find_gpu
 
-    gpu = find_gpu(device_id)  # an engine that was built on a GPU is tied to GPUs of its name
-    return Target(compute_capability=wanted or gpu.compute_capability, gpu=gpu.name)
+    gpu = find_gpu(config.engine_options.device_id)
+    return Target.of(gpu, config.builder_options.hardware_compatibility)

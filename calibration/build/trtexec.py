@@ -1,8 +1,9 @@
 """The command by which a machine that has TensorRT, and nothing of ours, builds a graph into an engine.
 
-Flags as in TensorRT 10.3 and 11 (samples/trtexec, samples/common/sampleOptions.cpp of NVIDIA/TensorRT; migration
-guide 10.x to 11.x): ``--stronglyTyped`` is needed by 10 and taken without effect by 11, ``--skipInference`` builds
-without a benchmark. A shape is given for every input whose batch is free, `cam_target` among them.
+Flags as in TensorRT 10.3 and 11.1 (samples/common/sampleOptions.cpp of NVIDIA/TensorRT; migration guide 10.x to 11.x):
+``--stronglyTyped`` is needed by 10 and taken without effect by 11, ``--skipInference`` builds without a benchmark. A
+shape is given for every input whose batch is free, `cam_target` among them. With a DLA ``--stronglyTyped`` is left out:
+version 10 sets float16 for it, which a strongly typed network refuses, and 11 types every network strongly.
 """
 
 from __future__ import annotations
@@ -11,13 +12,19 @@ import shlex
 from collections.abc import Sequence
 
 from ...runtime.contract.modelfile import ValueInfo
+from ...runtime.engines.tensorrt.options import BuilderOptions
 from ...runtime.errors import EngineError
 from .config import BuildConfig
 
 __all__ = ["trtexec_command", "trtexec_script"]
 
-#: The command-line builder of each flavour.
+#: The command-line builder of each package.
 _PROGRAMS = {"tensorrt": "trtexec", "tensorrt_rtx": "tensorrt_rtx"}
+
+_LEVELS = {"none": "none", "ampere_plus": "ampere+", "same_compute_capability": "sameComputeCapability"}
+
+#: Tactic sources that every version has, and uses by itself.
+_SOURCES = ("EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS")
 
 
 def trtexec_command(graph: str, engine: str, inputs: Sequence[ValueInfo], config: BuildConfig) -> list[str]:
@@ -30,12 +37,34 @@ def trtexec_command(graph: str, engine: str, inputs: Sequence[ValueInfo], config
     if free:
         for bound, batch in zip(("min", "opt", "max"), config.batch.sizes, strict=True):
             words.append(f"--{bound}Shapes=" + ",".join(_shape(value, batch) for value in free))
+    options = config.builder_options
     if config.backend == "tensorrt":
-        words += ["--stronglyTyped", f"--builderOptimizationLevel={config.builder.optimization_level}"]
-        if config.builder.workspace_mb is not None:
-            words.append(f"--memPoolSize=workspace:{config.builder.workspace_mb}")
-        words.append("--timingCacheFile=timing.cache")
+        words += [*_flags(options), "--timingCacheFile=timing.cache"]
+    elif options != BuilderOptions(optimization_level=options.optimization_level, workspace_mb=options.workspace_mb):
+        raise EngineError("builder: what tensorrt_rtx's command takes is not known to cfcam: build without --onnx-only")
     return [*words, "--skipInference"]
+
+
+def _flags(options: BuilderOptions) -> list[str]:
+    sources = None
+    if options.tactic_sources is not None:  # it is told what to add to its own choice, and to take away
+        named = {one.upper() for one in options.tactic_sources}
+        sources = ",".join(f"{'+' if one in named else '-'}{one}" for one in sorted({*_SOURCES, *named}))
+    flags = {
+        "--stronglyTyped": not options.dla,
+        f"--builderOptimizationLevel={options.optimization_level}": True,
+        f"--memPoolSize=workspace:{options.workspace_mb}": options.workspace_mb is not None,
+        "--versionCompatible": options.version_compatible,
+        f"--hardwareCompatibilityLevel={_LEVELS[options.hardware_compatibility]}": options.hardware_compatibility
+        != "none",
+        "--refit": options.refittable,
+        "--sparsity=enable": options.sparsity,
+        f"--tacticSources={sources}": sources is not None,
+        "--profilingVerbosity=detailed": options.detailed_profiling,
+        "--useDLACore=0": options.dla,
+        "--allowGPUFallback": options.dla,
+    }
+    return [flag for flag, asked in flags.items() if asked]
 
 
 def trtexec_script(command: Sequence[str]) -> str:

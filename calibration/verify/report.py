@@ -11,16 +11,21 @@ from ..html_page import jpeg_url, machine, page_template
 from . import pictures, table
 
 if TYPE_CHECKING:
+    from .layerwise import LayerwiseReport
     from .results import VerifyReport
 
 __all__ = ["render_report", "save_report"]
 
 
-def render_report(report: VerifyReport, *, command: str = "") -> str:
+def render_report(report: VerifyReport, *, command: str = "", layerwise: LayerwiseReport | None = None) -> str:
     """The HTML text. Every name in it is escaped. Raises `MissingDependencyError` without Jinja2."""
     return page_template(__package__ or "", picture=jpeg_url).render(
         report=report,
         columns=table.COLUMNS,
+        layerwise=layerwise,
+        layerwise_columns=table.LAYERWISE_COLUMNS,
+        layerwise_title=layerwise and table.layerwise_title(layerwise),
+        layerwise_rows=layerwise and table.layerwise_rows(layerwise),
         top_rows=table.top_rows(report),
         places=[(table.place_title(one), table.place_rows(report, one)) for one in report.places],
         picture_columns=pictures.COLUMNS,
@@ -31,6 +36,8 @@ def render_report(report: VerifyReport, *, command: str = "") -> str:
     )
 
 
-def save_report(path: str | os.PathLike[str], report: VerifyReport, *, command: str = "") -> None:
+def save_report(
+    path: str | os.PathLike[str], report: VerifyReport, *, command: str = "", layerwise: LayerwiseReport | None = None
+) -> None:
     """Write it under a temporary name and rename. Raises `OutputError`, `MissingDependencyError`."""
-    write_bytes(path, render_report(report, command=command).encode())
+    write_bytes(path, render_report(report, command=command, layerwise=layerwise).encode())

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..json_values import plain
 from .comparing import Failed, PhotoMeasures
+from .layerwise import LayerwiseReport
 from .pictures import Case, save_sheet
 from .summary import MeasureSummary, PlaceSummary
 from .thresholds import Thresholds
@@ -101,11 +102,13 @@ class VerifyReport:
             document["photos"] = [_photo(one, self.places) for one in self.photos]
         return plain(document)
 
-    def save_html(self, path: str | os.PathLike[str], *, command: str = "") -> None:
+    def save_html(
+        self, path: str | os.PathLike[str], *, command: str = "", layerwise: LayerwiseReport | None = None
+    ) -> None:
         """Everything in one HTML file that loads nothing. Raises `OutputError`, `MissingDependencyError`."""
         from .report import save_report
 
-        save_report(path, self, command=command)
+        save_report(path, self, command=command, layerwise=layerwise)
 
     def save_sheet(self, path: str | os.PathLike[str]) -> None:
         """The worst photos side by side, as PNG or JPEG. Raises `OutputError`."""

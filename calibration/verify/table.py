@@ -11,11 +11,27 @@ from .summary import PlaceSummary
 from .verdict import TITLES, moved_limit
 
 if TYPE_CHECKING:
+    from .layerwise import LayerwiseReport
     from .results import VerifyReport
 
-__all__ = ["COLUMNS", "Row", "place_rows", "place_title", "top_rows"]
+__all__ = [
+    "COLUMNS",
+    "LAYERWISE_COLUMNS",
+    "Row",
+    "layerwise_rows",
+    "layerwise_title",
+    "place_rows",
+    "place_title",
+    "top_rows",
+]
 
 COLUMNS = ("candidate", "worst photo", "score", "limit", "jittered", "other class", "noise")
+
+
+LAYERWISE_COLUMNS = ("node", "operator", "makes", "error of what it reads", "of what it makes", "jump")
+
+#: So many nodes are shown.
+_NODES = 10
 
 
 @dataclass(frozen=True)
@@ -78,6 +94,19 @@ def place_rows(report: VerifyReport, summary: PlaceSummary) -> list[Row]:
     cells = (f"{summary.lost} of {summary.count}", "", "", _most(limits.empty_maps), "", "", "")
     rows.append(Row(TITLES["empty_maps"], cells, "empty_maps" in missed))
     return rows
+
+
+def layerwise_title(report: LayerwiseReport) -> str:
+    """What the rows are about."""
+    return f"where they part: {report.compared} of {report.values} values compared, {report.photos} photos"
+
+
+def layerwise_rows(report: LayerwiseReport) -> list[tuple[str, ...]]:
+    """The nodes at which the error jumps most, as many cells as `LAYERWISE_COLUMNS`."""
+    return [
+        (one.node, one.operator, one.value, _percent(one.before), _percent(one.after), f"{one.jump:.1f}")
+        for one in report.jumps[:_NODES]
+    ]
 
 
 def _missed(report: VerifyReport, place: str | None) -> set[str]:

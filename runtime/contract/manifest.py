@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -88,6 +89,15 @@ class Target:
     compute_capability: str | None = None
     gpu: str | None = None
 
+    @classmethod
+    def of(cls, gpu: Gpu, hardware_compatibility: str = "none") -> Target | None:
+        """Of what is built on `gpu`, as `BuilderOptions` ask for; None for all GPUs from 8.0 on."""
+        if hardware_compatibility == "ampere_plus":
+            return None
+        return cls(
+            compute_capability=gpu.compute_capability, gpu=gpu.name if hardware_compatibility == "none" else None
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationRecord:
@@ -142,6 +152,11 @@ class Manifest:
     def is_engine(self) -> bool:
         """True for an engine of TensorRT, False for an ONNX file."""
         return self.backend.name != "onnxruntime"
+
+    @property
+    def is_version_compatible(self) -> bool:
+        """True for an engine that was built to run in later versions of TensorRT too."""
+        return bool(self.config.get("builder", {}).get("version_compatible"))
 
     @property
     def passed(self) -> bool | None:
@@ -230,13 +245,15 @@ class Manifest:
             )
 
     def _check_version(self, path: Path) -> None:
-        from ..engines.tensorrt.packages import load_flavour
+        from ..engines.tensorrt.packages import load_package
 
-        here = load_flavour(self.backend.name).module.__version__
-        if here != self.backend.version:
+        here, built = load_package(self.backend.name).module.__version__, self.backend.version
+        later = self.is_version_compatible
+        if here != built and not (later and _numbers(here) >= _numbers(built)):
             raise ManifestError(
-                f"{path}: was built with {self.backend.name} {self.backend.version} and runs with no other version, "
-                f"but this machine has {here}: build it again here, or install that version"
+                f"{path}: was built with {self.backend.name} {built} and runs with no "
+                f"{'earlier' if later else 'other'} version, but this machine has {here}: build it again here, "
+                "or install that version"
             )
 
     def _check_gpu(self, path: Path, gpu: Gpu | None) -> None:
@@ -259,3 +276,7 @@ class Manifest:
             raise ManifestError(
                 f"{path}: was built for '{self.target.gpu}', but the GPU here is '{gpu.name}': build it again here"
             )
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", version)]

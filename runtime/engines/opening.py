@@ -70,7 +70,7 @@ def open_engine(
             raise EngineError(f"{path}: is an engine of {name} and runs on nothing else, got the provider '{provider}'")
         from .tensorrt.engine import TensorRtEngine
 
-        return TensorRtEngine(path, name, options)
+        return TensorRtEngine(path, name, options, host_code=manifest.is_version_compatible)
     from .onnxruntime.engine import OnnxRuntimeEngine
 
     return OnnxRuntimeEngine(path, options.but(provider=provider, allow_fallback=allow_fallback, threads=threads))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -68,6 +69,24 @@ def test_words_for_people(tiny_path: Callable[[str], Path], tmp_path: Path, caps
     assert "6 photos say little" in err
     assert main([*arguments, "--config", "cpu", "--limit", "3"]) == 2
     assert "--limit: nothing is calibrated with precision float32" in capsys.readouterr().err
+
+
+def test_several_configurations_have_a_process_each(
+    tiny_path: Callable[[str], Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """This process has one TensorRT package at most; a configuration of the other one asks a process of its own."""
+    photos = tmp_path / "photos"
+    make_photos(photos, 20)
+    half = tmp_path / "half.yaml"
+    half.write_text("backend: onnx\nprecision: float16\n")
+    words = ["build", str(tiny_path("logits")), "-o", str(tmp_path / "out"), "--images", str(photos)]
+    assert main([*words, "--config", "cpu", "--config", str(half), "--limit", "16"]) == 2, "the worst of both"
+    assert "--limit: nothing is calibrated with precision float32" in capfd.readouterr().err
+    assert listing(tmp_path / "out") == ["logits.half.onnx", "logits.half.onnx.manifest.json"]
+    if importlib.util.find_spec("tensorrt") is None:  # asked for all the same
+        assert main([*words, "--config", "cpu", "--config", "jetson-orin-fp16"]) == 2
+        assert "'jetson-orin-fp16': tensorrt is not installed" in capfd.readouterr().err
+        assert "logits.cpu.onnx" in listing(tmp_path / "out")
 
 
 def test_an_empty_folder_builds_nothing(

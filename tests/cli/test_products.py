@@ -11,8 +11,7 @@ import pytest
 from cfcam.cli import main
 from cfcam.runtime.contract.manifest import BackendRecord, FileRecord, Manifest, ProductRecord, Target
 from cfcam.runtime.contract.modelfile import read_spec
-from cfcam.runtime.engines.tensorrt import cuda
-from cfcam.runtime.engines.tensorrt.packages import _load
+from cfcam.runtime.engines.tensorrt import cuda, packages
 from fake_cuda import FakeCuda
 from fake_tensorrt import FakeTensorRt, fake_plan
 from PIL import Image
@@ -25,7 +24,7 @@ def engine(tiny_path, tmp_path, monkeypatch):
     module = FakeTensorRt("tensorrt", fake)
     monkeypatch.setattr(cuda, "_bindings", lambda: fake)
     monkeypatch.setitem(sys.modules, "tensorrt", module)
-    _load.cache_clear()
+    monkeypatch.setattr(packages, "_in_use", None)
     model = tiny_path("logits")
     path = tmp_path / "tiny.engine"
     path.write_bytes(fake_plan(model))
@@ -38,8 +37,7 @@ def engine(tiny_path, tmp_path, monkeypatch):
         spec=read_spec(model).to_dict(),
         created="2026-11-24T12:00:00Z",
     ).write(path)
-    yield path
-    _load.cache_clear()
+    return path
 
 
 @pytest.fixture

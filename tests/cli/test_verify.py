@@ -54,6 +54,22 @@ def test_an_equal_file_passes(tiny_path, folder, tmp_path, capsys):
     assert not sheet.exists(), "nothing differs"
 
 
+def test_layerwise_names_nodes(tiny_path, folder, tmp_path, capsys):
+    model, report = str(tiny_path("logits")), tmp_path / "report.html"
+    command = ["verify", model, "--against", model, "--images", str(folder), "--layerwise"]
+    assert main([*command, "--report", str(report)]) == 0
+    out, _ = capsys.readouterr()
+    assert "where they part: 8 of 12 values compared, 4 photos" in out
+    assert "GlobalAveragePool" in out
+    html = report.read_text()
+    assert "<h2>Where they part: 8 of 12 values compared, 4 photos</h2>" in html
+    assert "<td>node_of_pooled</td><td>GlobalAveragePool</td><td>pooled</td><td>0.0%</td>" in html
+    assert main([*command, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)["layerwise"]
+    assert (document["compared"], document["values"], document["photos"]) == (8, 12, 4)
+    assert {one["jump"] for one in document["jumps"]} == {1}
+
+
 def test_a_frozen_gradient_fails_with_pictures(tiny_path, frozen, folder, tmp_path, capsys):
     model = str(tiny_path("logits"))
     report, sheet = tmp_path / "out" / "r.html", tmp_path / "out" / "s.jpg"

@@ -12,7 +12,7 @@ from cfcam.runtime.contract.modelfile import read_spec
 from cfcam.runtime.engines.options import PROVIDERS
 from cfcam.runtime.engines.tensorrt.build import build_engine
 from cfcam.runtime.engines.tensorrt.cuda import find_gpu
-from cfcam.runtime.engines.tensorrt.packages import load_flavour
+from cfcam.runtime.engines.tensorrt.packages import load_package
 from cfcam.runtime.errors import MissingDependencyError
 
 __all__ = ["BACKENDS", "PROFILE", "open_on", "prepared"]
@@ -44,20 +44,20 @@ def open_on(backend: str, model: Path, folder: Path, **options: Any) -> Engine:
     return open_engine(path, options=chosen)
 
 
-def _built(flavour: str, model: Path, folder: Path, options: EngineOptions) -> Path:
+def _built(package: str, model: Path, folder: Path, options: EngineOptions) -> Path:
     """An engine of `model` for this GPU, built once per folder, with a manifest that asks for `options`."""
     try:
-        rt = load_flavour(flavour)
+        rt = load_package(package)
     except MissingDependencyError as error:
         pytest.skip(f"NOT RUN: {error}")
-    gpu, path = find_gpu(), folder / f"{model.name}.{flavour}.engine"
+    gpu, path = find_gpu(), folder / f"{model.name}.{package}.engine"
     if not path.exists():
-        path.write_bytes(build_engine(model, batch=PROFILE, flavour=flavour, **_aimed(flavour, gpu.compute_capability)))
+        path.write_bytes(build_engine(model, batch=PROFILE, package=package, **_aimed(package, gpu.compute_capability)))
     Manifest(
         product=ProductRecord.of(path),
         source=FileRecord.of(model),
-        backend=BackendRecord(name=flavour, version=rt.module.__version__),  # type: ignore[arg-type]
-        target=Target(compute_capability=gpu.compute_capability, gpu=gpu.name if flavour == "tensorrt" else None),
+        backend=BackendRecord(name=package, version=rt.module.__version__),  # type: ignore[arg-type]
+        target=Target(compute_capability=gpu.compute_capability, gpu=gpu.name if package == "tensorrt" else None),
         precision="float32",
         engine=options.to_dict(),
         spec=read_spec(model).to_dict(),
@@ -66,8 +66,8 @@ def _built(flavour: str, model: Path, folder: Path, options: EngineOptions) -> P
     return path
 
 
-def _aimed(flavour: str, capability: str) -> dict[str, Any]:
+def _aimed(package: str, capability: str) -> dict[str, Any]:
     """An engine of TensorRT for RTX is built for one capability where it knows it, else for all from 8.0 on."""
-    known = getattr(load_flavour(flavour).module, "ComputeCapability", None)
+    known = getattr(load_package(package).module, "ComputeCapability", None)
     name = f"SM{capability.replace('.', '')}"
     return {"compute_capability": capability} if known is not None and name in known.__members__ else {}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cfcam.runtime import EngineOptions, Explainer, open_engine
-from cfcam.runtime.contract.manifest import Manifest, Target
+from cfcam.runtime.contract.manifest import FileRecord, Manifest, Target
 from cfcam.runtime.contract.modelfile import read_spec
 from cfcam.runtime.engines.tensorrt.cuda import find_gpu
 from cfcam.runtime.errors import EngineError, ManifestError
@@ -136,12 +136,12 @@ def test_explanations_pass_the_gate(
     assert report, report.failures
 
 
-@pytest.mark.parametrize("flavour", ["tensorrt", "tensorrt_rtx"])
+@pytest.mark.parametrize("package", ["tensorrt", "tensorrt_rtx"])
 def test_an_engine_refuses_what_it_was_not_built_for(
-    flavour: str, tiny_path: Callable[[str], Path], folder: Path
+    package: str, tiny_path: Callable[[str], Path], folder: Path
 ) -> None:
     model = tiny_path("logits")
-    path, _ = prepared(f"engine:{flavour}", model, folder, EngineOptions())
+    path, _ = prepared(f"engine:{package}", model, folder, EngineOptions())
     with open_engine(path) as engine, pytest.raises(EngineError, match=r"the engine was built for from \(1, 3"):
         engine.infer(feed(model, PROFILE[2] + 1))
     manifest = Manifest.read(path)
@@ -149,6 +149,29 @@ def test_an_engine_refuses_what_it_was_not_built_for(
     replace(manifest, target=Target(compute_capability="7.0")).write(path)
     with pytest.raises(ManifestError, match=r"was built for compute capability 7\.0, but the GPU here"):
         open_engine(path)
+
+
+@pytest.mark.parametrize("package", ["tensorrt", "tensorrt_rtx"])
+def test_layerwise_runs_the_graph_again_with_its_values_marked(
+    package: str, mobilenet: Path, folder: Path, summary_line: Callable[[str], None]
+) -> None:
+    layerwise = pytest.importorskip("cfcam.calibration.verify.layerwise")
+    pytest.importorskip("polygraphy")
+    path, _ = prepared(f"engine:{package}", mobilenet, folder, EngineOptions())
+    manifest = Manifest.read(path)
+    assert manifest is not None
+    graph = path.with_name(mobilenet.name)
+    graph.write_bytes(mobilenet.read_bytes())
+    replace(manifest, graph=FileRecord.of(graph)).write(path)
+    photos = sorted(shared_path("data/photos").glob("*.jpg"))
+    report = layerwise.compare_layerwise(path, mobilenet, photos)
+    first = report.jumps[0]
+    summary_line(
+        f"{package}: {report.compared} of {report.values} values, {first.node} {first.before} -> {first.after}"
+    )
+    assert report.compared > 50
+    assert "built from its graph" in report.note
+    assert first.after < 0.05, "float32, with TensorFloat-32 in convolutions"
 
 
 @every_backend

@@ -16,10 +16,9 @@ from ...contract.modelfile import read_spec
 from ...errors import EngineError, ManifestError
 from ..opening import open_engine
 from ..options import EngineOptions
+from .packages import PACKAGES, load_package
 
 __all__ = ["adopt_engine"]
-
-_FLAVOURS = ("tensorrt", "tensorrt_rtx")
 
 
 def adopt_engine(engine: str | os.PathLike[str], graph: str | os.PathLike[str]) -> Manifest:
@@ -35,15 +34,13 @@ def adopt_engine(engine: str | os.PathLike[str], graph: str | os.PathLike[str]) 
         raise ManifestError(f"{source}: has no manifest beside it: give the graph that `cfcam build --onnx-only` wrote")
     told.check(source)
     backend: Any = told.config.get("backend")
-    if backend not in _FLAVOURS:
+    if backend not in PACKAGES:
         raise ManifestError(f"{source}: was built for the backend '{backend}', which needs no engine: use the graph")
-    from .packages import load_flavour
-
     manifest = replace(
         told,
         product=ProductRecord.of(path),
         graph=FileRecord.of(source),
-        backend=BackendRecord(name=backend, version=load_flavour(backend).module.__version__),
+        backend=BackendRecord(name=backend, version=load_package(backend).module.__version__),
         engine=EngineOptions.from_dict(told.config.get("engine", {})).to_dict(),
         gate=None if told.gate is None else {**told.gate, "ran_on": f"{source.name}, not the engine"},
     )
@@ -51,7 +48,8 @@ def adopt_engine(engine: str | os.PathLike[str], graph: str | os.PathLike[str]) 
         from .cuda import find_gpu
 
         gpu = find_gpu(manifest.engine_options.device_id)
-        manifest = replace(manifest, target=Target(compute_capability=gpu.compute_capability, gpu=gpu.name))
+        compatibility = told.config.get("builder", {}).get("hardware_compatibility", "none")
+        manifest = replace(manifest, target=Target.of(gpu, compatibility))
     with open_engine(path, manifest=manifest) as opened:
         info = opened.describe()
     spec = read_spec(source)

@@ -19,7 +19,7 @@ from .io import release
 if TYPE_CHECKING:
     from ..options import EngineOptions
     from .cuda import Cuda
-    from .packages import Flavour
+    from .packages import Package
 
 __all__ = ["Contexts", "make_contexts"]
 
@@ -32,7 +32,7 @@ _MOST = 8
 class Contexts:
     """One context for every shape. first: it. addresses: of all tensors on the GPU, set before the first run."""
 
-    def __init__(self, rt: Flavour, cuda: Cuda, first: Any) -> None:
+    def __init__(self, rt: Package, cuda: Cuda, first: Any) -> None:
         if first is None:
             raise EngineError(f"{rt} cannot make an execution context: {rt.logger.messages.last}")
         self._rt, self._cuda, self.first = rt, cuda, first
@@ -70,7 +70,7 @@ class Contexts:
 class _Recorded(Contexts):
     """A context and a CUDA graph for each of the first shapes that are seen."""
 
-    def __init__(self, rt: Flavour, cuda: Cuda, engine: Any) -> None:
+    def __init__(self, rt: Package, cuda: Cuda, engine: Any) -> None:
         self._engine = engine
         self._size = engine.device_memory_size_v2
         self._scratch = {"": cuda.allocate(self._size)}
@@ -110,7 +110,7 @@ class _Recorded(Contexts):
             raise EngineError(f"cuda_graph: the engine cannot be recorded ({error}): open it without") from error
         self._owners[key] = context
 
-    def _context(self, rt: Flavour) -> Any:
+    def _context(self, rt: Package) -> Any:
         made = self._engine.create_execution_context(rt.module.ExecutionContextAllocationStrategy.USER_MANAGED)
         if made is not None:
             made.set_device_memory(self._scratch[""], self._size)
@@ -120,7 +120,7 @@ class _Recorded(Contexts):
 class _Rtx(Contexts):
     """TensorRT for RTX: its own CUDA graphs, and a file that keeps the kernels that it compiles."""
 
-    def __init__(self, rt: Flavour, cuda: Cuda, engine: Any, graphs: bool, file: Path | None) -> None:
+    def __init__(self, rt: Package, cuda: Cuda, engine: Any, graphs: bool, file: Path | None) -> None:
         # Both have to live as long as the context.
         self._config = config = engine.create_runtime_config()
         self._file, self._cache = file, None
@@ -141,7 +141,7 @@ class _Rtx(Contexts):
         self._cache = self._config = None
 
 
-def make_contexts(rt: Flavour, engine: Any, cuda: Cuda, options: EngineOptions, path: Path) -> Contexts:
+def make_contexts(rt: Package, engine: Any, cuda: Cuda, options: EngineOptions, path: Path) -> Contexts:
     """What `options` ask for. path: of the engine, whose name the kernels' file gets. Raises `EngineError`."""
     if hasattr(rt.module, "CudaGraphStrategy"):
         file = None if options.cache is None else Path(options.cache) / f"{path.name}.kernels"

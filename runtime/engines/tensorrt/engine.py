@@ -20,7 +20,7 @@ from ..options import EngineOptions
 from .contexts import Contexts, make_contexts
 from .cuda import Cuda
 from .io import Binding, Buffers, read_bindings
-from .packages import Messages, load_flavour
+from .packages import Messages, load_package
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,19 +35,27 @@ class TensorRtEngine(Closing):
     buffers. What `infer` returns is a copy, and the caller's. Nothing is allocated on the GPU after opening, except
     for what a CUDA graph needs when a batch size is first seen.
 
-    flavour: "tensorrt" or "tensorrt_rtx", the one that built it. cuda: the GPU; None opens the one of `options`.
+    package: "tensorrt" or "tensorrt_rtx", the one that built it. cuda: the GPU; None opens the one of `options`.
+    host_code: run the runtime that a version-compatible engine brings with it.
     Raises `EngineError`, `ModelFileError` and `MissingDependencyError`.
     """
 
     def __init__(
-        self, path: Path, flavour: str, options: EngineOptions | None = None, *, cuda: Cuda | None = None
+        self,
+        path: Path,
+        package: str,
+        options: EngineOptions | None = None,
+        *,
+        cuda: Cuda | None = None,
+        host_code: bool = False,
     ) -> None:
         options = options or EngineOptions()
         self._path, self._lock = path, threading.Lock()
+        self._host_code = host_code
         self._contexts: Contexts | None = None
         self._buffers: Buffers | None = None
         self._closed = False
-        self._rt = load_flavour(flavour)
+        self._rt = load_package(package)
         try:
             self._cuda = cuda or Cuda(options.device_id)
         except EngineError as error:
@@ -102,6 +110,8 @@ class TensorRtEngine(Closing):
         rt = self._rt
         # The engine needs its runtime for as long as it lives.
         self._runtime: Any = rt.module.Runtime(rt.logger)
+        if self._host_code:
+            self._runtime.engine_host_code_allowed = True
         self._engine: Any = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise EngineError(f"{rt} cannot load it: {messages.last}")

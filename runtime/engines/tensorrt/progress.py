@@ -13,13 +13,11 @@ BuildProgress = Callable[[str, float], None]
 
 
 def make_monitor(module: Any, report: BuildProgress) -> Any:
-    """An `IProgressMonitor` of `module` (TensorRT's) that tells `report`; None where the version has none (before 9.1).
+    """An `IProgressMonitor` of `module` (TensorRT's) that tells `report`.
 
     What `report` raises (a KeyboardInterrupt among others) stops the build and is kept in ``raised``:
     nothing may be thrown through TensorRT's own code.
     """
-    if not hasattr(module, "IProgressMonitor"):
-        return None
 
     class Monitor(module.IProgressMonitor):
         def __init__(self) -> None:

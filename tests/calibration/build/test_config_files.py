@@ -30,6 +30,30 @@ from cfcam.calibration.build.config_files import ConfigError, parse_config, read
         ("backend: onnx\nbatch: {min: 4}", "f.yaml: batch: expected min <= opt <= max, got 4, 1, 1"),
         ("backend: onnx\nbudgets: {p99_ms: 0}", "f.yaml: budgets.p99_ms: input should be greater than 0, got 0"),
         ("backend: tensorrt\nbuilder: {compute_capability: [Orin]}", r"builder.compute_capability.0: .*, got 'Orin'"),
+        (
+            "backend: tensorrt\nbuilder: {optimization_level: true}",
+            "f.yaml: builder.optimization_level: .* valid integer",
+        ),
+        ("backend: tensorrt\nbuilder: {workspace_mb: 0}", "f.yaml: builder.workspace_mb: input should be greater than"),
+        ("backend: tensorrt\nbuilder: {tactic_sources: [cudn]}", r"builder.tactic_sources.0: .* 'cudnn', got 'cudn'"),
+        (
+            "backend: tensorrt\nbuilder: {hardware_compatibility: all}",
+            "builder.hardware_compatibility: .*'ampere_plus'",
+        ),
+        (
+            "backend: tensorrt_rtx\nbuilder: {version_compatible: true}",
+            "builder.version_compatible: tensorrt_rtx does not",
+        ),
+        (
+            "backend: tensorrt_rtx\nbuilder: {hardware_compatibility: ampere_plus}",
+            "tensorrt_rtx does not have it: leave",
+        ),
+        ("backend: tensorrt_rtx\nbuilder: {dla: true}", "f.yaml: builder.dla: tensorrt_rtx does not have it"),
+        (
+            "backend: tensorrt\nbatch: {max: 4}\nbuilder: {dla: true, compute_capability: [8.6]}\nengine: {cuda_graph: true}",  # noqa: E501
+            r"f.yaml: builder.dla: needs precision: float16, .*; a batch whose .*; .*\[8.7\] \(AGX Orin and Orin NX\); "
+            "engine.cuda_graph: false",
+        ),
         ("backend: onnx\nbuilder: {}", "f.yaml: builder: only with the backends tensorrt and tensorrt_rtx"),
         ("backend: onnx\nquantisation: {}", "f.yaml: quantisation: only with precision int8, but precision is float32"),
         (

@@ -15,7 +15,7 @@ from cfcam.calibration.build.pipeline import build
 from cfcam.export import precision
 from cfcam.runtime.contract.manifest import Manifest
 from cfcam.runtime.contract.modelfile import file_sha256, read_spec
-from cfcam.runtime.engines.tensorrt.packages import _load
+from cfcam.runtime.engines.tensorrt import packages
 from cfcam.runtime.errors import EngineError, ImageError, MissingDependencyError, ModelFileError, OutputError
 from cfcam.runtime.explainer import Explainer
 from onnx import numpy_helper
@@ -159,6 +159,19 @@ def test_the_graph_for_another_machine(tiny_path: Callable[[str], Path], tmp_pat
         assert explainer.provider == "cpu"
 
 
+def test_what_the_precision_pass_remarks_is_reported(
+    tiny_path: Callable[[str], Path], tmp_path: Path, photos: list[Path]
+) -> None:
+    half = parse_config(
+        "backend: tensorrt\nprecision: int8\nquantisation: {symmetric: true, rest: float16}\ncalibration: {images: 8}",
+        "half.yaml",
+    )
+    options: Any = {"allow_failing": True, "onnx_only": True}
+    report = build(tiny_path("tail"), "half", half, tmp_path / "out", photos, **options)
+    (note,) = (one for one in report.to_dict()["notes"] if "no tail was written" in one)
+    assert note in report.notes
+
+
 def test_what_is_absent_is_said_before_any_work(
     tiny_path: Callable[[str], Path], tmp_path: Path, photos: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,7 +183,7 @@ def test_what_is_absent_is_said_before_any_work(
     monkeypatch.setitem(__import__("sys").modules, "tensorrt", None)
     source, out = tiny_path("logits"), tmp_path / "out"
     name, orin = read_config("jetson-orin-fp16")
-    _load.cache_clear()
+    monkeypatch.setattr(packages, "_in_use", None)
     with pytest.raises(MissingDependencyError, match=r"'jetson-orin-fp16': tensorrt is not .*give --onnx-only"):
         build(source, name, orin, out, photos)
     with pytest.raises(ImageError, match=r"configuration 'cpu-int8' is INT8, .*give --images"):

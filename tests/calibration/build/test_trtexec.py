@@ -36,6 +36,31 @@ def test_every_input_has_its_shapes() -> None:
     ]
 
 
+def test_every_option_has_its_flag() -> None:
+    text = (
+        "backend: tensorrt\nbuilder:\n  {version_compatible: true, hardware_compatibility: same_compute_capability, "
+        "refittable: true, sparsity: true, tactic_sources: [jit_convolutions, cudnn], detailed_profiling: true}"
+    )
+    command = trtexec_command("x.onnx", "x.engine", [], parse_config(text, "f.yaml"))
+    assert command[3:-2] == [
+        "--stronglyTyped",
+        "--builderOptimizationLevel=3",
+        "--versionCompatible",
+        "--hardwareCompatibilityLevel=sameComputeCapability",
+        "--refit",
+        "--sparsity=enable",
+        "--tacticSources=+CUDNN,-EDGE_MASK_CONVOLUTIONS,+JIT_CONVOLUTIONS",
+        "--profilingVerbosity=detailed",
+    ]
+
+
+def test_an_accelerator_and_the_gpu_behind_it() -> None:
+    command = trtexec_command("x.onnx", "x.engine", [IMAGE], read_config("jetson-orin-dla")[1])
+    assert {"--useDLACore=0", "--allowGPUFallback"} <= set(command)
+    assert "--stronglyTyped" not in command, "TensorRT 10 sets float16 for an accelerator"
+    assert "--maxShapes=input:0:1x3x64x48" in command
+
+
 def test_a_fixed_batch_needs_no_shapes() -> None:
     fixed = [ValueInfo("image", "float32", (2, 3, 64, 48)), ValueInfo("cam_target", "int64", (2,))]
     command = trtexec_command("x.onnx", "x.engine", fixed, read_config("drive-orin")[1])
@@ -46,6 +71,11 @@ def test_tensorrt_for_rtx_has_a_program_of_its_own() -> None:
     program, *rest = trtexec_command("x.onnx", "x.engine", [IMAGE, TARGET], read_config("rtx")[1])
     assert program == "tensorrt_rtx"
     assert "--stronglyTyped" not in rest  # it knows nothing else
+    sparse = parse_config("backend: tensorrt_rtx\nbuilder: {sparsity: true}", "f.yaml")
+    with pytest.raises(
+        EngineError, match="tensorrt_rtx's command takes is not known to cfcam: build without --onnx-only"
+    ):
+        trtexec_command("x.onnx", "x.engine", [IMAGE], sparse)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ from cfcam.cli import main
 from cfcam.runtime import Explainer
 from cfcam.runtime.contract.manifest import Manifest
 from cfcam.runtime.engines.tensorrt import build as tensorrt_build
+from cfcam.runtime.engines.tensorrt import packages
 from cfcam.runtime.engines.tensorrt.cuda import find_gpu
-from cfcam.runtime.engines.tensorrt.packages import _load
 from cfcam.runtime.errors import EngineError
 from fake_cuda import FakeCuda
 from fake_tensorrt import FakeTensorRt, fake_plan
@@ -24,7 +24,7 @@ from small_photos import make_photos
 
 
 @pytest.fixture(autouse=True)
-def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """One GPU, `tensorrt`, and a builder that makes plans for the stand-in."""
     fake = FakeCuda()
     monkeypatch.setattr(cuda_module, "_bindings", lambda: fake)
@@ -37,14 +37,13 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         return fake_plan(kept, batch)
 
     monkeypatch.setattr(tensorrt_build, "build_engine", build_engine)
-    _load.cache_clear()
-    yield
-    _load.cache_clear()
+    monkeypatch.setattr(packages, "_in_use", None)
 
 
-def config(compute_capability: str, **batch: int) -> Any:
+def config(compute_capability: str, more: str = "", **batch: int) -> Any:
     return parse_config(
-        f"backend: tensorrt\nbuilder: {{compute_capability: [{compute_capability}]}}\nbatch: {batch or '{}'}", "f.yaml"
+        f"backend: tensorrt\nbuilder: {{compute_capability: [{compute_capability}]{more}}}\nbatch: {batch or '{}'}",
+        "f.yaml",
     )
 
 
@@ -60,6 +59,30 @@ def test_the_engine_itself_is_judged(tiny_path: Callable[[str], Path], tmp_path:
     assert manifest is not None
     assert manifest.target is not None
     assert (manifest.target.compute_capability, manifest.target.gpu) == (here.compute_capability, here.name)
+
+
+@pytest.mark.parametrize(
+    ("compatibility", "target"),
+    [("none", ("8.7", "Orin")), ("same_compute_capability", ("8.7", None)), ("ampere_plus", None)],
+)
+def test_what_a_compatible_engine_runs_on(
+    tiny_path: Callable[[str], Path], tmp_path: Path, compatibility: str, target: tuple[str, str | None] | None
+) -> None:
+    """Built here, and by trtexec from the graph."""
+    here = find_gpu(0)
+    wanted = None if target is None else (here.compute_capability, target[1] and here.name)
+    asked = config(here.compute_capability, f", hardware_compatibility: {compatibility}")
+    (product,) = build(tiny_path("logits"), "gpu", asked, tmp_path / "a", allow_failing=True).products
+    source = build(tiny_path("logits"), "gpu", asked, tmp_path / "b", allow_failing=True, onnx_only=True).products[0]
+    adopted = tmp_path / "b" / "logits.gpu.engine"
+    adopted.write_bytes(fake_plan(source, (1, 1, 1)))
+    assert main(["adopt", str(adopted), "--graph", str(source)]) == 0
+    for engine in (product, adopted):
+        manifest = Manifest.read(engine)
+        assert manifest is not None
+        assert manifest.config["builder"]["hardware_compatibility"] == compatibility
+        found = manifest.target
+        assert (None if found is None else (found.compute_capability, found.gpu)) == wanted
 
 
 def test_an_engine_that_opens_and_cannot_run_is_no_product(

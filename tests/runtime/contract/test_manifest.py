@@ -20,7 +20,7 @@ from cfcam.runtime.contract.manifest import (
 )
 from cfcam.runtime.engines.opening import open_engine
 from cfcam.runtime.engines.options import EngineOptions
-from cfcam.runtime.engines.tensorrt import packages as tensorrt_flavours
+from cfcam.runtime.engines.tensorrt import packages
 from cfcam.runtime.engines.tensorrt.cuda import Gpu
 from cfcam.runtime.errors import CfcamError, EngineError, ManifestError, OutputError
 from tiny_model import VARIANTS
@@ -58,8 +58,7 @@ def manifest_of(path: Path, **changes: Any) -> Manifest:
 def version(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that has TensorRT for RTX 1.7.1."""
     module = types.SimpleNamespace(__version__="1.7.1")
-    flavour = tensorrt_flavours.Flavour("tensorrt_rtx", module, None)
-    monkeypatch.setattr(tensorrt_flavours, "_load", lambda name: flavour)
+    monkeypatch.setattr(packages, "_in_use", packages.Package("tensorrt_rtx", module, None))
 
 
 def test_there_and_back(product: Path) -> None:

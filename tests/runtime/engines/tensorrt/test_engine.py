@@ -8,7 +8,8 @@ import inspect
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,38 +21,38 @@ from cfcam.runtime import Explainer, open_engine
 from cfcam.runtime.contract.manifest import BackendRecord, FileRecord, Manifest, ProductRecord, Target
 from cfcam.runtime.contract.modelfile import read_spec
 from cfcam.runtime.engines.options import EngineOptions
+from cfcam.runtime.engines.tensorrt import packages
 from cfcam.runtime.engines.tensorrt.build import build_engine
 from cfcam.runtime.engines.tensorrt.cuda import find_gpu
 from cfcam.runtime.engines.tensorrt.engine import TensorRtEngine
-from cfcam.runtime.engines.tensorrt.packages import _load, load_flavour
+from cfcam.runtime.engines.tensorrt.packages import load_package
 from cfcam.runtime.errors import CfcamError, EngineError, ManifestError, MissingDependencyError, ModelFileError
 from fake_cuda import FakeCuda
 from fake_tensorrt import FakeTensorRt, fake_plan
 from tensorrt_required import require_tensorrt
 
-FLAVOURS = ["tensorrt", "tensorrt_rtx"]
+PACKAGES = ["tensorrt", "tensorrt_rtx"]
 
 
 @pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
+def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
     """A machine with one GPU and both packages."""
     fake = FakeCuda()
     monkeypatch.setattr(cuda_module, "_bindings", lambda: fake)
-    for name in FLAVOURS:
+    for name in PACKAGES:
         monkeypatch.setitem(sys.modules, name, FakeTensorRt(name, fake))
-    _load.cache_clear()
-    yield fake
-    _load.cache_clear()
+    monkeypatch.setattr(packages, "_in_use", None)
+    return fake
 
 
-def product(model: Path, folder: Path, plan: bytes, flavour: str = "tensorrt", **options: Any) -> Path:
+def product(model: Path, folder: Path, plan: bytes, package: str = "tensorrt", **options: Any) -> Path:
     """An engine with its manifest, as `cfcam build` leaves it."""
-    path = folder / f"tiny.{flavour}.engine"
+    path = folder / f"tiny.{package}.engine"
     path.write_bytes(plan)
     Manifest(
         product=ProductRecord.of(path),
         source=FileRecord.of(model),
-        backend=BackendRecord(name=flavour, version=load_flavour(flavour).module.__version__),  # type: ignore[arg-type]
+        backend=BackendRecord(name=package, version=load_package(package).module.__version__),  # type: ignore[arg-type]
         target=Target(compute_capability="8.7"),
         precision="float32",
         engine=EngineOptions(**options).to_dict(),
@@ -71,17 +72,17 @@ def equal(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
     return a.keys() == b.keys() and all(np.allclose(a[name], b[name], rtol=1e-6, atol=1e-7) for name in a)
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize("package", PACKAGES)
 @pytest.mark.parametrize("cuda_graph", [False, True])
 @pytest.mark.parametrize("target", ["int64", "int32"])
 def test_every_batch_is_as_the_reference(
-    gpu: FakeCuda, tiny_path: Callable[[str], Path], tmp_path: Path, flavour: str, cuda_graph: bool, target: str
+    gpu: FakeCuda, tiny_path: Callable[[str], Path], tmp_path: Path, package: str, cuda_graph: bool, target: str
 ) -> None:
     model = tiny_path("logits")
-    path = product(model, tmp_path, fake_plan(model, target=target), flavour, cuda_graph=cuda_graph)
+    path = product(model, tmp_path, fake_plan(model, target=target), package, cuda_graph=cuda_graph)
     with open_engine(model, threads=1) as reference, open_engine(path) as engine:
         info = engine.describe()
-        assert (info.backend, info.provider) == (f"{flavour} 10.3.0", flavour)
+        assert (info.backend, info.provider) == (f"{package} 10.3.0", package)
         assert (info.batch, info.min_batch, info.max_batch) == (None, 1, 4)
         assert (info.inputs, info.outputs) == (reference.describe().inputs, reference.describe().outputs)
         allocated = gpu.allocated
@@ -91,9 +92,9 @@ def test_every_batch_is_as_the_reference(
                 assert equal(engine.infer(one), reference.infer(one))
         assert list(engine.infer(feed(2), ["cam_class", "scores"])) == ["cam_class", "scores"]
         assert gpu.allocated == allocated, "memory is allocated once"
-        assert gpu.launched == (11 if cuda_graph and flavour == "tensorrt" else 0)
-        if flavour == "tensorrt_rtx":
-            (config,) = load_flavour(flavour).module.engine._contexts
+        assert gpu.launched == (11 if cuda_graph and package == "tensorrt" else 0)
+        if package == "tensorrt_rtx":
+            (config,) = load_package(package).module.engine._contexts
             assert config.cuda_graph_strategy.name == ("WHOLE_GRAPH_CAPTURE" if cuda_graph else "DISABLED")
     assert gpu.live == 0, "everything is freed"
 
@@ -176,16 +177,16 @@ def test_what_an_engine_does_not_take(tiny_path: Callable[[str], Path], tmp_path
         engine.infer(good)
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize("package", PACKAGES)
 def test_tensorrts_words_are_kept(
-    gpu: FakeCuda, tiny_path: Callable[[str], Path], tmp_path: Path, flavour: str
+    gpu: FakeCuda, tiny_path: Callable[[str], Path], tmp_path: Path, package: str
 ) -> None:
     model = tiny_path("logits")
-    path = product(model, tmp_path, fake_plan(model, broken="Cask convolution\nfailed"), flavour)
+    path = product(model, tmp_path, fake_plan(model, broken="Cask convolution\nfailed"), package)
     with open_engine(path) as engine, pytest.raises(EngineError, match=r"10\.3\.0 failed: .*Cask convolution failed"):
         engine.infer(feed(1))
     with pytest.raises(EngineError, match=r"tiny\..*engine: .* 10\.3\.0 cannot load it: Magic tag does not match"):
-        open_engine(product(model, tmp_path, b"no plan", flavour))
+        open_engine(product(model, tmp_path, b"no plan", package))
     assert gpu.live == 0
 
 
@@ -211,7 +212,7 @@ def test_nothing_stays_taken_whatever_fails_while_opening(
 ) -> None:
     model = tiny_path("logits")
     path = product(model, tmp_path, fake_plan(model), cuda_graph=True)
-    engine, module = fake_tensorrt.ICudaEngine, load_flavour("tensorrt").module
+    engine, module = fake_tensorrt.ICudaEngine, load_package("tensorrt").module
     for owner, name, error, expected, words in (
         (module, "nptype", TypeError("Could not resolve"), EngineError, r"tiny\..*: '\w+' is \w+, a type that NumPy"),
         (engine, "create_execution_context", RuntimeError("no context"), RuntimeError, "no context"),
@@ -231,12 +232,13 @@ def test_nothing_stays_taken_whatever_fails_while_opening(
 
 
 @pytest.mark.usefixtures("gpu")
-def test_kernels_are_kept(tiny_path: Callable[[str], Path], tmp_path: Path) -> None:
+def test_kernels_are_kept(tiny_path: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, cache = tiny_path("logits"), tmp_path / "cache"
     path = product(model, tmp_path, fake_plan(model), "tensorrt_rtx", cache=str(cache))
     for opened in (1, 2):
         open_engine(path).close()
         assert (cache / f"{path.name}.kernels").read_bytes() == b"k" * opened
+    monkeypatch.setattr(packages, "_in_use", None)
     with pytest.raises(EngineError, match="cache: an engine of tensorrt compiles nothing"):
         open_engine(product(model, tmp_path, fake_plan(model), cache=str(cache)))
 
@@ -291,7 +293,7 @@ def test_a_real_engine_without_a_gpu(tiny_path: Callable[[str], Path], tmp_path:
     else:
         pytest.skip("there is a GPU here: see tests/gpu")
     model = tiny_path("logits")
-    plan = build_engine(model, compute_capability="8.6", flavour="tensorrt_rtx")
+    plan = build_engine(model, compute_capability="8.6", package="tensorrt_rtx")
     path = product(model, tmp_path, plan, "tensorrt_rtx")
     with pytest.raises(EngineError, match=r"tiny\.tensorrt_rtx\.engine: no NVIDIA GPU can be used here \(") as caught:
         Explainer(path)
@@ -301,13 +303,34 @@ def test_a_real_engine_without_a_gpu(tiny_path: Callable[[str], Path], tmp_path:
         Explainer(path)
 
 
+def test_an_engine_runs_in_later_versions_where_it_was_built_for_them(
+    gpu: FakeCuda, tiny_path: Callable[[str], Path], tmp_path: Path
+) -> None:
+    model = tiny_path("logits")
+    path = product(model, tmp_path, fake_plan(model))
+    open_engine(path).close()
+    module = load_package().module
+    assert not module.runtime.engine_host_code_allowed, "code inside of an engine runs only where it was asked for"
+    module.__version__ = "11.0.0"
+    with pytest.raises(ManifestError, match=r"built with tensorrt 10\.3\.0 and runs with no other version"):
+        open_engine(path)
+    manifest = Manifest.read(path)
+    assert manifest is not None
+    replace(manifest, config={"builder": {"version_compatible": True}}).write(path)
+    open_engine(path).close()
+    assert module.runtime.engine_host_code_allowed
+    module.__version__ = "9.3.0"
+    with pytest.raises(ManifestError, match="runs with no earlier version, but this machine has 9"):
+        open_engine(path)
+
+
 def test_what_the_stand_in_offers_exists_in_tensorrt() -> None:
     """The backend runs on the stand-in, so it calls nothing that is not in the real package."""
     require_tensorrt()
-    real = load_flavour("tensorrt_rtx").module
+    real = load_package("tensorrt_rtx").module
     fake = FakeTensorRt("tensorrt_rtx", FakeCuda())
     for name in vars(fake):
-        if name != "engine":
+        if name not in ("engine", "runtime"):
             assert hasattr(real, name), name
     classes = [value for _, value in inspect.getmembers(fake_tensorrt, inspect.isclass) if value.__name__[0] == "I"]
     assert len(classes) == 5
