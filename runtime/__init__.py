@@ -13,6 +13,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .moved import answer_old_names
+
 if TYPE_CHECKING:
     from .cam import cam_map
     from .contract.manifest import Manifest
@@ -94,6 +96,8 @@ _MODULES = {
     "contract.spec": ["CamSpec"],
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+answer_old_names()
 
 
 def __getattr__(name: str) -> Any:
