@@ -26,7 +26,7 @@ export PIP_NO_COMPILE := 1
 help:
 	@echo "make demo   export a pretrained network and explain a photo with it (writes demo-output/)"
 	@echo "make test   linters, type checks and all tests, the runtime's also without PyTorch and onnx"
-	@echo "make zoo    export and judge every architecture we know (writes docs/zoo.md; under an hour; resumes where it stopped)"
+	@echo "make zoo    export and judge every architecture we know (writes docs/results/zoo.md; under an hour; resumes where it stopped)"
 	@echo "make gpu    tests of engines on an NVIDIA GPU; says so loudly where there is none"
 	@echo "make wheels-check   ask pip which extras have wheels for a Jetson; installs nothing"
 	@echo "make lint   linters and type checks only"
@@ -42,7 +42,7 @@ test: style
 	@$(MAKE) --no-print-directory -j 2 types pytest pytest-runtime
 
 zoo: $(VENV)/stamp-dev
-	$(PY) benchmarks/zoo.py -j 2 --output docs/zoo.md
+	$(PY) benchmarks/zoo.py -j 2 --output docs/results/zoo.md
 
 lint: style types
 
