@@ -4,6 +4,7 @@ import ast
 import importlib
 import re
 import shlex
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,19 @@ _IDS = [page.relative_to(_ROOT).as_posix() for page in _PAGES]
 _FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 #: Pages that speak of what is no more.
 _HISTORY = {"CHANGELOG.md"}
+#: What the recipes of CONTRIBUTING.md make, and what is only planned.
+_NOT_THERE = {
+    "calibration/evaluate/table_measures/hot_share.py",
+    "configs/NAME.yaml",
+    "configs/cpu-batch.yaml",
+    "runtime/engines/recorded/engine.py",
+    "runtime/methods/positivecam.py",
+    "runtime/serving/",
+    "tests/calibration/evaluate/table_measures/test_hot_share.py",
+    "tests/export/reverse/test_rules_reduction.py",
+    "tests/runtime/engines/recorded/test_engine.py",
+    "tests/runtime/methods/test_positivecam.py",
+}
 #: Options of other programs: trtexec, and Typer's own.
 _OTHER_OPTIONS = {"--stronglyTyped", "--fp16", "--int8", "--best", "--help"}
 #: A path of this repository between backticks.
@@ -24,7 +38,7 @@ _PATH = re.compile(r"`((?:runtime|export|calibration|cli|configs|tests|benchmark
 
 
 def blocks(page, language):
-    return [code for _, name, code in _FENCE.findall(page.read_text("utf-8")) if name == language]
+    return [textwrap.dedent(code) for _, name, code in _FENCE.findall(page.read_text("utf-8")) if name == language]
 
 
 def prose(page):
@@ -55,13 +69,15 @@ def test_relative_links_lead_somewhere(page):
 def test_paths_of_this_repository_exist(page):
     if page.name in _HISTORY:
         return
-    named = set(_PATH.findall(prose(page)))
+    named = set(_PATH.findall(prose(page))) - _NOT_THERE
     assert sorted(name for name in named if not (_ROOT / name).exists()) == []
 
 
 @pytest.mark.parametrize("page", _PAGES, ids=_IDS)
 def test_imports_in_examples_work(page):
     pytest.importorskip("onnx")
+    if page.name == "CONTRIBUTING.md":
+        return  # its recipes import what they make
     for code in blocks(page, "python"):
         for node in ast.walk(ast.parse(code)):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cfcam"):

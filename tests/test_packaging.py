@@ -143,7 +143,8 @@ def test_the_wheel_explains_a_photo_in_a_new_environment(device, tiny_path, tmp_
     (result,) = json.loads(done.stdout)["results"]
     assert result["output"] == "maps/two_dogs.png"
     assert (tmp_path / "maps" / "two_dogs.png").stat().st_size > 1000
-    code = "import cfcam.runtime, importlib.util as u; print(cfcam.runtime.__file__, *map(u.find_spec, ('torch', 'onnx')))"
+    code = "import cfcam.runtime, importlib.util as u\n"
+    code += "print(cfcam.runtime.__file__, *map(u.find_spec, ('torch', 'onnx')))"
     done = subprocess.run([str(device), "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     where, *absent = done.stdout.split()
     assert where.startswith(str(device.parents[1]))

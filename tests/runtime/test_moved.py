@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 import pytest
-
 from cfcam.runtime.moved import _MOVED
 
 _CLASS_OF = {
@@ -33,14 +32,14 @@ def test_an_old_name_warns_and_gives_what_is_in_the_new_place(old):
 @pytest.mark.parametrize(("old", "name"), _CLASS_OF.items())
 def test_classes_are_the_same_objects(old, name):
     sys.modules.pop(old, None)
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match=f"{old} has moved"):
         module = importlib.import_module(old)
     assert getattr(module, name) is getattr(importlib.import_module("cfcam.runtime"), name)
 
 
 def test_the_example_that_the_documentation_had():
     sys.modules.pop("cfcam.runtime.bench.subject", None)
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="import cfcam.runtime.bench.timed_file"):
         from cfcam.runtime.bench.subject import Subject  # pyright: ignore[reportMissingImports]
     new = importlib.import_module("cfcam.runtime.bench.timed_file")
     assert Subject is getattr(new, "TimedFile" if hasattr(new, "TimedFile") else "Subject")
@@ -56,7 +55,8 @@ def test_a_package_that_moved_has_its_modules_too():
 
 def test_the_exporter_answers_without_the_runtime_having_been_imported():
     pytest.importorskip("onnx")
-    code = "import cfcam.export.tensorrt_table as old, cfcam.export.graph.tensorrt_table as new; print(old.__doc__ == new.__doc__)"
+    code = "import cfcam.export.tensorrt_table as old, cfcam.export.graph.tensorrt_table as new\n"
+    code += "print(old.__doc__ == new.__doc__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
 
