@@ -38,7 +38,6 @@ _MOVED = {
     "cfcam.runtime.tensorrt_flavours": "cfcam.runtime.engines.tensorrt.packages",
     "cfcam.runtime.tensorrt_io": "cfcam.runtime.engines.tensorrt.io",
     "cfcam.runtime.tensorrt_progress": "cfcam.runtime.engines.tensorrt.progress",
-    "cfcam.runtime.timing_cache": "cfcam.runtime.engines.tensorrt.timing_cache",
     "cfcam.export.proof_images": "cfcam.export.proof.images",
     "cfcam.export.repeated_weights": "cfcam.export.graph.repeated_weights",
     "cfcam.export.tensorrt_table": "cfcam.export.graph.tensorrt_table",
