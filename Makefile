@@ -9,6 +9,8 @@ GPU := .venv-gpu
 GPU_EXTRAS ?= gpu,rtx,onnx,test
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check install --quiet
+# What a Jetson may want of the extras.
+JETSON_EXTRAS ?= cpu gpu onnx build tensorrt
 SUBPACKAGES := runtime export calibration cli
 # What decides which packages are installed.
 INSTALLED_FROM := pyproject.toml constraints.txt
@@ -19,13 +21,14 @@ export PIP_NO_COMPILE := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test zoo lint style types pytest pytest-runtime gpu gpu-suite format clean
+.PHONY: help demo test zoo lint style types pytest pytest-runtime gpu gpu-suite wheels-check format clean
 
 help:
 	@echo "make demo   export a pretrained network and explain a photo with it (writes demo-output/)"
 	@echo "make test   linters, type checks and all tests, the runtime's also without PyTorch and onnx"
-	@echo "make zoo    export and judge every architecture we know (writes docs/zoo.md; under an hour; resumes where it stopped)"
+	@echo "make zoo    export and judge every architecture we know (writes docs/results/zoo.md; under an hour; resumes where it stopped)"
 	@echo "make gpu    tests of engines on an NVIDIA GPU; says so loudly where there is none"
+	@echo "make wheels-check   ask pip which extras have wheels for a Jetson; installs nothing"
 	@echo "make lint   linters and type checks only"
 	@echo "make format sort imports and format"
 	@echo "make clean  remove environments and everything that was built"
@@ -39,7 +42,7 @@ test: style
 	@$(MAKE) --no-print-directory -j 2 types pytest pytest-runtime
 
 zoo: $(VENV)/stamp-dev
-	$(PY) benchmarks/zoo.py -j 2 --output docs/zoo.md
+	$(PY) benchmarks/zoo.py -j 2 --output docs/results/zoo.md
 
 lint: style types
 
@@ -77,6 +80,16 @@ $(GPU)/stamp: $(INSTALLED_FROM)
 	$(PYTHON) -m venv --clear --system-site-packages $(GPU)
 	$(GPU)/bin/python -m pip --disable-pip-version-check install --quiet -e '.[$(GPU_EXTRAS)]'
 	@touch $@
+
+# JetPack 6 has Python 3.10 and glibc 2.35, JetPack 7 has 3.12 and 2.39. pip takes the environment markers of this
+# machine, which is why [rtx] (x86-64 only) is not asked for, and why a Linux is needed.
+wheels-check: $(VENV)/bin/python
+	@for jetpack in 3.10/35 3.12/39; do for extra in $(JETSON_EXTRAS); do \
+	platforms=$$(seq 17 $${jetpack#*/} | sed 's/.*/--platform manylinux_2_&_aarch64/'); \
+	if missing=$$($(PY) -m pip --disable-pip-version-check install --dry-run --quiet --ignore-installed --target build/wheels-check \
+	--only-binary=:all: --python-version $${jetpack%/*} --implementation cp --platform manylinux2014_aarch64 $$platforms \
+	".[$$extra]" 2>&1 >/dev/null); then echo "Python $${jetpack%/*}, aarch64: [$$extra] resolves"; \
+	else echo "Python $${jetpack%/*}, aarch64: [$$extra]: $$(echo "$$missing" | tail -1)"; fi; done; done
 
 format: $(VENV)/stamp-dev
 	$(PY) -m ruff check --fix

@@ -1,6 +1,6 @@
 """What float16 and INT8 do to explanations: several networks, last and middle layer, through the gate.
 
-    python benchmarks/precision.py --output docs/precision_table.md
+    python benchmarks/precision.py --output docs/results/precision_table.md
     python benchmarks/precision.py --networks mobilenet_v1 --forms float16,int8 --methods gradcam
 
 Half of the shared photos calibrate, the others judge. Everything runs in ONNX Runtime on the CPU, which keeps

@@ -1,11 +1,11 @@
-"""Every architecture of the zoo, exported and judged: the table in docs/zoo.md.
+"""Every architecture of the zoo, exported and judged: the table in docs/results/zoo.md.
 
 Each architecture runs in a process of its own, so that one that crashes or hangs is a row and
 not the end. Results are kept in build/zoo/ and used again as long as the exporter has not
 changed, so that an interrupted run goes on where it stopped; failures are always tried again.
 Exit code 1 when any row failed.
 
-    python benchmarks/zoo.py -j 2 --output docs/zoo.md     # what `make zoo` does
+    python benchmarks/zoo.py -j 2 --output docs/results/zoo.md     # what `make zoo` does
     python benchmarks/zoo.py --only resnet50 vgg11 --no-timing   # some of them, to the terminal
 """
 
@@ -226,7 +226,7 @@ Weights are random and calibrated on photos, so that every branch counts (`tests
 - **TensorRT**: what its parser (TensorRT for RTX, without a GPU) says of the file.
 - **overhead**: explained over plain inference in ONNX Runtime on one thread, with half the range between the
   quartiles. A/A is plain over plain, and a row in which it leaves 0.98 to 1.02 is void. Inputs are small, so heads
-  weigh more here than at full size (docs/performance.md).
+  weigh more here than at full size (docs/results/performance.md).
 
 {text}
 """

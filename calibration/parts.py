@@ -33,9 +33,12 @@ COLUMNS = ("hirescam", "random_groups", "sign_groups", "no_filter")
 class LayerSample:
     """One photo at one layer.
 
-    name: of the photo. activations, gradients: float (C, H, W). last: whether the layer
-    feeds the global pooling, None to decide from the gradients. layer: its name; the
-    summary has one block per layer.
+    Attributes:
+        name: Of the photo.
+        activations: Float (C, H, W).
+        gradients: Float (C, H, W).
+        last: Whether the layer feeds the global pooling; None to decide from the gradients.
+        layer: Its name; the summary has one block per layer.
     """
 
     name: str
@@ -49,10 +52,15 @@ class LayerSample:
 class PartsRow:
     """Correlations of one photo's `cfcam` map at one layer; NaN where a map is constant.
 
-    hirescam: with HiResCAM. random_groups: with `cfcam` over random groups of the same
-    sizes, mean over the seeds whose map is not constant. sign_groups: with `cfcam` whose only groups are the signs of
-    the evidence. no_filter: with `cfcam` without the Gaussian. counts: as in
-    `Grouping.counts`. empty: why the map means nothing, or None.
+    Attributes:
+        name: Of the photo.
+        layer: Of the layer.
+        hirescam: With HiResCAM.
+        random_groups: With `cfcam` over random groups of the same sizes, mean over the seeds whose map is not constant.
+        sign_groups: With `cfcam` whose only groups are the signs of the evidence.
+        no_filter: With `cfcam` without the Gaussian.
+        counts: As in `Grouping.counts`.
+        empty: Why the map means nothing, or None.
     """
 
     name: str
@@ -67,7 +75,14 @@ class PartsRow:
 
 @dataclass(frozen=True)
 class Spread:
-    """Median, smallest and largest of a column's values that are not NaN, and how many there are."""
+    """What a column comes to, without the values that are NaN.
+
+    Attributes:
+        median: Of the values.
+        min: The smallest.
+        max: The largest.
+        count: How many there are.
+    """
 
     median: float
     min: float
@@ -76,6 +91,14 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Spread:
+        """The spread of a column.
+
+        Args:
+            values: May hold NaN.
+
+        Returns:
+            NaN in all places but `count` where no value is known.
+        """
         known = [value for value in values if not math.isnan(value)]
         if not known:
             return cls(math.nan, math.nan, math.nan, 0)
@@ -84,12 +107,20 @@ class Spread:
 
 @dataclass(frozen=True)
 class PartsReport:
-    """All rows, in the order of the photos, and what they come to."""
+    """All rows, and what they come to.
+
+    Attributes:
+        rows: In the order of the photos.
+    """
 
     rows: tuple[PartsRow, ...]
 
     def summary(self) -> dict[str, dict[str, Spread]]:
-        """Layer -> column -> `Spread`; the columns are `COLUMNS` and ``clusters``. Empty maps are left out."""
+        """What each column comes to in each layer, without empty maps.
+
+        Returns:
+            Layer -> column -> `Spread`; the columns are `COLUMNS` and ``clusters``.
+        """
         layers = dict.fromkeys(row.layer for row in self.rows)
         blocks = {layer: [row for row in self.rows if row.layer == layer and row.empty is None] for layer in layers}
         return {
@@ -112,9 +143,17 @@ class PartsReport:
 def measure_part(sample: LayerSample, settings: CfcamSettings | None = None, *, random_groupings: int = 5) -> PartsRow:
     """Take `cfcam` apart on one photo at one layer.
 
-    settings: of the full map; the controls differ from it in one setting each.
-    random_groupings: how many seeds the random groups are averaged over. Raises
-    `ArrayError` for arrays that `cam_results` refuses and `MethodError` for a bad count.
+    Args:
+        sample: Its activations and gradients.
+        settings: Of the full map; the controls differ from it in one setting each.
+        random_groupings: How many seeds the random groups are averaged over, at least 1.
+
+    Returns:
+        The correlations of the full map with the controls.
+
+    Raises:
+        ArrayError: The arrays are such that `cam_results` refuses them.
+        MethodError: `random_groupings` is out of range.
     """
     if random_groupings < 1:
         raise MethodError(f"random_groupings: expected at least 1, got {random_groupings}")
@@ -140,7 +179,20 @@ def measure_part(sample: LayerSample, settings: CfcamSettings | None = None, *, 
 def measure_parts(
     samples: Iterable[LayerSample], settings: CfcamSettings | None = None, *, random_groupings: int = 5
 ) -> PartsReport:
-    """`measure_part` for every sample; one sample is held in memory at a time."""
+    """`measure_part` for every sample; one sample is held in memory at a time.
+
+    Args:
+        samples: Photos at layers.
+        settings: As in `measure_part`.
+        random_groupings: As in `measure_part`.
+
+    Returns:
+        A row per sample.
+
+    Raises:
+        ArrayError: As `measure_part`.
+        MethodError: As `measure_part`.
+    """
     return PartsReport(tuple(measure_part(s, settings, random_groupings=random_groupings) for s in samples))
 
 

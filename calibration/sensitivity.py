@@ -13,9 +13,17 @@ __all__ = ["class_sensitivity", "pearson"]
 
 
 def pearson(map_a: ArrayLike, map_b: ArrayLike) -> float:
-    """Pearson correlation of two maps of the same shape; NaN where one of them is constant.
+    """Pearson correlation of two maps.
 
-    Raises `ArrayError` for different shapes, less than two values, or values that are not finite.
+    Args:
+        map_a: Finite numbers of any shape, at least two.
+        map_b: As many, in the same shape.
+
+    Returns:
+        -1 to 1; NaN where one of the maps is constant.
+
+    Raises:
+        ArrayError: The shapes differ, there are fewer than two values, or some are not finite.
     """
     a, b = (np.asarray(values, np.float64) for values in (map_a, map_b))
     if a.shape != b.shape or a.size < 2:
@@ -34,10 +42,19 @@ def pearson(map_a: ArrayLike, map_b: ArrayLike) -> float:
 
 
 def class_sensitivity(map_a: ArrayLike, map_b: ArrayLike) -> float:
-    """1 - correlation between one image's maps for two classes: 0 is blind to the class, 2 is opposite.
+    """1 - correlation between one image's maps for two classes.
 
-    Meant for the top class and another one that is present or ranks high. NaN where a map
-    is constant. Raises `ArrayError`.
+    Meant for the top class and another one that is present or ranks high.
+
+    Args:
+        map_a: The map for one class, of any shape.
+        map_b: The map for the other class, in the same shape.
+
+    Returns:
+        0 where the map is blind to the class, 2 where the maps are opposite, NaN where a map is constant.
+
+    Raises:
+        ArrayError: The shapes differ, there are fewer than two values, or some are not finite.
 
     >>> class_sensitivity([[1.0, 0.0]], [[0.0, 1.0]])
     2.0

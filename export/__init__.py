@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ..runtime.moved import answer_old_names
+
 if TYPE_CHECKING:
     from .errors import ExportError, LayerError, ProofError, UnsupportedOperatorError
     from .onnx_export import export_onnx
@@ -43,6 +45,8 @@ _WHERE = {
     "export_torch": "torch_export",
     "preset": "sources.preprocessing",
 }
+
+answer_old_names()
 
 
 def __getattr__(name: str) -> Any:

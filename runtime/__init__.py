@@ -14,6 +14,8 @@ import importlib
 import logging
 from typing import TYPE_CHECKING, Any
 
+from .moved import answer_old_names
+
 if TYPE_CHECKING:
     from .cam import cam_map
     from .contract.manifest import Manifest
@@ -108,6 +110,8 @@ _MODULES = {
     "contract.spec": ["CamSpec"],
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+answer_old_names()
 
 
 def __getattr__(name: str) -> Any:

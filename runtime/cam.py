@@ -36,15 +36,23 @@ def cam_map(
     settings: Any = None,
     size: int | Sequence[int] | None = None,
 ) -> NDArray[np.float32]:
-    """Maps in [0, 1], float32 (N, H, W), one per image.
+    """Maps of activations and gradients that come from anywhere.
 
-    activations, gradients: float16, float32 or float64, (N, C, H, W), or (C, H, W) for one
-    image. gradients are of the target class's score with respect to the activations. method:
-    a name from `method_names("rule")`. settings: None, a mapping, or the method's settings
-    object. size: side or (height, width) to resize to; None keeps the layer's grid.
+    An empty map stays zero everywhere and is announced by an `EmptyMapWarning`; `cam_results` gives the reason as data.
 
-    An empty map stays zero everywhere and is announced by an `EmptyMapWarning`;
-    `cam_results` gives the reason as data. Raises `ArrayError` and `MethodError`.
+    Args:
+        activations: Float16, float32 or float64 of shape (N, C, H, W), or (C, H, W) for one image.
+        gradients: Of the target class's score with respect to the activations, in the same shape.
+        method: A name from ``method_names("rule")``.
+        settings: None for the defaults, a mapping, or the method's settings object.
+        size: Side or (height, width) in pixels to resize to; None keeps the layer's grid.
+
+    Returns:
+        Float32 (N, H, W) in [0, 1], one map per image.
+
+    Raises:
+        ArrayError: The arrays have another shape or type, or non-finite values.
+        MethodError: There is no such method or setting, or the method runs the model again.
     """
     results = cam_results(activations, gradients, method, settings)
     for index, result in enumerate(results):
@@ -58,7 +66,18 @@ def cam_results(
 ) -> list[CamResult]:
     """What `method` says about each image: map on the layer's grid, grouping, why it is empty.
 
-    Takes what `cam_map` takes; the list has N results. Raises `ArrayError` and `MethodError`.
+    Args:
+        activations: As in `cam_map`.
+        gradients: As in `cam_map`.
+        method: As in `cam_map`.
+        settings: As in `cam_map`.
+
+    Returns:
+        N results.
+
+    Raises:
+        ArrayError: The arrays have another shape or type, or non-finite values.
+        MethodError: There is no such method or setting, or the method runs the model again.
     """
     chosen = get_method(method)
     if chosen.kind != "rule":
@@ -74,11 +93,19 @@ def cam_results(
 
 
 def normalise(grid_map: ArrayLike, size: int | Sequence[int] | None = None) -> NDArray[np.float32]:
-    """Resize a map (H, W) that is not negative and divide it by its maximum: float32 in [0, 1].
+    """Resize a map and divide it by its maximum. A map that is zero everywhere stays so.
 
-    size: side or (height, width); None keeps the grid. The resize is bilinear with
-    half-pixel centres, and averages where it shrinks. A map that is zero everywhere stays
-    so. The input is not written to. Raises `ArrayError`.
+    The resize is bilinear with half-pixel centres, and averages where it shrinks. The input is not written to.
+
+    Args:
+        grid_map: Float (H, W), finite and not negative.
+        size: Side or (height, width) in pixels; None keeps the grid.
+
+    Returns:
+        Float32 (H, W) in [0, 1].
+
+    Raises:
+        ArrayError: The map or the size is not of that kind.
     """
     values = np.asarray(grid_map)
     if values.ndim != 2 or 0 in values.shape or values.dtype not in _FLOATS:

@@ -52,20 +52,30 @@ _TOP = 5
 class Explainer(Closing):
     """Explains images with a file made by ``cfcam export`` or ``cfcam build``.
 
-    path: the ``.cam.onnx`` file, or a product (an ONNX file or an engine of TensorRT) with its manifest beside
-    it, which is checked. provider: ``cpu``, ``cuda``, ``tensorrt``, ...; with
-    allow_fallback the CPU is taken when it cannot start. threads: for the operators on the CPU.
-    options: everything that can be set of the engine; None for what the manifest says, else the defaults.
-    provider, allow_fallback and threads win over it where they are not None.
-    engine: an open `Engine` for the same file to use instead; it is not closed by `close`. manifest: of the file, if
-    it has been read and checked already; None reads and checks it.
-    probe_batch: how many changed images or activations a probe gives the model at a time.
-    layer: of a file with several target layers, the name of one that is to be used alone. fusion: how the
-    maps of several become one (``product``, ``gate``, ``mean`` or ``max``); None for what the file says.
-
-    It holds no state besides the engine, and the file of the tail once a method has asked for it, so that
+    It holds no state besides the engine, and the tail's file once a method has asked for it, so that
     several threads may use one `Explainer`.
-    Raises `ModelFileError`, `ManifestError`, `SpecError`, `MethodError`, `EngineError` or `MissingDependencyError`.
+
+    Args:
+        path: The ``.cam.onnx`` file, or a product (an ONNX file or a TensorRT engine) with its manifest beside it,
+            which is checked.
+        provider: ``cpu``, ``cuda``, ``tensorrt``, ...
+        allow_fallback: Take the CPU when the provider cannot start.
+        threads: For the operators on the CPU. These three win over `options` where they are not None.
+        options: Everything that can be set of the engine; None for what the manifest says, or else the defaults.
+        engine: An open `Engine` for the same file to use instead; `close` does not close it.
+        manifest: The file's, if it has been read and checked already; None reads and checks it.
+        probe_batch: How many changed images or activations a probe gives the model at a time.
+        layer: For files with several target layers, the name of one that is to be used alone.
+        fusion: How the maps of several layers become one (``product``, ``gate``, ``mean`` or ``max``); None for what
+            the file says.
+
+    Raises:
+        ModelFileError: The file or its manifest is missing, or it was not made by ``cfcam export``.
+        ManifestError: The manifest does not validate, or describes another file.
+        SpecError: The `CamSpec` does not validate, or there is no such layer.
+        MethodError: There is no such fusion.
+        EngineError: The model cannot be loaded.
+        MissingDependencyError: The backend is not installed.
 
     >>> with Explainer("dogs.cam.onnx") as explainer:                   # doctest: +SKIP
     ...     explainer.explain("two_dogs.jpg").save("why.png")
@@ -142,15 +152,26 @@ class Explainer(Closing):
     ) -> Explanation:
         """Explain one image.
 
-        image: a path, a Pillow image, uint8 (H, W), (H, W, 3) or (H, W, 4), or a ready float32
-        tensor (C, H, W) or (1, C, H, W) in the model's layout.
-        target: class index or label; None for the top class. method: a name from `method_names()`; None
-        for the one that the file asks for. settings: a mapping or the method's settings object; None for
-        the file's settings if the method is the file's own, else the defaults.
-        smooth: explain so many noisy copies in one inference, and take the mean of their maps; a
-        `Smoothing` sets the noise. Class and probabilities stay those of the image itself.
-        progress: told how far a probe is, which may take seconds to minutes.
-        Raises a `CfcamError`.
+        Args:
+            image: A path, a Pillow image, uint8 (H, W), (H, W, 3) or (H, W, 4), a ready float32 tensor (C, H, W) or
+                (1, C, H, W) in the model's layout, or what `prepare` made.
+            target: Class index or label; None for the top class.
+            method: A name from `method_names`; None for the one that the file asks for.
+            settings: A mapping or the method's settings object; None for the file's settings if the method is the
+                file's own, or else the defaults.
+            smooth: Explain so many noisy copies in one inference, and take the mean of their maps; a `Smoothing` sets
+                the noise. Class and probabilities are still those of the image itself.
+            progress: Told how far a probe is, which may take seconds to minutes.
+
+        Returns:
+            The map, the class, its probability and what else is known.
+
+        Raises:
+            ArrayError: The array has another shape or type, or non-finite values.
+            ImageError: The photo cannot be opened.
+            TargetError: There is no such class.
+            MethodError: There is no such method or setting.
+            EngineError: The model cannot be run.
         """
         if isinstance(image, np.ndarray) and image.ndim == 4 and len(image) != 1:
             raise ArrayError(f"explain takes one image, got an array of shape {image.shape}: use explain_batch")
@@ -169,9 +190,21 @@ class Explainer(Closing):
     ) -> list[Explanation]:
         """Explain N images in one inference.
 
-        images: a sequence of what `explain` takes, or an array of N of them. targets: one for
-        all, or one per image. A file whose batch is fixed is run as often as N needs; probes and
-        smoothing run more, image by image. progress begins anew with every image.
+        A file whose batch is fixed is run as often as N needs; probes and smoothing run more, image by image.
+
+        Args:
+            images: A sequence of what `explain` takes, or an array of N of them.
+            targets: One for all images, or one per image.
+            method: As in `explain`.
+            settings: As in `explain`.
+            smooth: As in `explain`.
+            progress: As in `explain`; it begins anew with every image.
+
+        Returns:
+            N explanations.
+
+        Raises:
+            CfcamError: As `explain`.
         """
         work = Work(*self.resolve_method(method, settings), as_smoothing(smooth), progress)
         inputs = self._inputs(images)
@@ -192,9 +225,20 @@ class Explainer(Closing):
         *,
         smooth: Smooth = None,
     ) -> NDArray[np.float32]:
-        """Maps float32 (N, H, W) in [0, 1] of ready tensors (N, ...), and nothing else; empty ones are zero.
+        """Maps and nothing else.
 
-        The rest as in `explain_batch`.
+        Args:
+            images: Ready tensors float32 (N, ...) in the model's own layout.
+            targets: As in `explain_batch`.
+            method: As in `explain`.
+            settings: As in `explain`.
+            smooth: As in `explain`.
+
+        Returns:
+            Float32 (N, H, W) in [0, 1]; empty maps are zero everywhere.
+
+        Raises:
+            CfcamError: As `explain`.
         """
         work = Work(*self.resolve_method(method, settings), as_smoothing(smooth))
         tensors = check_tensor(images, self.spec.input)
@@ -202,7 +246,21 @@ class Explainer(Closing):
         return np.stack([self._heat(self._runner.run(work, one, raw, i, {})) for i, one in enumerate(tensors)])
 
     def tensors(self, images: Sequence[Source] | NDArray[Any], targets: Target | Sequence[Target] = None) -> Tensors:
-        """Activations, gradients, classes and scores of N images, in one inference, without a method."""
+        """Activations, gradients, classes and scores of N images, in one inference, without a method.
+
+        Args:
+            images: As in `explain_batch`, at least one.
+            targets: As in `explain_batch`.
+
+        Returns:
+            The raw values.
+
+        Raises:
+            ArrayError: There are no images, or an array has another shape or type, or non-finite values.
+            ImageError: A photo cannot be opened.
+            TargetError: There is no such class.
+            EngineError: The model cannot be run, or returns non-finite values.
+        """
         if isinstance(images, np.ndarray) and images.ndim == 4 and images.dtype != np.uint8:
             tensors = list(check_tensor(images, self.spec.input))
             frames = [Frame.whole(self.spec.input.width, self.spec.input.height)] * len(tensors)
@@ -231,8 +289,18 @@ class Explainer(Closing):
     def resolve_method(self, method: str | None = None, settings: Any = None) -> tuple[Method, Any]:
         """The method and the settings that `explain` would use; a tail that it needs is opened.
 
-        Of a rule on several layers, the setting `last` may be None: each layer then has its own.
-        Raises `MethodError`, and for the tail `ModelFileError` or `EngineError`.
+        Args:
+            method: As in `explain`.
+            settings: As in `explain`.
+
+        Returns:
+            The method and its settings object. For a rule on several layers, the setting `last` may be None: each layer
+            then has its own.
+
+        Raises:
+            MethodError: There is no such method or setting.
+            ModelFileError: The method needs the tail, which is missing or is another one.
+            EngineError: The tail cannot be loaded.
         """
         asked = self.spec.method
         chosen = get_method(asked.name if method is None else method)
@@ -249,7 +317,18 @@ class Explainer(Closing):
         """Run the model `n` times on `batch` images of noise, then the file's method once if it is a rule.
 
         What a backend does on its first runs (allocating, compiling, recording a CUDA graph) it does now, and what the
-        method imports is imported. Returns how long it took, in seconds. Raises `EngineError`.
+        method imports is imported.
+
+        Args:
+            n: Runs, at least 1.
+            batch: Images per run, at least 1.
+
+        Returns:
+            How long it took, in seconds.
+
+        Raises:
+            ArrayError: `n` or `batch` is out of range.
+            EngineError: The model cannot be run.
         """
         if min(n, batch) < 1:
             raise ArrayError(f"warm_up: expected at least 1 run of at least 1 image, got {n} of {batch}")

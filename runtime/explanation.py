@@ -33,19 +33,28 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".npy")
 class Explanation:
     """Why the model gave one image the score of one class.
 
-    map: float32 (H, W) in [0, 1], in the frame of the model's input; all zero when `empty`.
-    target, label: the explained class, in the model's own order. probability: of that class.
-    probabilities: float32 (K,). logits: float32 (K,), the scores before softmax or sigmoid, or
-    None where the file gives only probabilities. top: (index, label, probability), best first.
-    frame: where the input lies on the photo. photo: the upright RGB photo (not a copy).
-    grid: (h, w) of the layer's activations, of several layers the finest. settings: those that the method really
-    used; of several layers, a `last` of None stands for each layer's own.
-    reason: why there is no explanation, or None. counts: channels that clustering called
-    dominant, clustered, noise and dead, and the number of clusters, in the first layer; None without clustering.
-    times_ms: milliseconds by stage; of a batch, inference is shared equally. source: the path, or
-    "array" or "image". layer, provider: what it was computed from (several layers with commas between), and on.
-    fusion: how the maps of several layers became one, or None. smoothing: the noisy copies
-    that the map is the mean of, or None.
+    Attributes:
+        map: Float32 (H, W) in [0, 1], in the frame of the model's input; all zero when `empty`.
+        target: Index of the explained class, in the model's own order.
+        label: Its label, or its number.
+        probability: Of that class.
+        probabilities: Float32 (K,), of all classes.
+        logits: Float32 (K,), the scores before softmax or sigmoid; None where the file gives only probabilities.
+        top: (index, label, probability) of the best classes, best first.
+        frame: Where the input lies on the photo.
+        photo: The upright RGB photo (not a copy).
+        grid: (h, w) of the layer's activations; with several layers, the finest.
+        method: Name of the method.
+        settings: Those that the method really used; with several layers, a `last` of None stands for each layer's own.
+        reason: Why there is no explanation, or None.
+        counts: Channels that clustering called dominant, clustered, noise and dead, and the number of clusters, in the
+            first layer; None without clustering.
+        times_ms: Milliseconds by stage; the inference of a batch is shared equally among its images.
+        source: The photo's path, or "array" or "image".
+        layer: The target layer; several with commas between.
+        provider: What the model ran on.
+        fusion: How the maps of several layers became one, or None.
+        smoothing: The noisy copies that the map is the mean of, or None.
 
     >>> explanation = explainer.explain("two_dogs.jpg", target="Boston bull")   # doctest: +SKIP
     >>> explanation.peak                                                        # doctest: +SKIP
@@ -107,19 +116,26 @@ class Explanation:
         return min(max(px, 0.0), 1.0), min(max(py, 0.0), 1.0)
 
     def to_image(self, max_side: int | None = None) -> NDArray[np.float32]:
-        """The map on the upright photo: float32 (h0, w0) in [0, 1], NaN where the model did not look.
+        """The map on the upright photo.
 
-        max_side: scale down so that the longer side has at most that many pixels.
+        Args:
+            max_side: Scale down so that the longer side has at most that many pixels; None for the photo's size.
+
+        Returns:
+            Float32 of the photo's height and width in [0, 1], NaN where the model did not look.
         """
         return self.frame.place(self.map, max_side)
 
     def overlay(self, max_side: int | None = 1280, *, legend: bool = True) -> Image.Image:
-        """The photo with the map over it, as an RGB picture.
+        """The photo with the map over it. What the crop left out is hatched.
 
-        legend: with the class, its probability and a colour scale around it. What the crop left
-        out is hatched. An empty map gives the plain photo and the words why. max_side limits the
-        longer side of the photo (None: full size); small photos are enlarged with a legend, so that it
-        stays readable.
+        Args:
+            max_side: Limit of the photo's longer side in pixels; None for full size. With a legend, a small photo is
+                enlarged, so that the legend stays readable.
+            legend: Put the class, its probability and a colour scale around it.
+
+        Returns:
+            An RGB picture. An empty map gives the plain photo, with the reason in the legend.
         """
         from PIL import Image
 
@@ -147,10 +163,16 @@ class Explanation:
         )
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the overlay (``.png``, ``.jpg``) or the raw map (``.npy``); returns the path.
+        """Write the overlay or the raw map, under a temporary name that is then changed.
 
-        Written under a temporary name and renamed. Raises `OutputError` for another suffix, and
-        when the file cannot be written.
+        Args:
+            path: ``.png`` and ``.jpg`` are overlays, ``.npy`` is `map`.
+
+        Returns:
+            The path.
+
+        Raises:
+            OutputError: The suffix is another one, or the file cannot be written.
         """
         path = Path(path)
         suffix = path.suffix.lower()
@@ -191,7 +213,11 @@ class Explanation:
         return data
 
     def to_json(self) -> str:
-        """`to_dict` as one line of JSON."""
+        """The result as JSON, without the arrays.
+
+        Returns:
+            `to_dict` in one line.
+        """
         return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
 
 

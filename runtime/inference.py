@@ -41,9 +41,12 @@ class LayerTensors:
 class Tensors:
     """What one inference gave for N images, for work on the raw values.
 
-    layers: of every target layer, in the file's order; one at least. classes: int64 (N,), the explained ones. scores:
-    float32 (N, K), the output that is shown to people. logits: float32 (N, K) before softmax or sigmoid, or None where
-    the file has no such output. frames: N.
+    Attributes:
+        layers: Activations and gradients of every target layer, in the file's order; at least one.
+        classes: Int64 (N,), the explained classes.
+        scores: Float32 (N, K), the output that is shown to people.
+        logits: Float32 (N, K) before softmax or sigmoid; None if the file has no such output.
+        frames: N of them: where the inputs lie on the photos.
     """
 
     layers: tuple[LayerTensors, ...]

@@ -24,9 +24,14 @@ __all__ = ["Smoothing", "as_smoothing", "mean_result"]
 class Smoothing:
     """Explain `copies` of the image with Gaussian noise, and take the mean of the maps.
 
-    noise: standard deviation, as a share of the preprocessed image's range (largest minus smallest value);
-    the paper finds 0.1 to 0.2 good, with 50 copies. seed: every image gets the same noise, whatever
-    is explained with it. Raises `MethodError` for a value out of range.
+    Attributes:
+        copies: How many, at least 1.
+        noise: Standard deviation, as a share of the preprocessed image's range (largest minus smallest value), 0 to 10.
+            The paper finds 0.1 to 0.2 good, with 50 copies.
+        seed: Of the noise. Every image gets the same noise, whatever is explained with it.
+
+    Raises:
+        MethodError: A value is out of range.
     """
 
     copies: int = 8
@@ -39,7 +44,14 @@ class Smoothing:
         check_integer("smoothing", "seed", self.seed, 0)
 
     def noisy(self, image: NDArray[Any]) -> NDArray[Any]:
-        """`copies` of the preprocessed `image`, in its type, with noise."""
+        """Copies of an image with noise.
+
+        Args:
+            image: The preprocessed image, of any shape.
+
+        Returns:
+            `copies` of it along a new first axis, in its type.
+        """
         values = image.astype(np.float32)
         deviation = self.noise * float(np.ptp(values))
         noise = np.random.default_rng(self.seed).standard_normal((self.copies, *image.shape), np.float32)
@@ -47,7 +59,17 @@ class Smoothing:
 
 
 def as_smoothing(smooth: Smoothing | Mapping[str, Any] | int | None) -> Smoothing | None:
-    """What people give as `Smoothing`: an object, its settings, or a number of copies. Raises `MethodError`."""
+    """`Smoothing` from what people give.
+
+    Args:
+        smooth: An object, its settings, a number of copies, or None.
+
+    Returns:
+        The object; None for None.
+
+    Raises:
+        MethodError: A setting is unknown or out of range.
+    """
     if smooth is None or isinstance(smooth, Smoothing):
         return smooth
     if not isinstance(smooth, Mapping):

@@ -20,12 +20,19 @@ Target = SupportsIndex | str | None
 
 
 def resolve_target(target: Target, output: OutputSpec) -> int:
-    """Index of `target` in the model's own order, or -1 for the top class.
+    """The class that `target` means.
 
-    target: None or -1 (the top class), an index from 0, or a string: a label, one of the names
-    of a label that lists several ("Boston bull, Boston terrier"), or an index in digits. Case does
-    not matter, unless only case tells two labels apart.
-    Raises `TargetError` when it is out of range, unknown or ambiguous.
+    Args:
+        target: None or -1 for the top class, an index from 0, or a string: a label, one of the names of a label that
+            lists several ("Boston bull, Boston terrier"), or an index in digits. Case does not matter, unless only case
+            tells two labels apart.
+        output: The model's classes and labels.
+
+    Returns:
+        Its index in the model's own order, or -1 for the top class.
+
+    Raises:
+        TargetError: The target is out of range, unknown or ambiguous.
     """
     if target is None:
         return TOP_CLASS
@@ -40,7 +47,19 @@ def resolve_target(target: Target, output: OutputSpec) -> int:
 
 
 def resolve_targets(targets: Target | Iterable[Target], count: int, output: OutputSpec) -> list[int]:
-    """One index per image. targets: one for all images, or a sequence of `count`."""
+    """The class that is meant for each image.
+
+    Args:
+        targets: One for all images, or a sequence of `count`; see `resolve_target`.
+        count: How many images there are.
+        output: The model's classes and labels.
+
+    Returns:
+        An index per image, -1 for its top class.
+
+    Raises:
+        TargetError: A target is out of range, unknown or ambiguous, or there are not `count` of them.
+    """
     if isinstance(targets, str) or not isinstance(targets, Iterable):
         return [resolve_target(targets, output)] * count
     each = list(targets)

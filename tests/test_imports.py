@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from import_circles import circles, import_graph
 
 _ROOT = Path(__file__).resolve().parents[1]
 #: Every layer may import itself and what stands before it.
@@ -71,6 +72,39 @@ def test_dependencies_point_one_way(layer):
             first, _, rest = name.partition(".")
             if first == "cfcam" and rest:
                 assert rest.split(".")[0] in allowed, f"{path.relative_to(_ROOT)} imports {name}"
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    graph = import_graph(_ROOT, _LAYERS)
+    assert len(graph) > 250
+    assert circles(graph) == []
+
+
+def test_a_circle_is_found_whatever_form_its_imports_have(tmp_path):
+    sources = {
+        "runtime/__init__.py": "",
+        "runtime/a.py": "def later():\n    from .b import thing\n",
+        "runtime/b.py": "from . import c\n",
+        "runtime/c.py": "import cfcam.runtime.a\n",
+        "runtime/outside.py": "from .a import later\n",
+        "runtime/typed.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .uses_typed import X\n",
+        "runtime/uses_typed.py": "from .typed import Y\n",
+        "export/__init__.py": "from .front import name\n",
+        "export/front.py": "from . import name\n",
+        "export/rules/__init__.py": "from . import one, two\n",
+        "export/rules/one.py": "from ...runtime import a\nfrom . import two\n",
+        "export/rules/two.py": "",
+    }
+    for name, source in sources.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source)
+    graph = import_graph(tmp_path, ("runtime", "export"))
+    assert graph["export.rules.one"] == {"runtime.a", "export.rules.two"}
+    assert circles(graph) == [["export", "export.front"], ["runtime.a", "runtime.b", "runtime.c"]]
+    (tmp_path / "runtime/c.py").write_text("")
+    (tmp_path / "export/front.py").write_text("")
+    assert circles(import_graph(tmp_path, ("runtime", "export"))) == []
 
 
 def test_runtime_imports_nothing_heavy_and_the_rest_lazily():

@@ -1,9 +1,12 @@
 """What is in the wheel, and that it and an editable install both import."""
 
+import json
+import os
 import shutil
 import subprocess
 import sys
 import sysconfig
+import venv
 import zipfile
 from pathlib import Path
 
@@ -80,6 +83,7 @@ def test_wheel_holds_every_module_and_the_data(wheel):
     assert modules <= inside
     assert {f"cfcam/cli/data/{name}" for name in _DATA} <= inside
     assert {f"cfcam/configs/{path.name}" for path in (_ROOT / "configs").glob("*.yaml")} <= inside
+    assert {f"cfcam/{layer}/py.typed" for layer in _LAYERS} <= inside
     outside = {name.split("/")[0] for name in inside} - {"cfcam"}
     assert all(name.endswith(".dist-info") for name in outside), "nothing but cfcam is installed"
     assert "cfcam/__init__.py" not in inside, "cfcam is a namespace"
@@ -115,6 +119,55 @@ print(cfcam.cli.main(["--version"]))
     assert int(out[1]) == (_ROOT / "cli" / "data" / "two_dogs.jpg").stat().st_size
     assert int(out[2]) == len(list((_ROOT / "configs").glob("*.yaml")))
     assert out[3:] == ["cfcam", _PROJECT["project"]["version"], "0"]
+
+
+@pytest.fixture(scope="module")
+def device(wheel, tmp_path_factory):
+    """The Python of a new environment with the wheel and its extra [cpu], as on a device: no PyTorch, no onnx."""
+    folder = tmp_path_factory.mktemp("device") / "venv"
+    venv.create(folder, with_pip=True)
+    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+    command = [str(python), "-m", "pip", "install", "--quiet", "--no-compile", f"{wheel}[cpu]"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return python
+
+
+@pytest.mark.slow
+def test_the_wheel_explains_a_photo_in_a_new_environment(device, tiny_path, tmp_path):
+    shutil.copy(tiny_path("logits"), tmp_path / "tiny.cam.onnx")
+    shutil.copy(_ROOT / "cli" / "data" / "two_dogs.jpg", tmp_path)
+    command = [str(device.with_name("cfcam")), "explain", "tiny.cam.onnx", "two_dogs.jpg", "-o", "maps/", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (result,) = json.loads(done.stdout)["results"]
+    assert result["output"] == "maps/two_dogs.png"
+    assert (tmp_path / "maps" / "two_dogs.png").stat().st_size > 1000
+    code = "import cfcam.runtime, importlib.util as u\n"
+    code += "print(cfcam.runtime.__file__, *map(u.find_spec, ('torch', 'onnx')))"
+    done = subprocess.run([str(device), "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    where, *absent = done.stdout.split()
+    assert where.startswith(str(device.parents[1]))
+    assert absent == ["None", "None"]
+
+
+@pytest.mark.slow
+def test_type_checkers_read_the_types_of_the_installed_wheel(device, tmp_path):
+    pytest.importorskip("pyright", reason="pyright is in the [dev] extra")
+    (tmp_path / "user.py").write_text(
+        "from cfcam.runtime import Explainer\n"
+        "from cfcam.runtime.cam import np\n\n"
+        'reveal_type(Explainer("x.cam.onnx").explain("photo.jpg").probability)\n'
+        'Explainer("x.cam.onnx").explain("photo.jpg", target=1.5)\n'
+    )
+    pyright = [sys.executable, "-m", "pyright", "--pythonpath", str(device), "--outputjson"]
+    done = subprocess.run([*pyright, "user.py"], capture_output=True, text=True, check=False, cwd=tmp_path)
+    said = {one["range"]["start"]["line"]: one for one in json.loads(done.stdout)["generalDiagnostics"]}
+    assert sorted(said) == [1, 3, 4], done.stdout
+    # What a module imported for itself is private in a package with py.typed, and public in one without.
+    assert said[1]["rule"] == "reportPrivateImportUsage"
+    assert 'is "float' in said[3]["message"]
+    assert said[4]["rule"] == "reportArgumentType"
 
 
 @pytest.mark.slow

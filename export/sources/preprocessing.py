@@ -29,10 +29,19 @@ Corner = Literal["nearest", "down"]
 class Preprocessing:
     """x = (p * scale - mean) / std with p in 0..255, after resizing and cropping.
 
-    mean, std: three numbers in the order R, G, B **whatever** `color` is; `input_spec` puts them
-    into the model's order. color: the order in which the model takes its channels.
-    mode, interpolation, crop, corner: as in `ResizeSpec`. shorter: the shorter side in pixels before
-    the crop; None derives it from the input size L (its longer side): round(L / ratio).
+    Attributes:
+        scale: Factor of the 8-bit values.
+        mean: Three numbers in the order R, G, B **whatever** `color` is, in the units of p * scale; `input_spec` puts
+            them into the model's order.
+        std: Three numbers, likewise.
+        color: The order in which the model takes its channels.
+        mode: As in `ResizeSpec`.
+        shorter: The shorter side in pixels before the crop; None derives it from the input size L (its longer
+            side): round(L / ratio).
+        ratio: Share of the shorter side that the crop leaves.
+        interpolation: As in `ResizeSpec`.
+        crop: As in `ResizeSpec`.
+        corner: As in `ResizeSpec`.
 
     >>> preset("torchvision").input_spec("image", 224, 224).resize.size
     256
@@ -76,8 +85,16 @@ class Preprocessing:
     def override(self, **changes: Any) -> Preprocessing:
         """A copy with the fields that are not None replaced.
 
-        A mode that fills the input by itself (``stretch``, ``pad``) turns the crop off, unless
-        `crop` is given too. Raises `ExportError`.
+        A mode that fills the input by itself (``stretch``, ``pad``) turns the crop off, unless `crop` is given too.
+
+        Args:
+            **changes: New values by the name of the field; None leaves it as it is.
+
+        Returns:
+            The copy.
+
+        Raises:
+            ExportError: A value is out of range, or the values do not fit together.
         """
         given = {name: value for name, value in changes.items() if value is not None}
         if given.get("mode") in ("stretch", "pad"):
@@ -95,9 +112,20 @@ class Preprocessing:
         layout: Literal["NCHW", "NHWC"] = "NCHW",
         dtype: Literal["float32", "float16"] = "float32",
     ) -> InputSpec:
-        """The `InputSpec` for a model input `name` of height x width pixels.
+        """What is written into a file about its image input.
 
-        Raises `ExportError` when the shorter side is smaller than what is cropped from it.
+        Args:
+            name: Of the model's input.
+            height: Of the input in pixels.
+            width: Of the input in pixels.
+            layout: Order of the input's axes.
+            dtype: Type of the input's values.
+
+        Returns:
+            The description, with the model's own order of channels.
+
+        Raises:
+            ExportError: The photo is scaled to less than what is cropped from it.
         """
         size: int | None = None
         if self.mode == "shorter" or (self.mode == "stretch" and self.crop == "center"):
@@ -128,6 +156,9 @@ class Preprocessing:
         """Sentences about numbers that are possible but look like a mix-up of units.
 
         mean and std are in the units of p * scale, which is where most wrong exports come from.
+
+        Returns:
+            Warnings for the user; mostly none.
         """
         top = 255 * abs(self.scale)
         if max(abs(v) for v in self.mean) > top * 1.05:
@@ -161,7 +192,17 @@ PRESETS: dict[str, Preprocessing] = {
 
 
 def preset(name: str) -> Preprocessing:
-    """The preset called `name`: ``torchvision``, ``tf`` or ``lite``. Raises `ExportError`."""
+    """A usual preprocessing.
+
+    Args:
+        name: ``torchvision``, ``tf`` or ``lite``.
+
+    Returns:
+        The preprocessing, to which `Preprocessing.override` makes changes.
+
+    Raises:
+        ExportError: There is no such preset.
+    """
     try:
         return PRESETS[name]
     except KeyError:

@@ -112,10 +112,21 @@ class CalibrationRecord:
 class Manifest:
     """Everything that is known about a built product.
 
-    product: the file that the manifest lies beside. source: the explained file that it was made of. graph: the
-    ONNX file that an engine was built from. precision: as in `CamSpec`. config: the configuration as it was
-    read. engine: `EngineOptions` to open it with, as JSON. spec: the `CamSpec`, as JSON. gate: what the gate said,
-    with ``passed``; None where it was not asked. tools: name -> version of what made it. created: ISO 8601, UTC.
+    Attributes:
+        schema: ``MAJOR.MINOR`` of the format.
+        product: The file that the manifest lies beside.
+        source: The explained file that it was made of.
+        graph: The ONNX file that an engine was built from.
+        backend: What runs it.
+        target: The GPU that an engine was built for.
+        precision: As in `CamSpec`.
+        config: The configuration as it was read.
+        engine: `EngineOptions` to open it with, as JSON.
+        spec: The `CamSpec`, as JSON.
+        calibration: The images that INT8 was calibrated with.
+        gate: What the gate said, with ``passed``; None where it was not asked.
+        tools: Versions of what made it, by name.
+        created: ISO 8601, UTC.
 
     >>> manifest = Manifest.read("dogs.engine")                         # doctest: +SKIP
     >>> manifest.backend.name, manifest.target.compute_capability       # doctest: +SKIP
@@ -144,7 +155,14 @@ class Manifest:
 
     @staticmethod
     def place(product: str | os.PathLike[str]) -> Path:
-        """Where the manifest of `product` lies."""
+        """Where a product's manifest lies.
+
+        Args:
+            product: Path of the product.
+
+        Returns:
+            Path of the manifest, whether it exists or not.
+        """
         path = Path(product)
         return path.with_name(path.name + SUFFIX)
 
@@ -181,7 +199,17 @@ class Manifest:
 
     @classmethod
     def from_dict(cls, data: Any) -> Manifest:
-        """Validate `data`, its `CamSpec` and engine options too. Raises `ManifestError` with the offending key."""
+        """Read what `to_dict` wrote.
+
+        Args:
+            data: Plain JSON values.
+
+        Returns:
+            The manifest, validated, its `CamSpec` and engine options too.
+
+        Raises:
+            ManifestError: A key is missing or wrong, which the message names, or the schema is too new.
+        """
         if not isinstance(data, dict):
             raise ManifestError(f"manifest: expected a JSON object, got {type(data).__name__}")
         _FORMAT.check_schema(data.get("schema"))
@@ -193,7 +221,17 @@ class Manifest:
         return manifest
 
     def write(self, product: str | os.PathLike[str]) -> Path:
-        """Write it beside `product`, in one step. Returns its place. Raises `OutputError`."""
+        """Write the manifest beside its product, in one step.
+
+        Args:
+            product: Path of the product.
+
+        Returns:
+            Path of the manifest.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
         path = self.place(product)
         text = json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, indent=2)
         write_bytes(path, (text + "\n").encode())
@@ -201,7 +239,17 @@ class Manifest:
 
     @classmethod
     def read(cls, product: str | os.PathLike[str]) -> Manifest | None:
-        """The manifest beside `product`, or None where there is none. Raises `ManifestError`."""
+        """Read the manifest beside a product.
+
+        Args:
+            product: Path of the product.
+
+        Returns:
+            The manifest, or None where there is none.
+
+        Raises:
+            ManifestError: It cannot be read or does not validate.
+        """
         path = cls.place(product)
         try:
             data = json.loads(path.read_text("utf-8"))
@@ -217,12 +265,17 @@ class Manifest:
             raise ManifestError(f"{path}: {error}") from error
 
     def check(self, product: str | os.PathLike[str], *, machine: bool = True, gpu: Gpu | None = None) -> None:
-        """Raise where `product` is not what was built, or cannot run here; a failed gate is no reason.
+        """Refuse a product that is not what was built, or that cannot run here; a failed gate is no reason.
 
-        machine: also compare TensorRT's version and the GPU of this machine, as engines need it. gpu: what to compare
-        with, instead of the machine's first.
-        Raises `ManifestError`, and for an engine `MissingDependencyError` or `EngineError` where TensorRT or the
-        GPU is missing.
+        Args:
+            product: Path of the product.
+            machine: Also compare TensorRT's version and the GPU of this machine, which engines need.
+            gpu: What to compare with, instead of the machine's first GPU.
+
+        Raises:
+            ManifestError: The file, TensorRT's version or the GPU is another one.
+            MissingDependencyError: The product is an engine, and TensorRT is not installed.
+            EngineError: The product is an engine, and no GPU can be used.
         """
         self._check_file(Path(product))
         if machine and self.is_engine:

@@ -56,9 +56,16 @@ class ValueInfo:
 class ModelInfo:
     """The head of an ONNX file.
 
-    bytes: size of the file itself, without external data. opset: version of the default
-    operator set; opsets has all of them by domain. inputs leaves out weights that are
-    listed as inputs.
+    Attributes:
+        path: Where it is.
+        bytes: Size of the file itself, without external data.
+        ir_version: Version of ONNX's file format.
+        opset: Version of the default operator set.
+        producer: Name and version of the tool that wrote it.
+        inputs: Inputs of the graph, without weights that are listed as inputs.
+        outputs: Outputs of the graph.
+        opsets: Versions of all operator sets by domain.
+        metadata: The metadata by key.
     """
 
     path: Path
@@ -73,10 +80,17 @@ class ModelInfo:
 
 
 def read_spec(path: str | os.PathLike[str]) -> CamSpec:
-    """The `CamSpec` in the file at `path`, checked against the inputs and outputs of its graph.
+    """The `CamSpec` in a file, checked against the inputs and outputs of its graph.
 
-    Raises `ModelFileError` when the file cannot be read, is not ONNX or was not made by
-    ``cfcam export``, and `SpecError` when its `CamSpec` does not validate.
+    Args:
+        path: The ONNX file.
+
+    Returns:
+        What the file says about itself.
+
+    Raises:
+        ModelFileError: The file cannot be read, is not ONNX, was not made by ``cfcam export``, or was changed since.
+        SpecError: Its `CamSpec` does not validate.
     """
     info = read_model_info(path)
     text = info.metadata.get(METADATA_KEY)
@@ -105,8 +119,14 @@ def read_spec(path: str | os.PathLike[str]) -> CamSpec:
 def read_model_info(path: str | os.PathLike[str]) -> ModelInfo:
     """Versions, inputs, outputs and metadata of any ONNX file, without reading its weights.
 
-    Raises `ModelFileError` when the file is missing, a folder, unreadable, empty, truncated,
-    or not an ONNX model.
+    Args:
+        path: The ONNX file.
+
+    Returns:
+        The head of the file.
+
+    Raises:
+        ModelFileError: The file is missing, a folder, unreadable, empty, truncated, or not an ONNX model.
     """
     path = Path(path)
     try:
@@ -126,7 +146,14 @@ def read_model_info(path: str | os.PathLike[str]) -> ModelInfo:
 
 
 def is_plan(path: str | os.PathLike[str]) -> bool:
-    """Whether the file is a serialised engine of TensorRT, by its first bytes: "ftrt" or "vtrt"."""
+    """Whether a file is a serialised TensorRT engine, by its first bytes: "ftrt" or "vtrt".
+
+    Args:
+        path: Any file.
+
+    Returns:
+        False also where the file cannot be read.
+    """
     try:
         with open(path, "rb") as file:
             return file.read(4)[1:] == b"trt"
@@ -163,7 +190,17 @@ def has_float16_scales(path: str | os.PathLike[str]) -> bool:
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal. Raises `ModelFileError` if it cannot be read."""
+    """SHA-256 of a file's bytes.
+
+    Args:
+        path: Any file.
+
+    Returns:
+        64 hexadecimal digits.
+
+    Raises:
+        ModelFileError: The file cannot be read.
+    """
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as file:

@@ -232,12 +232,20 @@ class TailSpec:
 class CamSpec:
     """Everything that a program must know to explain images with an exported file.
 
-    target, chosen: names of the class input (int64, (N,), -1 = top class) and of the
-    output that says which class was explained. layers: at least one; the first is *the* layer wherever
-    only one is used. fusion: how the maps of several layers become one (schema 1.2).
-    precision: of the arithmetic: ``float32``, ``float16``, ``int8``, or `INT8_IN_HALF`.
-    tail: the file that runs the tail alone, where one was written (schema 1.1).
-    tools: name -> version of what made the file. extra: unknown sections, kept as read.
+    Attributes:
+        schema: ``MAJOR.MINOR`` of the format.
+        input: The image input.
+        output: The class scores.
+        layers: Target layers, at least one; the first is *the* layer wherever only one is used.
+        target: Name of the class input, int64 (N,); -1 asks for the top class.
+        chosen: Name of the output that says which class was explained.
+        method: The method that the file asks for.
+        fusion: How the maps of several layers become one (schema 1.2).
+        precision: Of the arithmetic: ``float32``, ``float16``, ``int8``, or `INT8_IN_HALF`.
+        source: Where the weights came from.
+        tail: The file that runs the tail alone, where one was written (schema 1.1).
+        tools: Versions of what made the file, by name.
+        extra: Unknown sections, kept as they were read.
 
     >>> spec = CamSpec.from_json(text)                                  # doctest: +SKIP
     >>> spec.layer.name, spec.layer.grid                                # doctest: +SKIP
@@ -282,14 +290,32 @@ class CamSpec:
         return (self.chosen, *(name for layer in self.layers for name in (layer.activations, layer.gradients)))
 
     def with_layer(self, name: str) -> CamSpec:
-        """A copy with one of its target layers only, and with the tail if it is that layer's. Raises `SpecError`."""
+        """A copy with one of its target layers only.
+
+        Args:
+            name: Of the layer.
+
+        Returns:
+            The copy, with the tail if it is that layer's.
+
+        Raises:
+            SpecError: The file has no such target layer.
+        """
         for index, layer in enumerate(self.layers):
             if layer.name == name:
                 return replace(self, layers=(layer,), tail=self.tail if index == 0 else None)
         raise SpecError(f"the file has no target layer '{name}': it has {', '.join(la.name for la in self.layers)}")
 
     def with_method(self, name: str, settings: dict[str, Any]) -> CamSpec:
-        """A copy that asks for another method."""
+        """A copy that asks for another method.
+
+        Args:
+            name: Of the method.
+            settings: What differs from its defaults.
+
+        Returns:
+            The copy.
+        """
         return replace(self, method=MethodSpec(name=name, settings=dict(settings)))
 
     def to_dict(self) -> dict[str, Any]:
@@ -307,11 +333,26 @@ class CamSpec:
         return {**extra, **data}
 
     def to_json(self) -> str:
+        """What is written into the file.
+
+        Returns:
+            One line of JSON.
+        """
         return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
 
     @classmethod
     def from_dict(cls, data: Any) -> CamSpec:
-        """Validate `data`. Raises `SpecError` with the offending key."""
+        """Read what `to_dict` wrote.
+
+        Args:
+            data: Plain JSON values.
+
+        Returns:
+            The spec, validated.
+
+        Raises:
+            SpecError: A key is missing or wrong, which the message names, or the schema is too new.
+        """
         if not isinstance(data, dict):
             raise SpecError(f"CamSpec: expected a JSON object, got {type(data).__name__}")
         _FORMAT.check_schema(data.get("schema"))
@@ -328,6 +369,17 @@ class CamSpec:
 
     @classmethod
     def from_json(cls, text: str) -> CamSpec:
+        """Read what `to_json` wrote.
+
+        Args:
+            text: JSON.
+
+        Returns:
+            The spec, validated.
+
+        Raises:
+            SpecError: The text is not JSON, a key is missing or wrong, or the schema is too new.
+        """
         try:
             data = json.loads(text)
         except ValueError as error:

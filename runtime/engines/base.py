@@ -16,9 +16,14 @@ __all__ = ["Engine", "EngineInfo"]
 class EngineInfo:
     """What runs, and how.
 
-    backend: library and version. provider: the one that really runs, by its short name; of a built
-    engine, the backend's own. inputs, outputs: names in the file's order. batch: the fixed batch size, or
-    None when any size, or any from min_batch to max_batch, will do (max_batch None: there is no largest).
+    Attributes:
+        backend: Library and version.
+        provider: The one that really runs, by its short name; for a built engine, the backend's own.
+        inputs: Names in the file's order.
+        outputs: Names in the file's order.
+        batch: The fixed batch size, or None when any size from `min_batch` to `max_batch` will do.
+        min_batch: The smallest batch.
+        max_batch: The largest batch, or None when there is none.
     """
 
     backend: str
@@ -37,7 +42,11 @@ class Engine(AbstractContextManager["Engine", None], Protocol):
     """
 
     def describe(self) -> EngineInfo:
-        """What runs, and how."""
+        """What runs, and how.
+
+        Returns:
+            The same for as long as the engine is open.
+        """
         ...
 
     def infer(

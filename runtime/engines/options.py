@@ -34,15 +34,21 @@ _FORMAT = Format("engine options", EngineError)
 class EngineOptions:
     """How to run a model.
 
-    provider: a key of `PROVIDERS`, for ONNX Runtime; an engine of TensorRT runs on nothing else.
-    allow_fallback: take the CPU when the provider cannot start. threads: for the operators on the CPU; None leaves
-    it to the backend. device_id: which GPU. io_binding: keep inputs and outputs in buffers of the engine's own;
-    None: where a CUDA graph needs it. graph_optimization: how far ONNX Runtime rewrites the graph.
-    session, provider_options: further entries by ONNX Runtime's own names; numbers and booleans are written as text.
-    cache: folder in which a provider that compiles keeps what it compiled (``tensorrt``: engines and timings;
-    ``rtx`` and engines of TensorRT for RTX: kernels). cuda_graph: record the GPU's work once and replay it,
-    for shapes that come again.
-    Raises `EngineError`.
+    Attributes:
+        provider: A key of `PROVIDERS`, for ONNX Runtime; a TensorRT engine runs on nothing else.
+        allow_fallback: Take the CPU when the provider cannot start.
+        threads: For the operators on the CPU; None leaves it to the backend.
+        device_id: Which GPU.
+        io_binding: Keep inputs and outputs in buffers of the engine's own; None: if a CUDA graph needs it.
+        graph_optimization: How far ONNX Runtime rewrites the graph.
+        session: Further entries by ONNX Runtime's own names; numbers and booleans are written as text.
+        provider_options: Likewise, for the provider.
+        cache: Folder in which a provider that compiles keeps what it compiled (``tensorrt``: engines and timings;
+            ``rtx`` and TensorRT for RTX engines: kernels).
+        cuda_graph: Record the GPU's work once and replay it, for shapes that come again.
+
+    Raises:
+        EngineError: A value is out of range.
 
     >>> EngineOptions(provider="tensorrt", cache="engines", session={"session.intra_op.allow_spinning": 0})
     ... # doctest: +SKIP
@@ -85,11 +91,25 @@ class EngineOptions:
         return dump(self)
 
     def but(self, **changes: Any) -> EngineOptions:
-        """A copy with those of `changes` that are not None."""
+        """A copy with other values.
+
+        Args:
+            **changes: New values by name; None leaves a value as it is.
+
+        Returns:
+            The copy.
+        """
         return replace(self, **{name: value for name, value in changes.items() if value is not None})
 
     def on(self, provider: str) -> EngineOptions:
-        """For `provider` instead; where it is another one, without what was meant for the one before."""
+        """The same for another provider.
+
+        Args:
+            provider: A key of `PROVIDERS`.
+
+        Returns:
+            A copy without what was meant for the provider before; the same object if it is no other.
+        """
         if full_name(provider) == full_name(self.provider):
             return self
         return replace(self, provider=provider, provider_options={}, io_binding=None, cache=None, cuda_graph=False)

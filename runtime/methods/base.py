@@ -48,9 +48,10 @@ class Grouping:
 class CamResult:
     """A method's answer for one image.
 
-    map: float32 (H, W), not negative, not normalised; on the layer's grid, but for a few probes.
-    grouping: what clustering did, or None for methods without it.
-    empty: why the map means nothing ("all gradients are zero", ...), or None.
+    Attributes:
+        map: Float32 (H, W), not negative, not normalised; on the layer's grid, but for a few probes.
+        grouping: What clustering did, or None for methods without it.
+        empty: Why the map means nothing ("all gradients are zero", ...), or None.
     """
 
     map: NDArray[np.float32]

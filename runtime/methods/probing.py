@@ -26,16 +26,20 @@ Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 class Probing:
     """One image, its class, and the model to ask about it.
 
-    activations, gradients: float32 (C, h, w) at the target layer. image: float32 (C, H, W),
-    preprocessed, channels first whatever the model's layout; 0 is the mean colour of the
-    preprocessing. target: the class.
-    scores: of images: the logits where the file returns them, else what it returns, which is then
-    probabilities. probabilities: of images. tail: the logits of activations.
-    independent: each logit has a sigmoid of its own, instead of a softmax over all.
-    batch: how many images or activations are made at a time. progress: called with how many runs
-    are done, and how many there will be.
-
     The callables raise `EngineError`.
+
+    Attributes:
+        activations: Float32 (C, h, w) at the target layer.
+        gradients: Float32 (C, h, w) there.
+        image: Float32 (C, H, W), preprocessed, channels first whatever the model's layout; 0 is the mean colour.
+        target: The class.
+        scores: From images (N, C, H, W) to (N, K): the logits if the file returns them, or else what it returns, which
+            is then probabilities.
+        probabilities: From images to probabilities.
+        tail: From activations (N, C, h, w) to logits.
+        independent: Each logit has a sigmoid of its own, instead of a softmax over all.
+        batch: How many images or activations are made at a time.
+        progress: Called with how many runs are done, and how many there will be.
     """
 
     activations: NDArray[np.float32]
@@ -50,13 +54,26 @@ class Probing:
     progress: Callable[[int, int], None] | None = None
 
     def tail_probabilities(self, activations: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Probabilities (N, K) of activations (N, C, h, w), by the tail."""
+        """Probabilities by the tail.
+
+        Args:
+            activations: Float32 (N, C, h, w).
+
+        Returns:
+            Float32 (N, K).
+        """
         return class_probabilities(self.tail(activations), "binary" if self.independent else "logits")
 
     def sweep(self, run: Run, count: int, make: Callable[[slice], FloatArray]) -> NDArray[np.float64]:
-        """The class's number from `run` for each of `count` changed inputs, float64 (count,).
+        """The class's number for each of many changed inputs.
 
-        make: gives the inputs of a slice of 0 to count; at most `batch` of them exist at a time.
+        Args:
+            run: `scores`, `probabilities` or `tail`.
+            count: How many inputs.
+            make: Gives the inputs of a slice of 0 to `count`; at most `batch` of them exist at a time.
+
+        Returns:
+            Float64 (count,).
         """
         found = np.empty(count)
         for start in range(0, count, self.batch):

@@ -115,6 +115,9 @@ def method_names(kind: Kind | None = None) -> list[str]:
 
     Args:
         kind: ``rule`` or ``probe``; None for both, rules before probes.
+
+    Returns:
+        The names, in the order of their registration.
     """
     _load_packages()
     kinds = get_args(Kind) if kind is None else (kind,)

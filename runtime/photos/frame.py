@@ -30,6 +30,12 @@ __all__ = ["Frame"]
 class Frame:
     """Where the model's input lies on the photo. All sizes are (width, height) in pixels.
 
+    Attributes:
+        photo: Size of the upright photo.
+        resized: Size that it is scaled to.
+        offset: (left, top) of the input rectangle on the scaled photo; negative where there is padding.
+        input: Size of the input rectangle.
+
     >>> frame = Frame(photo=(512, 430), resized=(304, 256), offset=(40, 16), input=(224, 224))
     >>> frame.to_photo(112, 112)
     (0.5, 0.5)
@@ -42,10 +48,17 @@ class Frame:
 
     @classmethod
     def fit(cls, photo: tuple[int, int], spec: InputSpec) -> Frame:
-        """The frame that `spec` gives a photo of size (width, height).
+        """The frame that an input's description gives a photo.
 
         Sizes are rounded as torchvision's ``Resize`` rounds them, offsets as its ``CenterCrop``
         does or, with corner ``down``, as transformers' image processors do.
+
+        Args:
+            photo: Size (width, height) of the upright photo in pixels.
+            spec: The model's input.
+
+        Returns:
+            Where the input lies on the photo.
         """
         (w0, h0), (w, h) = photo, (spec.width, spec.height)
         rule = spec.resize
@@ -64,15 +77,39 @@ class Frame:
 
     @classmethod
     def whole(cls, width: int, height: int) -> Frame:
-        """The frame of a tensor that came without a photo: the input is the photo."""
+        """The frame of a tensor that came without a photo: the input is the photo.
+
+        Args:
+            width: Of the input in pixels.
+            height: Of the input in pixels.
+
+        Returns:
+            A frame without scaling and offset.
+        """
         return cls((width, height), (width, height), (0, 0), (width, height))
 
     def to_photo(self, x: float, y: float) -> tuple[float, float]:
-        """Input pixels (continuous) -> fractions of the photo; outside 0..1 in the padding."""
+        """From the input to the photo.
+
+        Args:
+            x: Column on the input, in pixels; continuous, 0 at the left edge.
+            y: Row on the input, in pixels; continuous, 0 at the top edge.
+
+        Returns:
+            (x, y) as fractions of the photo; outside 0 to 1 in the padding.
+        """
         return (x + self.offset[0]) / self.resized[0], (y + self.offset[1]) / self.resized[1]
 
     def to_input(self, x: float, y: float) -> tuple[float, float]:
-        """Fractions of the photo -> input pixels (continuous); outside it where it was cropped."""
+        """From the photo to the input.
+
+        Args:
+            x: Fraction of the photo's width, from its left edge.
+            y: Fraction of the photo's height, from its top edge.
+
+        Returns:
+            (x, y) on the input in pixels, continuous; outside the input where the photo was cropped.
+        """
         return x * self.resized[0] - self.offset[0], y * self.resized[1] - self.offset[1]
 
     @property
@@ -83,7 +120,11 @@ class Frame:
         return max(x0, 0.0), max(y0, 0.0), min(x1, 1.0), min(y1, 1.0)
 
     def on_photo(self) -> NDArray[np.bool_]:
-        """bool (H, W): which input pixels have their centre on the photo, not in the padding."""
+        """Which input pixels lie on the photo, not in the padding.
+
+        Returns:
+            Bool (H, W): True where a pixel's centre does.
+        """
         columns, rows = (
             (np.arange(size) + 0.5 + offset > 0) & (np.arange(size) + 0.5 + offset < resized)
             for size, offset, resized in zip(self.input, self.offset, self.resized, strict=True)
@@ -91,7 +132,14 @@ class Frame:
         return rows[:, None] & columns[None, :]
 
     def view_size(self, max_side: int | None = None) -> tuple[int, int]:
-        """Size of the photo, scaled down so that its longer side is at most `max_side`."""
+        """Size of the photo when it is shown.
+
+        Args:
+            max_side: The longest side in pixels that is allowed; None for any.
+
+        Returns:
+            (width, height), scaled down where it has to be.
+        """
         w0, h0 = self.photo
         if max_side is None or max(w0, h0) <= max_side:
             return w0, h0
@@ -101,13 +149,22 @@ class Frame:
     def place(
         self, map: NDArray[np.floating[Any]], max_side: int | None = None, *, size: tuple[int, int] | None = None
     ) -> NDArray[np.float32]:
-        """Lay `map` (H, W), in the frame of the input, on the photo: float32 (h0, w0).
+        """Lay a map on the photo.
 
         Every photo pixel takes the bilinear value of the map at the exact position of its centre
         (double precision positions; beyond the centres of the map's border pixels the border
-        value holds). Pixels whose centre the model did not see are NaN. max_side scales the
-        result down so that its longer side has at most that many pixels; size gives its
-        (width, height) outright. Raises `ArrayError` when the map has another size.
+        value holds).
+
+        Args:
+            map: Float (H, W) in the frame of the input.
+            max_side: Scale the result down so that its longer side has at most that many pixels; None for no limit.
+            size: Its (width, height) in pixels outright.
+
+        Returns:
+            Float32 of the photo's height and width, scaled; NaN for pixels whose centre the model did not see.
+
+        Raises:
+            ArrayError: The map does not have the input's size.
         """
         w, h = self.input
         if map.shape != (h, w):

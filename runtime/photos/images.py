@@ -43,12 +43,18 @@ _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 
 
 def open_image(source: ImageLike) -> Image.Image:
-    """`source` as an upright RGB image, fully decoded.
+    """A photo, upright and fully decoded.
 
-    source: a path, a Pillow image (not changed), or uint8 array of shape (H, W), (H, W, 3)
-    in RGB or (H, W, 4) in RGBA.
-    Raises `ImageError` when a file is missing, unreadable, truncated, not an image or too
-    large, and `ArrayError` for an array of another shape or dtype.
+    Args:
+        source: A path, a Pillow image (which is not changed), or an array of uint8: (H, W), (H, W, 3) in RGB or
+            (H, W, 4) in RGBA.
+
+    Returns:
+        The photo as RGB of 8 bits, turned as its EXIF data say.
+
+    Raises:
+        ImageError: The file is missing, unreadable, truncated, not an image or too large.
+        ArrayError: The array has another shape or type.
     """
     from PIL import Image
 
@@ -80,7 +86,14 @@ def open_image(source: ImageLike) -> Image.Image:
 
 
 def source_name(source: Any) -> str:
-    """How messages and results call `source`: its path, or what kind of object it is."""
+    """How messages and results call a photo.
+
+    Args:
+        source: What `open_image` takes.
+
+    Returns:
+        Its path, or what kind of object it is: "array" or "image".
+    """
     if isinstance(source, str | os.PathLike):
         return os.fspath(source)
     if isinstance(source, np.ndarray):
@@ -92,10 +105,17 @@ def find_images(sources: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """Expand files, folders and glob patterns (``**`` for any depth) into image paths.
 
     A folder stands for the images directly in it, by their suffix; a pattern for the images
-    that it matches, or for all its matches where it spells a suffix out. The order is that of
-    `sources`, sorted by name within each, every file once. A plain file name is passed on
-    without a look, so that a missing file fails on its own when it is opened.
-    Raises `ImageError` when a folder or a pattern has no image.
+    that it matches, or for all its matches where it spells a suffix out. A plain file name is
+    passed on without a look, so that a missing file fails on its own when it is opened.
+
+    Args:
+        sources: Files, folders and patterns.
+
+    Returns:
+        Paths in the order of `sources`, sorted by name within each, every file once.
+
+    Raises:
+        ImageError: A folder or a pattern has no image, or a folder cannot be read.
     """
     found: dict[str, Path] = {}
     for source in sources:
