@@ -47,7 +47,15 @@ class Proof:
         return [check for check in self.checks if not check.ok]
 
     def demand(self, output: object, what: str = "exported") -> None:
-        """Raise `ProofError` unless everything holds. output: the file that is then not written."""
+        """Raise unless everything holds.
+
+        Args:
+            output: the file that is then not written.
+            what: how it came to be, in a word.
+
+        Raises:
+            ProofError: A check failed.
+        """
         if not self:
             failed = "; ".join(f"{c.name}: {c.value:.3g}, limit {c.limit:.3g}" for c in self.failures)
             raise ProofError(f"{output}: not written, the {what} graph failed its proof ({failed})")

@@ -12,19 +12,18 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...runtime.errors import MissingDependencyError, ModelFileError
 from ..errors import ExportError
 from ..wording import some, words
+from .huggingface import load_pretrained
+from .loaded import Loaded
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-    from .preprocessing import Preprocessing
 
 __all__ = ["Loaded", "load", "load_model", "load_weights", "read_state_dict"]
 
@@ -32,23 +31,6 @@ __all__ = ["Loaded", "load", "load_model", "load_weights", "read_state_dict"]
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 #: What DataParallel, torch.compile and wrapper classes put in front of every key.
 _PREFIXES = ("module.", "_orig_mod.", "model.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Loaded:
-    """A module, and what came with it; None is for what its user has to say.
-
-    module: in eval mode. preprocessing, size: how a photo becomes the input, and its (height,
-    width). labels: one per class. multi_label: the classes are independent of each other.
-    notes: what the user should know, in sentences.
-    """
-
-    module: nn.Module
-    preprocessing: Preprocessing | None = None
-    size: tuple[int, int] | None = None
-    labels: tuple[str, ...] | None = None
-    multi_label: bool = False
-    notes: tuple[str, ...] = ()
 
 
 def load(
@@ -72,8 +54,6 @@ def load(
             "preprocessor_config.json that save_pretrained writes"
         )
     _import_torch()
-    from .huggingface import load_pretrained
-
     return load_pretrained(name, weights, kwargs, processor=processor)
 
 

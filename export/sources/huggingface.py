@@ -17,8 +17,8 @@ from typing import Any
 from ...runtime.errors import MissingDependencyError, ModelFileError
 from ..errors import ExportError
 from ..wording import first_line, some, words
-from .factory import Loaded
 from .image_processor import ReadProcessor, read_processor
+from .loaded import Loaded
 
 __all__ = ["load_pretrained"]
 

@@ -260,7 +260,8 @@ def parse_input_size(text: str | int | Sequence[int], what: str = "input size") 
 
 
 def _number(text: str) -> float:
-    value = float(Fraction(text)) if "/" in text else float(text)
+    above, slash, below = text.partition("/")
+    value = float(Fraction(above) / Fraction(below)) if slash else float(text)
     if not math.isfinite(value):
         raise ValueError
     return value
