@@ -130,10 +130,8 @@ def rows(error: str | None = None) -> list[Layer]:
 
 def test_the_table_has_every_figure_and_every_failure() -> None:
     text = zoo.table(rows())
-    assert (
-        "| net | Nets | layer4 (last) | 8 x 4 x 4 | 7 | 1.0e-15 | 0.50 | 1.0e-07 | parsed | 1.25 ± 0.01 | 1.000 |"
-        in text
-    )
+    line = "| net | Nets | layer4 (last) | 8 x 4 x 4 | 7 | 1.0e-15 | 0.50 | 1.0e-07 | parsed | 1.25 ± 0.01 | 1.000 |"
+    assert line in text.splitlines()
     assert text.endswith("No row failed.")
     text = zoo.table(rows("no rule for Foo"))
     assert "**failed**" in text

@@ -23,8 +23,8 @@ def test_a_whole_run_is_the_modules_own_in_float64() -> None:
     wide = seeded(ConvNet()).double()
     assert (scores.dtype, in_float32.dtype) == (torch.float64, torch.float32)
     with torch.no_grad():
-        torch.testing.assert_close(scores, wide(IMAGES.double()), rtol=0, atol=1e-13)
-        torch.testing.assert_close(activations, wide.features(IMAGES.double()), rtol=0, atol=1e-13)
+        torch.testing.assert_close(scores, wide(IMAGES.double()), rtol=0, atol=1e-11)
+        torch.testing.assert_close(activations, wide.features(IMAGES.double()), rtol=0, atol=1e-11)
         assert torch.equal(in_float32, seeded(ConvNet())(IMAGES))
     assert all(parameter.dtype is torch.float32 for parameter in net.parameters())
 
@@ -43,7 +43,7 @@ def test_the_tails_gradient_is_the_modules_own(layer: str | None) -> None:
     picked = wide(IMAGES.double()).gather(1, CLASSES[:, None]).sum()
     call = int((layer or "act:2").partition(":")[2] or 0)
     (expected,) = torch.autograd.grad(picked, kept[call])
-    assert_same(tail.gradient(held, [], CLASSES).numpy(), expected, 1e-13)
+    assert_same(tail.gradient(held, [], CLASSES).numpy(), expected, 1e-11)
 
 
 class Around(ConvNet):
@@ -69,9 +69,9 @@ class Sized(ConvNet):
     def forward(self, image: Tensor) -> Tensor:
         features = self.features(image)
         n, c, h, w = features.shape
-        ones = features.new_ones(n, 1, h, w)
-        windows = torch.cat([features, ones], 1).reshape(n * h, c + 1, w).tanh()
-        return self.fc(windows.reshape(n, h, c + 1, w)[:, :, :c].mean((1, 3)))
+        more = self.fc.weight[:1, :1, None, None].expand(n, 1, h, w)
+        rows = torch.cat([features, more], 1).permute(0, 2, 1, 3).reshape(-1, c + 1, w).tanh()
+        return self.fc(rows.reshape(n, h, c + 1, w)[:, :, :c].mean((1, 3)))
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -111,7 +111,7 @@ class Constants(nn.Module):
 def test_numbers_in_the_code_are_rounded_as_in_the_network() -> None:
     torch.manual_seed(0)
     net = Constants().eval()
-    found = gradients(net, IMAGES, CLASSES)
+    found = gradients(net, IMAGES, CLASSES, "leaky_relu")
     assert_same(found.passes, found.autograd, 1e-14)
     slopes = found.autograd / (net.fc.weight.detach().double().numpy()[CLASSES][:, :, None, None] / 38**2)
     rounded = [float(np.float32(0.7)), float(np.float32(0.7)) * float(np.float32(0.3))]
