@@ -69,8 +69,12 @@ def for_converter(program: torch.export.ExportedProgram) -> torch.export.Exporte
 
     Attention with a mask or with more axes than four is written out here: the converter's own way
     leaves strides that the views behind it do not fit, or fails. Views become reshapes, for the
-    same reason.
+    same reason. An adaptive maximum becomes a max pooling, whose gradient goes to the first of equal cells, as
+    PyTorch's does: the converter's own form shares it among them, and behind a ReLU whole grids are zero.
     """
+    for node in program.graph.nodes:
+        if node.target is aten.adaptive_max_pool2d.default:
+            _as_max_pool(node)
     operator = aten.scaled_dot_product_attention.default
     if not any(_beyond_converter(node) for node in program.graph.nodes if node.target is operator):
         return program
@@ -79,6 +83,14 @@ def for_converter(program: torch.export.ExportedProgram) -> torch.export.Exporte
             node.target = aten.reshape.default
     program.graph_module.recompile()
     return program.run_decompositions({operator: scaled_dot_product_attention})
+
+
+def _as_max_pool(call: fx.Node) -> None:
+    source, cells = call.args
+    grid = source.meta["val"].shape[-2:]  # type: ignore[union-attr]
+    if all(size % count == 0 for size, count in zip(grid, cells, strict=True)):  # type: ignore[arg-type]
+        kernel = [size // count for size, count in zip(grid, cells, strict=True)]  # type: ignore[arg-type]
+        call.target, call.args = aten.max_pool2d_with_indices.default, (source, kernel, kernel)
 
 
 def _beyond_converter(call: fx.Node) -> bool:

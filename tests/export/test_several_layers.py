@@ -188,25 +188,6 @@ def test_layouts_and_branches_are_each_layers_own(tmp_path: Path) -> None:
     assert check_file(report.path)
 
 
-def test_two_values_that_are_one_tensor_have_gradients_of_their_own(tmp_path: Path) -> None:
-    """A reshape to the shape that is there: what goes round it is part of its input's gradient only."""
-
-    class Around(ConvNet):
-        def forward(self, image: Tensor) -> Tensor:
-            x = self.features(image)
-            y = x.reshape(x.shape[0], 16, 6, 6)
-            return self.fc((x + y.square()).mean((2, 3)))
-
-    export_torch(seeded(Around()), SIZE, tmp_path / "x.cam.onnx", layer=["act:2", "view_1"])
-    found = answers(tmp_path / "x.cam.onnx", [4, 1])
-    x, of_x = found["cam_activations"], found["cam_gradients"]
-    y, of_y = found["cam_activations_1"], found["cam_gradients_1"]
-    np.testing.assert_array_equal(x, y)
-    slope = (1 + 1 / (2 * np.maximum(y, 1e-12))) * (y > 0)
-    np.testing.assert_allclose(of_x, of_y * slope + of_x * (y == 0), rtol=1e-4)
-    assert not np.allclose(of_x, of_y)
-
-
 def test_a_wrong_gradient_of_the_second_layer_is_caught(exported: ExportReport, tmp_path: Path) -> None:
     model = onnx.load(exported.path)
     for node in model.graph.node:
