@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import fx, nn
 from torch.fx.graph import CodeGen
+from torch.overrides import TorchFunctionMode
 
 from ..axes.traced_values import AxisMap, map_axes
 from ..errors import ExportError
@@ -71,7 +73,7 @@ def capture(module: nn.Module, example: torch.Tensor) -> Captured:
     # Only the shape is read: the memory is reserved and never touched.
     batch = torch.empty(TRACING_BATCH, *example.shape[1:], dtype=example.dtype, device=example.device)
     try:
-        with quiet_torch(), evaluation_mode(module), tensors_only(module) as names, torch.no_grad():
+        with quiet_torch(), evaluation_mode(module), tensors_only(module) as names, torch.no_grad(), _Detaching():
             program = torch.export.export(module, (batch,), dynamic_shapes=({0: torch.export.Dim("batch")},))
             # An empty table decomposes nothing; it makes in-place operators functional.
             program = program.run_decompositions({})
@@ -89,6 +91,17 @@ def capture(module: nn.Module, example: torch.Tensor) -> Captured:
     if not captured.outputs:
         raise ExportError(f"{type(module).__name__}: forward returns no tensor")
     return captured
+
+
+class _Detaching(TorchFunctionMode):
+    """``x.data`` is ``x.detach()``: torch.export takes it for a constant of the program."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is torch.Tensor.data.__get__:  # type: ignore[attr-defined]
+            return args[0].detach()
+        return func(*args, **(kwargs or {}))
 
 
 @contextmanager
