@@ -27,7 +27,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from zoo_measure import ROUTES, Layer, Route, measure_network
+from zoo_measure import Layer, measure_network
 from zoo_networks import NETWORKS, Network, find
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -37,9 +37,6 @@ _VERSIONS = ("torch", "torchvision", "timm", "transformers", "onnx", "onnxruntim
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    options.routes = options.routes.split(",")
-    if unknown := set(options.routes) - set(ROUTES):
-        raise SystemExit(f"no route {', '.join(sorted(unknown))}: choose among {', '.join(ROUTES)}")
     if options.list:
         for network in NETWORKS:
             print(f"{network.name:28} {network.family}")
@@ -58,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         page = _page(text, rows)
         options.output.with_suffix(".part").write_text(page)
         options.output.with_suffix(".part").replace(options.output)
-    failed = {row.network for row in rows if row.errors}
+    failed = {row.network for row in rows if row.error}
     print(f"\n{len(networks) - len(failed)} of {len(networks)} architectures passed", file=sys.stderr)
     return 1 if failed else 0
 
@@ -66,7 +63,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="architectures; default: all")
-    parser.add_argument("--routes", default=",".join(ROUTES), help="comma-separated; default: %(default)s")
     parser.add_argument("-j", "--jobs", type=int, default=1, help="architectures at a time")
     parser.add_argument("--rounds", type=int, default=20, help="of the timing; default: %(default)s")
     parser.add_argument("--no-timing", action="store_const", const=0, dest="rounds", help="leave the overhead out")
@@ -90,10 +86,10 @@ def _run_all(networks: Sequence[Network], options: argparse.Namespace) -> list[L
         started = time.monotonic()
         if rows is None:
             rows = _in_a_process(network, fingerprint, options)
-        errors = [error for row in rows for error in row.errors]
+        errors = [row.error for row in rows if row.error]
         with lock:
             done += 1
-            state = f"FAILED ({errors[0]})" if errors else "ok"
+            state = f"FAILED ({'; '.join(errors)})" if errors else "ok"
             took = "kept" if again else f"{time.monotonic() - started:.0f} s"
             print(f"[{done}/{len(networks)}] {network.name}: {state}, {took}", file=sys.stderr, flush=True)
         return rows
@@ -107,7 +103,7 @@ def _in_a_process(network: Network, fingerprint: str, options: argparse.Namespac
     part = result.with_suffix(".part")
     part.unlink(missing_ok=True)
     command = [sys.executable, __file__, "--only", network.name, "--worker", str(part)]
-    command += ["--routes", ",".join(options.routes), "--rounds", str(options.rounds)]
+    command += ["--rounds", str(options.rounds)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     reason = "the process ended without a result"
     with (_RESULTS / f"{network.name}.log").open("w") as log:
@@ -122,7 +118,7 @@ def _in_a_process(network: Network, fingerprint: str, options: argparse.Namespac
         return [Layer(network.name, network.family, position, layer, error=reason) for position, layer in positions]
     found = json.loads(part.read_text())
     part.unlink()
-    kept = {"source": fingerprint, "routes": options.routes, "rounds": options.rounds, "rows": found}
+    kept = {"source": fingerprint, "rounds": options.rounds, "rows": found}
     part.write_text(json.dumps(kept, indent=1))
     part.replace(result)
     return [Layer.from_dict(row) for row in found]
@@ -132,11 +128,7 @@ def _work(network: Network, options: argparse.Namespace) -> int:
     """What runs in the process of one architecture."""
     with TemporaryDirectory(prefix="zoo-") as folder:
         rows = measure_network(
-            network,
-            Path(folder),
-            routes=options.routes,
-            rounds=options.rounds,
-            progress=lambda text: print(text, flush=True),
+            network, Path(folder), rounds=options.rounds, progress=lambda text: print(text, flush=True)
         )
     part = options.worker.with_suffix(".half")
     part.write_text(json.dumps([row.to_dict() for row in rows]))
@@ -151,9 +143,8 @@ def _kept(network: Network, fingerprint: str, options: argparse.Namespace) -> li
         rows = [Layer.from_dict(row) for row in kept["rows"]]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    same = kept["routes"] == options.routes and kept["rounds"] >= options.rounds
     fresh = options.any_source or kept["source"] == fingerprint
-    return rows if same and fresh and not any(row.errors for row in rows) else None
+    return rows if fresh and kept["rounds"] >= options.rounds and not any(row.error for row in rows) else None
 
 
 def _fingerprint() -> str:
@@ -167,36 +158,33 @@ def _fingerprint() -> str:
 
 
 def table(rows: Iterable[Layer]) -> str:
-    """The rows as Markdown, one line per layer and route."""
+    """The rows as Markdown, one line per layer."""
     lines = [
-        "| architecture | family | layer | C x H x W | route | export s | float64 error | float32 share "
-        "| routes differ by | TensorRT | overhead | A/A |",
-        "|---|---|---|---|---|--:|--:|--:|--:|---|--:|--:|",
+        "| architecture | family | layer | C x H x W | export s | float64 error | float32 share | differences "
+        "| TensorRT | overhead | A/A |",
+        "|---|---|---|---|--:|--:|--:|--:|---|--:|--:|",
     ]
     for row in rows:
         shape = "" if row.shape is None else " x ".join(map(str, row.shape))
-        for number, (name, route) in enumerate((row.routes or {"": Route(error=row.error)}).items()):
-            layer = f"{row.layer} ({row.position})"
-            start = [row.network, row.family, layer, shape] if number == 0 else [""] * 4
-            agreement = _figure(row.agreement, ".1e") if number == 0 else ""
-            lines.append("| " + " | ".join([*start, name, *_cells(route, agreement)]) + " |")
-    failures = [f"- {row.network}, {row.position} layer: {error}" for row in rows for error in row.errors]
+        start = [row.network, row.family, f"{row.layer} ({row.position})", shape]
+        lines.append("| " + " | ".join([*start, *_cells(row)]) + " |")
+    failures = [f"- {row.network}, {row.position} layer: {row.error}" for row in rows if row.error]
     return "\n".join([*lines, "", *(["Failed:", "", *failures] if failures else ["No row failed."])])
 
 
-def _cells(route: Route, agreement: str) -> list[str]:
-    if route.error is not None:
-        return ["**failed**", "", "", agreement, "", "", ""]
-    void = "" if route.control is None or 0.98 <= route.control <= 1.02 else " (void)"
-    overhead = "" if route.ratio is None else f"{route.ratio:.2f} ± {route.spread:.2f}"
+def _cells(row: Layer) -> list[str]:
+    if row.error is not None:
+        return ["**failed**", "", "", "", "", "", ""]
+    void = "" if row.control is None or 0.98 <= row.control <= 1.02 else " (void)"
+    overhead = "" if row.ratio is None else f"{row.ratio:.2f} ± {row.spread:.2f}"
     return [
-        _figure(route.seconds, ".0f"),
-        _figure(route.float64, ".1e"),
-        _figure(route.share, ".2f"),
-        agreement,
-        route.tensorrt or "not tried",
+        _figure(row.seconds, ".0f"),
+        _figure(row.float64, ".1e"),
+        _figure(row.share, ".2f"),
+        _figure(row.differences, ".1e"),
+        row.tensorrt or "not tried",
         overhead,
-        _figure(route.control, ".3f") + void,
+        _figure(row.control, ".3f") + void,
     ]
 
 
@@ -217,12 +205,11 @@ Written by `make zoo`; do not edit. {len(networks)} architectures, {time.strftim
 Weights are random and calibrated on photos, so that every branch counts (`tests/calibrated.py`); inputs are 96 to
 224 pixels wide. Every file was written only after its proof held on five photos.
 
-- **float64 error**: the largest error of the gradient in double precision, over its maximum: against eager autograd
-  (traced route, limit 1e-8) or against finite differences (ONNX route).
+- **float64 error**: the largest error of the gradient in double precision, over its maximum: the exporter's passes
+  on the part behind the layer, against PyTorch's autograd (limit 1e-8).
 - **float32 share**: the file's gradient in ONNX Runtime against the one in double precision, as a share of what it may
-  be off by, which is three times what eager float32 is off by. The median photo; 1 is the limit.
-- **routes differ by**: relative L2 difference between the gradients of the two routes, median of eight photos. Where
-  a rounding difference flips a ReLU mask it is 1e-3 and not 1e-6.
+  be off by, which is three times what float32 itself is off by. The median photo; 1 is the limit.
+- **differences**: the file's gradient in double precision against finite differences of its scores (limit 1e-4).
 - **TensorRT**: what its parser (TensorRT for RTX, without a GPU) says of the file.
 - **overhead**: explained over plain inference in ONNX Runtime on one thread, with half the range between the
   quartiles. A/A is plain over plain, and a row in which it leaves 0.98 to 1.02 is void. Inputs are small, so heads

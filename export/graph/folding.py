@@ -8,6 +8,7 @@ import numpy as np
 from onnx import NodeProto, helper
 from onnx.reference import ReferenceEvaluator
 
+from .exact_resize import Resize
 from .graph import Graph, Shape, attribute, subgraphs
 from .loading import tensor_bytes
 
@@ -37,7 +38,7 @@ def evaluate_node(node: NodeProto, inputs: dict[str, np.ndarray], opset: int) ->
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
     try:
-        return [np.asarray(v) for v in ReferenceEvaluator(model).run(None, given)]  # type: ignore[union-attr]
+        return [np.asarray(v) for v in ReferenceEvaluator(model, new_ops=[Resize]).run(None, given)]  # type: ignore[union-attr]
     except Exception:  # an operator that the evaluator lacks stays in the graph
         return None
 

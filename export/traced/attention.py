@@ -45,15 +45,16 @@ def scaled_dot_product_attention(
         times = query.shape[-3] // key.shape[-3]
         key, value = (_repeated(heads, times) for heads in (key, value))
     root = math.sqrt(1 / math.sqrt(query.shape[-1]) if scale is None else scale)
-    scores = torch.matmul(query * root, key.transpose(-2, -1) * root)
+    scores = torch.matmul(_times(query, root), _times(key.transpose(-2, -1), root))
     if is_causal:
         sizes = (query.shape[-2], key.shape[-2])
         attn_mask = torch.ones(sizes, dtype=torch.bool, device=query.device).tril()
     if attn_mask is None:
         probabilities = torch.softmax(scores, -1)
     elif attn_mask.dtype == torch.bool:
-        # The lowest number stands for minus infinity, of which a softmax makes NaN.
-        hidden = torch.where(attn_mask, scores, torch.finfo(scores.dtype).min)
+        # The lowest number stands for minus infinity, of which a softmax makes NaN; the converter holds it in float32.
+        lowest = torch.finfo(torch.float32 if scores.dtype is torch.float64 else scores.dtype).min
+        hidden = torch.where(attn_mask, scores, lowest)
         probabilities = torch.where(attn_mask, torch.softmax(hidden, -1), 0.0)
     else:
         probabilities = torch.softmax(scores + attn_mask, -1)
@@ -73,8 +74,12 @@ def for_converter(program: torch.export.ExportedProgram) -> torch.export.Exporte
 
     Attention with a mask or with more axes than four is written out here: the converter's own way
     leaves strides that the views behind it do not fit, or fails. Views become reshapes, for the
-    same reason.
+    same reason. An adaptive maximum becomes a max pooling, whose gradient goes to the first of equal cells, as
+    PyTorch's does: the converter's own form shares it among them, and behind a ReLU whole grids are zero.
     """
+    for node in program.graph.nodes:
+        if node.target is aten.adaptive_max_pool2d.default:
+            _as_max_pool(node)
     operator = aten.scaled_dot_product_attention.default
     calls = [node for node in program.graph.nodes if node.target is operator]
     for call in calls:
@@ -88,10 +93,26 @@ def for_converter(program: torch.export.ExportedProgram) -> torch.export.Exporte
     return program.run_decompositions({operator: scaled_dot_product_attention})
 
 
+def _as_max_pool(call: fx.Node) -> None:
+    source, cells = call.args
+    grid = source.meta["val"].shape[-2:]  # type: ignore[union-attr]
+    if all(size % count == 0 for size, count in zip(grid, cells, strict=True)):  # type: ignore[arg-type]
+        kernel = [size // count for size, count in zip(grid, cells, strict=True)]  # type: ignore[arg-type]
+        call.target, call.args = aten.max_pool2d_with_indices.default, (source, kernel, kernel)
+
+
 def _beyond_converter(call: fx.Node) -> bool:
     query, _, _, *options = call.args
     masked = bool(options and options[0] is not None) or call.kwargs.get("attn_mask") is not None
     return masked or query.meta["val"].dim() != 4  # type: ignore[union-attr]
+
+
+def _times(value: Tensor, number: float) -> Tensor:
+    """The converter rounds numbers to float32: in float64 what is lost by that is added."""
+    if value.dtype is not torch.float64:
+        return value * number
+    rounded = float(torch.tensor(number, dtype=torch.float32))
+    return value * rounded + value * (number - rounded)
 
 
 def _repeated(heads: Tensor, times: int) -> Tensor:

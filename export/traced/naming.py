@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..axes.layout import Layout
 from ..axes.onnx_values import map_axes
 from ..errors import LayerError
-from ..graph import Graph, value_info
+from ..graph import Graph, prune, value_info
 from ..proof.images import structured_noise
 from ..proof.results import image_errors
 from ..proof.session import Session
@@ -47,8 +47,6 @@ class NamesInExport:
             if asked in self._graph.producers or any(node.name == asked for node in self._graph.nodes):
                 return str(asked), None
             raise value
-        if value.node.name in self._graph.producers:
-            return value.node.name, value.layout
         images = self._images()
         (held,) = values_of(self._captured.graph, images, value.node)
         for name, axes, found in self._alike(images, value):
@@ -66,24 +64,36 @@ class NamesInExport:
         return torch.from_numpy(structured_noise(_IMAGES, channels, height, width)).float()
 
     def _alike(self, images: torch.Tensor, value: Value) -> Iterator[tuple[str, Layout, NDArray[np.generic]]]:
-        """Values of as many elements, for `images`: first those of the same shape, then those in another layout."""
+        """Values of as many elements, for `images`: the one of the same name, those of the same shape, then others.
+
+        The converter counts names anew where it takes operators apart: a name alone proves nothing.
+        """
         graph, sizes = self._graph, tuple(value.node.meta["val"].shape[1:])
+        same = {
+            name: value.layout
+            for name in graph.producers
+            if graph.is_float(name) and (graph.shape(name) or ())[1:] == sizes
+        }
+        if value.node.name in same:
+            yield from self._held({value.node.name: same.pop(value.node.name)}, images)
         layouts = map_axes(graph)
-        chosen: dict[str, Layout] = {}
-        for name in graph.producers:
-            shape = (graph.shape(name) or ())[1:]
-            if graph.is_float(name) and shape == sizes:
-                chosen[name] = value.layout
         for name in graph.producers:
             axes, shape = layouts.layout(name), (graph.shape(name) or ())[1:]
-            if name not in chosen and axes is not None and axes.grid(shape) == value.shape:
-                chosen[name] = axes
-        probe = graph.copy()
-        probe.outputs = [value_info(graph, name) for name in chosen]
-        if chosen:
-            session = Session(probe.to_model())
-            found = session.run({session.inputs[0]: images.numpy()})
-            yield from ((name, axes, found[name]) for name, axes in chosen.items())
+            if name not in same and axes is not None and axes.grid(shape) == value.shape:
+                same[name] = axes
+        yield from self._held(same, images)
+
+    def _held(
+        self, chosen: dict[str, Layout], images: torch.Tensor
+    ) -> Iterator[tuple[str, Layout, NDArray[np.generic]]]:
+        if not chosen:
+            return
+        probe = self._graph.copy()
+        probe.outputs = [value_info(self._graph, name) for name in chosen]
+        prune(probe)
+        session = Session(probe.to_model())
+        found = session.run({session.inputs[0]: images.numpy()})
+        yield from ((name, axes, found[name]) for name, axes in chosen.items())
 
     def _neighbours(self, value: Value) -> list[str]:
         """Names of the nearest values on both sides that the export has."""

@@ -1,4 +1,4 @@
-"""`list_layers`: one list for both routes."""
+"""`list_layers`: one form of list for ONNX files and PyTorch modules."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ print(list_layers(sys.argv[1]).default.name)
 
 
 class TestTorch:
-    """The traced route gives the same form."""
+    """A PyTorch module gives the same form."""
 
     @pytest.fixture
     def found(self):

@@ -1,4 +1,4 @@
-"""A variational quantum circuit as the head: simulated rightly, and explained by both routes.
+"""A variational quantum circuit as the head: simulated rightly, and explained from PyTorch and from its ONNX file.
 
 The simulation is checked against another one (complex numbers, one gate after the other), and
 gradients against the parameter-shift rule, which real quantum hardware uses: it needs no
@@ -96,13 +96,13 @@ def net() -> HybridNet:
 
 @pytest.fixture(scope="module")
 def exported(net: HybridNet, made_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
-    """By the traced route as x.cam.onnx, and by the ONNX route, from the plain export, as y.cam.onnx."""
+    """From PyTorch as x.cam.onnx, and from its plain export as y.cam.onnx."""
 
     def make(folder: Path) -> None:
         plain, images = folder / "plain.onnx", photo_batch(6, 64)
-        report = export_torch(net, 64, folder / "x.cam.onnx", images=images, keep_plain=plain)
-        reverse = export_onnx(plain, folder / "y.cam.onnx", images=images.numpy())
-        for each in (report, reverse):
+        from_torch = export_torch(net, 64, folder / "x.cam.onnx", images=images, keep_plain=plain)
+        from_onnx = export_onnx(plain, folder / "y.cam.onnx", images=images.numpy())
+        for each in (from_torch, from_onnx):
             assert each.proof
             assert each.spec.layer.grid == (16, 16)
 
@@ -125,18 +125,18 @@ def by_parameter_shift(net: HybridNet, image: torch.Tensor, index: int) -> Array
     return np.broadcast_to(each[:, None, None], features.shape)
 
 
-def test_both_routes_give_the_gradient_of_the_parameter_shift_rule(net: HybridNet, exported: Path) -> None:
+def test_both_files_give_the_gradient_of_the_parameter_shift_rule(net: HybridNet, exported: Path) -> None:
     images, classes = photo_batch(8, 64)[4:], [0, 3, 1, 4]
-    traced = run(exported, images, classes)
-    reverse = run(exported.with_name("y.cam.onnx"), images, classes)
-    assert_spread(traced[0], traced[1], traced[2])
+    from_torch = run(exported, images, classes)
+    from_onnx = run(exported.with_name("y.cam.onnx"), images, classes)
+    assert_spread(from_torch[0], from_torch[1], from_torch[2])
     expected = np.stack([by_parameter_shift(net, image, c) for image, c in zip(images, classes, strict=True)])
     largest = np.abs(expected).max()
-    for answer in (traced, reverse):
+    for answer in (from_torch, from_onnx):
         np.testing.assert_allclose(answer[0], net(images).detach().numpy(), atol=1e-5)
         assert np.abs(answer[2] - expected).max() < 2e-6 * largest  # float32 against float64
         np.testing.assert_array_equal(answer[3], classes)
-    assert np.abs(traced[2] - reverse[2]).max() < 1e-6 * largest
+    assert np.abs(from_torch[2] - from_onnx[2]).max() < 1e-6 * largest
 
 
 def test_the_weights_of_the_circuit_are_computed_at_export(exported: Path) -> None:

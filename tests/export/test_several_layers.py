@@ -1,4 +1,4 @@
-"""Several target layers in one file: by either route what one-layer files give, from one backward pass."""
+"""Several target layers in one file: what one-layer files give, from one backward pass."""
 
 from __future__ import annotations
 
@@ -15,14 +15,7 @@ import pytest
 import torch
 from cfcam.calibration.check import check_file
 from cfcam.export import ExportError, ExportReport, LayerError, export_onnx, export_torch
-from cfcam.export.graph.fast_forms import fast_forms
 from cfcam.export.reverse import LayerView, differentiate
-from cfcam.export.target_layers import output_names
-from cfcam.export.torch_export import joint_graph
-from cfcam.export.traced.candidates import find_score, resolve_value
-from cfcam.export.traced.capture import capture
-from cfcam.export.traced.convert import joint_to_onnx
-from cfcam.export.traced.eager import in_float64
 from cfcam.export.writing import write_model
 from cfcam.runtime.contract.modelfile import read_spec
 from cfcam.runtime.engines.tensorrt.build import parse_onnx
@@ -33,7 +26,6 @@ from tensorrt_required import require_tensorrt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-ROUTES = ("traced", "onnx")
 SIZE = 40
 
 
@@ -80,23 +72,17 @@ def same(found: np.ndarray, wanted: np.ndarray, limit: float) -> None:
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ExportReport]:
-    """Route -> the last layer and, through a max pooling, an early one of one network."""
+def exported(tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
+    """The last layer and, through a max pooling, an early one of one network."""
     folder = tmp_path_factory.mktemp("several")
-    return {
-        route: export_torch(
-            seeded(ConvNet()), SIZE, folder / f"{route}.cam.onnx", layer=["act:2", "act:0"],
-            route=route, keep_plain=folder / f"{route}.plain.onnx",
-        )
-        for route in ROUTES
-    }  # fmt: skip
+    return export_torch(
+        seeded(ConvNet()), SIZE, folder / "x.cam.onnx", layer=["act:2", "act:0"], keep_plain=folder / "plain.onnx"
+    )
 
 
-@pytest.mark.parametrize("route", ROUTES)
-def test_the_file_says_what_it_holds(files: dict[str, ExportReport], route: str) -> None:
-    report = files[route]
-    spec = read_spec(report.path)
-    assert spec == report.spec
+def test_the_file_says_what_it_holds(exported: ExportReport) -> None:
+    spec = read_spec(exported.path)
+    assert spec == exported.spec
     assert (spec.schema, spec.fusion) == ("1.2", "gate")
     assert [(la.name, la.channels, la.grid, la.pooled) for la in spec.layers] == [
         ("act:2", 16, (6, 6), True),
@@ -104,14 +90,14 @@ def test_the_file_says_what_it_holds(files: dict[str, ExportReport], route: str)
     ]
     names = ["cam_activations", "cam_gradients", "cam_activations_1", "cam_gradients_1"]
     assert [name for la in spec.layers for name in (la.activations, la.gradients)] == names
-    assert [o.name for o in session(report.path).get_outputs()][1:] == [*names, "cam_class"]
-    proved = {check.name for check in report.proof.checks}
-    oracle = "gradient in float64 against " + ("autograd" if route == "traced" else "differences")
-    assert {oracle, f"layer 'act:0': {oracle}"} <= proved
+    assert [o.name for o in session(exported.path).get_outputs()][1:] == [*names, "cam_class"]
+    proved = {check.name for check in exported.proof.checks}
+    for oracle in ("autograd", "differences"):
+        name = f"gradient in float64 against {oracle}"
+        assert {name, f"layer 'act:0': {name}"} <= proved
 
 
-@pytest.mark.parametrize("route", ROUTES)
-def test_the_gradients_are_the_slopes_of_the_module_itself(files: dict[str, ExportReport], route: str) -> None:
+def test_the_gradients_are_the_slopes_of_the_module_itself(exported: ExportReport) -> None:
     """By hooks and autograd on the module: no graph of ours."""
     net = seeded(ConvNet())
     kept: list[Tensor] = []
@@ -121,7 +107,7 @@ def test_the_gradients_are_the_slopes_of_the_module_itself(files: dict[str, Expo
         kept.append(output)
 
     classes = [3, 7, 0]
-    found = answers(files[route].path, classes)
+    found = answers(exported.path, classes)
     image = torch.from_numpy(np.random.default_rng(0).standard_normal((3, 3, SIZE, SIZE)).astype(np.float32))
     net.act.inplace = False
     net.act.register_forward_hook(keep)
@@ -133,23 +119,13 @@ def test_the_gradients_are_the_slopes_of_the_module_itself(files: dict[str, Expo
     np.testing.assert_array_equal(found["cam_class"], classes)
 
 
-@pytest.mark.parametrize("route", ROUTES)
 def test_the_backward_pass_is_shared(
-    files: dict[str, ExportReport], route: str, tmp_path: Path, summary_line: Callable[[str], None]
+    exported: ExportReport, tmp_path: Path, summary_line: Callable[[str], None]
 ) -> None:
     """What is executed is what the early layer alone takes, and a few nodes that give out the other's gradient."""
-    early, plain = tmp_path / "early.cam.onnx", onnx.load(str(files[route].plain_path))
-    if route == "traced":
-        captured = capture(seeded(ConvNet()), torch.empty(1, 3, SIZE, SIZE))
-        score = find_score(captured)
-        value = resolve_value(captured, score, "act:0")
-        joint = joint_graph(captured.graph, {value.node: value.layout}, score.node)
-        model = joint_to_onnx(joint, ["image", "cam_target"], ["linear", *output_names(0), "cam_class"])
-        fast_forms(model, ["linear"])
-    else:
-        model = differentiate(plain, "relu").model
-    write_model(model, early)
-    both, alone = executed(files[route].path), executed(early)
+    early = tmp_path / "early.cam.onnx"
+    write_model(differentiate(onnx.load(str(exported.plain_path)), "relu").model, early)
+    both, alone = executed(exported.path), executed(early)
 
     def multiply_adds(works: list[Work]) -> float:
         return sum(work.multiply_adds for work in works)
@@ -157,27 +133,19 @@ def test_the_backward_pass_is_shared(
     assert multiply_adds(alone) > 0
     assert multiply_adds(both) == multiply_adds(alone)
     assert len(both) - len(alone) in range(4)
-    summary_line(f"two layers by the route '{route}': {len(both)} nodes, the early layer alone {len(alone)}")
+    summary_line(f"two layers: {len(both)} nodes, the early layer alone {len(alone)}")
 
 
-@pytest.mark.parametrize("names", [["act:0", "act:2"], [None, "act:1", "act:0"]])
-def test_any_order_of_layers(names: list[str | None]) -> None:
+@pytest.mark.parametrize("names", [["relu", "relu_2"], [None, "relu_1", "relu"]])
+def test_any_order_of_layers(names: list[str | None], exported: ExportReport) -> None:
     """Only the places of the outputs change; None is the default layer."""
-    captured = capture(seeded(ConvNet()), torch.empty(1, 3, SIZE, SIZE))
-    score = find_score(captured)
-    values = [resolve_value(captured, score, name) for name in names]
-    wide, (logits, *nodes) = in_float64(captured.graph, score.node, *(value.node for value in values))
-    image, target = torch.randn(2, 3, SIZE, SIZE, dtype=torch.float64), torch.tensor([4, -1])
-    with torch.no_grad():
-        _, *together, chosen = joint_graph(wide, {n: v.layout for n, v in zip(nodes, values, strict=True)}, logits)(
-            image, target
-        )
-        for index, (node, value) in enumerate(zip(nodes, values, strict=True)):
-            _, activations, gradients, alone = joint_graph(wide, {node: value.layout}, logits)(image, target)
-            torch.testing.assert_close(together[2 * index], activations, rtol=0, atol=1e-12)
-            torch.testing.assert_close(together[2 * index + 1], gradients, rtol=0, atol=1e-12)
-            assert torch.equal(chosen, alone)
-            assert float(gradients.abs().max()) > 1e-5
+    plain = onnx.load(str(exported.plain_path))
+    together = answers(differentiate(plain, names).model, [4, -1])
+    for index, name in enumerate(names):
+        alone, number = answers(differentiate(plain, name).model, [4, -1]), f"_{index}" if index else ""
+        for kind in ("activations", "gradients"):
+            same(together[f"cam_{kind}{number}"], alone[f"cam_{kind}"], 1e-6)
+        np.testing.assert_array_equal(together["cam_class"], alone["cam_class"])
 
 
 #: Network -> layers that lie behind each other, beside each other, and in different layouts.
@@ -208,12 +176,11 @@ def test_onnx_graphs_give_what_one_layer_at_a_time_gives(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("route", ROUTES)
-def test_layouts_and_branches_are_each_layers_own(route: Any, tmp_path: Path) -> None:
+def test_layouts_and_branches_are_each_layers_own(tmp_path: Path) -> None:
     """(N, C, H, W), (N, H, W, C), tokens behind a class token; two layers of which neither leads to the other."""
     names = ["act:2", "left", "right", "block"]
     torch.manual_seed(0)
-    report = export_torch(seeded(Mixed()), 48, tmp_path / "x.cam.onnx", layer=names, route=route)
+    report = export_torch(seeded(Mixed()), 48, tmp_path / "x.cam.onnx", layer=names)
     assert report.proof
     assert [layer.layout for layer in report.spec.layers] == ["NCHW", "NHWC", "NHWC", "NTC"]
     assert [layer.grid for layer in report.spec.layers] == [(7, 7)] * 4
@@ -221,35 +188,14 @@ def test_layouts_and_branches_are_each_layers_own(route: Any, tmp_path: Path) ->
     assert check_file(report.path)
 
 
-def test_two_values_that_are_one_tensor_have_gradients_of_their_own() -> None:
-    """A reshape to the shape that is there: what goes round it is part of its input's gradient only."""
-
-    class Around(ConvNet):
-        def forward(self, image: Tensor) -> Tensor:
-            x = self.features(image)
-            y = x.reshape(x.shape[0], 16, 6, 6)
-            return self.fc((x + y.square()).mean((2, 3)))
-
-    captured = capture(seeded(Around()), torch.empty(1, 3, SIZE, SIZE))
-    score = find_score(captured)
-    values = [resolve_value(captured, score, name) for name in ("act:2", "view_1")]
-    joint = joint_graph(captured.graph, {value.node: value.layout for value in values}, score.node)
-    with torch.no_grad():
-        _, x, of_x, y, of_y, _ = joint(torch.randn(2, 3, SIZE, SIZE), torch.tensor([4, 1]))
-    torch.testing.assert_close(x, y)
-    torch.testing.assert_close(of_x, of_y * (1 + 1 / (2 * y.clamp_min(1e-12))) * (y > 0) + of_x * (y == 0))
-    assert not torch.allclose(of_x, of_y)
-
-
-def test_a_wrong_gradient_of_the_second_layer_is_caught(files: dict[str, ExportReport], tmp_path: Path) -> None:
-    report = files["onnx"]
-    model = onnx.load(report.path)
+def test_a_wrong_gradient_of_the_second_layer_is_caught(exported: ExportReport, tmp_path: Path) -> None:
+    model = onnx.load(exported.path)
     for node in model.graph.node:
         if "cam_gradients_1" in node.output:
             node.output[:] = ["right"]
     model.graph.node.append(helper.make_node("Neg", ["right"], ["cam_gradients_1"]))
     write_model(model, tmp_path / "wrong.cam.onnx")
-    found = check_file(tmp_path / "wrong.cam.onnx", source=report.plain_path)
+    found = check_file(tmp_path / "wrong.cam.onnx", source=exported.plain_path)
     failed = {row.name for row in found.failures}
     assert "layer 'act:0': gradient in float64 against differences" in failed
     assert all(name.startswith("layer 'act:0': ") for name in failed)
@@ -276,7 +222,7 @@ def test_the_tail_is_that_of_the_first_layer(tmp_path: Path) -> None:
         ([], "no target layer is named"),
     ],
 )
-def test_refused_by_the_onnx_route(layers: list[str | None], words: str) -> None:
+def test_refused_by_differentiate(layers: list[str | None], words: str) -> None:
     with pytest.raises(LayerError, match=words):
         differentiate(onnx_classifiers.plain(), layers)
 
@@ -291,18 +237,17 @@ def test_views_are_for_each_layer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("route", "layers", "words"),
+    ("layers", "words"),
     [
-        ("traced", ["act:2", "act:2"], "layer 'act:2' is named twice"),
-        ("traced", ["act:1", None, "act:2"], "layers the default layer and 'act:2' are the same value"),
-        ("onnx", ["conv2", "conv2:0"], "layers 'conv2' and 'conv2:0' are the same value"),
-        ("traced", ["act:1", "fc"], "layer 'fc' has shape"),
-        ("traced", ["act:1", "side"], "layer 'side' does not reach the score"),
-        ("onnx", ["act:1", "side"], "no value or node 'side'"),
-        ("traced", [], "no target layer is named"),
+        (["act:2", "act:2"], "layer 'act:2' is named twice"),
+        (["act:1", None, "act:2"], "layers the default layer and 'act:2' are the same value"),
+        (["conv2", "conv2:0"], "layers 'conv2' and 'conv2:0' are the same value"),
+        (["act:1", "fc"], "layer 'fc' has shape"),
+        (["act:1", "side"], "layer 'side' does not reach the score"),
+        ([], "no target layer is named"),
     ],
 )
-def test_refused_by_export_torch(route: Any, layers: list[str | None], words: str, tmp_path: Path) -> None:
+def test_refused_by_export_torch(layers: list[str | None], words: str, tmp_path: Path) -> None:
     class Aside(ConvNet):
         def __init__(self) -> None:
             super().__init__()
@@ -313,14 +258,13 @@ def test_refused_by_export_torch(route: Any, layers: list[str | None], words: st
             return self.fc(x.mean((2, 3))), self.side(x)
 
     with pytest.raises(ExportError, match=words):
-        export_torch(seeded(Aside()), SIZE, tmp_path / "x.cam.onnx", layer=layers, route=route)
+        export_torch(seeded(Aside()), SIZE, tmp_path / "x.cam.onnx", layer=layers)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("route", ROUTES)
-def test_tensorrt_takes_both_routes(files: dict[str, ExportReport], route: str) -> None:
+def test_tensorrt_takes_it(exported: ExportReport) -> None:
     require_tensorrt()
-    result = parse_onnx(files[route].path)
+    result = parse_onnx(exported.path)
     assert result, str(result)
-    operators = {node.op_type for node in onnx.load(files[route].path).graph.node}
+    operators = {node.op_type for node in onnx.load(exported.path).graph.node}
     assert not [op for op in operators if re.search("Scatter|NonZero|Gradient", op)]

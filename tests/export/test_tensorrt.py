@@ -1,4 +1,4 @@
-"""What the exporters write, by either route, is what TensorRT takes and builds."""
+"""What the exporter writes is what TensorRT takes and builds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cfcam.export import export_onnx, export_torch
+from cfcam.export import export_torch
 from cfcam.runtime.engines.tensorrt.build import build_engine, parse_onnx
 from small_nets import ConvNet, HeadConv, seeded
 from tensorrt_required import require_tensorrt
@@ -58,7 +58,7 @@ class Tokens(ConvNet):
         return self.fc(self.norm2(x).mean(1))
 
 
-#: Name -> network, the layer in the module, and in PyTorch's plain export. None is the default.
+#: Name -> network, and the layer in the module. None is the default.
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], str | None]] = {
     "last": (ConvNet, None),
     "through max pooling": (ConvNet, "act:0"),
@@ -71,38 +71,32 @@ BUILT = ("through max pooling", "strided", "gated")
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, Path]]:
-    """Route -> file, of a network; made when it is first asked for."""
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The file of a network; made when it is first asked for."""
     require_tensorrt()
     folder = tmp_path_factory.mktemp("tensorrt")
-    known: dict[str, dict[str, Path]] = {}
 
-    def files(name: str) -> dict[str, Path]:
-        if name not in known:
+    def file(name: str) -> Path:
+        path = folder / f"{name.replace(' ', '-')}.cam.onnx"
+        if not path.exists():
             make, layer = NETWORKS[name]
-            base = folder / name.replace(" ", "-")
-            plain, traced, by_onnx = (base.with_suffix(f".{kind}.onnx") for kind in ("plain", "traced", "onnx"))
             torch.manual_seed(0)
-            report = export_torch(seeded(make()), 48, traced, layer=layer, keep_plain=plain)
-            export_onnx(plain, by_onnx, layer=report.spec.layer.value)
-            known[name] = {"traced": traced, "onnx": by_onnx}
-        return known[name]
+            export_torch(seeded(make()), 48, path, layer=layer)
+        return path
 
-    return files
+    return file
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_parser_accepts_both_routes(exported: Callable[[str], dict[str, Path]], name: str) -> None:
-    for route, path in exported(name).items():
-        result = parse_onnx(path)
-        assert result, f"{route}: {result}"
+def test_the_parser_accepts_the_file(exported: Callable[[str], Path], name: str) -> None:
+    result = parse_onnx(exported(name))
+    assert result, str(result)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BUILT)
-def test_engines_are_built_for_a_gpu_that_is_not_here(exported: Callable[[str], dict[str, Path]], name: str) -> None:
+def test_engines_are_built_for_a_gpu_that_is_not_here(exported: Callable[[str], Path], name: str) -> None:
     """Compute capability 8.6, batches of 1 to 8: what the parser accepts can still fail here."""
-    for path in exported(name).values():
-        engine = build_engine(path, batch=(1, 4, 8), compute_capability="8.6")
-        assert len(engine) > 10_000
+    engine = build_engine(exported(name), batch=(1, 4, 8), compute_capability="8.6")
+    assert len(engine) > 10_000

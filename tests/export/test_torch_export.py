@@ -14,7 +14,7 @@ import onnxruntime
 import pytest
 import torch
 from calibrated import assert_spread, calibrate, photo_batch
-from cfcam.export import ExportError, LayerError, ProofError, export_torch
+from cfcam.export import ExportError, LayerError, ProofError, export_torch, onnx_export
 from cfcam.export.proof.results import image_errors
 from cfcam.runtime.contract.modelfile import read_model_info, read_spec
 from cfcam.runtime.errors import ArrayError, OutputError
@@ -110,7 +110,7 @@ def test_several_outputs_keep_their_order(tmp_path: Path) -> None:
 def test_passes_are_announced_and_timed(tmp_path: Path) -> None:
     heard: list[str] = []
     report = export_torch(seeded(ConvNet()), 40, tmp_path / "x.cam.onnx", progress=heard.append)
-    assert heard == ["capture", "layer", "differentiate", "convert", "write", "prove"] == list(report.seconds)
+    assert heard == ["capture", "layer", "convert", "differentiate", "write", "prove"] == list(report.seconds)
     assert report.proof
     json.dumps(report.proof.to_dict())
 
@@ -125,19 +125,16 @@ def test_the_module_is_left_as_it_was(tmp_path: Path) -> None:
 
 
 def test_a_file_that_fails_its_proof_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cfcam.export import torch_export
+    true = onnx_export.write_model
 
-    true = torch_export.joint_to_onnx
-
-    def broken(*arguments: Any) -> onnx.ModelProto:
-        model = true(*arguments)
+    def broken(model: onnx.ModelProto, path: Path) -> None:
         for node in model.graph.node:
             if "cam_gradients" in node.output:
                 node.output[:] = ["right"]
         model.graph.node.append(onnx.helper.make_node("Neg", ["right"], ["cam_gradients"]))
-        return model
+        true(model, path)
 
-    monkeypatch.setattr(torch_export, "joint_to_onnx", broken)
+    monkeypatch.setattr(onnx_export, "write_model", broken)
     target = tmp_path / "x.cam.onnx"
     target.write_bytes(b"what was here before")
     with pytest.raises(ProofError, match=r"not written, the exported graph failed its proof .*gradient in float32"):

@@ -1,4 +1,4 @@
-"""A dozen architectures of the zoo by both routes, and the harness that runs them all."""
+"""A dozen architectures of the zoo, and the harness that runs them all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import zoo
 from tensorrt_required import require_tensorrt
 from torch import nn
 from torchvision_compat import import_torchvision
-from zoo_measure import Layer, Route, measure_network
+from zoo_measure import Layer, measure_network
 from zoo_networks import NETWORKS, find
 
 
@@ -86,22 +86,22 @@ CHOSEN: dict[str, dict[str, Any]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CHOSEN)
-def test_architecture_by_both_routes(name: str, tmp_path: Path) -> None:
+def test_architecture(name: str, tmp_path: Path) -> None:
     """In a middle layer, whose tail has every operator of the network; all figures are there and hold."""
     network = replace(find(name), **CHOSEN[name])
     if network.size == 128:
         network = replace(network, size=96)
     (row,) = measure_network(network, tmp_path, positions=["middle"])
-    assert row.errors == []
+    assert row.error is None
     assert row.layer == network.middle
     assert row.shape is not None
     assert len(row.shape) == 3
-    assert row.agreement is not None
-    for route in row.routes.values():
-        assert route.float64 is not None
-        assert route.share is not None
+    assert row.float64 is not None
+    assert row.float64 <= 1e-8
+    assert row.share is not None
+    assert row.differences is not None
     require_tensorrt()
-    assert [route.tensorrt for route in row.routes.values()] == ["parsed", "parsed"]
+    assert row.tensorrt == "parsed"
 
 
 def test_names_are_unique() -> None:
@@ -112,34 +112,30 @@ def test_names_are_unique() -> None:
 
 def test_what_fails_is_a_row(tmp_path: Path) -> None:
     small = find("squeezenet1_1")
-    (row,) = measure_network(
-        replace(small, size=64, middle="features.99"), tmp_path, positions=["middle"], routes=["traced"]
-    )
-    assert "no layer 'features.99'" in row.errors[0]
+    (row,) = measure_network(replace(small, size=64, middle="features.99"), tmp_path, positions=["middle"])
+    assert "no layer 'features.99'" in str(row.error)
 
     def broken() -> None:
         raise MemoryError("no room\nfor this")
 
     rows = measure_network(replace(small, build=broken), tmp_path)  # type: ignore[arg-type]
-    assert [row.errors for row in rows] == [["cannot be built: MemoryError: no room"]] * 2
+    assert [row.error for row in rows] == ["cannot be built: MemoryError: no room"] * 2
 
 
 def rows(error: str | None = None) -> list[Layer]:
-    good = Route(seconds=7, float64=1e-15, share=0.5, tensorrt="parsed", ratio=1.25, spread=0.01, control=1.0)
-    route = good if error is None else Route(error=error)
-    return [Layer("net", "Nets", "last", "layer4", (8, 4, 4), {"traced": good, "onnx": route}, 1e-6)]
+    figures: dict[str, Any] = {"seconds": 7, "float64": 1e-15, "share": 0.5, "differences": 1e-7, "tensorrt": "parsed"}
+    times: dict[str, Any] = {"ratio": 1.25, "spread": 0.01, "control": 1.0}
+    return [Layer("net", "Nets", "last", "layer4", (8, 4, 4), error, **({} if error else figures | times))]
 
 
 def test_the_table_has_every_figure_and_every_failure() -> None:
     text = zoo.table(rows())
-    assert (
-        "| net | Nets | layer4 (last) | 8 x 4 x 4 | traced | 7 | 1.0e-15 | 0.50 | 1.0e-06 | parsed | 1.25 ± 0.01"
-        in text
-    )
+    line = "| net | Nets | layer4 (last) | 8 x 4 x 4 | 7 | 1.0e-15 | 0.50 | 1.0e-07 | parsed | 1.25 ± 0.01 | 1.000 |"
+    assert line in text.splitlines()
     assert text.endswith("No row failed.")
     text = zoo.table(rows("no rule for Foo"))
     assert "**failed**" in text
-    assert text.endswith("- net, last layer: onnx route: no rule for Foo")
+    assert text.endswith("- net, last layer: no rule for Foo")
     assert "- gone, last layer: signal 9" in zoo.table([Layer("gone", "Nets", "last", "", error="signal 9")])
 
 
@@ -178,9 +174,8 @@ def test_a_process_that_dies_or_hangs_is_a_row(tmp_path: Path, monkeypatch: pyte
     interpreter.write_text("#!/bin/sh\nkill -9 $$\n")
     interpreter.chmod(0o755)
     options = zoo._parser().parse_args(["--timeout", "1"])
-    options.routes = ["traced"]
     died = zoo._in_a_process(find("resnet18"), "now", options)
-    assert [row.errors for row in died] == [["the process was ended by signal 9"]] * 2
+    assert [row.error for row in died] == ["the process was ended by signal 9"] * 2
     interpreter.write_text("#!/bin/sh\nexec sleep 30\n")
     hung = zoo._in_a_process(find("resnet18"), "now", options)
-    assert [row.errors for row in hung] == [["no result within 1 s"]] * 2
+    assert [row.error for row in hung] == ["no result within 1 s"] * 2

@@ -12,6 +12,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 from onnx.reference import ReferenceEvaluator
 
 from ...errors import UnsupportedOperatorError
+from ...graph.exact_resize import Resize
 from ...graph.graph import captured_names
 from ...reverse.registry import node_name
 from .operators import find_operator
@@ -124,7 +125,7 @@ class Evaluator:
         imports = [helper.make_opsetid(d, v) for d, v in self._opsets.items()]
         model = helper.make_model(graph, opset_imports=imports)
         try:
-            results: Iterable[Any] = ReferenceEvaluator(model).run(None, dict(given))  # type: ignore[assignment]
+            results: Iterable[Any] = ReferenceEvaluator(model, new_ops=[Resize]).run(None, dict(given))  # type: ignore[assignment]
         except Exception as error:
             words = " ".join(str(error).split())[:200] or type(error).__name__
             raise UnsupportedOperatorError(

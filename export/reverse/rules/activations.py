@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+from onnx import TensorProto
+
 from ..emitter import Value
 from ..registry import Context, Gradients, rule
 
@@ -104,10 +107,14 @@ def hard_sigmoid(c: Context) -> Gradients:
 def hard_swish(c: Context) -> Gradients:
     """x times its hard sigmoid h: h + x / 6 between -3 and 3, where x / 6 is h - 1/2, and h itself (0 or 1) outside.
 
-    Engines compute HardSwish from the same h, which is then shared.
+    Engines compute HardSwish from the same h, which is then shared. Attributes are float32, in which 1/6 is off by
+    3e-8: in float64 h is written out.
     """
     x = c.x()
-    gate = c.e("HardSigmoid", x, alpha=1 / 6, beta=0.5)
+    if x.kind == TensorProto.DOUBLE:
+        gate = c.e("Clip", x / 6.0 + 0.5, c.e.constant(np.float64(0)), c.e.constant(np.float64(1)))
+    else:
+        gate = c.e("HardSigmoid", x, alpha=1 / 6, beta=0.5)
     return {0: c.g * (gate + c.e.masked((x > -3.0) & (x < 3.0), gate - 0.5))}
 
 

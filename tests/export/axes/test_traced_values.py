@@ -8,7 +8,7 @@ from cfcam.export.axes.layout import Digit
 from cfcam.export.errors import LayerError
 from cfcam.export.traced.candidates import Value, find_score, resolve_value
 from cfcam.export.traced.capture import Captured, capture
-from cfcam.export.traced.eager import value_of
+from cfcam.export.traced.float64 import values_of
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -133,7 +133,7 @@ def default(net: nn.Module, layer: str | None = None) -> tuple[Captured, Value]:
 
 def planes_of(captured: Captured, value: Value) -> Tensor:
     """What the layer holds for an image, as (N, C, H, W)."""
-    (held,) = value_of(
+    (held,) = values_of(
         captured.graph, torch.randn(2, 3, 24, 32, generator=torch.Generator().manual_seed(0)), value.node
     )
     return value.layout.to_nchw(held)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,11 +13,11 @@ import onnx_classifiers
 import pytest
 from cfcam.export.errors import LayerError
 from cfcam.export.proof.checks import gradient_in_float32, prove_file
-from cfcam.export.proof.exported_file import ExportedFile, open_exported_file, plain_outputs
+from cfcam.export.proof.exported_file import open_exported_file, plain_outputs
 from cfcam.export.proof.results import Proof
 from cfcam.export.writing import set_spec
 from cfcam.runtime.errors import ArrayError, ModelFileError
-from onnx import ModelProto, helper, numpy_helper
+from mutations import MUTATIONS, Mutation, constant, rewired
 from onnx_classifiers import exported
 
 
@@ -82,95 +81,6 @@ def test_a_max_pool_behind_the_layer_is_no_excuse(tmp_path: Path) -> None:
     assert next(c.value for c in proof.checks if c.name.startswith("directions")) == 1
 
 
-def rewired(model: ModelProto, name: str, *nodes: tuple[str, list[str], dict]) -> None:
-    """Compute the output `name` from itself, now called ``true``, by a chain of nodes; ``it`` is the value so far."""
-    for node in model.graph.node:
-        for names in (node.input, node.output):
-            names[:] = ["true" if n == name else n for n in names]
-    value = "true"
-    for position, (operator, inputs, attributes) in enumerate(nodes):
-        out = name if position == len(nodes) - 1 else f"step{position}"
-        inputs = [value if n == "it" else n for n in inputs]
-        model.graph.node.append(helper.make_node(operator, inputs, [out], name=f"mutation{position}", **attributes))
-        value = out
-
-
-def constant(model: ModelProto, name: str, values: object) -> None:
-    model.graph.initializer.append(numpy_helper.from_array(np.asarray(values), name))
-
-
-def frozen_for_all_images(model: ModelProto, file: ExportedFile) -> None:
-    constant(model, "zero", np.float32(0))
-    constant(model, "frozen", file.top.gradients[:1])
-    rewired(model, "cam_gradients", ("Mul", ["it", "zero"], {}), ("Add", ["it", "frozen"], {}))
-
-
-def wrong_sign(model: ModelProto, file: ExportedFile) -> None:
-    rewired(model, "cam_gradients", ("Neg", ["it"], {}))
-
-
-def scaled_by_a_thousandth(model: ModelProto, file: ExportedFile) -> None:
-    constant(model, "more", np.float32(1.001))
-    rewired(model, "cam_gradients", ("Mul", ["it", "more"], {}))
-
-
-def two_channels_swapped(model: ModelProto, file: ExportedFile) -> None:
-    order = np.arange(file.spec.layer.channels)
-    order[[3, 5]] = order[[5, 3]]
-    constant(model, "order", order)
-    rewired(model, "cam_gradients", ("Gather", ["it", "order"], {"axis": 1}))
-
-
-def activations_swapped(model: ModelProto, file: ExportedFile) -> None:
-    """The layer itself stays; only what is given out has two channels in each other's place."""
-    order = np.arange(file.spec.layer.channels)
-    order[[3, 5]] = order[[5, 3]]
-    constant(model, "order", order)
-    rewired(model, "cam_activations", ("Gather", ["it", "order"], {"axis": 1}))
-
-
-def transposed_grid(model: ModelProto, file: ExportedFile) -> None:
-    rewired(model, "cam_gradients", ("Transpose", ["it"], {"perm": [0, 1, 3, 2]}))
-
-
-def images_in_another_order(model: ModelProto, file: ExportedFile) -> None:
-    for name, value in (("start", [-1]), ("end", [-1000]), ("axis", [0]), ("step", [-1])):
-        constant(model, name, value)
-    rewired(model, "cam_gradients", ("Slice", ["it", "start", "end", "axis", "step"], {}))
-
-
-def always_the_top_class(model: ModelProto, file: ExportedFile) -> None:
-    top = next(node.output[0] for node in model.graph.node if node.op_type == "ArgMax")
-    chosen = next(node.output[0] for node in model.graph.node if node.op_type == "Where" and top in node.input)
-    for node in model.graph.node:
-        if "cam_class" not in node.output:
-            node.input[:] = [top if name == chosen else name for name in node.input]
-
-
-def another_class_is_reported(model: ModelProto, file: ExportedFile) -> None:
-    constant(model, "one", np.int64(1))
-    rewired(model, "cam_class", ("Add", ["it", "one"], {}))
-
-
-def outputs_scaled(model: ModelProto, file: ExportedFile) -> None:
-    constant(model, "more", np.float32(1.0001))
-    rewired(model, "logits", ("Mul", ["it", "more"], {}))
-
-
-MUTATIONS: dict[Callable[[ModelProto, ExportedFile], None], str] = {
-    frozen_for_all_images: "gradient in float64 against differences",
-    wrong_sign: "gradient in float64 against differences",
-    scaled_by_a_thousandth: "gradient in float64 against differences",
-    two_channels_swapped: "gradient in float64 against differences",
-    activations_swapped: "gradient in float64 against differences",
-    transposed_grid: "gradient in float64 against differences",
-    images_in_another_order: "gradient in float64 against differences",
-    always_the_top_class: "gradient in float64 against differences",
-    another_class_is_reported: "explained class is the top class",
-    outputs_scaled: "output 'logits' against the plain model",
-}
-
-
 @pytest.mark.parametrize(
     ("mutation", "layer"),
     [
@@ -178,13 +88,11 @@ MUTATIONS: dict[Callable[[ModelProto, ExportedFile], None], str] = {
         for mutation in MUTATIONS
         for layer in (None, "middle")
         # Behind a global pooling every cell has the same gradient: nothing to transpose.
-        if not (mutation is transposed_grid and layer is None)
+        if not (mutation.__name__ == "transposed_grid" and layer is None)
     ],
     ids=lambda value: getattr(value, "__name__", value),
 )
-def test_wrong_files_fail(
-    mutation: Callable[[ModelProto, ExportedFile], None], layer: str | None, tmp_path: Path
-) -> None:
+def test_wrong_files_fail(mutation: Mutation, layer: str | None, tmp_path: Path) -> None:
     path, plain = write(tmp_path, layer=layer)
     file = open_exported_file(path)
     model = onnx.load(path)
@@ -193,7 +101,7 @@ def test_wrong_files_fail(
     onnx.save(model, path)
     mutated = open_exported_file(path)
     proof = prove_file(mutated, plain_outputs(plain, mutated))
-    assert MUTATIONS[mutation] in failures(proof), proof.rows()
+    assert MUTATIONS[mutation].format("logits") in failures(proof), proof.rows()
 
 
 def test_a_gradient_that_is_wrong_in_onnx_runtime_only_fails(tmp_path: Path) -> None:
@@ -218,7 +126,7 @@ def test_one_image_may_be_off_where_rounding_to_steps_explains_it(quantised: boo
     found = exact.copy()
     found[3] *= 1.2
     shares = np.array([0, 0, 0, share, 0])
-    yardstick = SimpleNamespace(gradient=exact, shares=lambda _gradients: shares)
+    yardstick = SimpleNamespace(exact=exact, shares=lambda _gradients: shares)
     file: Any = SimpleNamespace(quantised=quantised, yardstick=yardstick, top=SimpleNamespace(gradients=found))
     assert all(check.ok for check in gradient_in_float32(file)) == passes
 

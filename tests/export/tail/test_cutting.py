@@ -1,4 +1,4 @@
-"""Cutting the tail out of exported files: by either route, in every layout, with ways round the layer."""
+"""Cutting the tail out of exported files: in every layout, with ways round the layer."""
 
 from __future__ import annotations
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 import torch
+from cfcam.export import export_torch
 from cfcam.export.errors import UnsupportedOperatorError
-from cfcam.export.torch_export import joint_graph
 from cfcam.export.traced.attention import scaled_dot_product_attention
-from cfcam.export.traced.candidates import find_score, resolve_value
-from cfcam.export.traced.capture import capture
-from cfcam.export.traced.eager import in_float64, run_eager
+from tail_gradients import assert_same, gradients, operator_gradients
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -75,26 +76,33 @@ class Attending(nn.Module):
         return self.head((tokens + mixed)[:, 0])
 
 
-def test_the_probabilities_are_made_once_and_read_by_both_directions() -> None:
+def test_the_probabilities_are_made_once_and_read_by_both_directions(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = Attending().eval()
-    captured = capture(net, torch.zeros(1, 3, 16, 20))
-    score = find_score(captured)
-    layer = resolve_value(captured, score, None)
-    assert (layer.shape, layer.layout.prefix) == ((12, 4, 5), 1)
-    wide, (node, logits) = in_float64(captured.graph, layer.node, score.node)
-    joint = joint_graph(wide, {node: layer.layout}, logits)
-    operators = [str(n.target) for n in joint.graph.nodes if n.op == "call_function"]
-    assert sum("softmax" in name for name in operators) == 1
-    assert not [name for name in operators if "scaled_dot" in name or "scatter" in name or "_backward" in name]
+    report = export_torch(net, (16, 20), tmp_path / "x.cam.onnx")
+    assert (report.spec.layer.channels, report.spec.layer.grid, report.spec.layer.prefix_tokens) == (12, (4, 5), 1)
+    operators = [node.op_type for node in onnx.load(report.path).graph.node]
+    assert operators.count("Softmax") == 1
+    assert not [name for name in operators if "Attention" in name or "Scatter" in name]
 
-    image, classes = draw(3, 3, 16, 20), torch.tensor([0, 3, 4])
-    with torch.no_grad():
-        outputs = joint(image, classes)
-    assert isinstance(outputs, tuple)
-    logits64, activations, gradients, _ = outputs
-    layer_value = torch.cat([net.token.double().expand(3, -1, -1), net.patches.double()(image).flatten(2).mT], 1)
-    eager = run_eager(net.double(), image, layer_value.detach(), logits64, layer.layout)
-    torch.testing.assert_close(activations, eager.activations, rtol=0, atol=1e-12)
-    torch.testing.assert_close(gradients, eager.gradient(classes), rtol=0, atol=1e-12)
-    assert float(gradients.abs().max()) > 1e-3
+
+def test_gradients_through_an_attention_are_autograds() -> None:
+    torch.manual_seed(0)
+    found = gradients(Attending(), draw(3, 3, 16, 20).float(), torch.tensor([0, 3, 4]))
+    assert found.passes.shape == (3, 12, 4, 5)
+    assert_same(found.passes, found.autograd)
+    assert np.abs(found.passes).max() > 1e-3
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_converted(form: str) -> None:
+    """Masks, scales and causal attention, as the converter gets them, behind a layer."""
+
+    def attend(layer: Tensor) -> Tensor:
+        query, key, value = layer[:, :3, :5], layer[:, :3, 5:12], layer[:, 3:6, 5:12]
+        return F.scaled_dot_product_attention(query, key, value, **options)
+
+    # A number in the code is float32's (`TailProgram`).
+    options = {key: float(np.float32(value)) if key == "scale" else value for key, value in FORMS[form].items()}
+    ((passes, autograd),) = operator_gradients({form: attend}, draw(2, 6, 12, 4)).values()
+    assert_same(passes, autograd)

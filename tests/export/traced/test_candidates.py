@@ -7,6 +7,7 @@ import torch
 from cfcam.export.errors import ExportError, LayerError
 from cfcam.export.traced.candidates import candidates, find_score, resolve_value
 from cfcam.export.traced.capture import Captured, capture
+from cfcam.export.traced.float64 import values_of
 from small_nets import ConvNet, HeadConv, TwoOutputs, seeded
 from torch import nn
 
@@ -75,9 +76,7 @@ def test_the_score_is_the_logit_before_the_final_softmax() -> None:
     assert (score.kind, score.classes) == ("softmax", 10)
     assert score.node is not score.output
     image = torch.randn(2, 3, 40, 40)
-    from cfcam.export.traced.eager import value_of
-
-    logits, shown = value_of(captured.graph, image, score.node, score.output)
+    logits, shown = values_of(captured.graph, image, score.node, score.output)
     torch.testing.assert_close(torch.softmax(logits.flatten(1), 1), shown)
 
 

@@ -1,13 +1,24 @@
-"""Eager PyTorch as the oracle, and what has to be kept from it."""
+"""The module's own run and its own autograd, and what has to be kept from them."""
 
 from __future__ import annotations
 
+import pytest
 import torch
-from cfcam.export.traced.candidates import find_score, resolve_value
-from cfcam.export.traced.capture import capture
-from cfcam.export.traced.eager import run_eager, value_of
-from small_nets import seeded
+from cfcam.export.traced.eager import eager_outputs, own_gradient
+from cfcam.export.traced.float64 import run_in_float64
+from small_nets import ConvNet, TwoOutputs, seeded
+from tail_gradients import captured_value
 from torch import Tensor, nn
+
+IMAGES = torch.randn(2, 3, 40, 40, generator=torch.Generator().manual_seed(0))
+CLASSES = torch.tensor([1, 2])
+
+
+def recognised(module: nn.Module, layer: str | None = None, images: Tensor = IMAGES) -> tuple[Tensor, Tensor | None]:
+    """The layer's value, and the gradient of the module's own autograd there."""
+    captured, score, value = captured_value(module, images[:1], layer)
+    held, scores = run_in_float64(captured.graph, images, value.node, score.node)
+    return held, own_gradient(module, images.double(), held, scores, CLASSES[: len(images)])
 
 
 class TokensAfterNorm(nn.Module):
@@ -26,15 +37,58 @@ class TokensAfterNorm(nn.Module):
 
 
 def test_a_batch_of_one_has_the_gradient_that_it_has_among_others() -> None:
-    module = seeded(TokensAfterNorm()).double()
-    image = torch.randn(1, 3, 15, 15, generator=torch.Generator().manual_seed(0)).double()
-    captured = capture(module, image)
-    scores = find_score(captured)
-    layer = resolve_value(captured, scores, "conv")
-
-    def gradient(images: Tensor) -> Tensor:
-        held, logits = value_of(captured.graph, images, layer.node, scores.node)
-        return run_eager(module, images, held, logits).own_gradient(torch.zeros(len(images), dtype=torch.int64))
-
-    alone, among = gradient(image), gradient(torch.cat([image, -image]))
+    module = seeded(TokensAfterNorm())
+    image = IMAGES[:1, :, :15, :15]
+    _, alone = recognised(module, "conv", image)
+    _, among = recognised(module, "conv", torch.cat([image, -image]))
+    assert alone is not None
+    assert among is not None
     torch.testing.assert_close(alone[0], among[0], rtol=1e-12, atol=1e-15)
+
+
+class Inline(ConvNet):
+    """The layer is the result of an operator, not of a module; `stop` is put behind it."""
+
+    def stop(self, value: Tensor) -> Tensor:
+        return value
+
+    def forward(self, image: Tensor) -> Tensor:
+        features = torch.relu(self.conv1(image)) * 2 - 0.5
+        layer = torch.cat([features, features**2], 1)
+        return self.fc(self.stop(layer).mean((2, 3)))
+
+
+def test_a_value_that_no_module_returns_is_recognised() -> None:
+    module = seeded(Inline())
+    held, gradient = recognised(module)
+    assert gradient is not None
+    assert held.shape == (2, 16, 20, 20)
+    torch.testing.assert_close(gradient[:, :, 0, 0], module.fc.weight.detach()[CLASSES].double() / (20 * 20))
+
+
+def test_behind_a_detach_there_is_none() -> None:
+    class Stopped(Inline):
+        def stop(self, value: Tensor) -> Tensor:
+            return value.detach()
+
+    assert recognised(seeded(Stopped()))[1] is None
+
+
+def test_a_run_that_makes_other_values_is_said() -> None:
+    module = seeded(Inline())
+    captured, score, value = captured_value(module, IMAGES[:1])
+    held, scores = run_in_float64(captured.graph, IMAGES, value.node, score.node)
+    with pytest.raises(LookupError, match="layer"):
+        own_gradient(module, IMAGES.double(), held + 1, scores, CLASSES)
+    with pytest.raises(LookupError, match="score"):
+        own_gradient(module, IMAGES.double(), held, scores + 1, CLASSES)
+
+
+def test_outputs_are_flat_and_the_module_stays_in_its_mode() -> None:
+    module = seeded(TwoOutputs()).train()
+    grid, logits = eager_outputs(module, IMAGES)
+    assert module.training
+    with torch.no_grad():
+        expected = module.eval()(IMAGES)
+    assert torch.equal(grid, expected["grid"])
+    assert torch.equal(logits, expected["logits"])

@@ -1,0 +1,88 @@
+"""Gradients of small nets in float64, by the exporter's passes and by autograd, without a file being written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from cfcam.export.axes.layout import NCHW
+from cfcam.export.proof.against_pytorch import _differentiated, _run
+from cfcam.export.traced.candidates import Score, Value, find_score, resolve_value
+from cfcam.export.traced.capture import Captured, capture
+from cfcam.export.traced.float64 import TailProgram, run_in_float64
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+__all__ = ["Gradients", "assert_same", "captured_value", "gradients", "operator_gradients"]
+
+Operator = Callable[[Tensor], Tensor]
+
+
+class Gradients(NamedTuple):
+    """(N, C, H, W) in float64: what the exporter's passes give and what autograd gives, and the tail that was cut."""
+
+    passes: NDArray[Any]
+    autograd: NDArray[Any]
+    tail: TailProgram
+
+
+def captured_value(net: nn.Module, image: Tensor, layer: str | None = None) -> tuple[Captured, Score, Value]:
+    captured = capture(net.eval(), image)
+    score = find_score(captured)
+    return captured, score, resolve_value(captured, score, layer)
+
+
+def gradients(net: nn.Module, images: Tensor, classes: Tensor, layer: str | None = None) -> Gradients:
+    """Of the captured part behind `layer`, as the proof of an export takes them."""
+    captured, score, value = captured_value(net, images[:1], layer)
+    tail = TailProgram(captured.graph, value.node, score.node, len(images))
+    held, *border = run_in_float64(captured.graph, images, value.node, *tail.border)
+    passes = _run(_differentiated(tail, [held, *border], value.layout), tail, [held, *border], classes)
+    autograd = value.layout.to_nchw(tail.gradient(held, border, classes)).numpy()
+    return Gradients(passes, autograd, tail)
+
+
+class _Heads(nn.Module):
+    """Score k reads what operator k makes of the layer: the gradient of class k is that of operator k alone."""
+
+    def __init__(self, operators: list[Operator], layer: Tensor) -> None:
+        super().__init__()
+        self.operators = operators
+        generator = torch.Generator().manual_seed(0)
+        for number, operator in enumerate(operators):
+            sizes = operator(layer).shape[1:]
+            self.register_buffer(f"weights_{number}", torch.randn(sizes, generator=generator, dtype=layer.dtype))
+
+    def forward(self, layer: Tensor) -> Tensor:
+        scores = []
+        for number, operator in enumerate(self.operators):
+            result = operator(layer)
+            scores.append((result * self.get_buffer(f"weights_{number}")).reshape(len(result), -1).sum(1))
+        return torch.stack(scores, 1)
+
+
+def operator_gradients(operators: Mapping[str, Operator], layer: Tensor) -> dict[str, tuple[NDArray[Any], Tensor]]:
+    """Name -> gradients (2, C, H, W) through that operator, by the passes and by autograd, from one conversion.
+
+    layer: what the operators read, (2, C, H, W) in float64.
+    """
+    net = _Heads(list(operators.values()), layer)
+    tail: Any = SimpleNamespace(program=net, inputs=["layer"])
+    passes = _differentiated(tail, [layer], NCHW)
+    found = {}
+    for number, name in enumerate(operators):
+        leaf = layer.clone().requires_grad_()
+        (expected,) = torch.autograd.grad(net(leaf)[:, number].sum(), leaf)
+        found[name] = (_run(passes, tail, [layer], torch.full((len(layer),), number)), expected)
+    return found
+
+
+def assert_same(passes: NDArray[Any], autograd: Any, limit: float = 1e-8) -> None:
+    """The limit of the exporter's own proof, and something that is not zero."""
+    expected = np.asarray(autograd)
+    largest = np.abs(expected).max()
+    assert largest > 0, "zero would equal anything"
+    np.testing.assert_allclose(passes, expected, rtol=0, atol=limit * largest)
