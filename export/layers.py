@@ -1,4 +1,4 @@
-"""`list_layers`: the values of a model that can be explained, by either route, in one form.
+"""`list_layers`: the values of a model that can be explained, in one form.
 
 Values that only feed an activation or a normalisation are left out: their better half is
 listed. They can still be named as target layers.
@@ -11,15 +11,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..runtime.contract.spec import METADATA_KEY, CamSpec
-from .errors import LayerError
-
 if TYPE_CHECKING:
     import onnx
     from torch import nn
 
-    from .traced.candidates import Value
-    from .traced.capture import Captured
+    from .graph import Graph
+    from .reverse import Score
 
 __all__ = ["Layer", "LayerList", "list_layers"]
 
@@ -102,23 +99,36 @@ def list_layers(
 
 
 def _of_onnx(model: Any, score: str | int | None) -> LayerList:
-    from .reverse.candidates import blocker, candidates
     from .reverse.opening import open_model
-    from .reverse.path import find_path, refusal
-    from .reverse.rewriting import find_rewrite
     from .reverse.score import find_score
+    from .writing import spec_of
 
-    spec = _spec_of(model)
+    spec = spec_of(model)
     graph, _ = open_model(model)
     if score is None and spec is not None:
         score = spec.output.name
     found = find_score(graph, None if score is None else str(score))
-    known = candidates(graph, found)
-    on_way = find_path(graph, graph.input_names, [found.value]).nodes
+    layers = _listed(graph, found)
+    exported = None
+    if spec is not None:
+        exported = ", ".join(layer.name for layer in spec.layers)
+        # The exporter gives the layer's value the name of the output.
+        mine = {name: layer.name for layer in spec.layers for name in (layer.value, layer.activations)}
+        layers = [replace(layer, name=mine.get(layer.name, layer.name)) for layer in layers]
+    return LayerList("onnx", found.value, found.output, found.classes, tuple(layers), exported)
+
+
+def _listed(graph: Graph, score: Score, *, anywhere: bool = False) -> list[Layer]:
+    from .reverse.candidates import blocker, candidates
+    from .reverse.path import find_path, refusal
+    from .reverse.rewriting import find_rewrite
+
+    known = candidates(graph, score, anywhere=anywhere)
+    on_way = find_path(graph, graph.input_names, [score.value]).nodes
     may_refuse = any(find_rewrite(node) is None and refusal(node) is not None for node in on_way)
     layers = []
     for candidate in known:
-        stop = blocker(graph, candidate.name, found.value) if may_refuse else None
+        stop = blocker(graph, candidate.name, score.value) if may_refuse else None
         layers.append(
             Layer(
                 name=candidate.name,
@@ -135,85 +145,32 @@ def _of_onnx(model: Any, score: str | int | None) -> LayerList:
                 refused="" if stop is None else refusal(stop) or "",
             )
         )
-    exported = None
-    if spec is not None:
-        exported = ", ".join(layer.name for layer in spec.layers)
-        # The exporter gives the layer's value the name of the output.
-        mine = {name: layer.name for layer in spec.layers for name in (layer.value, layer.activations)}
-        layers = [replace(layer, name=mine.get(layer.name, layer.name)) for layer in layers]
-    return LayerList("onnx", found.value, found.output, found.classes, tuple(layers), exported)
-
-
-def _spec_of(model: Any) -> CamSpec | None:
-    text = next((entry.value for entry in model.metadata_props if entry.key == METADATA_KEY), None)
-    return None if text is None else CamSpec.from_json(text)
-
-
-# What changes values one by one, or scales channels: the value behind is the better half.
-_SAME_PLACE = {
-    "batch_norm", "celu", "clamp", "clone", "dropout", "elu", "gelu",
-    "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "mish", "prelu", "relu", "relu6", "selu", "sigmoid", "silu",
-    "softplus", "tanh",
-}  # fmt: skip
+    return layers
 
 
 def _of_torch(module: Any, example: int | Sequence[int], score: str | int | None) -> LayerList:
+    """The layers of the module's plain export, by the names and operators that they have in PyTorch."""
     import torch
 
-    from .traced.candidates import candidates, default_value, find_score
+    from .reverse.opening import open_model
+    from .reverse.score import find_score
     from .traced.capture import capture
+    from .traced.convert import plain_to_onnx
+    from .traced.names import Names
+    from .traced.outputs import score_output
 
     height, width = (example, example) if isinstance(example, int) else tuple(example)
     captured = capture(module, torch.empty(1, 3, height, width))
-    found = find_score(captured, None if score is None else int(score))
-    known = candidates(captured, found)
-    try:
-        default = default_value(captured, found).node
-    except LayerError:  # no pooling and no flatten: the layer has to be named
-        default = None
-    nodes = [node for node in captured.graph.graph.nodes if node.op == "call_function"]
-    depth = {node: position for position, node in enumerate(nodes)}
-    held = {value.node for value in known}
-    layers = tuple(
-        Layer(
-            name=value.name,
-            aliases=value.names[1:],
-            operator=_operator(value.node),
-            shape=("N", *(int(size) for size in value.node.meta["val"].shape[1:])),
-            layout=value.layout.kind,
-            channels=value.shape[0],
-            grid=value.shape[1:],
-            prefix_tokens=value.layout.prefix,
-            depth=depth[value.node],
-            default=value.node is default,
-            why=_why(captured, value, held) if value.node is default else "",
-        )
-        for value in known
-        if value.node is default or not _only_feeds_activation(value.node)
-    )
-    return LayerList("torch", found.node.name, found.output.name, found.classes, layers)
-
-
-def _operator(node: Any) -> str:
-    """The ATen operator that makes a value, without its overload; of a tuple's item, that of the tuple."""
-    if "getitem" in str(node.target):
-        node = node.args[0]
-    name = str(node.target).removeprefix("aten.").split(".")[0]
-    return "batch_norm" if "batch_norm" in name else name
-
-
-def _only_feeds_activation(node: Any) -> bool:
-    users = list(node.users)
-    return len(users) == 1 and users[0].op == "call_function" and _operator(users[0]) in _SAME_PLACE
-
-
-def _why(captured: Captured, value: Value, held: set[Any]) -> str:
-    """Why the default is the default: the traced route's rule in words."""
-    if value.pooled:
-        return "enters the last global pooling"
-    for user in value.node.users:
-        if user not in held and user.op == "call_function":
-            return f"the last value with a grid; enters {_operator(user)} '{user.name}'"
-    if value.layout.kind == "NTC":
-        return "the token stream that enters the last attention block"
-    return "enters the last pooling or flatten"
+    position, _ = score_output(captured.outputs, captured.output_names, score)
+    plain = plain_to_onnx(captured)
+    graph, _ = open_model(plain)
+    found = find_score(graph, plain.graph.output[position].name)
+    names = Names(captured, graph, found.value)
+    layers = []
+    for layer in _listed(graph, found, anywhere=True):
+        shown, *aliases = names.all(layer.name)
+        operator = names.operator(layer.name) or layer.operator
+        shape = ("N", *layer.shape[1:])
+        why = layer.why.partition(" (")[0]
+        layers.append(replace(layer, name=shown, aliases=tuple(aliases), operator=operator, shape=shape, why=why))
+    return LayerList("torch", found.value, found.output, found.classes, tuple(layers))

@@ -18,16 +18,20 @@ from torch import nn
 from ..runtime.contract.spec import SourceSpec
 from ..runtime.errors import ArrayError
 from .errors import LayerError
+from .graph import Graph
 from .onnx_export import export_plain, open_plain
 from .options import DEFAULT_OPSET, ExportOptions
 from .proof.against_pytorch import PyTorchJudge
 from .report import ExportReport, Stopwatch
+from .reverse import LayerView, Score
+from .reverse.candidates import candidates, choose_layer
+from .reverse.score import find_score
 from .sources.labels import check_labels
 from .target_layers import asked_layers, for_each_layer, refuse_repeated
-from .traced.candidates import Score, Value, find_score, resolve_value
-from .traced.capture import Captured, capture
+from .traced.capture import capture
 from .traced.convert import plain_to_onnx
-from .traced.naming import NamesInExport
+from .traced.names import Names
+from .traced.outputs import score_output
 from .writing import state_dict_sha256, write_model
 
 __all__ = ["export_torch"]
@@ -69,44 +73,43 @@ def export_torch(
     shape = _example(example)
     with watch("capture"):
         captured = capture(module, shape)
-    with watch("layer"):
-        score = find_score(captured, options.score, options.multi_label)
-        values = _values(captured, score, options)
-        known = [value for value in values if isinstance(value, Value)]
-    check_labels(options.labels, score.classes)
+    position, classes = score_output(captured.outputs, captured.output_names, options.score)
+    check_labels(options.labels, classes)
     with watch("convert"):
         model = plain_to_onnx(captured, options.opset or DEFAULT_OPSET)
         if options.keep_plain is not None:
             write_model(model, options.keep_plain)
         weights = state_dict_sha256(module.state_dict())
         source = SourceSpec(kind="torch", name=options.name or type(module).__name__, sha256=weights)
-        plain = open_plain(model, model, options, source, score=model.graph.output[score.position].name)
-        names = NamesInExport(captured, plain.graph)
-        asked = zip(asked_layers(options.layer), values, strict=True)
-        plain.layers, plain.views = zip(*[names.of(value, name) for name, value in asked], strict=True)
-        del model, names
-    plain.names = [value.name if isinstance(value, Value) else None for value in values]
+        plain = open_plain(model, model, options, source, score=model.graph.output[position].name)
+        del model
+    with watch("layer"):
+        score = find_score(plain.graph, plain.score)
+        names = Names(captured, plain.graph, score.value)
+        asked = asked_layers(options.layer)
+        grids = for_each_layer(options.grid, len(asked), "grids", lambda given: isinstance(given[0], int))
+        plain.layers = [_layer(plain.graph, score, names, *one) for one in zip(asked, grids, strict=True)]
+        refuse_repeated(asked, plain.layers)
+        plain.views = [None if grid is None else LayerView(grid=tuple(grid)) for grid in grids]
+        plain.names = [names.all(value)[0] for value in plain.layers]
+        nodes = {name: names.nodes(value) for name, value in zip(plain.names, plain.layers, strict=True)}
     plain.tools = ("torch", "onnxscript")
-    plain.judge = PyTorchJudge(module, captured, score, known, plain.notes)
+    plain.judge = PyTorchJudge(module, captured, nodes, names.nodes(score.value), plain.notes)
+    del names
     report = export_plain(plain, Path(output), options, watch)
     return replace(report, plain_path=None if options.keep_plain is None else Path(options.keep_plain))
 
 
-def _values(captured: Captured, score: Score, options: ExportOptions) -> list[Value | LayerError]:
-    """The values that the layers are, or why there is no such value: the name may be one of the plain export's."""
-    asked = asked_layers(options.layer)
-    grids = for_each_layer(options.grid, len(asked), "grids", lambda given: isinstance(given[0], int))
-    values: list[Value | LayerError] = []
-    for name, grid in zip(asked, grids, strict=True):
-        try:
-            values.append(resolve_value(captured, score, name, grid))
-        except LayerError as error:
-            if name is None:
-                raise
-            values.append(error)
-    known = [(name, value.node.name) for name, value in zip(asked, values, strict=True) if isinstance(value, Value)]
-    refuse_repeated([name for name, _ in known], [node for _, node in known])
-    return values
+def _layer(graph: Graph, score: Score, names: Names, asked: str | None, grid: tuple[int, int] | None) -> str:
+    """The value of the plain export that a layer is; its tokens must have places that are known."""
+    default = next((c for c in candidates(graph, score, anywhere=True) if c.default), None) if asked is None else None
+    layer = default or choose_layer(graph, score, None if asked is None else names.value(asked), grid=grid)
+    if layer.assumed and layer.layout == "NTC" and grid is None:
+        raise LayerError(
+            f"layer '{names.all(layer.name)[0]}' has shape {layer.shape}; the place of its tokens in the image is not "
+            "known: if they are in reading order, give their grid (grid=(H, W))"
+        )
+    return layer.name
 
 
 def _example(example: torch.Tensor | int | Sequence[int]) -> torch.Tensor:

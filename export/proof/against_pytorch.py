@@ -17,19 +17,18 @@ Of each target layer, beside what `checks` measures of any file:
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import fx, nn
 
-from ..axes.layout import Layout
+from ..axes.layout import NCHW, Layout, in_order
 from ..reverse import Candidate, write_gradients
 from ..reverse.opening import open_model
 from ..reverse.score import find_score
-from ..traced.candidates import Score, Value
 from ..traced.capture import Captured
 from ..traced.convert import tail_to_onnx
 from ..traced.eager import eager_outputs, own_gradient
@@ -58,29 +57,34 @@ class PyTorchJudge:
     """Checks each layer of an exported file against the module that it was made of.
 
     Args:
-        module: the user's own. captured: its program. score: what is differentiated.
-        values: the target layers, in the order of the file's.
+        module: the user's own. captured: its program.
+        layers: the captured values that each target layer is, by its name in the file.
+        scores: those that the logits are.
         notes: where to put what the user should know.
     """
 
     def __init__(
-        self, module: nn.Module, captured: Captured, score: Score, values: Sequence[Value], notes: list[str]
+        self,
+        module: nn.Module,
+        captured: Captured,
+        layers: Mapping[str, Sequence[fx.Node]],
+        scores: Sequence[fx.Node],
+        notes: list[str],
     ) -> None:
-        self._module, self._captured, self._score = module, captured, score
-        self._values = {value.name: value for value in values}
-        self._notes = notes
+        self._module, self._captured = module, captured
+        self._layers, self._scores, self._notes = layers, scores, notes
 
     def __call__(self, file: ExportedFile) -> list[Check]:
         """All checks of the file's first layer; the outputs' with the first layer of all."""
         checks = [] if file.is_further else self._outputs(file)
-        value = self._values.get(file.spec.layer.name)
-        if value is None:  # named as in the plain export
+        nodes = self._layers[file.spec.layer.name]
+        if not nodes or not self._scores:  # named as in the plain export
             self._notes.append(
                 f"layer '{file.spec.layer.name}' is a value of PyTorch's ONNX export, which the module does not have: "
                 "its gradient was compared with differences, not with autograd"
             )
             return checks
-        return checks + self._layer(file, value)
+        return checks + self._layer(file, nodes[-1])
 
     def _outputs(self, file: ExportedFile) -> list[Check]:
         expected = eager_outputs(self._module, torch.from_numpy(file.images))
@@ -89,31 +93,28 @@ class PyTorchJudge:
             for name, want in zip(file.plain_names, expected, strict=True)
         ]
 
-    def _layer(self, file: ExportedFile, value: Value) -> list[Check]:
-        graph, score = self._captured.graph, self._score.node
-        tail = TailProgram(graph, value.node, score, _TOGETHER)
+    def _layer(self, file: ExportedFile, node: fx.Node) -> list[Check]:
+        graph, score = self._captured.graph, self._scores[0]
+        places = _places(file, node)
+        tail = TailProgram(graph, node, score, _TOGETHER)
         passes: Evaluator | None = None
         own: list[Check] = []
         parts: list[list[Array]] = [[], [], [], []]
         for images, activations, classes in _pairs(file):
             release_memory()
-            held, scores, *border = run_in_float64(graph, images, value.node, score, *tail.border)
+            held, scores, *border = run_in_float64(graph, images, node, score, *tail.border)
             gradient = tail.gradient(held, border, classes)
             if passes is None:
-                passes = _differentiated(tail, [held, *border], value.layout)
-                own = self._own_autograd(value, images, held, scores, classes, gradient)
-            given = _with_activations(held, activations, value.layout)
-            of_passes = _run(passes, tail, [held, *border], classes)
-            found = (
-                value.layout.to_nchw(held).numpy(),
-                value.layout.to_nchw(gradient).numpy(),
-                of_passes,
-                value.layout.to_nchw(tail.gradient(given, border, classes)).numpy(),
-            )
-            for part, array in zip(parts, found, strict=True):
-                part.append(array)
+                passes = _differentiated(tail, [held, *border])
+                own = self._own_autograd(file.spec.layer.name, images, held, scores, classes, gradient)
+            given = held.reshape(len(held), -1).clone()
+            given[:, places.reshape(-1)] = activations.double().reshape(len(held), -1)
+            at_its_values = tail.gradient(given.reshape(held.shape), border, classes)
+            differentiated = _run(passes, tail, [held, *border], classes)
+            for part, value in zip(parts, (held, gradient, differentiated, at_its_values), strict=True):
+                part.append(np.asarray(value).reshape(len(held), -1)[:, places])
         exact, autograd, differentiated, at_its_values = (np.concatenate(part)[: len(file.images)] for part in parts)
-        rounding = Yardstick(exact, lambda turn: self._rounded(file, value, turn))
+        rounding = Yardstick(exact, lambda turn: self._rounded(file, node, places, turn))
         worst = max(_of_largest(have, want) for have, want in zip(differentiated, autograd, strict=True))
         shares = file.yardstick.shares(at_its_values)
         name = "gradient of the file in float64 against autograd"
@@ -131,23 +132,23 @@ class PyTorchJudge:
             *own,
         ]
 
-    def _rounded(self, file: ExportedFile, value: Value, turn: int) -> Array:
+    def _rounded(self, file: ExportedFile, node: fx.Node, places: Array, turn: int) -> Array:
         """The activations in PyTorch's float32; from the second turn on with other last bits of the images."""
         noise = torch.randn(file.images.shape, generator=torch.Generator().manual_seed(turn))
         images = torch.from_numpy(file.images) * (1 + (2**-23 if turn else 0) * noise)
-        (held,) = values_of(self._captured.graph, images, value.node)
-        return value.layout.to_nchw(held).numpy()
+        (held,) = values_of(self._captured.graph, images, node)
+        return held.numpy().reshape(len(held), -1)[:, places]
 
     def _own_autograd(
         self,
-        value: Value,
+        layer: str,
         images: torch.Tensor,
         held: torch.Tensor,
         scores: torch.Tensor,
         classes: torch.Tensor,
         gradient: torch.Tensor,
     ) -> list[Check]:
-        where = f"between layer '{value.name}' and the score"
+        where = f"between layer '{layer}' and the score"
         try:
             own = own_gradient(self._module, images.double(), held, scores, classes)
         except Exception as error:  # the module is foreign code, which nobody has asked to run in float64
@@ -179,23 +180,30 @@ def _pairs(file: ExportedFile) -> Iterator[tuple[torch.Tensor, torch.Tensor, tor
         yield images, activations, classes
 
 
-def _differentiated(tail: TailProgram, values: Sequence[torch.Tensor], axes: Layout) -> Evaluator:
+def _places(file: ExportedFile, node: fx.Node) -> Array:
+    """Where each cell of the activations lies in the captured value: as in the file, unless axes were turned round."""
+    shape = node.meta["val"].shape[1:]
+    if tuple(shape) == tuple(file.tail.shape[1:]):
+        return file.tail.index
+    turned = NCHW if file.spec.layer.layout == "NHWC" else Layout("NHWC")
+    return turned.places(shape)
+
+
+def _differentiated(tail: TailProgram, values: Sequence[torch.Tensor]) -> Evaluator:
     """The part behind the layer, converted in float64 and differentiated as the file was."""
     graph, _ = open_model(tail_to_onnx(tail, values))
-    layer = Candidate("layer", "", "", graph.shape("layer") or (), axes, 0)
+    shape = graph.shape("layer") or ()
+    # The gradient is wanted as the value is held: tokens count as a grid of one row.
+    axes = NCHW if len(shape) == 4 else in_order(1, int(values[0].shape[1]))
+    layer = Candidate("layer", "", "", shape, axes, 0)
     return Evaluator(write_gradients(graph, [layer], find_score(graph, graph.output_names[0])).model)
 
 
 def _run(passes: Evaluator, tail: TailProgram, values: Sequence[torch.Tensor], classes: torch.Tensor) -> Array:
+    """The gradient as the layer's value is held."""
     feeds = {name: value.numpy() for name, value in zip(tail.inputs, values, strict=True)}
-    return passes.run({**feeds, "cam_target": classes.numpy()}, ["cam_gradients"])["cam_gradients"]
-
-
-def _with_activations(held: torch.Tensor, activations: torch.Tensor, axes: Layout) -> torch.Tensor:
-    """The layer's value with the activations (N, C, H, W) that the file gives."""
-    flat = held.reshape(len(held), -1).clone()
-    flat[:, axes.places(held.shape[1:]).reshape(-1)] = activations.double().reshape(len(held), -1)
-    return flat.reshape(held.shape)
+    gradient = passes.run({**feeds, "cam_target": classes.numpy()}, ["cam_gradients"])["cam_gradients"]
+    return gradient if values[0].dim() == 4 else gradient[:, :, 0].transpose(0, 2, 1)
 
 
 def _of_largest(value: Array, reference: Array) -> float:

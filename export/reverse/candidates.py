@@ -37,7 +37,7 @@ class Candidate:
 
     name: of the value. node, operator: what makes it. axes: how the value, of this shape, holds its grid. depth:
     its place among the graph's nodes, 0 first. default: this is what is taken when none is named; why: the
-    reason in words.
+    reason in words. assumed: the axes could not be followed from the image, and are what the shape looks like.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Candidate:
     depth: int
     default: bool = False
     why: str = ""
+    assumed: bool = False
 
     @property
     def layout(self) -> Literal["NCHW", "NHWC", "NTC"]:
@@ -71,12 +72,12 @@ class Candidate:
         return self.axes.prefix
 
 
-def candidates(graph: Graph, score: Score) -> list[Candidate]:
+def candidates(graph: Graph, score: Score, *, anywhere: bool = False) -> list[Candidate]:
     """Values between the image and the score that have a grid, in the graph's order.
 
     Values that only feed an activation or a normalisation are left out: their better half is
     listed. The default, marked, is the value that enters the last spatial pooling or flatten
-    and that every way to the score passes.
+    and that every way to the score passes; anywhere: else the last value with a grid that does.
     """
     on_way = graph.ancestors([score.value]) & graph.descendants(graph.input_names)
     axes = map_axes(graph)
@@ -88,7 +89,8 @@ def candidates(graph: Graph, score: Score) -> list[Candidate]:
             made = _candidate(graph, axes, score, node, name, depth)
             if made is not None:
                 found.append(made)
-    chosen = _default(graph, score, {c.name: c for c in found})
+    by_name = {c.name: c for c in found}
+    chosen = _default(graph, score, by_name) or (_last(graph, score, by_name) if anywhere else None)
     if chosen is None:
         return found
     name, why = chosen
@@ -101,10 +103,12 @@ def candidates(graph: Graph, score: Score) -> list[Candidate]:
     return [replace(c, default=True, why=why) if c.name == name else c for c in found]
 
 
-def choose_layer(graph: Graph, score: Score, name: str | None, axes: Layout | None = None) -> Candidate:
+def choose_layer(
+    graph: Graph, score: Score, name: str | None, axes: Layout | None = None, grid: tuple[int, int] | None = None
+) -> Candidate:
     """The layer called `name` (a value, or a node whose first output is meant), or the default.
 
-    axes: how the value holds its grid, where that is known already.
+    axes: how the value holds its grid, where that is known already; grid: (H, W) of tokens, where only that is.
     Raises `LayerError` with the nearest names and the candidates.
     """
     known = candidates(graph, score)
@@ -129,13 +133,18 @@ def choose_layer(graph: Graph, score: Score, name: str | None, axes: Layout | No
         raise LayerError(f"layer '{name}' does not reach the score '{score.value}'; {describe(known)}")
     node = graph.producers[value]
     depth = graph.nodes.index(node)
+    shape = graph.shape(value) or ()
     if axes is not None:
-        return Candidate(value, node.name, node.op_type, graph.shape(value) or (), axes, depth)
+        return Candidate(value, node.name, node.op_type, shape, axes, depth)
     made = _candidate(graph, map_axes(graph), score, node, value, depth)
+    tokens = shape[1] if len(shape) == 3 and isinstance(shape[1], int) else 0
+    if made is None and grid is not None and (given := raster(*grid, tokens)) is not None:
+        return Candidate(value, node.name, node.op_type, shape, given, depth)
     if made is None:
+        hint = "; if its tokens are in reading order, give their grid (grid=(H, W))" if tokens else ""
+        expected = "(N, C, H, W), (N, H, W, C) or (N, T, C)"
         raise LayerError(
-            f"layer '{name}' has shape {graph.shape(value)}, expected a grid of features (N, C, H, W), (N, H, W, C) "
-            f"or (N, T, C); {describe(known)}"
+            f"layer '{name}' has shape {shape}, expected a grid of features {expected}{hint}; {describe(known)}"
         )
     return made
 
@@ -198,7 +207,7 @@ def _guessed(graph: Graph, node: NodeProto, name: str, depth: int, shape: Shape)
             return None
     if not isinstance(axes.grid(shape[1:])[0], int):
         return None
-    return Candidate(name, node.name, node.op_type, shape, axes, depth)
+    return Candidate(name, node.name, node.op_type, shape, axes, depth, assumed=True)
 
 
 def _is_nhwc(graph: Graph, name: str, shape: Shape) -> bool:
@@ -231,7 +240,8 @@ def _default(graph: Graph, score: Score, known: dict[str, Candidate]) -> tuple[s
             continue
         why = _pools(graph, node, known)
         if why is not None and _unavoidable(graph, score, node.input[0]):
-            return node.input[0], f"enters the last {why} ({node.op_type} '{node.name}')"
+            value = _before_slice(graph, node.input[0], known)
+            return value, f"enters the last {why} ({node.op_type} '{node.name}')"
     # Class-token networks: the last stream before tokens are mixed for the last time.
     mixed = False
     for node in reversed(graph.nodes):
@@ -244,6 +254,27 @@ def _default(graph: Graph, score: Score, known: dict[str, Candidate]) -> tuple[s
                     return stream, "the token stream that enters the last attention block"
         mixed = mixed or node.op_type in _MIXERS
     return None
+
+
+def _last(graph: Graph, score: Score, known: dict[str, Candidate]) -> tuple[str, str] | None:
+    """Where no pooling and no flatten ends the grid: the last value that has one and that everything passes."""
+    on_way = graph.ancestors([score.value])
+    for name in reversed(known):
+        if not known[name].assumed and _unavoidable(graph, score, name):
+            users = [node for node in graph.consumers.get(name, ()) if any(o in on_way for o in node.output)]
+            enters = ", ".join(f"{node.op_type} '{node.name}'" for node in users)
+            return name, f"the last value with a grid; enters {enters}"
+    return None
+
+
+def _before_slice(graph: Graph, value: str, known: dict[str, Candidate]) -> str:
+    """Setting prefix tokens aside is what the export does too: the value that still has them is the layer."""
+    while (node := graph.producers.get(value)) is not None and node.op_type == "Slice":
+        source = node.input[0]
+        if source not in known or value not in known or known[source].grid != known[value].grid:
+            break
+        value = source
+    return value
 
 
 def _before_projections(graph: Graph, value: str, known: dict[str, Candidate]) -> str:

@@ -209,10 +209,10 @@ def write_gradients(
 
 def _chosen_layers(graph: Graph, score: Score, asked: list[str | None], view: Views) -> list[Candidate]:
     views = for_each_layer(view, len(asked), "views", lambda given: isinstance(given, LayerView | Layout))
-    chosen = [
-        choose_layer(graph, score, name, one if isinstance(one, Layout) else None)
-        for name, one in zip(asked, views, strict=True)
-    ]
+    chosen = []
+    for name, one in zip(asked, views, strict=True):
+        axes, grid = (one, None) if isinstance(one, Layout) else (None, None if one is None else one.grid)
+        chosen.append(choose_layer(graph, score, name, axes, grid))
     refuse_repeated(asked, [found.name for found in chosen])
     return [
         found if isinstance(one, Layout) else _viewed(found, one or LayerView())

@@ -44,10 +44,21 @@ class Exposing:
         emitter = self._emitter
         source = emitter.value(layer.name)
         dims = (layer.shape[0], layer.channels, *layer.grid)
-        pooled = all(gradient.dims[axis] == 1 for axis in layer.axes.grid_axes)
+        pooled = all(self._before_padding(gradient, layer).dims[axis] == 1 for axis in layer.axes.grid_axes)
         maps = _as_nchw(emitter, source, layer, dims)
         slopes = _as_nchw(emitter, _filled(self._graph, emitter, gradient, source), layer, dims)
         return Exposed(layer, maps, emitter.cast(slopes, TensorProto.FLOAT), dims, pooled)
+
+    def _before_padding(self, gradient: Value, layer: Candidate) -> Value:
+        """The gradient of the grid's tokens, before those that are set aside got zeros and it was filled."""
+        if not layer.prefix_tokens:
+            return gradient
+        for operator in ("Pad", "Expand"):
+            maker = self._graph.producers.get(gradient.name)
+            if maker is None or maker.op_type != operator:
+                break
+            gradient = self._emitter.value(maker.input[0])
+        return gradient
 
     def name_activations(self, exposed: Exposed, name: str) -> str:
         """Give the activations out as `name`; returns what the layer's value is called from now on."""

@@ -16,7 +16,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ from torch import fx, nn
 from torch.fx.graph import CodeGen
 from torch.overrides import TorchFunctionMode
 
-from ..axes.traced_values import AxisMap, map_axes
 from ..errors import ExportError
 from ..wording import first_line, words
 from .outputs import tensors_only
@@ -53,11 +51,6 @@ class Captured:
     program: torch.export.ExportedProgram
     input_name: str
     output_names: tuple[str, ...] = ()
-
-    @cached_property
-    def axes(self) -> AxisMap:
-        """What the axes of every value mean."""
-        return map_axes(self.graph.graph)
 
     @property
     def image(self) -> fx.Node:

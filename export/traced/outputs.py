@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 
-__all__ = ["by_class", "named_tensors", "tensors_only"]
+from ..errors import ExportError
+
+__all__ = ["by_class", "named_tensors", "score_output", "tensors_only", "written_shape"]
 
 
 def named_tensors(result: Any, name: str = "") -> list[tuple[str, torch.Tensor]]:
@@ -68,3 +70,40 @@ def tensors_only(module: nn.Module) -> Iterator[list[str]]:
 def by_class(scores: torch.Tensor) -> torch.Tensor:
     """Scores (N, K), from (N, K, 1, 1) or from the (N,) of a single class."""
     return scores.unsqueeze(1) if scores.dim() == 1 else scores.flatten(1)
+
+
+def score_output(outputs: Sequence[fx.Node], names: Sequence[str], asked: int | str | None = None) -> tuple[int, int]:
+    """(place, classes) of the output that holds the class scores.
+
+    outputs, names: of a captured program. asked: which of them, by its place or name; None takes the one called
+    "logits", or the first of shape (N, K), (N, K, 1, 1), or (N,) for a single class.
+    Raises `ExportError` when no output has that shape.
+    """
+    if isinstance(asked, str):
+        if asked not in names:
+            known = ", ".join(repr(name) for name in names if name) or "none has a name"
+            raise ExportError(f"score output '{asked}': the model has no such output ({known}); its place will do too")
+        asked = names.index(asked)
+    if asked is not None and not 0 <= asked < len(outputs):
+        raise ExportError(f"score output {asked}: the model has {len(outputs)} outputs (0 to {len(outputs) - 1})")
+    chosen = [*range(len(outputs))] if asked is None else [asked]
+    values = [node.meta["val"] for node in outputs]
+    if asked is None and len(names) == len(outputs):
+        # Beside the scores there may be features or auxiliary heads of the same shape.
+        chosen.sort(key=lambda index: (names[index] != "logits", values[index].dim() < 2))
+    for index in chosen:
+        batch, *sizes = values[index].shape or (1,)
+        if not isinstance(batch, int) and values[index].is_floating_point() and all(s == 1 for s in sizes[1:]):
+            return index, sizes[0] if sizes else 1
+    shapes = ", ".join(f"{i}: {written_shape(value)}" for i, value in enumerate(values))
+    raise ExportError(
+        f"no output looks like class scores of shape (N, classes); the model returns {shapes}. "
+        "cfcam explains classifiers: wrap the module so that it returns its class scores"
+    )
+
+
+def written_shape(value: Any) -> str:
+    """A shape for people, N for every size that is free."""
+    if not isinstance(value, torch.Tensor):
+        return "of no tensor"
+    return f"({', '.join(str(size) if isinstance(size, int) else 'N' for size in value.shape)})"

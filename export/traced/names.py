@@ -1,0 +1,243 @@
+"""What people call the values of a module, and which value of its plain ONNX export each name stands for.
+
+A layer is a *value*, and has every name by which people know it:
+
+1. the path of the module that returned it (``layer4.2``), with the call's index when the
+   module is called more than once (``_swish:1``);
+2. the name of the captured value itself (``hardtanh_32``), for what no module returns;
+3. the name that it has in the plain ONNX export.
+
+The converter counts names anew, merges operators and turns axes round. So a value is known by what it holds: the
+captured program and the export run on the same images, and each of their values leaves a mark.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import fx
+
+from ..errors import LayerError
+from ..graph import Graph, value_info
+from ..proof.images import structured_noise
+from ..proof.session import Session
+from .capture import Captured
+from .float64 import values_of
+from .outputs import written_shape
+
+__all__ = ["Names"]
+
+Mark = NDArray[np.float64]
+
+#: Images that tell values apart.
+_IMAGES = 2
+#: By how much of their size the marks, or the contents, of one value may differ.
+_SAME = 1e-3
+#: Candidates that an error lists.
+_LISTED = 12
+
+
+class Names:
+    """The names of the values of `graph`, which is the opened plain export of `captured`.
+
+    score: the value of the graph that is explained.
+    """
+
+    def __init__(self, captured: Captured, graph: Graph, score: str) -> None:
+        self._captured, self._graph, self._score = captured, graph, score
+        self._paths = _module_names(captured.graph.graph)
+        _, channels, height, width = captured.image.meta["val"].shape
+        self._images = torch.from_numpy(structured_noise(_IMAGES, channels, height, width)).float()
+        held = self._held([name for name in graph.producers if graph.is_float(name) and graph.shape(name)])
+        self._values = {name: _mark(array) for name, array in held.items()}
+        reader = _Marking(captured.graph)
+        with torch.no_grad():
+            reader.run(self._images)
+        self._nodes = reader.marks
+
+    def value(self, name: str) -> str:
+        """The value of the export that `name` stands for.
+
+        Raises `LayerError` with the nearest names and the candidates; for a value that the converter merged with
+        others, with the neighbours that the export has.
+        """
+        node = self._find(name)
+        if node is None:
+            if name in self._graph.producers or any(other.name == name for other in self._graph.nodes):
+                return name
+            near = difflib.get_close_matches(name, [path for paths in self._paths.values() for path in paths], 3, 0.5)
+            hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else "."
+            raise LayerError(f"the model has no layer '{name}'{hint} {self._listing()}")
+        alike = sorted(
+            self._values, key=lambda value: (value != node.name, _distance(self._values[value], self._nodes[node]))
+        )
+        for value in alike:
+            if _distance(self._values[value], self._nodes[node]) < _SAME:
+                return value
+        for value in alike:
+            if self._is_permuted(value, node):
+                return value
+        raise LayerError(f"layer '{name}' {self._why_not(node)}. {self._listing()}")
+
+    def nodes(self, value: str) -> list[fx.Node]:
+        """The captured values that are this value of the export, in the order of computation."""
+        mark = self._values.get(value)
+        if mark is None:
+            return []
+        alike = [node for node, other in self._nodes.items() if _distance(mark, other) < _SAME]
+        named = [node for node in alike if node.name == value]
+        return named or alike or [node for node in self._nodes if self._is_permuted(value, node)]
+
+    def all(self, value: str) -> tuple[str, ...]:
+        """All names of a value of the export; first the one that is shown, the outermost module's."""
+        alike = [node for node, mark in self._nodes.items() if _distance(self._values[value], mark) < _SAME]
+        nodes = alike or self.nodes(value)
+        paths = sorted((path for node in nodes for path in self._paths.get(node, ())), key=lambda path: path.count("."))
+        return tuple(dict.fromkeys([*paths, *(node.name for node in nodes), value]))
+
+    def operator(self, value: str) -> str | None:
+        """The ATen operator that makes a value, without its overload; of a tuple's item, that of the tuple."""
+        for node in self.nodes(value):
+            if "getitem" in str(node.target):
+                node = node.all_input_nodes[0]
+            return str(node.target).removeprefix("aten.").split(".")[0]
+        return None
+
+    def _find(self, name: str) -> fx.Node | None:
+        """The captured value that has this name."""
+        names = {name, *([name[:-2]] if name.endswith(":0") else [])}  # an index on a module that is called once
+        for node in self._captured.graph.graph.nodes:
+            if node.op == "call_function" and names & {node.name, *self._paths.get(node, ())}:
+                return node
+        calls = [path for paths in self._paths.values() for path in paths if path.rpartition(":")[0] == name]
+        if calls:
+            raise LayerError(f"layer '{name}' is called {len(calls)} times: choose one of {', '.join(calls)}")
+        return None
+
+    def _is_permuted(self, value: str, node: fx.Node) -> bool:
+        """Whether the two hold the same with their axes in another order."""
+        mark = self._nodes.get(node)
+        if mark is None or _distance(self._values[value][:-1], mark[:-1]) >= _SAME:
+            return False
+        (have,) = self._held([value]).values()
+        (wanted,) = values_of(self._captured.graph, self._images, node)
+        return any(
+            turned.shape == have.shape and np.abs(turned - have).max() <= _SAME * np.abs(have).max()
+            for turned in _permuted(wanted.numpy())
+        )
+
+    def _held(self, names: list[str]) -> dict[str, NDArray[Any]]:
+        """What values of the export hold."""
+        probe = self._graph.copy()
+        probe.outputs = [value_info(self._graph, name) for name in names]
+        session = Session(probe.to_model())
+        return session.run({session.inputs[0]: self._images.numpy()})
+
+    def _why_not(self, node: fx.Node) -> str:
+        value = node.meta.get("val")
+        if node not in _ancestors(self._captured.outputs):
+            return "does not reach the score"
+        if not isinstance(value, torch.Tensor) or value.dim() not in (3, 4):
+            return f"has shape {written_shape(value)}; a target layer has shape (N, C, H, W) with a grid"
+        held = [n for n, mark in self._nodes.items() if any(_distance(mark, m) < _SAME for m in self._values.values())]
+        order = {n: place for place, n in enumerate(self._captured.graph.graph.nodes)}
+        before, behind = ([n for n in held if (order[n] < order[node]) is earlier] for earlier in (True, False))
+        names = [f"'{(*self._paths.get(n, ()), n.name)[0]}'" for n in (*before[-1:], *behind[:1])]
+        return (
+            f"is no value of PyTorch's ONNX export: it was merged with others; neighbours that are: {', '.join(names)}"
+        )
+
+    def _listing(self) -> str:
+        """The last values that modules return and that have room for a grid: the deep ones are what people look for."""
+        named = [
+            (paths[0], node.meta["val"].shape[1:])
+            for node, paths in self._paths.items()
+            if node in self._nodes and node.meta["val"].dim() in (3, 4)
+        ]
+        shown = [f"{path} {'x'.join(map(str, sizes))}" for path, sizes in named[-_LISTED:]]
+        earlier = f" ({len(named) - _LISTED} earlier ones left out)" if len(named) > _LISTED else ""
+        return f"Candidates with their sizes{earlier}: {', '.join(shown)}"
+
+
+class _Marking(fx.Interpreter):
+    """Runs a program and keeps a mark of each of its values."""
+
+    def __init__(self, graph: fx.GraphModule) -> None:
+        super().__init__(graph)
+        self.marks: dict[fx.Node, Mark] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if n.op == "call_function" and isinstance(result, torch.Tensor) and result.is_floating_point():
+            self.marks[n] = _mark(result.numpy())
+        return result
+
+
+def _mark(array: NDArray[Any]) -> Mark:
+    """What tells a value: how many numbers, their size, mean and largest, in any order; and one for the order."""
+    flat = np.asarray(array, np.float64).reshape(-1)
+    if not flat.size:
+        return np.zeros(5)
+    size = np.sqrt(np.mean(flat**2))
+    order = flat @ np.cos(0.7 * np.arange(flat.size)) / np.sqrt(flat.size)
+    return np.array([flat.size, size, flat.mean(), np.abs(flat).max(), order])
+
+
+def _distance(one: Mark, other: Mark) -> float:
+    """Between two marks, in units of their size; infinite where the numbers of numbers differ."""
+    if one[0] != other[0] or not np.isfinite(one).all() or not np.isfinite(other).all():
+        return float("inf")
+    return float(np.abs(one[1:] - other[1:]).max() / (one[1] + 1e-30))
+
+
+def _permuted(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """With channels last, or first."""
+    if array.ndim == 4:
+        yield array.transpose(0, 2, 3, 1)
+        yield array.transpose(0, 3, 1, 2)
+    if array.ndim == 3:
+        yield array.transpose(0, 2, 1)
+
+
+def _module_names(graph: fx.Graph) -> dict[fx.Node, tuple[str, ...]]:
+    """For every node that a module call returns: the call's names, outermost first."""
+    members: dict[str, list[fx.Node]] = defaultdict(list)
+    paths: dict[str, str] = {}
+    for node in graph.nodes:
+        stack: dict[str, Any] = node.meta.get("nn_module_stack") or {}
+        for call, (path, _) in stack.items():
+            if path:
+                members[call].append(node)
+                paths[call] = path
+    calls: dict[str, list[str]] = defaultdict(list)
+    for call in members:  # in order of first appearance, which is the order of the calls
+        calls[paths[call]].append(call)
+    names: dict[fx.Node, list[str]] = defaultdict(list)
+    for call, nodes in members.items():
+        inside = set(nodes)
+        returned = [
+            n
+            for n in nodes
+            if any(user not in inside for user in n.users) and isinstance(n.meta.get("val"), torch.Tensor)
+        ]
+        if len(returned) == 1:
+            path, order = paths[call], calls[paths[call]]
+            names[returned[0]].append(path if len(order) == 1 else f"{path}:{order.index(call)}")
+    return {node: tuple(sorted(found, key=lambda n: n.count("."))) for node, found in names.items()}
+
+
+def _ancestors(nodes: list[fx.Node]) -> set[fx.Node]:
+    """The nodes and everything that they are computed from."""
+    found, queue = {*nodes}, [*nodes]
+    while queue:
+        for source in queue.pop().all_input_nodes:
+            if source not in found:
+                found.add(source)
+                queue.append(source)
+    return found
