@@ -91,6 +91,8 @@ def prove_file(
         proof.checks += explained_class(file)
     steps = {**LAYER_CHECKS, **({} if judge is None else {"PyTorch": judge})}
     for step, measure in steps.items():
+        if measure is judge:
+            file.release_session()  # PyTorch widens all weights, beside which a network need not be held
         with watch(step):
             proof.checks += measure(file)
             for further in file.further:

@@ -20,7 +20,7 @@ from ..tail.cutting import Tail, cut_tail, open_exported
 from ..writing import spec_of
 from .float64 import Evaluator
 from .images import structured_images
-from .session import Session
+from .session import Session, release_memory
 from .yardstick import Yardstick
 
 __all__ = ["COARSE_GRADIENT", "Answer", "Exact", "ExportedFile", "open_exported_file", "plain_outputs"]
@@ -83,6 +83,12 @@ class ExportedFile:
     def session(self) -> Session:
         """The file in ONNX Runtime, opened when it is first needed."""
         return Session(str(self.path)) if self._first is None else self._first.session
+
+    def release_session(self) -> None:
+        """Give the memory of the session back; it is opened again where it is needed again."""
+        for file in (self, *self.further):
+            file.__dict__.pop("session", None)
+        release_memory()
 
     def explain(self, images: Array, targets: Sequence[int] | Array) -> Answer:
         """Run the file on images (N, ...) for targets (N,), in batches of the size that it takes."""

@@ -16,9 +16,11 @@ from torch import Tensor, fx
 
 from ..errors import UnsupportedOperatorError
 
-__all__ = ["for_converter", "scaled_dot_product_attention"]
+__all__ = ["for_converter", "scaled_dot_product_attention", "takes_apart"]
 
 aten = torch.ops.aten
+
+_ATTENTION = aten.scaled_dot_product_attention.default
 
 
 def scaled_dot_product_attention(
@@ -75,14 +77,18 @@ def for_converter(program: torch.export.ExportedProgram) -> torch.export.Exporte
     for node in program.graph.nodes:
         if node.target is aten.adaptive_max_pool2d.default:
             _as_max_pool(node)
-    operator = aten.scaled_dot_product_attention.default
-    if not any(_beyond_converter(node) for node in program.graph.nodes if node.target is operator):
+    if not takes_apart(program):
         return program
     for node in program.graph.nodes:
         if node.target is aten.view.default:
             node.target = aten.reshape.default
     program.graph_module.recompile()
-    return program.run_decompositions({operator: scaled_dot_product_attention})
+    return program.run_decompositions({_ATTENTION: scaled_dot_product_attention})
+
+
+def takes_apart(program: torch.export.ExportedProgram) -> bool:
+    """Whether `for_converter` writes out an attention; names of values are counted anew then."""
+    return any(_beyond_converter(node) for node in program.graph.nodes if node.target is _ATTENTION)
 
 
 def _as_max_pool(call: fx.Node) -> None:

@@ -19,6 +19,7 @@ from ..graph import Graph, prune, value_info
 from ..proof.images import structured_noise
 from ..proof.results import image_errors
 from ..proof.session import Session
+from .attention import takes_apart
 from .candidates import Value
 from .capture import Captured
 from .float64 import values_of
@@ -35,6 +36,7 @@ class NamesInExport:
 
     def __init__(self, captured: Captured, plain: Graph) -> None:
         self._captured, self._graph = captured, plain
+        self._trusted = not takes_apart(captured.program)
 
     def of(self, value: Value | LayerError, asked: str | None = None) -> tuple[str, Layout | None]:
         """The name of `value`, and how what has that name holds the grid.
@@ -47,6 +49,10 @@ class NamesInExport:
             if asked in self._graph.producers or any(node.name == asked for node in self._graph.nodes):
                 return str(asked), None
             raise value
+        own = value.node.name
+        sizes = tuple(value.node.meta["val"].shape[1:])
+        if own in self._graph.producers and self._trusted and (self._graph.shape(own) or ())[1:] == sizes:
+            return own, value.layout
         images = self._images()
         (held,) = values_of(self._captured.graph, images, value.node)
         for name, axes, found in self._alike(images, value):
@@ -66,7 +72,7 @@ class NamesInExport:
     def _alike(self, images: torch.Tensor, value: Value) -> Iterator[tuple[str, Layout, NDArray[np.generic]]]:
         """Values of as many elements, for `images`: the one of the same name, those of the same shape, then others.
 
-        The converter counts names anew where it takes operators apart: a name alone proves nothing.
+        Where attention was written out, names were counted anew: a name alone proves nothing.
         """
         graph, sizes = self._graph, tuple(value.node.meta["val"].shape[1:])
         same = {
