@@ -112,7 +112,7 @@ def hard_swish(c: Context) -> Gradients:
     """
     x = c.x()
     if x.kind == TensorProto.DOUBLE:
-        gate = c.e("Clip", x / 6.0 + 0.5, c.e.constant(np.float64(0)), c.e.constant(np.float64(1)))
+        gate = c.e("Clip", x / 6.0 + 0.5, c.e.constant(np.zeros(())), c.e.constant(np.ones(())))
     else:
         gate = c.e("HardSigmoid", x, alpha=1 / 6, beta=0.5)
     return {0: c.g * (gate + c.e.masked((x > -3.0) & (x < 3.0), gate - 0.5))}
