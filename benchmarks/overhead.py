@@ -6,8 +6,8 @@ column is plain against plain: outside 0.98 to 1.02 the row is void and is measu
 ``bound`` is the least that counted multiply-adds and bytes allow (see counted.py), ``counted``
 is what the written graph comes to. Exit code 1 when a limit is missed.
 
-    python benchmarks/overhead.py                      # last layers, traced route, Markdown
-    python benchmarks/overhead.py --routes traced,onnx --layers last,middle
+    python benchmarks/overhead.py                      # last layers, Markdown
+    python benchmarks/overhead.py --layers last,middle
     python benchmarks/overhead.py resnet18 --rounds 60 --two-threads
 """
 
@@ -25,9 +25,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import torch
-from cfcam.export import ExportReport, export_onnx, export_torch, preset
+from cfcam.export import export_torch, preset
+from cfcam.export.reverse.candidates import choose_layer
+from cfcam.export.reverse.opening import open_model
+from cfcam.export.reverse.score import find_score
+from cfcam.export.traced.capture import capture
+from cfcam.export.traced.names import Names
 from counted import adjoint, executed, total
 from timing import Comparison, compare
 
@@ -35,7 +41,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from calibrated import calibrate, photo_batch
 from torchvision_compat import import_torchvision
 
-ROUTES, LAYERS = ("traced", "onnx"), ("last", "middle")
+LAYERS = ("last", "middle")
 SIZE = 224
 
 
@@ -89,11 +95,10 @@ def build(name: str) -> torch.nn.Module:
 
 @dataclass
 class Row:
-    """One file: its network, layer and route, and what it is compared with."""
+    """One file: its network and layer, and what it is compared with."""
 
     network: str
     layer: str
-    route: str
     plain: Path
     explained: Path
     bound: float
@@ -101,43 +106,35 @@ class Row:
     limit: float
 
     def __str__(self) -> str:
-        return f"| {self.network} | {self.layer} | {self.route} | {self.bound:.3f} | {self.counted:.3f} |"
+        return f"| {self.network} | {self.layer} | {self.bound:.3f} | {self.counted:.3f} |"
 
 
-def rows(name: str, layers: list[str], routes: list[str], folder: Path) -> Iterator[Row]:
-    """Export the network by each route for each layer. The routes explain the same value of the same export."""
+def rows(name: str, layers: list[str], folder: Path) -> Iterator[Row]:
+    """Export the network for each layer."""
     module = build(name)
     plain = folder / f"{name}.plain.onnx"
     options = preset("lite" if name == "efficientnet_lite0" else "torchvision")
     for which in layers:
         layer = None if which == "last" else NETWORKS[name][1]
-        traced = folder / f"{name}.{which}.traced.cam.onnx"
-        report = export_torch(module, SIZE, traced, layer=layer, preprocessing=options, keep_plain=plain)
-        value = _name_in_plain(plain, report)
-        files = {"traced": traced}
-        if "onnx" in routes:
-            files["onnx"] = folder / f"{name}.{which}.onnx.cam.onnx"
-            export_onnx(plain, files["onnx"], layer=value, preprocessing=options)
+        explained = folder / f"{name}.{which}.cam.onnx"
+        report = export_torch(module, SIZE, explained, layer=layer, preprocessing=options, keep_plain=plain)
         forward = total(executed(plain))
-        back = adjoint(plain, value, report.spec.output.score)
+        back = adjoint(plain, _name_in_plain(plain, module, layer), report.spec.output.score)
         bound = 1 + total(back) / forward
         if which == "middle":
             limit = 1.25 * bound
         else:  # a linear head behind a pooling needs no multiply-adds: one row of it is the gradient
             limit = 1.05 * bound if any(work.multiply_adds for work in back) else 1.03
-        for route in routes:
-            counted = total(executed(files[route])) / forward
-            yield Row(name, report.spec.layer.name, route, plain, files[route], bound, counted, limit)
+        yield Row(name, report.spec.layer.name, plain, explained, bound, total(executed(explained)) / forward, limit)
 
 
-def _name_in_plain(plain: Path, report: ExportReport) -> str:
-    from zoo_measure import name_in_file
-
-    images = photo_batch(1, SIZE)
-    session = onnxruntime.InferenceSession(str(report.path), providers=["CPUExecutionProvider"])
-    feeds = {session.get_inputs()[0].name: images.numpy(), "cam_target": np.array([-1])}
-    (activations,) = map(np.asarray, session.run(["cam_activations"], feeds))
-    return name_in_file(plain, report.spec.layer.value, images, activations)
+def _name_in_plain(plain: Path, module: torch.nn.Module, layer: str | None) -> str:
+    """What the layer's value is called in the plain export; the explained file may have renamed it."""
+    graph, _ = open_model(onnx.load(plain))
+    score = find_score(graph)
+    if layer is None:
+        return choose_layer(graph, score, None).name
+    return Names(capture(module, torch.empty(1, 3, SIZE, SIZE)), graph, score.value).value(layer)
 
 
 def measure(plain: Path, explained: Path, threads: int, rounds: int, attempts: int = 4) -> Comparison:
@@ -210,7 +207,6 @@ def _choice(known: tuple[str, ...]) -> Callable[[str], list[str]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="*", default=list(NETWORKS), metavar="NETWORK")
-    parser.add_argument("--routes", type=_choice(ROUTES), default=["traced"], help="traced,onnx")
     parser.add_argument("--layers", type=_choice(LAYERS), default=["last"], help="last,middle")
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--two-threads", action="store_true", help="one more pair of columns")
@@ -219,12 +215,12 @@ def main() -> int:
     print(f"{processor()}, {os.cpu_count()} cores, {versions}")
     print(f"`python benchmarks/{' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])}`, {time.strftime('%Y-%m-%d')}\n")
     more = "two threads | A/A |" if arguments.two_threads else ""
-    print(f"| network | layer | route | bound | counted | one thread | A/A | share of bound | limit | {more}")
-    print("|---" * (9 + 2 * arguments.two_threads) + "|")
+    print(f"| network | layer | bound | counted | one thread | A/A | share of bound | limit | {more}")
+    print("|---" * (8 + 2 * arguments.two_threads) + "|")
     whole, missed = None, 0
     for name in arguments.networks:
         with tempfile.TemporaryDirectory() as folder:
-            for row in rows(name, arguments.layers, arguments.routes, Path(folder)):
+            for row in rows(name, arguments.layers, Path(folder)):
                 one = measure(row.plain, row.explained, 1, arguments.rounds)
                 too_slow = one.steady and one.ratio > row.limit
                 missed += too_slow

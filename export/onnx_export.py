@@ -145,6 +145,7 @@ def export_plain(plain: PlainClassifier, output: Path, options: ExportOptions, w
         added_output = _expose(graph, plain.score)
         made = differentiate(graph, plain.layers, plain.score, view=plain.views)
         notes += made.notes
+        del plain.graph  # its weights are not held through the proof
     spec = CamSpec(
         input=_input_spec(plain.image, options.preprocessing or preset("torchvision")),
         output=_output_spec(made.score, options),

@@ -90,7 +90,7 @@ class PyTorchJudge:
         expected = eager_outputs(self._module, torch.from_numpy(file.images))
         return [
             Check(f"output '{name}' against eager PyTorch", relative_error(file.top.outputs[name], want.numpy()), 1e-4)
-            for name, want in zip(file.plain_names, expected, strict=True)
+            for name, want in zip(file.top.outputs, expected, strict=True)
         ]
 
     def _layer(self, file: ExportedFile, node: fx.Node) -> list[Check]:

@@ -87,7 +87,8 @@ class ExportedFile:
     def release(self) -> None:
         """Give back the memory of the session, once the file has given its answers; it is opened again if needed."""
         _ = self.top, self.plain_names
-        self.__dict__.pop("session", None)
+        for file in (self, *self.further):
+            file.__dict__.pop("session", None)
         release_memory()
 
     def explain(self, images: Array, targets: Sequence[int] | Array) -> Answer:

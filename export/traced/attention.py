@@ -21,6 +21,8 @@ __all__ = ["for_converter", "scaled_dot_product_attention"]
 
 aten = torch.ops.aten
 
+_ATTENTION = aten.scaled_dot_product_attention.default
+
 
 def scaled_dot_product_attention(
     query: Tensor,
@@ -80,8 +82,7 @@ def for_converter(program: torch.export.ExportedProgram) -> torch.export.Exporte
     for node in program.graph.nodes:
         if node.target is aten.adaptive_max_pool2d.default:
             _as_max_pool(node)
-    operator = aten.scaled_dot_product_attention.default
-    calls = [node for node in program.graph.nodes if node.target is operator]
+    calls = [node for node in program.graph.nodes if node.target is _ATTENTION]
     for call in calls:
         _refuse_dropout(call.args[4] if len(call.args) > 4 else call.kwargs.get("dropout_p", 0.0))
     if not any(map(_beyond_converter, calls)):
@@ -90,7 +91,7 @@ def for_converter(program: torch.export.ExportedProgram) -> torch.export.Exporte
         if node.target is aten.view.default:
             node.target = aten.reshape.default
     program.graph_module.recompile()
-    return program.run_decompositions({operator: scaled_dot_product_attention})
+    return program.run_decompositions({_ATTENTION: scaled_dot_product_attention})
 
 
 def _as_max_pool(call: fx.Node) -> None:

@@ -103,6 +103,8 @@ def test_every_form_is_converted(form: str) -> None:
         return F.scaled_dot_product_attention(query, key, value, **options)
 
     # A number in the code is float32's (`TailProgram`).
-    options = {key: float(np.float32(value)) if key == "scale" else value for key, value in FORMS[form].items()}
+    options: dict[str, Any] = {
+        key: float(np.float32(value)) if key == "scale" else value for key, value in FORMS[form].items()
+    }
     ((passes, autograd),) = operator_gradients({form: attend}, draw(2, 6, 12, 4)).values()
     assert_same(passes, autograd)
