@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 import onnx
+from cfcam.calibration.repeated_weights import repeated_weights
 from cfcam.calibration.verify import verify
 from cfcam.export import export_torch, preset
 from cfcam.export.errors import ProofError
 from cfcam.export.graph import Graph, open_graph, tensor_bytes
-from cfcam.export.graph.repeated_weights import repeated_weights
 from cfcam.export.precision import Plan, lower
 from cfcam.export.writing import set_spec
 from cfcam.runtime.contract.modelfile import read_spec

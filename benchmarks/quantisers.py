@@ -26,8 +26,8 @@ from unittest.mock import patch
 
 import numpy as np
 import onnx
+from cfcam.calibration.repeated_weights import repeated_weights
 from cfcam.calibration.verify import VerifyReport, verify
-from cfcam.export.graph.repeated_weights import repeated_weights
 from cfcam.export.precision import Plan, lower
 from cfcam.runtime.contract.modelfile import read_spec
 from cfcam.runtime.engines.tensorrt.build import build_engine

@@ -17,8 +17,6 @@ import numpy as np
 
 from ..export.errors import LayerError
 from ..export.graph import load_model
-from ..export.graph.repeated_weights import repeated_weights
-from ..export.graph.tensorrt_table import tensorrt_refusals
 from ..export.proof.checks import prove_file
 from ..export.proof.exported_file import open_exported_file, plain_outputs
 from ..export.proof.results import Check
@@ -26,6 +24,8 @@ from ..export.report import Stopwatch
 from ..runtime.contract.modelfile import file_sha256, read_model_info, read_spec
 from ..runtime.errors import EngineError, MissingDependencyError, ModelFileError
 from .json_values import plain
+from .repeated_weights import repeated_weights
+from .tensorrt_table import tensorrt_refusals
 
 if TYPE_CHECKING:
     import onnx

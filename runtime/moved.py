@@ -39,8 +39,8 @@ _MOVED = {
     "cfcam.runtime.tensorrt_io": "cfcam.runtime.engines.tensorrt.io",
     "cfcam.runtime.tensorrt_progress": "cfcam.runtime.engines.tensorrt.progress",
     "cfcam.export.proof_images": "cfcam.export.proof.images",
-    "cfcam.export.repeated_weights": "cfcam.export.graph.repeated_weights",
-    "cfcam.export.tensorrt_table": "cfcam.export.graph.tensorrt_table",
+    "cfcam.export.repeated_weights": "cfcam.calibration.repeated_weights",
+    "cfcam.export.tensorrt_table": "cfcam.calibration.tensorrt_table",
     "cfcam.calibration.building": "cfcam.calibration.build",
 }
 #: What is called something else in its new place.

@@ -16,8 +16,9 @@ import onnx.defs
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper
 
 from ...runtime.errors import ModelFileError
+from ..wording import first_line
 
-__all__ = ["check_nodes", "check_tensors", "check_values", "first_line"]
+__all__ = ["check_nodes", "check_tensors", "check_values"]
 
 
 def check_tensors(model: ModelProto) -> None:
@@ -124,9 +125,3 @@ def _range(low: int, high: int) -> str:
     if low == high:
         return str(low)
     return f"{low} or more" if high > 1000 else f"{low} to {high}"
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of a foreign library's complaint, cut to a readable length."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:200]

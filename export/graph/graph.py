@@ -16,7 +16,7 @@ import onnx.shape_inference
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto, helper, numpy_helper
 
 from ...runtime.errors import ModelFileError
-from .checking import first_line
+from ..wording import first_line
 from .loading import LARGE_WEIGHT, tensor_bytes
 
 __all__ = ["Dim", "Graph", "Shape", "attribute", "captured_names", "rename_inputs", "subgraphs", "type_of"]

@@ -17,7 +17,8 @@ from onnx import GraphProto, ModelProto, TensorProto, helper
 from ...runtime.contract.modelfile import is_plan
 from ...runtime.errors import ModelFileError
 from ...runtime.files import atomic_path
-from .checking import check_tensors, check_values, first_line
+from ..wording import first_line
+from .checking import check_tensors, check_values
 
 __all__ = ["INLINE_LIMIT", "LARGE_WEIGHT", "load_model", "model_shell", "save_model", "tensor_bytes", "without_weights"]
 

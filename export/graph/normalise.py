@@ -24,7 +24,8 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from ...runtime.errors import CfcamError, ModelFileError
 from ..errors import ExportError
-from .checking import check_nodes, check_tensors, check_values, first_line
+from ..wording import first_line
+from .checking import check_nodes, check_tensors, check_values
 from .graph import Graph, attribute, captured_names, subgraphs
 from .loading import LARGE_WEIGHT, tensor_bytes, without_weights
 

@@ -12,7 +12,7 @@ from onnx import ModelProto, TensorProto, helper
 from ...runtime.contract.spec import CamSpec
 from ..errors import ExportError
 from ..graph import Graph, open_graph, prune
-from ..graph.checking import first_line
+from ..wording import first_line
 
 __all__ = ["ISLANDS", "scale_gradients", "scale_seeds", "to_half"]
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from ...runtime.engines.onnxruntime.workarounds import session_workarounds
 from ...runtime.errors import MissingDependencyError
 from ..errors import ExportError
-from ..graph.checking import first_line
 from ..graph.loading import INLINE_LIMIT, save_model, tensor_bytes
+from ..wording import first_line
 
 __all__ = ["Session", "release_memory"]
 

@@ -13,7 +13,7 @@ from onnx import NodeProto, helper
 from ...runtime.errors import CfcamError
 from ..errors import ExportError, UnsupportedOperatorError
 from ..graph import Graph
-from ..graph.checking import first_line
+from ..wording import first_line
 from .emitter import Emitter, Value
 from .path import find_path, refusal
 from .registry import Context, Rule, find_rule, node_name

@@ -19,10 +19,10 @@ from onnx import NodeProto, TensorProto, helper
 from ...runtime.errors import CfcamError
 from ..errors import ExportError
 from ..graph import Graph, Shape
-from ..graph.checking import first_line
 from ..graph.folding import FOLD_LIMIT, evaluate_node
 from ..graph.graph import Dim, type_of
 from ..graph.pruning import node_key
+from ..wording import first_line
 
 __all__ = ["Emitter", "OneHot", "Value", "infer_node"]
 

@@ -15,7 +15,7 @@ from onnx import NodeProto, helper
 from ...runtime.errors import CfcamError
 from ..errors import ExportError, UnsupportedOperatorError
 from ..graph import Graph
-from ..graph.checking import first_line
+from ..wording import first_line
 from .emitter import Emitter, Value, infer_node
 from .path import find_path
 from .registry import Context, node_name, register_fused

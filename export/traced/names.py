@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -34,11 +34,14 @@ from .outputs import written_shape
 __all__ = ["Names"]
 
 Mark = NDArray[np.float64]
+_Key = TypeVar("_Key")
 
 #: Images that tell values apart.
 _IMAGES = 2
 #: By how much of their size the marks, or the contents, of one value may differ.
 _SAME = 1e-3
+#: What rounding does to a mark.
+_NOISE = 1e-5
 #: Candidates that an error lists.
 _LISTED = 12
 
@@ -74,30 +77,22 @@ class Names:
             near = difflib.get_close_matches(name, [path for paths in self._paths.values() for path in paths], 3, 0.5)
             hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else "."
             raise LayerError(f"the model has no layer '{name}'{hint} {self._listing()}")
-        alike = sorted(
-            self._values, key=lambda value: (value != node.name, _distance(self._values[value], self._nodes[node]))
-        )
-        for value in alike:
-            if _distance(self._values[value], self._nodes[node]) < _SAME:
-                return value
-        for value in alike:
+        nearest = _nearest(node, self._nodes, self._values)
+        if nearest:
+            return node.name if node.name in nearest else nearest[0]
+        for value in self._values:
             if self._is_permuted(value, node):
                 return value
         raise LayerError(f"layer '{name}' {self._why_not(node)}. {self._listing()}")
 
     def nodes(self, value: str) -> list[fx.Node]:
         """The captured values that are this value of the export, in the order of computation."""
-        mark = self._values.get(value)
-        if mark is None:
-            return []
-        alike = [node for node, other in self._nodes.items() if _distance(mark, other) < _SAME]
-        named = [node for node in alike if node.name == value]
-        return named or alike or [node for node in self._nodes if self._is_permuted(value, node)]
+        nearest = _nearest(value, self._values, self._nodes)
+        return nearest or [node for node in self._nodes if self._is_permuted(value, node)]
 
     def all(self, value: str) -> tuple[str, ...]:
         """All names of a value of the export; first the one that is shown, the outermost module's."""
-        alike = [node for node, mark in self._nodes.items() if _distance(self._values[value], mark) < _SAME]
-        nodes = alike or self.nodes(value)
+        nodes = self.nodes(value)
         paths = sorted((path for node in nodes for path in self._paths.get(node, ())), key=lambda path: path.count("."))
         return tuple(dict.fromkeys([*paths, *(node.name for node in nodes), value]))
 
@@ -123,7 +118,7 @@ class Names:
     def _is_permuted(self, value: str, node: fx.Node) -> bool:
         """Whether the two hold the same with their axes in another order."""
         mark = self._nodes.get(node)
-        if mark is None or _distance(self._values[value][:-1], mark[:-1]) >= _SAME:
+        if mark is None or value not in self._values or _distance(self._values[value][:-1], mark[:-1]) >= _SAME:
             return False
         (have,) = self._held([value]).values()
         (wanted,) = values_of(self._captured.graph, self._images, node)
@@ -145,7 +140,7 @@ class Names:
             return "does not reach the score"
         if not isinstance(value, torch.Tensor) or value.dim() not in (3, 4):
             return f"has shape {written_shape(value)}; a target layer has shape (N, C, H, W) with a grid"
-        held = [n for n, mark in self._nodes.items() if any(_distance(mark, m) < _SAME for m in self._values.values())]
+        held = [n for n in self._nodes if _nearest(n, self._nodes, self._values)]
         order = {n: place for place, n in enumerate(self._captured.graph.graph.nodes)}
         before, behind = ([n for n in held if (order[n] < order[node]) is earlier] for earlier in (True, False))
         names = [f"'{(*self._paths.get(n, ()), n.name)[0]}'" for n in (*before[-1:], *behind[:1])]
@@ -194,6 +189,25 @@ def _distance(one: Mark, other: Mark) -> float:
     if one[0] != other[0] or not np.isfinite(one).all() or not np.isfinite(other).all():
         return float("inf")
     return float(np.abs(one[1:] - other[1:]).max() / (one[1] + 1e-30))
+
+
+def _nearest(key: Any, own: Mapping[Any, Mark], others: Mapping[_Key, Mark]) -> list[_Key]:
+    """Which of `others` hold what `key` among its `own` kind holds: several, where they hold the same numbers.
+
+    Blocks whose branches are scaled by next to nothing, as many are before training, hold nearly the same: where
+    there are as many of them on both sides, they belong together in the order of computation.
+    """
+    if key not in own:
+        return []
+    mark = own[key]
+    here, there = ({k: m for k, m in marks.items() if _distance(mark, m) < _NOISE} for marks in (own, others))
+    mine, theirs = (list(dict.fromkeys(m.tobytes() for m in marks.values())) for marks in (here, there))
+    if len(mine) == len(theirs):
+        wanted = theirs[mine.index(mark.tobytes())]
+        return [k for k, m in there.items() if m.tobytes() == wanted]
+    distances = {k: _distance(mark, m) for k, m in others.items()}
+    least = min(distances.values(), default=_SAME)
+    return [k for k, distance in distances.items() if distance == least < _SAME]
 
 
 def _permuted(array: NDArray[Any]) -> Iterator[NDArray[Any]]:

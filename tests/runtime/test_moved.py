@@ -55,7 +55,7 @@ def test_a_package_that_moved_has_its_modules_too():
 
 def test_the_exporter_answers_without_the_runtime_having_been_imported():
     pytest.importorskip("onnx")
-    code = "import cfcam.export.tensorrt_table as old, cfcam.export.graph.tensorrt_table as new\n"
+    code = "import cfcam.export.tensorrt_table as old, cfcam.calibration.tensorrt_table as new\n"
     code += "print(old.__doc__ == new.__doc__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr

@@ -12,9 +12,9 @@ import onnx
 import pytest
 import torch
 import torch.nn.functional as F
+from cfcam.calibration.repeated_weights import repeated_weights
 from cfcam.export.errors import ExportError
 from cfcam.export.graph import Graph, attribute, open_graph
-from cfcam.export.graph.repeated_weights import repeated_weights
 from cfcam.export.precision import Plan, lower
 from cfcam.export.precision.bias import channel_means, correct_biases, spread_means
 from cfcam.export.precision.calibration_images import CalibrationImages

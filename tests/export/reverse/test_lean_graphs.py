@@ -11,10 +11,10 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 import pytest
+from cfcam.calibration.tensorrt_table import tensorrt_refusals
 from cfcam.export.errors import UnsupportedOperatorError
 from cfcam.export.graph import Graph, fold_constants, load_model, prune
 from cfcam.export.graph.pruning import node_key
-from cfcam.export.graph.tensorrt_table import tensorrt_refusals
 from cfcam.export.reverse import differentiate
 from onnx import ModelProto, TensorProto, helper
 from onnx_nets import (

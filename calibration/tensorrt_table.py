@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, numpy_helper
 
-from ..reverse.registry import node_name
-from . import attribute
-from .graph import subgraphs
+from ..export.graph import attribute
+from ..export.graph.graph import subgraphs
+from ..export.reverse.registry import node_name
 
 __all__ = ["LARGEST_OPSET", "LARGEST_TOP_K", "Refusal", "tensorrt_refusals"]
 

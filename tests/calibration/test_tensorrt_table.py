@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from cfcam.export.graph.tensorrt_table import LARGEST_OPSET, LARGEST_TOP_K, tensorrt_refusals
+from cfcam.calibration.tensorrt_table import LARGEST_OPSET, LARGEST_TOP_K, tensorrt_refusals
 from cfcam.runtime.engines.tensorrt.build import build_engine, parse_onnx
 from cfcam.runtime.errors import CfcamError, EngineError
 from onnx import TensorProto, helper, numpy_helper

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, numpy_helper
 
-from . import LARGE_WEIGHT, attribute, tensor_bytes
-from .graph import captured_names
+from ..export.graph import LARGE_WEIGHT, attribute, tensor_bytes
+from ..export.graph.graph import captured_names
 
 __all__ = ["Repeat", "repeated_weights"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from cfcam.export.graph.repeated_weights import repeated_weights
+from cfcam.calibration.repeated_weights import repeated_weights
 from onnx import TensorProto, helper, numpy_helper
 
 KERNEL = np.random.RandomState(0).randn(12, 20, 3, 3).astype(np.float32)
