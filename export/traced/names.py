@@ -42,6 +42,8 @@ _IMAGES = 2
 _SAME = 1e-3
 #: What rounding does to a mark.
 _NOISE = 1e-5
+#: Weights of the first numbers of a value, in which their order shows.
+_WAVE = np.cos(0.7 * np.arange(2**16))
 #: Candidates that an error lists.
 _LISTED = 12
 
@@ -179,8 +181,9 @@ def _mark(array: NDArray[Any]) -> Mark:
     flat = np.asarray(array, np.float64).reshape(-1)
     if not flat.size:
         return np.zeros(5)
-    size = np.sqrt(np.mean(flat**2))
-    order = flat @ np.cos(0.7 * np.arange(flat.size)) / np.sqrt(flat.size)
+    size = np.sqrt(flat @ flat / flat.size)
+    first = flat[: _WAVE.size]
+    order = first @ _WAVE[: first.size] / np.sqrt(first.size)
     return np.array([flat.size, size, flat.mean(), np.abs(flat).max(), order])
 
 
