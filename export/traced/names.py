@@ -26,7 +26,7 @@ from torch import fx
 from ..errors import LayerError
 from ..graph import Graph, value_info
 from ..proof.images import structured_noise
-from ..proof.session import Session
+from ..proof.session import Session, release_memory
 from .capture import Captured
 from .float64 import values_of
 from .outputs import written_shape
@@ -36,8 +36,8 @@ __all__ = ["Names"]
 Mark = NDArray[np.float64]
 _Key = TypeVar("_Key")
 
-#: Images that tell values apart.
-_IMAGES = 2
+#: Images that tell values apart: one, since all values of the network are held at once.
+_IMAGES = 1
 #: By how much of their size the marks, or the contents, of one value may differ.
 _SAME = 1e-3
 #: What rounding does to a mark.
@@ -61,6 +61,8 @@ class Names:
         self._images = torch.from_numpy(structured_noise(_IMAGES, channels, height, width)).float()
         held = self._held([name for name in graph.producers if graph.is_float(name) and graph.shape(name)])
         self._values = {name: _mark(array) for name, array in held.items()}
+        del held
+        release_memory()
         reader = _Marking(captured.graph)
         with torch.no_grad():
             reader.run(self._images)
