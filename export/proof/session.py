@@ -18,10 +18,14 @@ from numpy.typing import NDArray
 from ...runtime.engines.onnxruntime.workarounds import session_workarounds
 from ...runtime.errors import MissingDependencyError
 from ..errors import ExportError
-from ..graph.loading import INLINE_LIMIT, save_model, tensor_bytes
+from ..graph.loading import tensor_bytes
 from ..wording import first_line
+from ..writing import write_model
 
 __all__ = ["Session", "release_memory"]
+
+#: From so many bytes of weights on a model is large.
+_LARGE = 2**25
 
 
 def release_memory() -> None:
@@ -34,15 +38,15 @@ def release_memory() -> None:
 
 @contextmanager
 def _readable(model: onnx.ModelProto | str) -> Iterator[str | bytes]:
-    """The model as ONNX Runtime takes it; weights of 2 GB or more go by way of a file, as protobuf asks for."""
+    """The model as ONNX Runtime takes it: a large one by way of a file, so that its weights are not held once more."""
     if isinstance(model, str):
         yield model
-    elif sum(tensor_bytes(tensor) for tensor in model.graph.initializer) < INLINE_LIMIT:
+    elif sum(tensor_bytes(tensor) for tensor in model.graph.initializer) < _LARGE:
         yield model.SerializeToString()
     else:
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "model.onnx")
-            save_model(model, path)
+            write_model(model, path)
             yield path
 
 
