@@ -14,6 +14,7 @@ from ..axes.layout import NCHW, Layout, in_order
 from ..errors import ExportError, LayerError, UnsupportedOperatorError
 from ..graph import Graph, fold_batch_norms, fold_constants, prune, value_info
 from ..graph.fast_forms import use_fast_forms
+from ..graph.passes import repeat
 from ..target_layers import Asked, asked_layers, for_each_layer, output_names, refuse_repeated
 from .candidates import Candidate, blocker, candidates, choose_layer, explain_blocker
 from .core import backward
@@ -201,8 +202,7 @@ def write_gradients(
         graph.outputs.append(value_info(graph, name))
     prune(graph)
     use_fast_forms(graph, plain_outputs)
-    if fold_constants(graph):
-        prune(graph)
+    repeat(graph, fold_constants, prune)
     graph.ir_version = max(9, helper.find_min_ir_version_for(_imports(graph)))
     return Differentiated(graph, tuple(made), score, notes)
 

@@ -10,6 +10,7 @@ from ...runtime.errors import ModelFileError
 from ..axes.onnx_values import settle_sizes
 from ..errors import UnsupportedOperatorError
 from ..graph import Graph, fold_constants, open_graph, take_known_branches
+from ..graph.passes import repeat
 from .rewriting import is_fused, settle_fused
 
 __all__ = ["open_model", "refuse_randomness"]
@@ -40,18 +41,19 @@ def open_model(model: ModelProto) -> tuple[Graph, list[str]]:
             "that was optimised at the level ORT_ENABLE_EXTENDED"
         )
     _refuse_sizes_beyond_reason(graph)
-    _fold(graph)
+    # A folded size lets inference find a shape, whose sizes then fold in turn.
+    repeat(graph, fold_constants, take_known_branches)
     fused = [n for n in graph.nodes if is_fused(n)]
     if fused:
         settle_fused(graph)
-        _fold(graph)
+        repeat(graph, fold_constants, take_known_branches)
         kinds = ", ".join(sorted({n.op_type for n in fused}))
         notes.append(
             f"{len(fused)} nodes are ONNX Runtime's own ({kinds}); those behind the layer are written out in standard "
             "operators, those before it stay, and run in ONNX Runtime only"
         )
     settle_sizes(graph)
-    _fold(graph)
+    repeat(graph, fold_constants, take_known_branches)
     return graph, notes
 
 
@@ -69,12 +71,6 @@ def refuse_randomness(graph: Graph) -> None:
             "gets another answer each time; let it do so in training only (in PyTorch nn.Dropout, or "
             "F.dropout(x, p, self.training)), and export it again"
         )
-
-
-def _fold(graph: Graph) -> None:
-    """Until nothing changes: a folded size lets inference find a shape, whose sizes then fold in turn."""
-    while fold_constants(graph) or take_known_branches(graph):
-        pass
 
 
 def _refuse_sizes_beyond_reason(graph: Graph) -> None:
