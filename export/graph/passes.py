@@ -1,7 +1,7 @@
 """Passes over a graph: what they have in common, and running them until nothing changes.
 
-A pass takes a `Graph`, changes it in place, and returns how much it changed, 0 for nothing. Its docstring says what must
-hold before and what holds after. What needs to be told more than the graph is called by name where it is needed.
+A pass takes a `Graph`, changes it in place, and returns how much it changed, 0 for nothing. Its docstring says what
+must hold before and what holds after. What needs to be told more than the graph is called by name where it is needed.
 """
 
 from __future__ import annotations
