@@ -91,7 +91,7 @@ def export_torch(
         plain.layers = [_layer(plain.graph, score, names, *one) for one in zip(asked, grids, strict=True)]
         refuse_repeated(asked, plain.layers)
         plain.views = [None if grid is None else LayerView(grid=tuple(grid)) for grid in grids]
-        plain.names = [names.all(value)[0] for value in plain.layers]
+        plain.names = [names.shown(value, name) for value, name in zip(plain.layers, asked, strict=True)]
         nodes = {name: names.nodes(value) for name, value in zip(plain.names, plain.layers, strict=True)}
     plain.tools = ("torch", "onnxscript")
     plain.judge = PyTorchJudge(module, captured, nodes, names.nodes(score.value), plain.notes)

@@ -108,20 +108,21 @@ def lower(
         notes = list(made.notes)
         with watch("write"):
             explained = to_half(made.model, new, plan.float_nodes) if plan.half else made.model
-            staged = folder / output.name
+            staged, exported = folder / output.name, open_exported(explained)
             if spec.tail is not None and new.precision == INT8_IN_HALF:
                 notes.append(
                     "no tail was written: ONNX Runtime would run INT8 among float16 wrongly without being told"
                 )
             elif spec.tail is not None:
-                new = write_tail(open_exported(explained), new, folder / tail_path(output).name)
-            set_spec(explained, new)
+                new = write_tail(exported, new, folder / tail_path(output).name)
+            for holder in (explained, exported.model):
+                set_spec(holder, new)
             write_model(explained, staged)
         proof = Proof()
         if prove:
             with watch("prove"):
                 before = to_half(network, new, plan.float_nodes) if plan.half else network
-                proof = _proved(staged, before, explained, output)
+                proof = _proved(staged, before, exported, output)
         release_memory()
     return Lowered(output, new, plan, proof, calibration, watch.seconds, notes)
 
@@ -155,9 +156,9 @@ def _spec(spec: CamSpec, made: Differentiated, plan: Plan) -> CamSpec:
     return replace(spec, layers=layers, precision=precision, tail=None, output=output)
 
 
-def _proved(staged: Path, network: ModelProto, explained: ModelProto, output: Path) -> Proof:
+def _proved(staged: Path, network: ModelProto, exported: Graph, output: Path) -> Proof:
     """The exporter's proof; network: the plain model in its new precision."""
-    file = open_exported_file(staged, model=explained)
+    file = open_exported_file(staged, graph=exported)
     if file.quantised:
         proof = Proof()
         # Optimised, the two would run in different kernels here and there, a quantisation step apart.

@@ -94,6 +94,11 @@ class Names:
         nearest = _nearest(value, self._values, self._nodes)
         return nearest or [node for node in self._nodes if self._is_permuted(value, node)]
 
+    def shown(self, value: str, asked: str | None) -> str:
+        """What a value of the export is called, which was asked for by this name, or is the default."""
+        node = None if asked is None else self._find(asked)
+        return self.all(value)[0] if node is None else (*self._paths.get(node, ()), node.name)[0]
+
     def all(self, value: str) -> tuple[str, ...]:
         """All names of a value of the export; first the one that is shown, the outermost module's."""
         nodes = self.nodes(value)
