@@ -69,7 +69,7 @@ def test_an_engine_is_measured_as_its_model_is(engine, tiny_path, photos, capsys
 def test_what_needs_the_graph_says_so_of_an_engine(engine, photos, tmp_path, capsys):
     """Before any work: a search for settings takes minutes, and could not write them."""
     for command in (
-        ["calibrate", str(engine), "--images", photos, "-o", str(tmp_path / "tuned.cam.onnx")],
+        ["tune", str(engine), "--images", photos, "-o", str(tmp_path / "tuned.cam.onnx")],
         ["check", str(engine)],
         ["build", str(engine), "--config", "cpu", "--images", photos, "-o", str(tmp_path / "out")],
         ["layers", str(engine)],
