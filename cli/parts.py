@@ -10,7 +10,7 @@ import typer
 
 from .console import DONE, DONE_IN_PART, NOT_DONE, Bold, print_json, print_rows, progress
 from .options import AllowFallback, Json, ProductFile, ProductProvider, Threads, json_object
-from .sources import find_each, report_failure, taken_alone
+from .sources import find_each, report_failures, taken_alone
 
 if TYPE_CHECKING:
     from ..calibration.parts import LayerSample, PartsReport
@@ -80,8 +80,7 @@ def parts(
     if json:
         print_json({"schema": SCHEMA, "models": models, **report.to_dict(), "errors": errors})
     else:
-        for error in errors:
-            report_failure(error)
+        report_failures(errors)
         if report.rows:
             _print(report)
     raise typer.Exit(DONE if not errors else DONE_IN_PART if report.rows else NOT_DONE)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.contract.manifest import CalibrationRecord
+from ...runtime.contract.modelfile import file_sha256
 from ...runtime.contract.spec import InputSpec
 from ...runtime.errors import ImageError
 from ...runtime.photos.images import open_image
@@ -130,7 +131,7 @@ def choose_photos(
         if len(photos) == wanted:
             break
         try:
-            sha256 = cache.photo_sha256(path)
+            sha256 = file_sha256(path, ImageError)
             if sha256 in flat:
                 continue
             if len(photos) < calibrate:

@@ -11,23 +11,21 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from ...runtime.errors import EngineError, ImageError, ManifestError, MissingDependencyError
 from ...runtime.explainer import Explainer
 from ..caches import Cache, cache_folder
+from ..verify import VerifyReport
 from .config import BuildConfig
 from .job import Job, make_job
 from .lowering import Lowering
 from .photos import PhotoSets, choose_photos
 from .products import Product, finish_graph, graph_product, make_engine, write_command
+from .search import Attempt, search
 from .staging import publish, staging_in
 from .tensor_cache import TensorCache
 from .verdict import verify_product
-
-if TYPE_CHECKING:
-    from ..verify import VerifyReport
-    from .search import Attempt
 
 __all__ = ["BuildReport", "Progress", "build"]
 
@@ -73,7 +71,7 @@ class BuildReport:
             "gate": None if self.gate is None else self.gate.to_dict(),
             "photos": None if self.photos is None else self.photos.to_dict(),
             "notes": list(self.notes),
-            "attempts": [attempt.to_dict() for attempt in self.attempts],
+            "attempts": [dataclasses.asdict(attempt) for attempt in self.attempts],
             "trtexec": list(self.job.command) or None,
             "seconds": self.seconds,
         }
@@ -147,7 +145,9 @@ def build(
             gate, ran_on = steps.timed("gate", lambda: _judge(job, products, graph, sets, steps))
             steps.notes += gate.warnings
         for product in products:
-            product.write_manifest(job, calibration, _record(gate, ran_on))
+            # A manifest keeps the gate's figures, without those of single photos.
+            record = None if gate is None else {**gate.to_dict(photos=False), "ran_on": ran_on}
+            product.write_manifest(job, calibration, record)
         failed = output / f"{job.stem}.failed-gate.html"
         if gate is not None and not gate and not allow_failing:
             files = _save_failure(gate, stage / "failed", failed, steps)
@@ -224,8 +224,6 @@ def _lowered(
     lowering = Lowering(job, sets.calibration if sets else None, scratch, lambda step: steps.tell(f"precision: {step}"))
     plan, attempts = job.config.plan, ()
     if auto_precision:
-        from .search import search
-
         assert sets is not None
         plan, attempts = steps.timed("search", lambda: search(job, sets, scratch, lowering, steps.tell, tried))
     proved = any(attempt.chosen and attempt.passed for attempt in attempts)
@@ -275,13 +273,6 @@ def _judge(
     if reasons:
         steps.notes.append(f"the gate ran the graph by ONNX Runtime on the CPU, not the product itself: {reasons[0]}")
     return judged(graph), f"{graph.name} on cpu"
-
-
-def _record(gate: VerifyReport | None, ran_on: str) -> dict[str, Any] | None:
-    """What a manifest keeps of the gate's report: the figures, without those of single photos."""
-    if gate is None:
-        return None
-    return {**gate.to_dict(photos=False), "ran_on": ran_on}
 
 
 def _save_failure(gate: VerifyReport, folder: Path, path: Path, steps: _Steps) -> list[Path]:
