@@ -275,12 +275,8 @@ def export_model(module: Any, size: tuple[int, int], output: str | Path, **optio
 
 def _announced(function: Callable[..., ExportReport], *arguments: Any, **options: Any) -> ExportReport:
     """Call an exporter with a spinner that names the pass it is at."""
-    console = stderr()
-    with quiet_stdout():
-        if not console.is_terminal:
-            return function(*arguments, **options)
-        with console.status("exporting") as status:
-            return function(*arguments, progress=lambda name: status.update(f"exporting: {name}"), **options)
+    with quiet_stdout(), stderr().status("exporting") as status:
+        return function(*arguments, progress=lambda name: status.update(f"exporting: {name}"), **options)
 
 
 def read_label_option(labels: str | None, offset: int = 0) -> tuple[str, ...] | None:

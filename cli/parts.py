@@ -61,20 +61,17 @@ def parts(
     found, errors = find_each(images)
     models: list[dict[str, Any]] = []
 
-    def samples() -> Iterator[LayerSample]:
-        for path in [model, *(also or [])]:
-            with Explainer(
-                path, provider=provider, allow_fallback=allow_fallback or None, threads=threads
-            ) as explainer:
-                layer = explainer.spec.layer.name
-                models.append({"path": str(path), "sha256": file_sha256(path), "layer": layer})
-                yield from _samples(explainer, found, target, errors, advance)
-
     with progress() as display:
         task = display.add_task("measuring", total=len(found) * (1 + len(also or [])))
 
-        def advance() -> None:
-            display.advance(task)
+        def samples() -> Iterator[LayerSample]:
+            for path in [model, *(also or [])]:
+                with Explainer(
+                    path, provider=provider, allow_fallback=allow_fallback or None, threads=threads
+                ) as explainer:
+                    layer = explainer.spec.layer.name
+                    models.append({"path": str(path), "sha256": file_sha256(path), "layer": layer})
+                    yield from _samples(explainer, found, target, errors, lambda: display.advance(task))
 
         report = measure_parts(samples(), options)
     if json:

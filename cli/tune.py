@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,7 +74,7 @@ def tune(
     used = {one.name: file_sha256(Path(one.name)) for one in samples}
     path = write_tuned(model, output, result, used)
     if json:
-        document = {**result.to_dict(), "output": str(path), "images": used}
+        document = {**asdict(result), "output": str(path), "images": used}
         print_json({"schema": SCHEMA, **document, "errors": errors})
     else:
         _print(result)

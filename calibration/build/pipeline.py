@@ -142,7 +142,7 @@ def build(
             product.write_manifest(job, calibration, None)  # an engine is opened by what it says
         gate, ran_on = None, ""
         if sets is not None:
-            gate, ran_on = steps.timed("gate", lambda: _judge(job, products, graph, sets, steps))
+            gate, ran_on = steps.timed("gate", lambda: _verify(job, products, graph, sets, steps))
             steps.notes += gate.warnings
         for product in products:
             # A manifest keeps the gate's figures, without those of single photos.
@@ -197,7 +197,7 @@ def _choose(job: Job, photos: Sequence[Path], steps: _Steps) -> PhotoSets:
         cache,
         job.spec.input,
         calibrate=config.calibrating_photos(len(photos)),
-        judge=config.gate.images,
+        verify=config.gate.images,
         seed=config.calibration.seed,
         progress=lambda done, total: steps.tell("photos", done, total),
     )
@@ -249,12 +249,12 @@ def _products(job: Job, graph: Path, timing_cache: Path, steps: _Steps) -> list[
     return made
 
 
-def _judge(
+def _verify(
     job: Job, products: Sequence[Product], graph: Path, sets: PhotoSets, steps: _Steps
 ) -> tuple[VerifyReport, str]:
     """The gate on a product that can run here, or else on the graph by ONNX Runtime on the CPU; and which it was."""
 
-    def judged(candidate: Explainer | Path) -> VerifyReport:
+    def verified(candidate: Explainer | Path) -> VerifyReport:
         report = verify_product(job, candidate, sets.gate, progress=lambda done, total: steps.tell("gate", done, total))
         place = job.output / Path(report.candidate.path).name  # where it will lie
         return dataclasses.replace(report, candidate=dataclasses.replace(report.candidate, path=str(place)))
@@ -269,10 +269,10 @@ def _judge(
             reasons.append(str(error).replace(f"{product.path.parent}/", ""))
             continue
         with explainer:  # one that opens and cannot run is no reason to take the graph instead
-            return judged(explainer), f"{product.path.name} on {explainer.provider}"
+            return verified(explainer), f"{product.path.name} on {explainer.provider}"
     if reasons:
         steps.notes.append(f"the gate ran the graph by ONNX Runtime on the CPU, not the product itself: {reasons[0]}")
-    return judged(graph), f"{graph.name} on cpu"
+    return verified(graph), f"{graph.name} on cpu"
 
 
 def _save_failure(gate: VerifyReport, folder: Path, path: Path, steps: _Steps) -> list[Path]:

@@ -15,7 +15,7 @@ __all__ = ["verify_product"]
 
 def verify_product(job: Job, candidate: Explainer | Path, photos: Sequence[Path], **options: Any) -> VerifyReport:
     """`verify` for a product of `job`; a path is run on the CPU. options: of `verify`. Raises what that raises."""
-    method, settings = job.judged_method
+    method, settings = job.verified_method
     return verify(
         candidate,
         job.source,
