@@ -48,7 +48,7 @@ def machine() -> dict[str, str]:
 def _onnxruntime() -> str:
     try:
         import onnxruntime
-    except ImportError:  # engines of TensorRT run without
+    except ImportError:  # TensorRT engines run without
         return "no onnxruntime"
     return f"onnxruntime {onnxruntime.__version__}"
 

@@ -29,7 +29,7 @@ def inspect(model: ProductFile, json: Json = False) -> None:
         if json:
             print_json(_engine_document(model, manifest))
         else:
-            about = _file_rows(model, manifest.product.bytes, manifest.product.sha256, "engine of TensorRT")
+            about = _file_rows(model, manifest.product.bytes, manifest.product.sha256, "TensorRT engine")
             _print_rows({**about, **_manifest_rows(manifest), **_spec_rows(manifest.cam_spec)})
         raise typer.Exit(0)
     spec, info, digest = read_spec(model), read_model_info(model), file_sha256(model)

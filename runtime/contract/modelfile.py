@@ -137,7 +137,7 @@ def read_model_info(path: str | os.PathLike[str]) -> ModelInfo:
             if size == 0:
                 raise ModelFileError(f"{path}: is empty (0 bytes), an .onnx file was expected")
             if is_plan(path):
-                raise ModelFileError(f"{path}: is an engine of TensorRT, an ONNX file was expected")
+                raise ModelFileError(f"{path}: is a TensorRT engine, an ONNX file was expected")
             return _read_model(path, Wire(file, size))
     except FileNotFoundError as error:
         raise ModelFileError(f"{path}: no such file") from error

@@ -19,7 +19,7 @@ from PIL import Image
 
 @pytest.fixture
 def engine(tiny_path, tmp_path, monkeypatch):
-    """An engine of TensorRT with its manifest, on a machine that has the GPU."""
+    """A TensorRT engine with its manifest, on a machine that has the GPU."""
     fake = FakeCuda()
     module = FakeTensorRt("tensorrt", fake)
     monkeypatch.setattr(cuda, "_bindings", lambda: fake)
@@ -77,5 +77,5 @@ def test_what_needs_the_graph_says_so_of_an_engine(engine, photos, tmp_path, cap
         assert main(command) == 2
         out, err = capsys.readouterr()
         assert (out, err.count("\n")) == ("", 1)
-        assert f"{engine}: is an engine of TensorRT, an ONNX file was expected" in err
+        assert f"{engine}: is a TensorRT engine, an ONNX file was expected" in err
     assert not Path(tmp_path / "tuned.cam.onnx").exists()
