@@ -11,9 +11,11 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+import onnx
+from numpy.typing import NDArray
 
 from ..export.errors import LayerError
 from ..export.graph import load_model
@@ -22,16 +24,11 @@ from ..export.proof.exported_file import open_exported_file, plain_outputs
 from ..export.proof.results import Check
 from ..export.report import Stopwatch
 from ..runtime.contract.modelfile import file_sha256, read_model_info, read_spec
+from ..runtime.contract.spec import CamSpec
 from ..runtime.errors import EngineError, MissingDependencyError, ModelFileError
 from .json_values import plain
 from .repeated_weights import repeated_weights
 from .tensorrt_table import tensorrt_refusals
-
-if TYPE_CHECKING:
-    import onnx
-    from numpy.typing import NDArray
-
-    from ..runtime.contract.spec import CamSpec
 
 __all__ = ["CheckReport", "CheckRow", "check_file"]
 

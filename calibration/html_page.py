@@ -5,18 +5,16 @@ from __future__ import annotations
 import base64
 import io
 import os
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..runtime.bench.machine import describe_machine, versions
 from ..runtime.errors import MissingDependencyError
 from ..runtime.files import write_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
-
     from jinja2 import Template
     from PIL import Image
 
@@ -50,7 +48,7 @@ def machine() -> dict[str, str]:
 def _onnxruntime() -> str:
     try:
         import onnxruntime
-    except ImportError:  # engines of TensorRT run without
+    except ImportError:  # TensorRT engines run without
         return "no onnxruntime"
     return f"onnxruntime {onnxruntime.__version__}"
 

@@ -11,7 +11,6 @@ file, randomised, and differentiated again: forward and backward stay one networ
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -36,6 +35,7 @@ from ..runtime.explainer import Explainer
 from .measures.access import EngineAccess
 from .measures.base import Explain, Maps, Measure, check_batch, explained
 from .measures.noise import agreement
+from .statistics import mean_of_known
 
 __all__ = [
     "Randomisation",
@@ -252,9 +252,7 @@ class Randomisation(Measure):
     def stages(self) -> dict[str, float]:
         """Mean over the images of each stage, in order; NaN where there is none."""
         rows = np.concatenate([np.empty((0, len(self.names))), *self._rows])
-        known = [column[~np.isnan(column)] for column in rows.T]
-        means = [float(values.mean()) if len(values) else math.nan for values in known]
-        return dict(zip(self.names, means, strict=True))
+        return {name: mean_of_known(column) for name, column in zip(self.names, rows.T, strict=True)}
 
     def reset(self) -> None:
         super().reset()

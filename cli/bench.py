@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .console import DONE, DONE_IN_PART, print_json, progress
+from .console import DONE, DONE_IN_PART, json_text, print_json, progress
 from .options import AllowFallback, Json, Threads, check_name, json_object
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ def bench(
     from ..runtime.bench.document import document
     from ..runtime.bench.measure import check_plain, measure
     from ..runtime.bench.timed_file import TimedFile
+    from ..runtime.files import write_bytes
     from .bench_tables import print_result
 
     options = json_object(settings, "--settings")
@@ -126,7 +127,8 @@ def bench(
     memory_mb, high = budgets.get("memory_mb"), result["memory"]["high_water"]
     result["memory"]["budget"] = None if memory_mb is None else int(memory_mb * 2**20)
     too_large = memory_mb is not None and high is not None and high > memory_mb * 2**20
-    _write(output, result)
+    if output is not None:
+        write_bytes(output, json_text(result).encode())
     if json:
         print_json(result)
     else:
@@ -184,12 +186,3 @@ def _plan(timed: TimedFile, runs: int | None, budget_ms: float | None, budget_of
     told = step("planning", None)
     photo, rounds = budget_of == "explanation", runs or _PLAN_ROUNDS
     return latency_plan(timed, budget_ms=budget_ms, photo=photo, rounds=rounds, progress=told)
-
-
-def _write(output: str | None, result: dict[str, Any]) -> None:
-    if output is not None:
-        import json
-
-        from ..runtime.files import write_bytes
-
-        write_bytes(output, (json.dumps(result, indent=2, allow_nan=False) + "\n").encode())

@@ -16,7 +16,7 @@ import typer
 
 from .console import DONE, DONE_IN_PART, file_size, note, print_json, print_rows, stderr
 from .options import Json, ModelFile, needing
-from .sources import failure, find_each, report_failure
+from .sources import failure, find_each, report_failures
 from .verify_tables import print_report
 
 if TYPE_CHECKING:
@@ -138,8 +138,7 @@ def build(
     if json:
         print_json({"schema": SCHEMA, **report.to_dict(), "errors": errors})
     else:
-        for entry in errors:
-            report_failure(entry)
+        report_failures(errors)
         for remark in report.notes:
             note(f"cfcam: note: {remark}")
         _print(report)

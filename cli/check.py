@@ -9,7 +9,7 @@ import typer
 
 from .console import DONE, DONE_IN_PART, Bold, print_json, print_rows, stderr
 from .options import Json, ModelFile, needing
-from .sources import find_each, report_failure, taken_alone
+from .sources import find_each, report_failures, taken_alone
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,8 +52,7 @@ def check(
         used: dict[str, Any] = {"kind": "photos" if names else "random", "count": report.images, "files": names}
         print_json({"schema": SCHEMA, **report.to_dict(), "images": used, "errors": errors})
     else:
-        for error in errors:
-            report_failure(error)
+        report_failures(errors)
         _print(report)
     raise typer.Exit(DONE if report and not errors else DONE_IN_PART)
 
@@ -73,8 +72,7 @@ def _photos(
     each = taken_alone(found, lambda path: prepare(path, spec).tensor, errors)
     photos = list(itertools.islice(each, limit))
     if len(photos) < 2:
-        for error in errors:
-            report_failure(error)
+        report_failures(errors)
         raise ImageError(
             f"check needs at least two photos that can be read, found {len(photos)} in {', '.join(sources)}"
         )

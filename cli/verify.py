@@ -10,7 +10,7 @@ import typer
 
 from .console import DONE, DONE_IN_PART, note, print_json, progress
 from .options import AllowFallback, Json, ProductProvider, Threads, check_name, json_object
-from .sources import find_some, report_failure
+from .sources import find_some, report_failures
 
 if TYPE_CHECKING:
     from ..calibration.verify import VerifyReport
@@ -106,8 +106,7 @@ def verify(
     if json:
         print_json(document)
     else:
-        for error in document["errors"]:
-            report_failure(error)
+        report_failures(document["errors"])
         for warning in result.warnings:
             note(f"cfcam: warning: {warning}")
         print_report(result)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ..runtime.moved import answer_old_names
+from ..runtime import moved  # noqa: F401 - answers for modules that moved
 
 if TYPE_CHECKING:
     from .errors import ExportError, LayerError, ProofError, UnsupportedOperatorError
@@ -45,8 +45,6 @@ _WHERE = {
     "export_torch": "torch_export",
     "preset": "sources.preprocessing",
 }
-
-answer_old_names()
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,7 @@ import importlib
 import logging
 from typing import TYPE_CHECKING, Any
 
-from .moved import answer_old_names
+from . import moved  # noqa: F401 - answers for modules that moved
 
 if TYPE_CHECKING:
     from .cam import cam_map
@@ -110,8 +110,6 @@ _MODULES = {
     "contract.spec": ["CamSpec"],
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
-
-answer_old_names()
 
 
 def __getattr__(name: str) -> Any:

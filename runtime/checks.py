@@ -1,17 +1,18 @@
-"""Checks of single settings, with one wording for all of them.
+"""Checks of single settings, with one wording for all of them, and the hint for a name that is unknown.
 
-where: how the message begins, such as ``settings of 'cfcam'``. All raise `MethodError`.
+where: how the message begins, such as ``settings of 'cfcam'``. All checks raise `MethodError`.
 """
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from .errors import MethodError
 
-__all__ = ["check_choice", "check_flag", "check_integer", "check_number"]
+__all__ = ["check_choice", "check_flag", "check_integer", "check_number", "did_you_mean"]
 
 
 def check_number(where: str, name: str, value: Any, low: float, high: float) -> None:
@@ -33,3 +34,9 @@ def check_flag(where: str, name: str, value: Any) -> None:
 def check_choice(where: str, name: str, value: Any, choices: Sequence[str]) -> None:
     if value not in choices:
         raise MethodError(f"{where}: {name}: expected one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """How a message goes on behind an unknown `name`: with the nearest of those that are `known`, where one is near."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    return f"; did you mean '{near[0]}'?" if near else "."

@@ -355,7 +355,7 @@ class Explainer(Closing):
     def _open_tail(self) -> Tail:
         with self._lock:
             if self._tail is None:
-                # The tail is an ONNX file, also beside an engine of TensorRT, whose options say nothing about it.
+                # The tail is an ONNX file, also beside a TensorRT engine, whose options say nothing about it.
                 is_engine = self.manifest is not None and self.manifest.is_engine
                 provider, options = (None, None) if is_engine else (self.provider, self._options)
                 self._tail = Tail(self.path, self.spec, provider, *self._wins, options=options)

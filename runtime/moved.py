@@ -1,6 +1,6 @@
-"""Old places of modules that moved and that the documentation had named: importing one warns, and gives its new place.
+"""Names of before, of modules and of what is in them: the old ones work for one more release, and say so.
 
-They are kept for one release. Delete this module, its calls in `cfcam.runtime` and `cfcam.export`, and its test then.
+Delete this module then, with what imports it and its test.
 """
 
 from __future__ import annotations
@@ -8,13 +8,15 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
+from collections.abc import Callable, Mapping
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-__all__ = ["answer_old_names"]
+__all__ = ["old_names"]
 
+#: Modules that the documentation had named -> their new places.
 _MOVED = {
     "cfcam.runtime.adopting": "cfcam.runtime.engines.tensorrt.adopting",
     "cfcam.runtime.bench.subject": "cfcam.runtime.bench.timed_file",
@@ -43,38 +45,48 @@ _MOVED = {
     "cfcam.export.tensorrt_table": "cfcam.calibration.tensorrt_table",
     "cfcam.calibration.building": "cfcam.calibration.build",
 }
-#: What is called something else in its new place.
-_RENAMED = {"cfcam.runtime.bench.subject": {"Subject": "TimedFile"}}
 
 
 class _OldPlaces(MetaPathFinder, Loader):
-    """Stands last among Python's finders, so that it is asked only for what nobody else has."""
+    """Gives the module in the new place for an old one, a moved package's own modules included."""
 
     def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
         return ModuleSpec(fullname, self) if _new_place(fullname) else None
 
     def exec_module(self, module: ModuleType) -> None:
-        old = module.__name__
-        new = importlib.import_module(_new_place(old))
+        new = importlib.import_module(_new_place(module.__name__))
         warnings.warn(
-            f"{old} has moved: import {new.__name__}; the old name goes with the next release",
+            f"{module.__name__} has moved: import {new.__name__}; the old name goes with the next release",
             DeprecationWarning,
             stacklevel=2,
         )
-        renamed = _RENAMED.get(old, {})
-        module.__path__ = []  # so that submodules of a package that moved are looked for here
-        module.__doc__ = new.__doc__
-
-        def attribute(name: str) -> Any:
-            return getattr(new, name if hasattr(new, name) else renamed.get(name, name))
-
-        module.__dict__["__getattr__"] = attribute
+        sys.modules[module.__name__] = new  # Python hands out what it finds here
 
 
-def answer_old_names() -> None:
-    """Make the old places importable in this process; once is enough, more often does no harm."""
-    if not any(isinstance(finder, _OldPlaces) for finder in sys.meta_path):
-        sys.meta_path.append(_OldPlaces())
+# First among Python's finders: a moved package's own finder would load its modules a second time.
+sys.meta_path.insert(0, _OldPlaces())
+
+
+def old_names(module: str, new: Mapping[str, Any]) -> Callable[[str], Any]:
+    """The ``__getattr__`` of a module that still knows its old names.
+
+    Args:
+        module: Its ``__name__``.
+        new: Old name -> what it is now.
+
+    Returns:
+        A function that gives the object for an old name, with a `DeprecationWarning`, and raises `AttributeError` for
+        any other.
+    """
+
+    def find(name: str) -> Any:
+        if name not in new:
+            raise AttributeError(f"module '{module}' has no attribute '{name}'")
+        renamed = getattr(new[name], "__name__", name)
+        warnings.warn(f"{module}.{name} is now called {renamed}", DeprecationWarning, stacklevel=2)
+        return new[name]
+
+    return find
 
 
 def _new_place(old: str) -> str:

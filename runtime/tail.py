@@ -41,7 +41,12 @@ class Tail:
         *,
         options: EngineOptions | Mapping[str, Any] | None = None,
     ) -> None:
-        tail = _tail_of(model, spec)
+        tail = spec.tail
+        if tail is None:
+            raise MethodError(
+                f"{model}: has no tail of layer '{spec.layer.name}', which this method runs: export it again with "
+                "`cfcam export ... --with-tail` (of several layers, the first one has the tail)"
+            )
         path = _checked(model, tail)
         self._path, self._tail, self._spec = path, tail, spec
         self._engine = open_engine(path, provider, allow_fallback, threads, options=options)
@@ -76,15 +81,6 @@ class Tail:
     def close(self) -> None:
         """Free the engine."""
         self._engine.close()
-
-
-def _tail_of(model: Path, spec: CamSpec) -> TailSpec:
-    if spec.tail is None:
-        raise MethodError(
-            f"{model}: has no tail of layer '{spec.layer.name}', which this method runs: export it again with "
-            "`cfcam export ... --with-tail` (of several layers, the first one has the tail)"
-        )
-    return spec.tail
 
 
 def _checked(model: Path, tail: TailSpec) -> Path:

@@ -74,9 +74,11 @@ def parse_config(text: str, where: str) -> BuildConfig:
         raise ConfigError(f"{where}: expected keys and values such as 'backend: onnxruntime'")
     try:
         # As JSON, so that a YAML list may be a tuple while a number in quotes is none.
-        config = BuildConfig.model_validate_json(_as_json(data, where))
+        config = BuildConfig.model_validate_json(json.dumps(data, default=str))
     except ValidationError as error:
         raise ConfigError(f"{where}: {'; '.join(_words(one) for one in error.errors())}") from error
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{where}: says what JSON cannot ({error})") from error
     try:
         _ = config.plan, config.engine_options, config.builder_options, config.thresholds  # for what they raise
         if config.method is not None:
@@ -84,13 +86,6 @@ def parse_config(text: str, where: str) -> BuildConfig:
     except CfcamError as error:
         raise ConfigError(f"{where}: {error}") from error
     return config
-
-
-def _as_json(data: Any, where: str) -> str:
-    try:
-        return json.dumps(data, default=str)
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"{where}: says what JSON cannot ({error})") from error
 
 
 class _Loader(yaml.SafeLoader):

@@ -57,7 +57,7 @@ class Job:
         return f"{self.stem}{infix}.engine"
 
     @property
-    def judged_method(self) -> tuple[str, Any]:
+    def verified_method(self) -> tuple[str, Any]:
         """The rule that the gate compares by, and its settings: the product's method; cfcam where that is a probe."""
         asked = self.config.method or self.spec.method
         return (asked.name, asked.settings) if get_method(asked.name).kind == "rule" else ("cfcam", None)

@@ -10,17 +10,15 @@ import functools
 import hashlib
 import importlib.metadata
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from ...export.graph.loading import load_model, model_shell
+from ...export.precision import Plan, lower
+from ...export.precision.plain_model import plain_model
 from ..caches import Cache, cache_folder
 from .job import Job
 from .photos import CalibrationPhotos
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ...export.precision import Plan
 
 __all__ = ["Lowering"]
 
@@ -44,16 +42,15 @@ class Lowering:
 
         Raises what `lower` raises, `ExportError` and `ProofError` among others.
         """
-        from ...export.precision import lower
-
         images = ranges = None
         if (plan.quantised or plan.half) and self._calibration is not None:
             images = self._calibration.batches(self._job.fixed_batch)
             ranges = self._ranges(plan) if plan.quantised else None
         made = lower(self._job.source, path, plan, images, prove=prove, ranges=ranges, progress=self._tell)
         self.notes = made.notes
-        if ranges is not None and ranges.is_file():
-            self._keep(ranges)
+        if ranges is not None and ranges.is_file() and not self.cache.has(ranges.name):
+            self.cache.write(ranges.name, ranges.read_bytes())
+            self.cache.trim()
         return path
 
     def _ranges(self, plan: Plan) -> Path:
@@ -80,19 +77,11 @@ class Lowering:
     @functools.cached_property
     def _network_sha256(self) -> str:
         """Of the network that calibrates: the one inside the file as our own passes leave it, weights included."""
-        from ...export.graph.loading import load_model, model_shell
-        from ...export.precision.plain_model import plain_model
-
         model = plain_model(load_model(self._job.source), self._job.spec).model
         digest = hashlib.sha256(model_shell(model).SerializeToString(deterministic=True))
         for tensor in model.graph.initializer:
             digest.update(tensor.SerializeToString(deterministic=True))
         return digest.hexdigest()
-
-    def _keep(self, own: Path) -> None:
-        if not self.cache.has(own.name):
-            self.cache.write(own.name, own.read_bytes())
-            self.cache.trim()
 
 
 def _is_json(data: bytes) -> bool:

@@ -56,17 +56,17 @@ def read_nodes(source: Path, spec: CamSpec) -> Nodes:
     """Of the plain network inside the explained file `source`. Raises `ModelFileError`, `LayerError`."""
     plain = plain_model(load_model(source), spec)
     graph, _ = open_graph(plain.model)
-    chosen = [node for node in graph.nodes if _has_weight(graph, node)]
+    chosen = [
+        node
+        for node in graph.nodes
+        if node.op_type in _MULTIPLYING and any(graph.constant(name) is not None for name in node.input[:2])
+    ]
     found = tuple(Node(node.name, _macs(graph, node)) for node in chosen)
     order = {node.output[0]: node.name for node in chosen}
     ends = tuple(dict.fromkeys([found[0].name, found[-1].name])) if found else ()
     near = [name for back in (True, False) for name in _nearest(graph, plain.layers, order, back)]
     convolutions = [node.name for node in chosen if node.op_type == "Conv"]
     return Nodes(found, ends, tuple(dict.fromkeys(near)), tuple(convolutions[:1]))
-
-
-def _has_weight(graph: Graph, node: NodeProto) -> bool:
-    return node.op_type in _MULTIPLYING and any(graph.constant(name) is not None for name in node.input[:2])
 
 
 def _macs(graph: Graph, node: NodeProto) -> int:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.contract.manifest import CalibrationRecord
+from ...runtime.contract.modelfile import file_sha256
 from ...runtime.contract.spec import InputSpec
 from ...runtime.errors import ImageError
 from ...runtime.photos.images import open_image
@@ -99,8 +100,8 @@ class PhotoSets:
         if self.calibration is None:
             return _photos(len(self.gate), "judge")
         how = "others" if self.apart else "the same, because there are too few, which flatters"
-        judging = f"{len(self.gate)} judge{'s' if len(self.gate) == 1 else ''}"
-        return f"{_photos(self.calibration.count, 'calibrate')}, {judging} ({how})"
+        verifying = f"{len(self.gate)} judge{'s' if len(self.gate) == 1 else ''}"
+        return f"{_photos(self.calibration.count, 'calibrate')}, {verifying} ({how})"
 
 
 def choose_photos(
@@ -109,11 +110,11 @@ def choose_photos(
     spec: InputSpec,
     *,
     calibrate: int,
-    judge: int,
+    verify: int,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> PhotoSets:
-    """Draw `calibrate` and `judge` photos out of `found`; 0 for none.
+    """Draw `calibrate` and `verify` photos out of `found`; 0 for none.
 
     Photos that cannot be read are left out and the next ones take their place. Two files with the same content are
     one photo. Where there are fewer than both sides ask for, those that judge come first, up to half; where a side
@@ -122,7 +123,7 @@ def choose_photos(
     """
     order = sorted(found)
     random.Random(seed).shuffle(order)
-    wanted = calibrate + judge
+    wanted = calibrate + verify
     photos: list[tuple[Path, str]] = []
     failures: list[tuple[Path, ImageError]] = []
     flat: dict[str, bool] = {}
@@ -130,7 +131,7 @@ def choose_photos(
         if len(photos) == wanted:
             break
         try:
-            sha256 = cache.photo_sha256(path)
+            sha256 = file_sha256(path, ImageError)
             if sha256 in flat:
                 continue
             if len(photos) < calibrate:
@@ -145,7 +146,7 @@ def choose_photos(
             progress(number + 1, min(len(order), wanted + len(failures)))
     if not photos:
         raise ImageError(f"{_where(found)}: no photo that can be read ({len(failures)} tried): {failures[0][1]}")
-    first, second, apart = _divide(len(photos), calibrate, judge)
+    first, second, apart = _divide(len(photos), calibrate, verify)
     calibration = None
     if calibrate:
         chosen = tuple(photos[first])
@@ -158,13 +159,13 @@ def choose_photos(
     return PhotoSets(calibration, tuple(path for path, _ in photos[second]), apart, tuple(failures))
 
 
-def _divide(count: int, calibrate: int, judge: int) -> tuple[slice, slice, bool]:
+def _divide(count: int, calibrate: int, verify: int) -> tuple[slice, slice, bool]:
     """Which of `count` photos calibrate, which judge, and whether those are others."""
-    judging = min(judge, max(count // 2, count - calibrate))
-    calibrating = min(calibrate, count - judging)
-    if calibrating < min(calibrate, FEWEST) or judging < min(judge, FEWEST):
-        return slice(0, calibrate), slice(0, judge), False
-    return slice(0, calibrating), slice(calibrating, calibrating + judging), True
+    verifying = min(verify, max(count // 2, count - calibrate))
+    calibrating = min(calibrate, count - verifying)
+    if calibrating < min(calibrate, FEWEST) or verifying < min(verify, FEWEST):
+        return slice(0, calibrate), slice(0, verify), False
+    return slice(0, calibrating), slice(calibrating, calibrating + verifying), True
 
 
 def _is_one_colour(tensor: NDArray[Any], spec: InputSpec) -> bool:

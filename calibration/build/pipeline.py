@@ -11,23 +11,21 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from ...runtime.errors import EngineError, ImageError, ManifestError, MissingDependencyError
 from ...runtime.explainer import Explainer
 from ..caches import Cache, cache_folder
+from ..verify import VerifyReport
 from .config import BuildConfig
 from .job import Job, make_job
 from .lowering import Lowering
 from .photos import PhotoSets, choose_photos
 from .products import Product, finish_graph, graph_product, make_engine, write_command
+from .search import Attempt, search
 from .staging import publish, staging_in
 from .tensor_cache import TensorCache
 from .verdict import verify_product
-
-if TYPE_CHECKING:
-    from ..verify import VerifyReport
-    from .search import Attempt
 
 __all__ = ["BuildReport", "Progress", "build"]
 
@@ -73,7 +71,7 @@ class BuildReport:
             "gate": None if self.gate is None else self.gate.to_dict(),
             "photos": None if self.photos is None else self.photos.to_dict(),
             "notes": list(self.notes),
-            "attempts": [attempt.to_dict() for attempt in self.attempts],
+            "attempts": [dataclasses.asdict(attempt) for attempt in self.attempts],
             "trtexec": list(self.job.command) or None,
             "seconds": self.seconds,
         }
@@ -144,10 +142,12 @@ def build(
             product.write_manifest(job, calibration, None)  # an engine is opened by what it says
         gate, ran_on = None, ""
         if sets is not None:
-            gate, ran_on = steps.timed("gate", lambda: _judge(job, products, graph, sets, steps))
+            gate, ran_on = steps.timed("gate", lambda: _verify(job, products, graph, sets, steps))
             steps.notes += gate.warnings
         for product in products:
-            product.write_manifest(job, calibration, _record(gate, ran_on))
+            # A manifest keeps the gate's figures, without those of single photos.
+            record = None if gate is None else {**gate.to_dict(photos=False), "ran_on": ran_on}
+            product.write_manifest(job, calibration, record)
         failed = output / f"{job.stem}.failed-gate.html"
         if gate is not None and not gate and not allow_failing:
             files = _save_failure(gate, stage / "failed", failed, steps)
@@ -197,7 +197,7 @@ def _choose(job: Job, photos: Sequence[Path], steps: _Steps) -> PhotoSets:
         cache,
         job.spec.input,
         calibrate=config.calibrating_photos(len(photos)),
-        judge=config.gate.images,
+        verify=config.gate.images,
         seed=config.calibration.seed,
         progress=lambda done, total: steps.tell("photos", done, total),
     )
@@ -224,8 +224,6 @@ def _lowered(
     lowering = Lowering(job, sets.calibration if sets else None, scratch, lambda step: steps.tell(f"precision: {step}"))
     plan, attempts = job.config.plan, ()
     if auto_precision:
-        from .search import search
-
         assert sets is not None
         plan, attempts = steps.timed("search", lambda: search(job, sets, scratch, lowering, steps.tell, tried))
     proved = any(attempt.chosen and attempt.passed for attempt in attempts)
@@ -251,12 +249,12 @@ def _products(job: Job, graph: Path, timing_cache: Path, steps: _Steps) -> list[
     return made
 
 
-def _judge(
+def _verify(
     job: Job, products: Sequence[Product], graph: Path, sets: PhotoSets, steps: _Steps
 ) -> tuple[VerifyReport, str]:
     """The gate on a product that can run here, or else on the graph by ONNX Runtime on the CPU; and which it was."""
 
-    def judged(candidate: Explainer | Path) -> VerifyReport:
+    def verified(candidate: Explainer | Path) -> VerifyReport:
         report = verify_product(job, candidate, sets.gate, progress=lambda done, total: steps.tell("gate", done, total))
         place = job.output / Path(report.candidate.path).name  # where it will lie
         return dataclasses.replace(report, candidate=dataclasses.replace(report.candidate, path=str(place)))
@@ -271,17 +269,10 @@ def _judge(
             reasons.append(str(error).replace(f"{product.path.parent}/", ""))
             continue
         with explainer:  # one that opens and cannot run is no reason to take the graph instead
-            return judged(explainer), f"{product.path.name} on {explainer.provider}"
+            return verified(explainer), f"{product.path.name} on {explainer.provider}"
     if reasons:
         steps.notes.append(f"the gate ran the graph by ONNX Runtime on the CPU, not the product itself: {reasons[0]}")
-    return judged(graph), f"{graph.name} on cpu"
-
-
-def _record(gate: VerifyReport | None, ran_on: str) -> dict[str, Any] | None:
-    """What a manifest keeps of the gate's report: the figures, without those of single photos."""
-    if gate is None:
-        return None
-    return {**gate.to_dict(photos=False), "ran_on": ran_on}
+    return verified(graph), f"{graph.name} on cpu"
 
 
 def _save_failure(gate: VerifyReport, folder: Path, path: Path, steps: _Steps) -> list[Path]:

@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...export.errors import ExportError
+from ...export.precision import Plan
 from ...runtime.bench.sampling import sample
 from ...runtime.explainer import Explainer
 from ...runtime.photos.preprocess import prepare
@@ -28,9 +29,6 @@ from .job import Job
 from .nodes import Nodes, read_nodes
 from .photos import PhotoSets
 from .verdict import verify_product
-
-if TYPE_CHECKING:
-    from ...export.precision import Plan
 
 __all__ = ["Attempt", "candidates", "harmful_first", "search"]
 
@@ -42,10 +40,8 @@ _PROBES = 8
 _ROUNDS = 30
 
 
-class Lower(Protocol):
-    """As `Lowering`."""
-
-    def __call__(self, plan: Plan, path: Path, *, prove: bool = True) -> Path: ...
+#: As `Lowering`: plan, path and whether to prove -> path.
+Lower = Callable[..., Path]
 
 
 @dataclass(frozen=True)
@@ -67,10 +63,6 @@ class Attempt:
     def __str__(self) -> str:
         verdict = "passed" if self.passed else f"failed: {'; '.join(self.failures)}"
         return f"{self.name} ({self.int8_share:.0%} of the multiplications in INT8): {verdict}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return dataclasses.asdict(self)
 
 
 def candidates(

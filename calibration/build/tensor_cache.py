@@ -19,9 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...runtime.contract.modelfile import file_sha256
 from ...runtime.contract.spec import InputSpec
-from ...runtime.errors import ImageError, ModelFileError
 from ...runtime.photos.preprocess import prepare
 from ..caches import Cache
 
@@ -46,13 +44,6 @@ class TensorCache:
         how = json.dumps([_FORMAT, PIL.__version__, dataclasses.asdict(spec)], sort_keys=True)
         self.how = hashlib.sha256(how.encode()).hexdigest()[:16]
         self.cache, self._spec = Cache(folder, limit), spec
-
-    def photo_sha256(self, path: Path) -> str:
-        """Raises `ImageError` for a file that cannot be read."""
-        try:
-            return file_sha256(path)
-        except ModelFileError as error:
-            raise ImageError(str(error)) from error
 
     def tensor(self, path: Path, sha256: str) -> NDArray[Any]:
         """The photo at `path`, in the file's own layout and dtype, without a batch axis.

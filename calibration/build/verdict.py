@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...runtime.explainer import Explainer
+from ..verify import VerifyReport, verify
 from .job import Job
-
-if TYPE_CHECKING:
-    from ..verify import VerifyReport
 
 __all__ = ["verify_product"]
 
 
 def verify_product(job: Job, candidate: Explainer | Path, photos: Sequence[Path], **options: Any) -> VerifyReport:
     """`verify` for a product of `job`; a path is run on the CPU. options: of `verify`. Raises what that raises."""
-    from ..verify import verify
-
-    method, settings = job.judged_method
+    method, settings = job.verified_method
     return verify(
         candidate,
         job.source,

@@ -90,9 +90,10 @@ def moving(c: Context) -> list[Bounds]:
     """The same is done to both ends."""
     used = [value if isinstance(value, Bounds) else None for value in c.inputs]
     rest = [None if value is None or used[i] is not None else c.constant(i) for i, value in enumerate(c.inputs)]
-    ends = []
-    for end in ("low", "high"):
-        ends.append(c.evaluate(*(getattr(b, end) if b is not None else rest[i] for i, b in enumerate(used))))
+    ends = [
+        c.evaluate(*(getattr(b, end) if b is not None else rest[i] for i, b in enumerate(used)))
+        for end in ("low", "high")
+    ]
     terms = max(b.terms for b in used if b is not None)
     return [Bounds(low, high, terms) for low, high in zip(*ends, strict=True)]
 

@@ -6,7 +6,7 @@
 ...     make_table(evaluation).comparisons
 """
 
-from ..renamed import old_names
+from ...runtime.moved import old_names
 from .annotations import Annotation, AnnotationError, Annotations, read_boxes, read_masks
 from .evaluator import Evaluator, evaluate, run_identity
 from .journal import Journal, cached_journal

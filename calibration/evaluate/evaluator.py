@@ -204,7 +204,7 @@ def evaluate(
             annotation = None if annotations is None else annotations.of(photo)
             unknown += annotations is not None and annotation is None
             try:
-                content = _content(photo)
+                content = file_sha256(photo, ImageError)
                 if content in first_of:
                     warnings.append(f"{photo}: is a copy of {first_of[content]}, counted once")
                     continue
@@ -267,10 +267,3 @@ def _one_class(photos: Sequence[Measured], plan: Plan, label: Callable[[int], st
 
 def _seed(seed: int, identity: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}:{identity}".encode()).digest()[:8], "big")
-
-
-def _content(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be read ({error.strerror or error})") from error

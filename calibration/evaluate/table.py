@@ -62,18 +62,7 @@ class Table:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values; NaN becomes None."""
-        return plain(
-            {
-                "reference": self.reference,
-                "level": self.level,
-                "cells": {
-                    row: {column: asdict(cell) for column, cell in cells.items()} for row, cells in self.cells.items()
-                },
-                "best": self.best,
-                "comparisons": [asdict(one) for one in self.comparisons],
-                "notes": self.notes,
-            }
-        )
+        return plain(asdict(self))
 
 
 def make_table(evaluation: Evaluation, *, reference: str | None = None, level: float = 0.95, seed: int = 0) -> Table:

@@ -36,6 +36,7 @@ __all__ = [
     "coherency",
     "complexity",
     "mask_images",
+    "masking_columns",
 ]
 
 Values = NDArray[np.float64]
@@ -142,6 +143,21 @@ def adcc(drop: ArrayLike, coherence: ArrayLike, complexities: ArrayLike) -> Valu
     return np.where(positive, 3 / inverse.sum(axis=0), 0.0)
 
 
+def masking_columns(before: ArrayLike, after: ArrayLike, maps: ArrayLike, masked_maps: ArrayLike) -> dict[str, Values]:
+    """Everything that masking by the map says, by the names of `Adcc`'s columns.
+
+    before, after: as in `average_drop`. maps, masked_maps: as in `coherency`.
+    """
+    drop, coherence, share = average_drop(before, after), coherency(maps, masked_maps), complexity(maps)
+    return {
+        "average_drop": drop,
+        "average_increase": average_increase(before, after),
+        "coherency": coherence,
+        "complexity": share,
+        "adcc": adcc(drop, coherence, share),
+    }
+
+
 class Adcc(Measure):
     """Average Drop, Average Increase, Coherency, Complexity and ADCC from one masked inference.
 
@@ -170,11 +186,4 @@ class Adcc(Measure):
         masked = mask_images(values, maps)
         before, after = (class_probability(self._predict, x, wanted, self._batch) for x in (values, masked))
         again = [explained(self._explain, masked[part], wanted[part]) for part in slices(len(values), self._batch)]
-        drop, coherence, share = average_drop(before, after), coherency(maps, np.concatenate(again)), complexity(maps)
-        return self._keep(
-            average_drop=drop,
-            average_increase=average_increase(before, after),
-            coherency=coherence,
-            complexity=share,
-            adcc=adcc(drop, coherence, share),
-        )
+        return self._keep(**masking_columns(before, after, maps, np.concatenate(again)))

@@ -5,7 +5,8 @@ Petsiuk et al., "RISE", BMVC 2018, arXiv 1806.07421.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,22 +28,25 @@ _BLUR = 10 / 224
 _WHOLE, _FILL = -1, -2
 
 
+@dataclass(frozen=True, eq=False)
 class Curves:
     """Probabilities along the way, float64 (N, T), at `fractions` (T,) of the pixels, from 0 to 1.
 
     insertion: that share of the pixels is shown; deletion: it is gone.
     """
 
-    def __init__(
-        self, fractions: NDArray[np.float64], insertion: NDArray[np.float64], deletion: NDArray[np.float64]
-    ) -> None:
-        self.fractions = fractions
-        self.insertion = insertion
-        self.deletion = deletion
+    fractions: NDArray[np.float64]
+    insertion: NDArray[np.float64]
+    deletion: NDArray[np.float64]
 
     def area(self, curve: NDArray[np.float64]) -> NDArray[np.float64]:
         """Area under each row of `curve`, by trapezoids: the mean probability along the way."""
         return ((curve[:, 1:] + curve[:, :-1]) / 2 * np.diff(self.fractions)).sum(axis=1)
+
+    def areas(self) -> dict[str, NDArray[np.float64]]:
+        """The areas (N,) under both curves, and their difference, by the names of the measure's columns."""
+        insertion, deletion = self.area(self.insertion), self.area(self.deletion)
+        return {"insertion": insertion, "deletion": deletion, "insertion_deletion": insertion - deletion}
 
 
 def fill_images(images: ArrayLike, fill: Fill = "blur") -> Images:
@@ -143,14 +147,8 @@ class InsertionDeletion(Measure):
     def __init__(self, predict: Predict, *, fill: Fill = "blur", steps: int = 32, batch: int = 32) -> None:
         super().__init__({"insertion": "higher", "deletion": "lower", "insertion_deletion": "higher"})
         self._predict = predict
-        self._fill: Fill = fill
-        self._steps = steps
-        self._batch = batch
+        self._how: dict[str, Any] = {"fill": fill, "steps": steps, "batch": batch}
 
     def update(self, images: ArrayLike, classes: ArrayLike, maps: Maps) -> dict[str, NDArray[np.float64]]:
         """images: (N, C, H, W); classes: int (N,); maps of them: (N, H, W) in [0, 1]. Returns N values each."""
-        curves = insertion_deletion(
-            self._predict, images, classes, maps, fill=self._fill, steps=self._steps, batch=self._batch
-        )
-        insertion, deletion = curves.area(curves.insertion), curves.area(curves.deletion)
-        return self._keep(insertion=insertion, deletion=deletion, insertion_deletion=insertion - deletion)
+        return self._keep(**insertion_deletion(self._predict, images, classes, maps, **self._how).areas())

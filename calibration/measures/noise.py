@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...runtime.errors import ArrayError
-from .base import Explain, Images, Maps, Measure, check_batch, check_images, explained, slices
+from .base import Columns, Explain, Images, Maps, Measure, check_batch, check_images, explained, slices
 from .ranks import spearman
 
 __all__ = ["GradientNoise", "InputNoise", "MaxSensitivity", "Rule", "agreement", "check_level", "noisy"]
@@ -36,33 +36,26 @@ def noisy(values: NDArray[np.floating[Any]], level: float, random: np.random.Gen
     return values + (level * spread).astype(values.dtype) * noise.astype(values.dtype, copy=False)
 
 
-class _NoisyMeasure(Measure):
-    """What measures under noise share: how much of it, how often, and from which seed."""
+class _NoisyImages(Measure):
+    """Maps of images that noise was added to, against those of the clean ones.
 
-    def __init__(self, column: str, better: Literal["higher", "lower"], level: float, samples: int, seed: int) -> None:
-        super().__init__({column: better})
-        check_level(level, samples)
-        self._level = level
-        self._samples = samples
-        self._random = np.random.default_rng(seed)
-
-
-class _NoisyImages(_NoisyMeasure):
-    """Maps of images that noise was added to, against those of the clean ones."""
+    noisy: images -> the images with one draw of noise. compare: maps of the clean and of the noisy images -> a value
+    per image. reduce: values (N, samples) and an axis -> what they come to.
+    """
 
     def __init__(
         self,
-        column: str,
-        better: Literal["higher", "lower"],
+        columns: Columns,
         explain: Explain,
-        level: float,
         samples: int,
-        seed: int,
         batch: int,
+        noisy: Callable[[Images], Images],
+        compare: Callable[[Maps, Maps], ArrayLike],
+        reduce: Callable[..., NDArray[np.float64]],
     ) -> None:
-        super().__init__(column, better, level, samples, seed)
-        self._explain = explain
-        self._batch = batch
+        super().__init__(columns)
+        self._explain, self._samples, self._batch = explain, samples, batch
+        self._noisy, self._compare, self._reduce = noisy, compare, reduce
 
     def update(self, images: ArrayLike, classes: ArrayLike, maps: Maps) -> dict[str, NDArray[np.float64]]:
         """images: (N, C, H, W); classes: int (N,); maps of the clean images. Returns N values."""
@@ -72,19 +65,7 @@ class _NoisyImages(_NoisyMeasure):
             for sample in range(self._samples):
                 again = explained(self._explain, self._noisy(x[part]), targets[part])
                 values[part, sample] = self._compare(clean[part], again)
-        return self._keep(**{name: self._summary(values, clean) for name in self.columns})
-
-    def _noisy(self, images: Images) -> Images:
-        """The images with one draw of noise."""
-        raise NotImplementedError
-
-    def _compare(self, clean: Maps, noisy_maps: Maps) -> ArrayLike:
-        """A value per image."""
-        raise NotImplementedError
-
-    def _summary(self, values: NDArray[np.float64], clean: Maps) -> NDArray[np.float64]:
-        """What the values (N, samples) come to, per image."""
-        raise NotImplementedError
+        return self._keep(**dict.fromkeys(self.columns, self._reduce(values, axis=1)))
 
 
 class InputNoise(_NoisyImages):
@@ -100,16 +81,17 @@ class InputNoise(_NoisyImages):
     def __init__(
         self, explain: Explain, *, level: float = 0.1, samples: int = 2, seed: int = 0, batch: int = 32
     ) -> None:
-        super().__init__("input_noise", "higher", explain, level, samples, seed, batch)
-
-    def _noisy(self, images: Images) -> Images:
-        return noisy(images, self._level, self._random)
-
-    def _compare(self, clean: Maps, noisy_maps: Maps) -> ArrayLike:
-        return [agreement(a, b) for a, b in zip(clean, noisy_maps, strict=True)]
-
-    def _summary(self, values: NDArray[np.float64], clean: Maps) -> NDArray[np.float64]:
-        return values.mean(axis=1)
+        check_level(level, samples)
+        random = np.random.default_rng(seed)
+        super().__init__(
+            {"input_noise": "higher"},
+            explain,
+            samples,
+            batch,
+            lambda images: noisy(images, level, random),
+            _agreements,
+            np.mean,
+        )
 
 
 class MaxSensitivity(_NoisyImages):
@@ -128,21 +110,17 @@ class MaxSensitivity(_NoisyImages):
     def __init__(
         self, explain: Explain, *, radius: float = 0.1, samples: int = 10, seed: int = 0, batch: int = 32
     ) -> None:
-        super().__init__("max_sensitivity", "lower", explain, radius, samples, seed, batch)
+        check_level(radius, samples)
+        random = np.random.default_rng(seed)
 
-    def _noisy(self, images: Images) -> Images:
-        radius = self._level * images.std(axis=(1, 2, 3), keepdims=True)
-        return (images + radius * self._random.uniform(-1, 1, images.shape)).astype(images.dtype)
+        def shaken(images: Images) -> Images:
+            side = radius * images.std(axis=(1, 2, 3), keepdims=True)
+            return (images + side * random.uniform(-1, 1, images.shape)).astype(images.dtype)
 
-    def _compare(self, clean: Maps, noisy_maps: Maps) -> ArrayLike:
-        return _norms(noisy_maps - clean)
-
-    def _summary(self, values: NDArray[np.float64], clean: Maps) -> NDArray[np.float64]:
-        sizes = _norms(clean)
-        return np.where(sizes > 0, values.max(axis=1) / np.where(sizes > 0, sizes, 1), np.nan)
+        super().__init__({"max_sensitivity": "lower"}, explain, samples, batch, shaken, _relative_changes, np.max)
 
 
-class GradientNoise(_NoisyMeasure):
+class GradientNoise(Measure):
     """Spearman's correlation of the map with that from noisy gradients; the mean over `samples`.
 
     rule: activations and gradients -> maps. level: standard deviation of the noise over that of the
@@ -153,8 +131,10 @@ class GradientNoise(_NoisyMeasure):
     """
 
     def __init__(self, rule: Rule, *, level: float = 1.0, samples: int = 2, seed: int = 0) -> None:
-        super().__init__("gradient_noise", "higher", level, samples, seed)
-        self._rule = rule
+        super().__init__({"gradient_noise": "higher"})
+        check_level(level, samples)
+        self._rule, self._level, self._samples = rule, level, samples
+        self._random = np.random.default_rng(seed)
 
     def update(
         self, activations: ArrayLike | tuple[ArrayLike, ...], gradients: ArrayLike | tuple[ArrayLike, ...]
@@ -167,12 +147,18 @@ class GradientNoise(_NoisyMeasure):
         values = np.empty((len(clean), self._samples))
         for sample in range(self._samples):
             again = self._rule(a, _of_each_layer(lambda one: noisy(one, self._level, self._random), g))
-            values[:, sample] = [agreement(before, after) for before, after in zip(clean, again, strict=True)]
+            values[:, sample] = _agreements(clean, again)
         return self._keep(gradient_noise=values.mean(axis=1))
 
 
-def _norms(maps: Maps) -> NDArray[np.float64]:
-    return np.sqrt((maps.astype(np.float64) ** 2).sum(axis=(1, 2)))
+def _agreements(clean: Maps, others: Maps) -> list[float]:
+    return [agreement(a, b) for a, b in zip(clean, others, strict=True)]
+
+
+def _relative_changes(clean: Maps, others: Maps) -> NDArray[np.float64]:
+    """Of each map, over its own size; NaN where that is zero."""
+    change, size = (np.linalg.norm(maps.astype(np.float64), axis=(1, 2)) for maps in (others - clean, clean))
+    return np.where(size > 0, change / np.where(size > 0, size, 1), np.nan)
 
 
 def _of_each_layer(function: Callable[[Any], Any], arrays: Any) -> Any:

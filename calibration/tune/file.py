@@ -39,7 +39,7 @@ def write_tuned(
     model = load_model(source)
     spec = read_spec(source)
     record: dict[str, Any] = {
-        **tuned.to_dict(),
+        **dataclasses.asdict(tuned),
         "source_sha256": file_sha256(source),
         "images": images,
         "tools": tool_versions("onnxruntime", "numpy", "scikit-learn"),

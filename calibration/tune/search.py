@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -20,11 +20,12 @@ from ...runtime.contract.spec import CamSpec
 from ...runtime.errors import ArrayError, MethodError
 from ...runtime.explainer import Explainer
 from ...runtime.methods import CfcamSettings
+from ...runtime.photos.frame import Frame
 from ..measures import EngineAccess, insertion_deletion, pixel_precision
 from ..measures.noise import agreement, noisy
 from ..statistics import Difference, TooFewPhotosError, paired_difference, photos_needed
 
-__all__ = ["CHOICES", "Goal", "Sample", "Tuned", "gather", "halves", "refuse_several_layers", "tune"]
+__all__ = ["CHOICES", "Goal", "Sample", "Tuned", "halves", "read_sample", "refuse_several_layers", "tune"]
 
 #: What the search raises: faithfulness, or agreement with boxes or masks.
 Goal = Literal["insertion_deletion", "pixel_ap"]
@@ -81,25 +82,17 @@ class Tuned:
     seconds: float
     complete: bool
 
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
-
-def gather(
-    explainer: Explainer,
-    sources: Sequence[Any],
-    names: Sequence[str],
-    regions: Callable[[int, Any], NDArray[np.bool_] | None] | None = None,
-) -> Iterator[Sample]:
-    """One `Sample` per source, its top class explained. regions: (number, `Frame`) -> the object, or None."""
+def read_sample(
+    explainer: Explainer, source: Any, name: str, region: Callable[[Frame], NDArray[np.bool_] | None] | None = None
+) -> Sample:
+    """A photo, its top class explained. region: its `Frame` -> the object, or None. Raises `ImageError`."""
     access = EngineAccess(explainer, "cfcam")
-    for number, (source, name) in enumerate(zip(sources, names, strict=True)):
-        images, frames = access.load([source])
-        target = int(access.predict(images)[0].argmax())
-        activations, gradients = access.arrays(images, np.array([target]))
-        region = None if regions is None else regions(number, frames[0])
-        yield Sample(name, images[0], target, activations[0], gradients[0], region)
+    images, frames = access.load([source])
+    target = int(access.predict(images)[0].argmax())
+    activations, gradients = access.arrays(images, np.array([target]))
+    place = None if region is None else region(frames[0])
+    return Sample(name, images[0], target, activations[0], gradients[0], place)
 
 
 def tune(
@@ -223,4 +216,4 @@ class _Trials:
             assert one.region is not None
             return float(pixel_precision(heat[None], one.region[None])[0])
         curves = insertion_deletion(self._predict, one.image[None], [one.target], heat[None], steps=_STEPS)
-        return float((curves.area(curves.insertion) - curves.area(curves.deletion))[0])
+        return float(curves.areas()["insertion_deletion"][0])

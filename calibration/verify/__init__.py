@@ -6,7 +6,7 @@
 (True, [])
 """
 
-from ..renamed import old_names
+from ...runtime.moved import old_names
 from .results import SCHEMA, VerifyReport
 from .run import verify
 from .thresholds import Thresholds, VerifyError

@@ -18,7 +18,7 @@ from ...runtime.explainer import Explainer
 from ...runtime.inference import Tensors
 from ...runtime.methods import CamResult, Method
 from ...runtime.methods.cfcam.method import CfcamSettings, group_channels
-from ...runtime.methods.layer_fusion import fuse_layers, fused_grid, settings_for
+from ...runtime.methods.layer_fusion import fuse_layers, fused_grid, run_on_layers
 from ...runtime.methods.numerics.scaling import safe_float32
 from .heat import Heat
 from .thresholds import Role, VerifyError
@@ -63,13 +63,11 @@ class ComparedFile:
 
     def maps(self, raw: Tensors, row: int, *, groups: bool = False) -> list[LayerMap]:
         """A map for every place of image `row`. groups: with the labels of channels, whatever the method."""
-        results, labels = [], []
-        for layer, arrays in zip(self.spec.layers, raw.layers, strict=True):
-            activations = arrays.activations[row]
-            result = self.method.run(activations, arrays.gradients[row], settings_for(self.settings, layer))
-            results.append(result)
-            labels.append(_labels(result, activations) if groups else None)
-        maps = [self._map(result, label) for result, label in zip(results, labels, strict=True)]
+        results = run_on_layers(self.method, self.settings, self.spec.layers, raw.layers, row)
+        maps = [
+            self._map(result, _labels(result, layer.activations[row]) if groups else None)
+            for result, layer in zip(results, raw.layers, strict=True)
+        ]
         if len(results) > 1:
             names = [layer.name for layer in self.spec.layers]
             maps.append(self._map(fuse_layers(results, self.spec.fusion, names), None))

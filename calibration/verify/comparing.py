@@ -164,7 +164,8 @@ class Comparer:
             answers = self._ask(loaded)
         except _FileError as error:
             if len(loaded) == 1:
-                return [_failed(loaded[0].path, error.cause, candidate=error.candidate)]
+                cause, candidate = error.args
+                return [_failed(loaded[0].path, cause, candidate=candidate)]
             return [result for alone in loaded for result in self._measure([alone])]
         return [self._photo(row, photo, answers) for row, photo in enumerate(loaded)]
 
@@ -176,15 +177,12 @@ class Comparer:
         top = _tensors(self._reference, images, [TOP_CLASS] * len(loaded), candidate=False)
         classes = [int(index) for index in top.classes]
         second = _second(top)
-        if second is None:
-            more = _tensors(self._reference, shaken, classes, candidate=False)
-            answer = _tensors(self._candidate, candidate_images, classes, candidate=True)
-        else:
-            others = [int(index) for index in second]
-            both = np.concatenate([images, shaken])
-            more = _tensors(self._reference, both, [*others, *classes], candidate=False)
-            twice = np.concatenate([candidate_images, candidate_images])
-            answer = _tensors(self._candidate, twice, [*classes, *others], candidate=True)
+        others = [] if second is None else [int(index) for index in second]
+        count = len(others)  # as many as the images, or none
+        more_images = np.concatenate([images[:count], shaken])
+        more = _tensors(self._reference, more_images, [*others, *classes], candidate=False)
+        twice = np.concatenate([candidate_images, candidate_images[:count]])
+        answer = _tensors(self._candidate, twice, [*classes, *others], candidate=True)
         return _Answers(top, more, answer, second)
 
     def _photo(self, row: int, photo: _Loaded, answers: _Answers) -> PhotoMeasures:
@@ -231,9 +229,7 @@ class Comparer:
 
 
 class _FileError(Exception):
-    def __init__(self, cause: EngineError, candidate: bool) -> None:
-        super().__init__(str(cause))
-        self.cause, self.candidate = cause, candidate
+    """One of the two files failed; the arguments are the error, and whether it was the candidate."""
 
 
 def _tensors(file: ComparedFile, images: NDArray[Any], classes: Sequence[int], *, candidate: bool) -> Tensors:

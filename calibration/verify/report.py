@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING
 
-from ...runtime.files import write_bytes
 from ..html_page import jpeg_url, machine, page_template
 from . import pictures, table
 
@@ -14,7 +12,7 @@ if TYPE_CHECKING:
     from .layerwise import LayerwiseReport
     from .results import VerifyReport
 
-__all__ = ["render_report", "save_report"]
+__all__ = ["render_report"]
 
 
 def render_report(report: VerifyReport, *, command: str = "", layerwise: LayerwiseReport | None = None) -> str:
@@ -34,10 +32,3 @@ def render_report(report: VerifyReport, *, command: str = "", layerwise: Layerwi
         about=machine(),
         when=time.strftime("%Y-%m-%d %H:%M"),
     )
-
-
-def save_report(
-    path: str | os.PathLike[str], report: VerifyReport, *, command: str = "", layerwise: LayerwiseReport | None = None
-) -> None:
-    """Write it under a temporary name and rename. Raises `OutputError`, `MissingDependencyError`."""
-    write_bytes(path, render_report(report, command=command, layerwise=layerwise).encode())

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...runtime.files import write_bytes
 from ..json_values import plain
 from .comparing import Failed, PhotoMeasures
 from .layerwise import LayerwiseReport
@@ -106,9 +107,9 @@ class VerifyReport:
         self, path: str | os.PathLike[str], *, command: str = "", layerwise: LayerwiseReport | None = None
     ) -> None:
         """Everything in one HTML file that loads nothing. Raises `OutputError`, `MissingDependencyError`."""
-        from .report import save_report
+        from .report import render_report
 
-        save_report(path, self, command=command, layerwise=layerwise)
+        write_bytes(path, render_report(self, command=command, layerwise=layerwise).encode())
 
     def save_sheet(self, path: str | os.PathLike[str]) -> None:
         """The worst photos side by side, as PNG or JPEG. Raises `OutputError`."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ...runtime.checks import check_number
+from ...runtime.checks import check_number, did_you_mean
 from ...runtime.contract.spec import INT8_IN_HALF
 from ...runtime.errors import CfcamError
 
@@ -66,8 +65,7 @@ class Thresholds:
         known = [one.name for one in dataclasses.fields(cls)]
         for name in values:
             if name not in known:
-                near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
-                hint = f"; did you mean '{near[0]}'?" if near else ""
+                hint = did_you_mean(str(name), known)
                 raise VerifyError(f"thresholds: there is no '{name}'{hint} Thresholds: {', '.join(known)}")
         return dataclasses.replace(cls.for_precision(precision), **values)
 

@@ -39,7 +39,7 @@ def load_model(path: str | os.PathLike[str]) -> ModelProto:
     if not file.is_file():
         raise ModelFileError(f"{file}: no such file")
     if is_plan(file):
-        raise ModelFileError(f"{file}: is an engine of TensorRT, an ONNX file was expected")
+        raise ModelFileError(f"{file}: is a TensorRT engine, an ONNX file was expected")
     try:
         model = onnx.load(file)
     except Exception as error:  # protobuf, checker and OS errors have no common base

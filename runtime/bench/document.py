@@ -20,6 +20,12 @@ __all__ = ["SCHEMA", "document", "warnings_of"]
 #: Name and version of the JSON document.
 SCHEMA = "cfcam.bench/1"
 
+#: What is known of copies between host and device, by where the model runs.
+_TRANSFERS = {
+    "host": "none: the model runs in the host's memory",
+    "device": "inside the inference; not timed apart",
+}
+
 #: Shares by which the slow tenth may lie above the median, and plain / plain beside 1, without a word.
 _WIDE, _UNSTEADY = 0.25, 0.02
 
@@ -75,29 +81,23 @@ def document(
         "open_ms": timed.open_ms,
         "first_ms": timed.first_ms,
         "latency_ms": {
-            name: {**summary.to_dict(), "images_per_second": found.images_per_second(name)}
+            name: {**asdict(summary), "images_per_second": found.images_per_second(name)}
             for name, summary in found.latency.items()
         },
-        "stages_ms": {name: summary.to_dict() for name, summary in found.stages.items()},
-        "transfers": transfers(info.provider),
-        "plain_ms": None if found.plain is None else found.plain.to_dict(),
-        "ratio": None if found.ratio is None else found.ratio.to_dict(),
-        "control": None if found.control is None else found.control.to_dict(),
+        "stages_ms": {name: asdict(summary) for name, summary in found.stages.items()},
+        "transfers": _TRANSFERS["host" if info.provider == "cpu" else "device"],
+        "plain_ms": None if found.plain is None else asdict(found.plain),
+        "ratio": None if found.ratio is None else asdict(found.ratio),
+        "control": None if found.control is None else asdict(found.control),
         "memory": dict(timed.memory),
         "machine": machine,
         "load": {"before": found.load_before, "after": found.load_after},
         "versions": versions(info.backend),
         "budget": None if budget is None else budget.to_dict(),
         "soak": None if soaked is None else soaked.to_dict(),
-        "plan": None if plan is None else plan.to_dict(),
+        "plan": None if plan is None else asdict(plan),
         "warnings": warnings_of(found, machine["usable_cores"] or 1),
     }
-
-
-def transfers(provider: str) -> str:
-    """What is known of copies between host and device."""
-    on_host = "none: the model runs in the host's memory"
-    return on_host if provider == "cpu" else "inside the inference; not timed apart"
 
 
 def warnings_of(found: Measurement, cores: int) -> list[str]:

@@ -33,13 +33,13 @@ _GPU_FIELDS = {
 def describe_machine(provider: str) -> dict[str, Any]:
     """Processor, cores, clocks, memory, system; GPUs where `provider` runs on one. None is what cannot be read."""
     return {
-        "cpu": _processor(),
+        "cpu": _cpuinfo("model name") or platform.processor() or platform.machine(),
         "board": _text(Path("/proc/device-tree/model")),
         "cores": os.cpu_count(),
         "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "governor": _text(_CPU / "scaling_governor"),
-        "clock_mhz": _clock("scaling_cur_freq") or _cpuinfo_number("cpu MHz"),
-        "max_clock_mhz": _clock("cpuinfo_max_freq"),
+        "clock_mhz": _number(_text(_CPU / "scaling_cur_freq"), 1000) or _number(_cpuinfo("cpu MHz")),
+        "max_clock_mhz": _number(_text(_CPU / "cpuinfo_max_freq"), 1000),  # kHz, both files
         "memory_bytes": _memory(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "gpus": _gpus() if provider in _ON_GPU else None,
@@ -65,10 +65,6 @@ def versions(backend: str) -> dict[str, str]:
     return found
 
 
-def _processor() -> str:
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
-
-
 def _cpuinfo(key: str) -> str | None:
     for line in (_text(Path("/proc/cpuinfo")) or "").splitlines():
         name, _, value = line.partition(":")
@@ -77,14 +73,8 @@ def _cpuinfo(key: str) -> str | None:
     return None
 
 
-def _cpuinfo_number(key: str) -> float | None:
-    text = _cpuinfo(key)
-    return None if text is None else float(text)
-
-
-def _clock(name: str) -> float | None:
-    text = _text(_CPU / name)  # kHz
-    return None if text is None else int(text) / 1000
+def _number(text: str | None, unit: float = 1) -> float | None:
+    return None if text is None else float(text) / unit
 
 
 def _memory() -> int | None:

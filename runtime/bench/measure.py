@@ -153,7 +153,7 @@ def _value(value: ValueInfo) -> str:
 
 def _open_plain(path: str | os.PathLike[str], timed: TimedFile) -> Engine:
     check_plain(path, timed.spec.input)
-    # Beside an engine of TensorRT the plain ONNX file runs on ONNX Runtime's own provider for it.
+    # Beside a TensorRT engine the plain ONNX file runs on ONNX Runtime's own provider for it.
     provider = {"tensorrt_rtx": "rtx"}.get(timed.info.provider, timed.info.provider)
     return open_engine(path, provider, options=timed.options)
 

@@ -9,7 +9,6 @@ from functools import partial
 import numpy as np
 
 from ..cam import normalise
-from ..engines.base import EngineInfo
 from ..errors import CfcamError, EngineError
 from ..explainer import Explainer
 from ..inference import Tensors
@@ -56,17 +55,16 @@ class Parts:
             self.calls["photo",] = partial(timed.explainer.prepare, timed.image)
 
     def add_inferences(self, classes: Sequence[int]) -> None:
+        most = self._timed.info.max_batch
         for count in sorted(set(classes)):
             targets = (self._targets * count)[:count]
             batch = np.stack([self._tensor] * count)
-            reason = _too_many(self._timed.info, count)
-            if reason is None:
-                try:
-                    self._timed.explainer.tensors(batch, targets)
-                except EngineError as error:
-                    reason = str(error)
-            if reason is not None:
-                self.left_out[f"{count} classes"] = reason
+            try:
+                if most is not None and count > most:
+                    raise EngineError(f"the engine takes at most {most} images at once")
+                self._timed.explainer.tensors(batch, targets)
+            except EngineError as error:
+                self.left_out[f"{count} classes"] = str(error)
                 continue
             self.batches.append(count)
             for names, explainer in self._sets.items():
@@ -107,7 +105,8 @@ class Parts:
             try:
                 self._timed.explainer.explain(self._tensor, self._targets[0], name, progress=watch)
             except _TooSlow as slow:
-                self.left_out[name] = f"given up after {patience_ms:.0f} ms, at {slow.done} of {slow.total} runs"
+                done, total = slow.args
+                self.left_out[name] = f"given up after {patience_ms:.0f} ms, at {done} of {total} runs"
             except CfcamError as error:
                 self.left_out[name] = str(error)
             else:
@@ -164,12 +163,4 @@ class Parts:
 
 
 class _TooSlow(Exception):
-    def __init__(self, done: int, total: int) -> None:
-        super().__init__(done, total)
-        self.done, self.total = done, total
-
-
-def _too_many(info: EngineInfo, count: int) -> str | None:
-    if info.max_batch is not None and count > info.max_batch:
-        return f"the engine takes at most {info.max_batch} images at once"
-    return None
+    """A probe is given up; the arguments are the runs that are done, and of how many."""

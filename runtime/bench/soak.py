@@ -106,10 +106,10 @@ def soak(
             next_look = passed + seconds / _LOOKS
             if progress is not None:
                 progress(passed)
-    return _judge(np.array(times, np.float64), np.array(looked), np.array(held), passed)
+    return _report(np.array(times, np.float64), np.array(looked), np.array(held), passed)
 
 
-def _judge(
+def _report(
     times: NDArray[np.float64], looked: NDArray[np.int64], held: NDArray[np.int64], seconds: float
 ) -> SoakReport:
     ends = times.cumsum() / 1000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -41,9 +41,6 @@ class Summary:
         """How far the slow tenth is from the usual run, as a share of it."""
         return (self.p90 - self.p50) / self.p50 if self.p50 > 0 else 0.0
 
-    def to_dict(self) -> dict[str, float]:
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class Ratio:
@@ -63,6 +60,3 @@ class Ratio:
         draws = [float(np.median(ratios[rng.integers(0, count, count)])) for _ in range(_DRAWS)]
         low, high = np.percentile(draws, [2.5, 97.5])
         return cls(float(np.median(ratios)), float(low), float(high), count)
-
-    def to_dict(self) -> dict[str, float]:
-        return asdict(self)

@@ -15,6 +15,7 @@ from ..closing import Closing
 from ..engines.options import EngineOptions
 from ..explainer import Explainer
 from ..inference import infer_all
+from ..moved import old_names
 from ..targets import Target, resolve_target
 from .memory import high_water, resident
 from .sampling import Clock
@@ -114,3 +115,6 @@ class TimedFile(Closing):
     def close(self) -> None:
         """Free the engine."""
         self.explainer.close()
+
+
+__getattr__ = old_names(__name__, {"Subject": TimedFile})

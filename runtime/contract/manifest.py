@@ -168,7 +168,7 @@ class Manifest:
 
     @property
     def is_engine(self) -> bool:
-        """True for an engine of TensorRT, False for an ONNX file."""
+        """True for a TensorRT engine, False for an ONNX file."""
         return self.backend.name != "onnxruntime"
 
     @property

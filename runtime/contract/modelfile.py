@@ -13,7 +13,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import ModelFileError, SpecError
+from ..errors import CfcamError, ModelFileError, SpecError
 from .spec import METADATA_KEY, CamSpec
 from .wire import VARINT, Field, PastEnd, Wire, WireError
 
@@ -137,7 +137,7 @@ def read_model_info(path: str | os.PathLike[str]) -> ModelInfo:
             if size == 0:
                 raise ModelFileError(f"{path}: is empty (0 bytes), an .onnx file was expected")
             if is_plan(path):
-                raise ModelFileError(f"{path}: is an engine of TensorRT, an ONNX file was expected")
+                raise ModelFileError(f"{path}: is a TensorRT engine, an ONNX file was expected")
             return _read_model(path, Wire(file, size))
     except FileNotFoundError as error:
         raise ModelFileError(f"{path}: no such file") from error
@@ -189,25 +189,26 @@ def has_float16_scales(path: str | os.PathLike[str]) -> bool:
     return not scales.isdisjoint(halves)
 
 
-def file_sha256(path: str | os.PathLike[str]) -> str:
+def file_sha256(path: str | os.PathLike[str], error: type[CfcamError] = ModelFileError) -> str:
     """SHA-256 of a file's bytes.
 
     Args:
         path: Any file.
+        error: What is raised when it cannot be read.
 
     Returns:
         64 hexadecimal digits.
 
     Raises:
-        ModelFileError: The file cannot be read.
+        ModelFileError: The file cannot be read, unless `error` is another one.
     """
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as file:
             while chunk := file.read(2**20):
                 digest.update(chunk)
-    except OSError as error:
-        raise ModelFileError(f"{os.fspath(path)}: cannot be read ({error.strerror or error})") from error
+    except OSError as cause:
+        raise error(f"{os.fspath(path)}: cannot be read ({cause.strerror or cause})") from cause
     return digest.hexdigest()
 
 

@@ -98,7 +98,7 @@ def read_manifest(path: str | os.PathLike[str], *, machine: bool = True) -> Mani
         manifest.check(path, machine=machine)
     elif is_plan(path) or path.suffix.lower() in _PLANS:
         raise ModelFileError(
-            f"{path}: is an engine of TensorRT, of which nothing is known without {path.name + SUFFIX} beside it: copy "
+            f"{path}: is a TensorRT engine, of which nothing is known without {path.name + SUFFIX} beside it: copy "
             "that too, or build it again with `cfcam build`"
         )
     return manifest

@@ -11,13 +11,13 @@ or when all names are listed: who uses our own methods neither waits for other p
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from ..checks import did_you_mean
 from ..errors import MethodError, one_line
 from .base import CamResult
 
@@ -134,7 +134,7 @@ def get_method(name: str) -> Method:
         _load_packages()
     if name in _METHODS:
         return _METHODS[name]
-    hint = _did_you_mean(name, _METHODS)
+    hint = did_you_mean(name, _METHODS)
     failed = "".join(f". {one}" for one in _FAILED)
     raise MethodError(f"unknown method '{name}'{hint} Available: {', '.join(method_names())}{failed}")
 
@@ -164,11 +164,6 @@ def _failure(entry: EntryPoint, error: Exception) -> str:
     return f"The methods '{entry.name}' of {package} could not be loaded ({why}): repair or remove that package"
 
 
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    return f"; did you mean '{near[0]}'?" if near else "."
-
-
 def make_settings(method: Method, values: Any) -> Any:
     """A method's settings object.
 
@@ -195,7 +190,7 @@ def make_settings(method: Method, values: Any) -> Any:
     known = [f.name for f in dataclasses.fields(method.settings)]
     for key in values:
         if key not in known:
-            hint = _did_you_mean(str(key), known)
+            hint = did_you_mean(str(key), known)
             raise MethodError(f"method '{method.name}' has no setting '{key}'{hint} Settings: {', '.join(known)}")
     try:
         return method.settings(**values)

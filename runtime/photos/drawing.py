@@ -92,9 +92,8 @@ def scale_bar(width: int, font_size: int) -> Image.Image:
     picture.paste(Image.fromarray(np.ascontiguousarray(np.repeat(ramp[None], height, axis=0))), (0, 0))
     draw = ImageDraw.Draw(picture)
     y = height + pad
-    left, right = "0", "1"
-    draw.text((0, y), left, font=font, fill=_INK)
-    draw.text((width, y), right, font=font, fill=_INK, anchor="ra")
+    draw.text((0, y), "0", font=font, fill=_INK)
+    draw.text((width, y), "1", font=font, fill=_INK, anchor="ra")
     room = width - 4 * font_size
     for words in ("evidence for the class, relative to its maximum", "evidence, relative to its maximum", "evidence"):
         if font.getlength(words) <= room:

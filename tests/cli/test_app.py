@@ -127,7 +127,7 @@ def test_debug_shows_what_an_error_was_made_from(failing, capsys):
 )
 def test_what_is_logged_goes_to_stderr_when_asked(monkeypatch, tiny_path, capsys, options, logged):
     logger = logging.getLogger("cfcam.somewhere")
-    level = logging.getLogger("cfcam").level
+    level, handlers = logging.getLogger("cfcam").level, [*logging.getLogger("cfcam").handlers]
 
     def read(path):
         logger.debug("debug")
@@ -141,7 +141,7 @@ def test_what_is_logged_goes_to_stderr_when_asked(monkeypatch, tiny_path, capsys
         lines = [line.removeprefix("cfcam.somewhere: ") for line in err.splitlines() if "cfcam.somewhere: " in line]
         assert (out, lines) == ("", logged)
     assert logging.getLogger("cfcam").level == level
-    assert logging.getLogger("cfcam").handlers == []
+    assert logging.getLogger("cfcam").handlers == handlers
 
 
 def test_debug_after_two_dashes_is_a_file(capsys):

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 from cfcam.cli import main
-from cfcam.export import precision
 from cfcam.runtime.explainer import Explainer
 from small_photos import corrupt_photos, make_photos
 from tensorrt_required import require_tensorrt
@@ -137,7 +136,7 @@ def test_a_build_that_is_told_to_stop_cleans_up(
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
 
-    monkeypatch.setattr(precision, "lower", terminated)
+    monkeypatch.setattr("cfcam.calibration.build.lowering.lower", terminated)
     before = signal.getsignal(signal.SIGTERM)
     words = ["build", str(tiny_path("logits")), "--config", "cpu", "--images", str(tmp_path / "photos")]
     assert main([*words, "-o", str(out)]) == 2

@@ -27,7 +27,7 @@ def folder(tmp_path, monkeypatch):
     [
         ([], "give one of --model (PyTorch) and --onnx"),
         (["--onnx", "net.onnx", "--model", "a:b"], "give one of --model (PyTorch) and --onnx"),
-        (["--onnx", "net.onnx", "--weights", "a.pt", "--route", "onnx"], "--weights, --route: not with --onnx"),
+        (["--onnx", "net.onnx", "--weights", "a.pt", "--opset", "18"], "--weights, --opset: not with --onnx"),
         (["--model", "a:b", "--prefix-tokens", "1"], "--prefix-tokens: not with --model"),
         (["--model", "a:b", "--score", "logits"], "expected the output's position"),
         (["--onnx", "none.onnx"], "none.onnx"),

@@ -19,7 +19,7 @@ from PIL import Image
 
 @pytest.fixture
 def engine(tiny_path, tmp_path, monkeypatch):
-    """An engine of TensorRT with its manifest, on a machine that has the GPU."""
+    """A TensorRT engine with its manifest, on a machine that has the GPU."""
     fake = FakeCuda()
     module = FakeTensorRt("tensorrt", fake)
     monkeypatch.setattr(cuda, "_bindings", lambda: fake)
@@ -69,7 +69,7 @@ def test_an_engine_is_measured_as_its_model_is(engine, tiny_path, photos, capsys
 def test_what_needs_the_graph_says_so_of_an_engine(engine, photos, tmp_path, capsys):
     """Before any work: a search for settings takes minutes, and could not write them."""
     for command in (
-        ["calibrate", str(engine), "--images", photos, "-o", str(tmp_path / "tuned.cam.onnx")],
+        ["tune", str(engine), "--images", photos, "-o", str(tmp_path / "tuned.cam.onnx")],
         ["check", str(engine)],
         ["build", str(engine), "--config", "cpu", "--images", photos, "-o", str(tmp_path / "out")],
         ["layers", str(engine)],
@@ -77,5 +77,5 @@ def test_what_needs_the_graph_says_so_of_an_engine(engine, photos, tmp_path, cap
         assert main(command) == 2
         out, err = capsys.readouterr()
         assert (out, err.count("\n")) == ("", 1)
-        assert f"{engine}: is an engine of TensorRT, an ONNX file was expected" in err
+        assert f"{engine}: is a TensorRT engine, an ONNX file was expected" in err
     assert not Path(tmp_path / "tuned.cam.onnx").exists()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from cfcam.runtime.checks import check_choice, check_flag, check_integer, check_number
+from cfcam.runtime.checks import check_choice, check_flag, check_integer, check_number, did_you_mean
 from cfcam.runtime.errors import MethodError
 
 
@@ -29,3 +29,8 @@ def test_what_is_taken(check, good, bad, words):
     for value in bad:
         with pytest.raises(MethodError, match=f"^w: n: expected {words}, got "):
             check(value)
+
+
+def test_an_unknown_name_gets_the_nearest_one_as_a_hint():
+    assert did_you_mean("gradcm", ["cfcam", "gradcam"]) == "; did you mean 'gradcam'?"
+    assert did_you_mean("elephant", ["cfcam", "gradcam"]) == "."

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from cfcam.runtime.moved import _MOVED
+from cfcam.runtime.moved import _MOVED, old_names
 
 _CLASS_OF = {
     "cfcam.runtime.engine_options": "EngineOptions",
@@ -65,3 +65,29 @@ def test_other_names_are_as_unknown_as_ever():
     for name in ("cfcam.runtime.imagesx", "cfcam.runtime.nowhere"):
         with pytest.raises(ModuleNotFoundError, match=name):
             importlib.import_module(name)
+
+
+def test_an_old_name_is_the_new_thing_and_says_so():
+    evaluate, verify = (pytest.importorskip(f"cfcam.calibration.{name}") for name in ("evaluate", "verify"))
+    with pytest.warns(DeprecationWarning, match=r"verify\.GateReport is now called VerifyReport"):
+        assert verify.GateReport is verify.VerifyReport
+    with pytest.warns(DeprecationWarning, match="VerifyError"):
+        from cfcam.calibration.verify import GateError
+    assert GateError is verify.VerifyError
+    for old, new in {
+        "Contender": "Row",
+        "Figure": "Column",
+        "Instrument": "TableMeasure",
+        "all_instruments": "all_measures",
+        "get_instrument": "get_measure",
+        "make_contenders": "make_rows",
+        "register_instrument": "register_measure",
+    }.items():
+        with pytest.warns(DeprecationWarning, match=f"evaluate.{old} is now called {new}"):
+            assert getattr(evaluate, old) is getattr(evaluate, new)
+    assert not hasattr(verify, "nothing")
+
+
+def test_any_other_name_is_missing_as_ever():
+    with pytest.raises(AttributeError, match="module 'somewhere' has no attribute 'nothing'"):
+        old_names("somewhere", {"old": int})("nothing")

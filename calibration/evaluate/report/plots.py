@@ -56,7 +56,6 @@ def make_plot(evaluation: Evaluation, table: Table, column: str) -> Plot | None:
 
     marks = []
     for number, (row, cell) in enumerate(rows):
-        ends_of = None if cell.low is None or cell.high is None else (x(cell.low), x(cell.high))
         between = "" if cell.low is None else f" [{cell.low:.3f}, {cell.high:.3f}]"
         marks.append(
             Mark(
@@ -64,8 +63,8 @@ def make_plot(evaluation: Evaluation, table: Table, column: str) -> Plot | None:
                 baseline=row in evaluation.baselines,
                 y=_TOP + _LINE * (number + 0.5),
                 x=x(cell.mean),
-                low=None if ends_of is None else ends_of[0],
-                high=None if ends_of is None else ends_of[1],
+                low=None if cell.low is None else x(cell.low),
+                high=None if cell.high is None else x(cell.high),
                 words=f"{row}: {cell.mean:.3f}{between}, {cell.count}",
             )
         )

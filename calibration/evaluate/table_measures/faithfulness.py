@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...measures.confidence import adcc, average_drop, average_increase, coherency, complexity, mask_images
+from ...measures.confidence import mask_images, masking_columns
 from ...measures.insertion_deletion import Fill, insertion_deletion
 from ...sensitivity import class_sensitivity
 from ..rows import Row
@@ -23,14 +23,7 @@ def _adcc(sample: Sample, rows: Sequence[Row], context: Context) -> Values:
     after = context.engine.arrays(masked, classes).probabilities[:, sample.target]
     again = [row.explain(masked[i : i + 1], classes[i : i + 1])[0] for i, row in enumerate(rows)]
     before = np.full(count, sample.probabilities[sample.target])
-    drop, coherence, share = average_drop(before, after), coherency(maps, np.stack(again)), complexity(maps)
-    return {
-        "average_drop": drop,
-        "average_increase": average_increase(before, after),
-        "coherency": coherence,
-        "complexity": share,
-        "adcc": adcc(drop, coherence, share),
-    }
+    return masking_columns(before, after, maps, np.stack(again))
 
 
 def _class_sensitivity(sample: Sample, rows: Sequence[Row], context: Context) -> Values:
@@ -89,9 +82,7 @@ def _curves(fill: Fill, suffix: str, rewards: tuple[str, str], *, cheap: bool, s
             steps=min(context.steps, sample.image[0].size),
             batch=context.engine.batch * context.engine.workers,
         )
-        insertion, deletion = curves.area(curves.insertion), curves.area(curves.deletion)
-        values = {"insertion": insertion, "deletion": deletion, "insertion_deletion": insertion - deletion}
-        return {name + suffix: value for name, value in values.items()}
+        return {name + suffix: value for name, value in curves.areas().items()}
 
     order = (
         "Rewards an order in which few pixels make the class and few unmake it. Gamed by scattered pixels, and by a "

@@ -10,16 +10,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...errors import EngineError, OutputError
 from ...files import write_bytes
+from ..options import EngineOptions
+from .cuda import Cuda
 from .io import release
-
-if TYPE_CHECKING:
-    from ..options import EngineOptions
-    from .cuda import Cuda
-    from .packages import Package
+from .packages import Package
 
 __all__ = ["Contexts", "make_contexts"]
 

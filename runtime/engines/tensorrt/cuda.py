@@ -11,14 +11,12 @@ import functools
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...errors import EngineError, MissingDependencyError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = ["Cuda", "Gpu", "find_gpu"]
 
@@ -51,10 +49,6 @@ class Cuda:
     def stream(self) -> int:
         """The stream's handle, for TensorRT."""
         return int(self._stream)
-
-    def gpu(self) -> Gpu:
-        """Which GPU it is."""
-        return _gpu(self._rt, self._device)
 
     def use(self) -> None:
         """Make this GPU the calling thread's."""
@@ -123,15 +117,10 @@ class Cuda:
 def find_gpu(device_id: int = 0) -> Gpu:
     """The machine's GPU number `device_id`.
 
-    bindings: what stands in for NVIDIA's.
     Raises `MissingDependencyError` without the bindings, and `EngineError` without that GPU.
     """
     rt = _bindings()
     _check_device(rt, device_id)
-    return _gpu(rt, device_id)
-
-
-def _gpu(rt: Any, device_id: int) -> Gpu:
     found = _call(rt, rt.cudaGetDeviceProperties, device_id)
     name = found.name.partition(b"\0")[0].decode(errors="replace")
     return Gpu(name, f"{found.major}.{found.minor}")

@@ -9,9 +9,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...closing import Closing
 from ...errors import EngineError, ModelFileError
@@ -21,9 +22,6 @@ from .contexts import Contexts, make_contexts
 from .cuda import Cuda
 from .io import Binding, Buffers, read_bindings
 from .packages import Messages, load_package
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = ["TensorRtEngine"]
 
@@ -148,18 +146,14 @@ class TensorRtEngine(Closing):
         )
 
     def _check(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None) -> None:
-        self._known(set(self._inputs), inputs, "inputs")
-        if set(inputs) != set(self._inputs):
-            missing = ", ".join(name for name in self._inputs if name not in inputs)
-            raise EngineError(f"{self._path}: expected also the inputs {missing}")
-        self._known(set(self._outputs), outputs or (), "outputs")
+        for what, known, names in (("inputs", self._inputs, inputs), ("outputs", self._outputs, outputs or ())):
+            for name in names:
+                if name not in known:
+                    raise EngineError(f"{self._path}: has no '{name}': its {what} are {', '.join(sorted(known))}")
+        if missing := [name for name in self._inputs if name not in inputs]:
+            raise EngineError(f"{self._path}: expected also the inputs {', '.join(missing)}")
         for name, value in inputs.items():
             self._check_value(self._inputs[name], value)
-
-    def _known(self, known: set[str], names: Any, what: str) -> None:
-        for name in names:
-            if name not in known:
-                raise EngineError(f"{self._path}: has no '{name}': its {what} are {', '.join(sorted(known))}")
 
     def _check_value(self, binding: Binding, value: NDArray[Any]) -> None:
         if not np.can_cast(value.dtype, binding.dtype, "same_kind"):

@@ -9,16 +9,13 @@ import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...errors import EngineError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from .cuda import Cuda
+from .cuda import Cuda
 
 __all__ = ["Binding", "Buffers", "read_bindings", "release"]
 

@@ -27,6 +27,16 @@ Clustering = Literal["dbscan", "random", "none"]
 
 _WHERE = "settings of 'cfcam'"
 
+#: Between what the numbers among the settings have to lie.
+_RANGES = {
+    "sigma": (0, 100),
+    "feature_sigma": (0, 100),
+    "live_threshold": (0, 0.5),
+    "shrinkage": (0, 1),
+    "size_exponent": (-1, 1),
+    "map_sigma": (0, 100),
+}
+
 # Change of the gradient over the grid, relative to its largest magnitude, up to which it
 # counts as constant: far above float16 rounding of one constant, far below what a layer
 # with anything but a mean above it shows.
@@ -69,22 +79,15 @@ class CfcamSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.last is not None:
-            check_flag(_WHERE, "last", self.last)
-        if self.sigma is not None:
-            check_number(_WHERE, "sigma", self.sigma, 0, 100)
-        check_number(_WHERE, "feature_sigma", self.feature_sigma, 0, 100)
-        check_number(_WHERE, "live_threshold", self.live_threshold, 0, 0.5)
-        check_integer(_WHERE, "neighbour", self.neighbour, 1)
-        check_integer(_WHERE, "min_samples", self.min_samples, 1)
-        check_number(_WHERE, "shrinkage", self.shrinkage, 0, 1)
-        check_number(_WHERE, "size_exponent", self.size_exponent, -1, 1)
-        if self.sign_split is not None:
-            check_flag(_WHERE, "sign_split", self.sign_split)
-        if self.map_sigma is not None:
-            check_number(_WHERE, "map_sigma", self.map_sigma, 0, 100)
+        for name in ("last", "sign_split"):
+            if getattr(self, name) is not None:
+                check_flag(_WHERE, name, getattr(self, name))
+        for name, (low, high) in _RANGES.items():
+            if name not in ("sigma", "map_sigma") or getattr(self, name) is not None:
+                check_number(_WHERE, name, getattr(self, name), low, high)
+        for name, least in {"neighbour": 1, "min_samples": 1, "seed": 0}.items():
+            check_integer(_WHERE, name, getattr(self, name), least)
         check_choice(_WHERE, "clustering", self.clustering, get_args(Clustering))
-        check_integer(_WHERE, "seed", self.seed, 0)
 
 
 @register_rule("cfcam", settings=CfcamSettings)

@@ -40,7 +40,7 @@ def test_int8_is_calibrated_once(
         seen.append(ranges.is_file())
         return real(source, output, plan, images, ranges=ranges, **options)
 
-    monkeypatch.setattr(precision, "lower", lower)
+    monkeypatch.setattr("cfcam.calibration.build.lowering.lower", lower)
     reports = [build(tiny_path("logits"), "i8", config, tmp_path / "out", photos, allow_failing=True) for _ in "12"]
     assert seen == [False, True]  # the second build finds the ranges of the first
     assert not any("kept" in note for note in reports[1].notes)

@@ -50,7 +50,7 @@ def broken_pass(monkeypatch: pytest.MonkeyPatch) -> None:
         onnx.save(model, output)
         return done
 
-    monkeypatch.setattr(precision, "lower", lower)
+    monkeypatch.setattr("cfcam.calibration.build.lowering.lower", lower)
 
 
 def listing(folder: Path) -> list[str]:
@@ -178,7 +178,7 @@ def test_what_is_absent_is_said_before_any_work(
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("work was begun")
 
-    monkeypatch.setattr(precision, "lower", refuse)
+    monkeypatch.setattr("cfcam.calibration.build.lowering.lower", refuse)
     monkeypatch.setattr("cfcam.calibration.build.pipeline.choose_photos", refuse)
     monkeypatch.setitem(__import__("sys").modules, "tensorrt", None)
     source, out = tiny_path("logits"), tmp_path / "out"

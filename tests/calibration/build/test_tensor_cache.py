@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from cfcam.calibration.build import tensor_cache
 from cfcam.calibration.build.tensor_cache import TensorCache
+from cfcam.runtime.contract.modelfile import file_sha256
 from cfcam.runtime.contract.spec import InputSpec
 from small_photos import make_photos
 from tiny_model import VARIANTS
@@ -22,7 +23,7 @@ def cache(tmp_path: Path) -> TensorCache:
 
 def test_tensors_are_kept_by_content(tmp_path: Path, cache: TensorCache, monkeypatch: pytest.MonkeyPatch) -> None:
     (photo,) = make_photos(tmp_path / "photos", 1)
-    sha256 = cache.photo_sha256(photo)
+    sha256 = file_sha256(photo)
     first = cache.tensor(photo, sha256)
     (kept,) = (tmp_path / "cache").glob("*/*.npy")
 
@@ -30,7 +31,7 @@ def test_tensors_are_kept_by_content(tmp_path: Path, cache: TensorCache, monkeyp
         raise AssertionError("it was decoded again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(tensor_cache, "open_image", refuse)
+        patch.setattr(tensor_cache, "prepare", refuse)
         moved = photo.rename(tmp_path / "elsewhere.png")
         assert np.array_equal(cache.tensor(moved, sha256), first)
         other = InputSpec(**{**vars(SPEC), "mean": (0.1, 0.2, 0.3)})  # another preprocessing has tensors of its own

@@ -22,7 +22,7 @@ def samples(explainer, count=32):
     rng = np.random.default_rng(0)
     spec = explainer.spec.input
     photos = [rng.integers(0, 256, (spec.height, spec.width, 3), dtype=np.uint8) for _ in range(count)]
-    return list(tuning.gather(explainer, photos, [f"{i}.png" for i in range(count)]))
+    return [tuning.read_sample(explainer, photo, f"{i}.png") for i, photo in enumerate(photos)]
 
 
 def planted(measure):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def test_every_choice_is_there_and_adds_up(timed):
     plan = latency_plan(timed, rounds=5, budget_ms=1e6, progress=lambda done, total: told.append(done))
     assert plan.runs == 5
     assert told == [1, 2, 3, 4, 5]
-    assert json.loads(json.dumps(plan.to_dict()))["budget_ms"] == 1e6
+    assert json.loads(json.dumps(asdict(plan)))["budget_ms"] == 1e6
     rows = {(row.method, row.classes, row.size): row for row in plan.rows}
     rules = method_names("rule")
     assert {key for key in rows if key[0] in rules} == {

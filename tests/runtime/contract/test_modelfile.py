@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cfcam.runtime.contract.modelfile import ValueInfo, file_sha256, read_model_info, read_spec
 from cfcam.runtime.contract.spec import METADATA_KEY, SCHEMA
-from cfcam.runtime.errors import CfcamError, ModelFileError, SpecError
+from cfcam.runtime.errors import CfcamError, ImageError, ModelFileError, SpecError
 from shared_data import shared_path
 from tiny_model import VARIANTS
 
@@ -80,6 +80,8 @@ def test_bad_paths(tmp_path):
         read_model_info(tmp_path / "empty.onnx")
     with pytest.raises(ModelFileError, match="cannot be read"):
         file_sha256(tmp_path / "none.onnx")
+    with pytest.raises(ImageError, match=r"none\.jpg: cannot be read"):
+        file_sha256(tmp_path / "none.jpg", ImageError)
 
 
 @pytest.mark.parametrize(

@@ -57,5 +57,5 @@ def test_an_onnx_product_opens_as_its_manifest_says(tiny_path: Callable[[str], P
     with pytest.raises(ManifestError, match="copy both again"):
         Explainer(path, provider="cpu")
     (tmp_path / "made.plan").write_bytes(b"whatever")
-    with pytest.raises(ModelFileError, match="is an engine of TensorRT"):
+    with pytest.raises(ModelFileError, match="is a TensorRT engine"):
         Explainer(tmp_path / "made.plan")

@@ -261,9 +261,7 @@ def test_what_a_manifest_refuses_is_not_opened(
         Explainer(path)
     Manifest.place(path).unlink()
     for opened in (open_engine, Explainer):
-        with pytest.raises(
-            ModelFileError, match=r"is an engine of TensorRT, .*\.manifest\.json beside it: copy that too"
-        ):
+        with pytest.raises(ModelFileError, match=r"is a TensorRT engine, .*\.manifest\.json beside it: copy that too"):
             opened(path)
 
 
@@ -299,7 +297,7 @@ def test_a_real_engine_without_a_gpu(tiny_path: Callable[[str], Path], tmp_path:
         Explainer(path)
     assert "\n" not in str(caught.value)
     Manifest.place(path).unlink()
-    with pytest.raises(ModelFileError, match="is an engine of TensorRT"):
+    with pytest.raises(ModelFileError, match="is a TensorRT engine"):
         Explainer(path)
 
 
