@@ -104,9 +104,12 @@ def _layer(graph: Graph, score: Score, names: Names, asked: str | None, grid: tu
     """The value of the plain export that a layer is; its tokens must have places that are known."""
     default = next((c for c in candidates(graph, score, anywhere=True) if c.default), None) if asked is None else None
     layer = default or choose_layer(graph, score, None if asked is None else names.value(asked), grid=grid)
+    shown = names.all(layer.name)[0]
+    if grid is not None and not layer.assumed and layer.grid != tuple(grid):
+        raise LayerError(f"layer '{shown}' has a grid of {layer.grid[0]}x{layer.grid[1]}, not {tuple(grid)}")
     if layer.assumed and layer.layout == "NTC" and grid is None:
         raise LayerError(
-            f"layer '{names.all(layer.name)[0]}' has shape {layer.shape}; the place of its tokens in the image is not "
+            f"layer '{shown}' has shape {layer.shape}; the place of its tokens in the image is not "
             "known: if they are in reading order, give their grid (grid=(H, W))"
         )
     return layer.name
