@@ -8,7 +8,7 @@ import numpy as np
 from cfcam.export.graph import Graph, value_info
 from cfcam.export.proof.session import Session
 from cfcam.export.reverse import differentiate
-from cfcam.export.reverse.candidates import Candidate, choose_layer
+from cfcam.export.reverse.candidates import Candidate
 from cfcam.export.reverse.opening import open_model
 from cfcam.export.reverse.score import Score, find_score
 from cfcam.export.torch_export import _layer
@@ -33,8 +33,7 @@ class Opened(NamedTuple):
 
     def layer(self, name: str | None = None, grid: tuple[int, int] | None = None) -> Candidate:
         """The layer that an export takes for this name, or by default."""
-        value = _layer(self.graph, self.score, self.names, name, grid)
-        return choose_layer(self.graph, self.score, value, grid=grid)
+        return _layer(self.graph, self.score, self.names, name, grid)
 
     def shown(self, layer: Candidate) -> str:
         """What the exported file calls a layer."""

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from cfcam.export.axes.layout import NCHW, Layout
 from cfcam.export.proof.against_pytorch import _differentiated, _run
 from cfcam.export.traced.capture import Captured
 from cfcam.export.traced.float64 import TailProgram, run_in_float64
@@ -21,7 +22,7 @@ Operator = Callable[[Tensor], Tensor]
 
 
 class Gradients(NamedTuple):
-    """As the layer holds them, in float64: what the exporter's passes give and what autograd gives, and the tail that was cut."""
+    """(N, C, H, W) in float64: what the exporter's passes give and what autograd gives, and the tail that was cut."""
 
     passes: NDArray[Any]
     autograd: NDArray[Any]
@@ -35,13 +36,16 @@ def captured_nodes(net: nn.Module, image: Tensor, layer: str | None = None) -> t
     return module.captured, module.captured.outputs[module.position], node
 
 
-def gradients(net: nn.Module, images: Tensor, classes: Tensor, layer: str | None = None) -> Gradients:
-    """Of the captured part behind `layer`, as the proof of an export takes them."""
+def gradients(
+    net: nn.Module, images: Tensor, classes: Tensor, layer: str | None = None, axes: Layout = NCHW
+) -> Gradients:
+    """Of the captured part behind `layer`, as the proof of an export takes them. axes: how the layer holds its grid."""
     captured, score, node = captured_nodes(net, images[:1], layer)
     tail = TailProgram(captured.graph, node, score, len(images))
     held, *border = run_in_float64(captured.graph, images, node, *tail.border)
     passes = _run(_differentiated(tail, [held, *border]), tail, [held, *border], classes)
-    return Gradients(passes, tail.gradient(held, border, classes).numpy(), tail)
+    autograd = tail.gradient(held, border, classes).numpy()
+    return Gradients(axes.to_nchw(passes), axes.to_nchw(autograd), tail)
 
 
 class _Heads(nn.Module):

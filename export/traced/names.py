@@ -31,7 +31,7 @@ from .capture import Captured
 from .float64 import values_of
 from .outputs import written_shape
 
-__all__ = ["Names"]
+__all__ = ["Names", "permuted"]
 
 Mark = NDArray[np.float64]
 
@@ -138,7 +138,7 @@ class Names:
         (wanted,) = values_of(self._captured.graph, self._images, node)
         return any(
             turned.shape == have.shape and np.abs(turned - have).max() <= _SAME * np.abs(have).max()
-            for turned in _permuted(wanted.numpy())
+            for turned in permuted(wanted.numpy())
         )
 
     def _held(self, names: list[str]) -> dict[str, NDArray[Any]]:
@@ -198,7 +198,7 @@ def _distance(one: Mark, other: Mark) -> float:
     return float(np.abs(one[1:] - other[1:]).max() / (one[1] + 1e-30))
 
 
-def _permuted(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
+def permuted(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
     """With channels last, or first."""
     if array.ndim == 4:
         yield array.transpose(0, 2, 3, 1)

@@ -13,6 +13,7 @@ import onnx
 import pytest
 import torch
 from cfcam.export import LayerError, ProofError, export_torch, torch_export
+from cfcam.export.axes.layout import NCHW
 from cfcam.export.proof import against_pytorch
 from cfcam.export.proof.against_pytorch import PyTorchJudge
 from cfcam.export.proof.checks import prove_file
@@ -52,7 +53,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     export_torch(net, SIZE, folder / "x.cam.onnx", layer=LAYER, keep_plain=folder / "plain.onnx")
     captured, score, layer = captured_nodes(net, torch.zeros(1, 3, SIZE, SIZE), LAYER)
     notes: list[str] = []
-    judge = PyTorchJudge(net, captured, {LAYER: [layer]}, [score], notes)
+    judge = PyTorchJudge(net, captured, {LAYER: (NCHW, [layer])}, [score], notes)
     return Exported(folder / "x.cam.onnx", folder / "plain.onnx", judge, notes)
 
 
