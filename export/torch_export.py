@@ -17,14 +17,15 @@ from torch import nn
 
 from ..runtime.contract.spec import SourceSpec
 from ..runtime.errors import ArrayError
+from .axes.layout import raster
 from .errors import LayerError
 from .graph import Graph
 from .onnx_export import export_plain, open_plain
 from .options import DEFAULT_OPSET, ExportOptions
 from .proof.against_pytorch import PyTorchJudge
 from .report import ExportReport, Stopwatch
-from .reverse import LayerView, Score
-from .reverse.candidates import candidates, choose_layer
+from .reverse import Score
+from .reverse.candidates import Candidate, candidates, choose_layer
 from .reverse.score import find_score
 from .sources.labels import check_labels
 from .target_layers import asked_layers, for_each_layer, refuse_repeated
@@ -88,28 +89,33 @@ def export_torch(
         names = Names(captured, plain.graph, score.value)
         asked = asked_layers(options.layer)
         grids = for_each_layer(options.grid, len(asked), "grids", lambda given: isinstance(given[0], int))
-        plain.layers = [_layer(plain.graph, score, names, *one) for one in zip(asked, grids, strict=True)]
+        layers = [_layer(plain.graph, score, names, *one) for one in zip(asked, grids, strict=True)]
+        plain.layers, plain.views = [layer.name for layer in layers], [layer.axes for layer in layers]
         refuse_repeated(asked, plain.layers)
-        plain.views = [None if grid is None else LayerView(grid=tuple(grid)) for grid in grids]
         plain.names = [names.shown(value, name) for value, name in zip(plain.layers, asked, strict=True)]
-        nodes = {name: names.nodes(value) for name, value in zip(plain.names, plain.layers, strict=True)}
+        known = {name: (one.axes, names.nodes(one.name)) for name, one in zip(plain.names, layers, strict=True)}
     plain.tools = ("torch", "onnxscript")
-    plain.judge = PyTorchJudge(module, captured, nodes, names.nodes(score.value), plain.notes)
+    plain.judge = PyTorchJudge(module, captured, known, names.nodes(score.value), plain.notes)
     del names
     report = export_plain(plain, Path(output), options, watch)
     return replace(report, plain_path=None if options.keep_plain is None else Path(options.keep_plain))
 
 
-def _layer(graph: Graph, score: Score, names: Names, asked: str | None, grid: tuple[int, int] | None) -> str:
-    """The value of the plain export that a layer is; its tokens must have places that are known."""
+def _layer(graph: Graph, score: Score, names: Names, asked: str | None, grid: tuple[int, int] | None) -> Candidate:
+    """The value of the plain export that a layer is; its tokens must have places that are known, or given by `grid`."""
     default = next((c for c in candidates(graph, score, anywhere=True) if c.default), None) if asked is None else None
     layer = default or choose_layer(graph, score, None if asked is None else names.value(asked), grid=grid)
-    if layer.assumed and layer.layout == "NTC" and grid is None:
+    shown = names.all(layer.name)[0]
+    given = None if grid is None or not layer.assumed else raster(*grid, int(layer.shape[1] or 0))
+    if layer.assumed and layer.layout == "NTC" and given is None:
         raise LayerError(
-            f"layer '{names.all(layer.name)[0]}' has shape {layer.shape}; the place of its tokens in the image is not "
+            f"layer '{shown}' has shape {layer.shape}; the place of its tokens in the image is not "
             "known: if they are in reading order, give their grid (grid=(H, W))"
         )
-    return layer.name
+    layer = layer if given is None else replace(layer, axes=given)
+    if grid is not None and layer.grid != tuple(grid):
+        raise LayerError(f"layer '{shown}' has a grid of {layer.grid[0]}x{layer.grid[1]}, not {tuple(grid)}")
+    return layer
 
 
 def _example(example: torch.Tensor | int | Sequence[int]) -> torch.Tensor:

@@ -8,15 +8,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from cfcam.export.axes.layout import NCHW
+from cfcam.export.axes.layout import NCHW, Layout
 from cfcam.export.proof.against_pytorch import _differentiated, _run
-from cfcam.export.traced.candidates import Score, Value, find_score, resolve_value
-from cfcam.export.traced.capture import Captured, capture
+from cfcam.export.traced.capture import Captured
 from cfcam.export.traced.float64 import TailProgram, run_in_float64
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from opened_modules import opened
+from torch import Tensor, fx, nn
 
-__all__ = ["Gradients", "assert_same", "captured_value", "gradients", "operator_gradients"]
+__all__ = ["Gradients", "assert_same", "captured_nodes", "gradients", "operator_gradients"]
 
 Operator = Callable[[Tensor], Tensor]
 
@@ -29,20 +29,23 @@ class Gradients(NamedTuple):
     tail: TailProgram
 
 
-def captured_value(net: nn.Module, image: Tensor, layer: str | None = None) -> tuple[Captured, Score, Value]:
-    captured = capture(net.eval(), image)
-    score = find_score(captured)
-    return captured, score, resolve_value(captured, score, layer)
+def captured_nodes(net: nn.Module, image: Tensor, layer: str | None = None) -> tuple[Captured, fx.Node, fx.Node]:
+    """The program, its scores and a layer of it, which the converter may merge with others."""
+    module = opened(net, image)
+    node = module.names.nodes(module.layer().name)[-1] if layer is None else module.node(layer)
+    return module.captured, module.captured.outputs[module.position], node
 
 
-def gradients(net: nn.Module, images: Tensor, classes: Tensor, layer: str | None = None) -> Gradients:
-    """Of the captured part behind `layer`, as the proof of an export takes them."""
-    captured, score, value = captured_value(net, images[:1], layer)
-    tail = TailProgram(captured.graph, value.node, score.node, len(images))
-    held, *border = run_in_float64(captured.graph, images, value.node, *tail.border)
-    passes = _run(_differentiated(tail, [held, *border], value.layout), tail, [held, *border], classes)
-    autograd = value.layout.to_nchw(tail.gradient(held, border, classes)).numpy()
-    return Gradients(passes, autograd, tail)
+def gradients(
+    net: nn.Module, images: Tensor, classes: Tensor, layer: str | None = None, axes: Layout = NCHW
+) -> Gradients:
+    """Of the captured part behind `layer`, as the proof of an export takes them. axes: how the layer holds its grid."""
+    captured, score, node = captured_nodes(net, images[:1], layer)
+    tail = TailProgram(captured.graph, node, score, len(images))
+    held, *border = run_in_float64(captured.graph, images, node, *tail.border)
+    passes = _run(_differentiated(tail, [held, *border]), tail, [held, *border], classes)
+    autograd = tail.gradient(held, border, classes).numpy()
+    return Gradients(axes.to_nchw(passes), axes.to_nchw(autograd), tail)
 
 
 class _Heads(nn.Module):
@@ -70,8 +73,8 @@ def operator_gradients(operators: Mapping[str, Operator], layer: Tensor) -> dict
     layer: what the operators read, (2, C, H, W) in float64.
     """
     net = _Heads(list(operators.values()), layer)
-    tail: Any = SimpleNamespace(program=net, inputs=["layer"])
-    passes = _differentiated(tail, [layer], NCHW)
+    tail: Any = SimpleNamespace(in_float64=lambda: net, inputs=["layer"])
+    passes = _differentiated(tail, [layer])
     found = {}
     for number, name in enumerate(operators):
         leaf = layer.clone().requires_grad_()

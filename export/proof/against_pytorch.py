@@ -17,6 +17,7 @@ Of each target layer, beside what `checks` measures of any file:
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -33,6 +34,7 @@ from ..traced.capture import Captured
 from ..traced.convert import tail_to_onnx
 from ..traced.eager import eager_outputs, own_gradient
 from ..traced.float64 import TailProgram, run_in_float64, values_of
+from ..traced.names import permuted
 from ..wording import first_line
 from .exported_file import ExportedFile
 from .float64 import Evaluator
@@ -58,7 +60,7 @@ class PyTorchJudge:
 
     Args:
         module: the user's own. captured: its program.
-        layers: the captured values that each target layer is, by its name in the file.
+        layers: by the name of each target layer: how it holds its grid, and the captured values that it is.
         scores: those that the logits are.
         notes: where to put what the user should know.
     """
@@ -67,7 +69,7 @@ class PyTorchJudge:
         self,
         module: nn.Module,
         captured: Captured,
-        layers: Mapping[str, Sequence[fx.Node]],
+        layers: Mapping[str, tuple[Layout, Sequence[fx.Node]]],
         scores: Sequence[fx.Node],
         notes: list[str],
     ) -> None:
@@ -77,14 +79,14 @@ class PyTorchJudge:
     def __call__(self, file: ExportedFile) -> list[Check]:
         """All checks of the file's first layer; the outputs' with the first layer of all."""
         checks = [] if file.is_further else self._outputs(file)
-        nodes = self._layers[file.spec.layer.name]
+        axes, nodes = self._layers[file.spec.layer.name]
         if not nodes or not self._scores:  # named as in the plain export
             self._notes.append(
                 f"layer '{file.spec.layer.name}' is a value of PyTorch's ONNX export, which the module does not have: "
                 "its gradient was compared with differences, not with autograd"
             )
             return checks
-        return checks + self._layer(file, nodes[-1])
+        return checks + self._layer(file, axes, nodes[-1])
 
     def _outputs(self, file: ExportedFile) -> list[Check]:
         expected = eager_outputs(self._module, torch.from_numpy(file.images))
@@ -93,9 +95,9 @@ class PyTorchJudge:
             for name, want in zip(file.top.outputs, expected, strict=True)
         ]
 
-    def _layer(self, file: ExportedFile, node: fx.Node) -> list[Check]:
+    def _layer(self, file: ExportedFile, axes: Layout, node: fx.Node) -> list[Check]:
         graph, score = self._captured.graph, self._scores[0]
-        places = _places(file, node)
+        places = _places(node.meta["val"].shape[1:], file.tail.shape[1:], axes)
         tail = TailProgram(graph, node, score, _TOGETHER)
         passes: Evaluator | None = None
         own: list[Check] = []
@@ -180,13 +182,11 @@ def _pairs(file: ExportedFile) -> Iterator[tuple[torch.Tensor, torch.Tensor, tor
         yield images, activations, classes
 
 
-def _places(file: ExportedFile, node: fx.Node) -> Array:
-    """Where each cell of the activations lies in the captured value: as in the file, unless axes were turned round."""
-    shape = node.meta["val"].shape[1:]
-    if tuple(shape) == tuple(file.tail.shape[1:]):
-        return file.tail.index
-    turned = NCHW if file.spec.layer.layout == "NHWC" else Layout("NHWC")
-    return turned.places(shape)
+def _places(shape: Sequence[int], exported: Sequence[Any], axes: Layout) -> Array:
+    """Where each cell (C, H, W) lies in a captured value, which the export may hold with its axes turned round."""
+    number = np.arange(math.prod(shape)).reshape(1, *shape)
+    as_exported = (array for array in (number, *permuted(number)) if array.shape[1:] == tuple(exported))
+    return axes.to_nchw(next(as_exported))[0]
 
 
 def _differentiated(tail: TailProgram, values: Sequence[torch.Tensor]) -> Evaluator:

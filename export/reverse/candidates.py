@@ -77,7 +77,8 @@ def candidates(graph: Graph, score: Score, *, anywhere: bool = False) -> list[Ca
 
     Values that only feed an activation or a normalisation are left out: their better half is
     listed. The default, marked, is the value that enters the last spatial pooling or flatten
-    and that every way to the score passes; anywhere: else the last value with a grid that does.
+    and that every way to the score passes. anywhere: else the last value with a grid that does; of tokens that are
+    pooled without those in front of the grid, the value that still has all of them, which modules return.
     """
     on_way = graph.ancestors([score.value]) & graph.descendants(graph.input_names)
     axes = map_axes(graph)
@@ -94,6 +95,7 @@ def candidates(graph: Graph, score: Score, *, anywhere: bool = False) -> list[Ca
     if chosen is None:
         return found
     name, why = chosen
+    name = _before_slice(graph, name, by_name) if anywhere else name
     if name not in {c.name for c in found}:
         node = graph.producers[name]
         extra = _candidate(graph, axes, score, node, name, graph.nodes.index(node))
@@ -240,8 +242,7 @@ def _default(graph: Graph, score: Score, known: dict[str, Candidate]) -> tuple[s
             continue
         why = _pools(graph, node, known)
         if why is not None and _unavoidable(graph, score, node.input[0]):
-            value = _before_slice(graph, node.input[0], known)
-            return value, f"enters the last {why} ({node.op_type} '{node.name}')"
+            return node.input[0], f"enters the last {why} ({node.op_type} '{node.name}')"
     # Class-token networks: the last stream before tokens are mixed for the last time.
     mixed = False
     for node in reversed(graph.nodes):
@@ -268,7 +269,7 @@ def _last(graph: Graph, score: Score, known: dict[str, Candidate]) -> tuple[str,
 
 
 def _before_slice(graph: Graph, value: str, known: dict[str, Candidate]) -> str:
-    """Setting prefix tokens aside is what the export does too: the value that still has them is the layer."""
+    """The value whose prefix tokens are cut off to make `value`: setting them aside is what the export does too."""
     while (node := graph.producers.get(value)) is not None and node.op_type == "Slice":
         source = node.input[0]
         if source not in known or value not in known or known[source].grid != known[value].grid:

@@ -31,7 +31,7 @@ from .capture import Captured
 from .float64 import values_of
 from .outputs import written_shape
 
-__all__ = ["Names"]
+__all__ = ["Names", "permuted"]
 
 Mark = NDArray[np.float64]
 _Key = TypeVar("_Key")
@@ -71,8 +71,8 @@ class Names:
     def value(self, name: str) -> str:
         """The value of the export that `name` stands for.
 
-        Raises `LayerError` with the nearest names and the candidates; for a value that the converter merged with
-        others, with the neighbours that the export has.
+        Raises `LayerError` with the nearest names and the candidates, for what cannot be a layer, and for a value
+        that the converter merged with others, with the neighbours that the export has.
         """
         node = self._find(name)
         if node is None:
@@ -81,13 +81,22 @@ class Names:
             near = difflib.get_close_matches(name, [path for paths in self._paths.values() for path in paths], 3, 0.5)
             hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else "."
             raise LayerError(f"the model has no layer '{name}'{hint} {self._listing()}")
+        held = node.meta.get("val")
+        if node not in _ancestors(self.nodes(self._score) or self._captured.outputs):
+            raise LayerError(f"layer '{name}' does not reach the score. {self._listing()}")
+        if not isinstance(held, torch.Tensor) or held.dim() not in (3, 4):
+            expected = "a target layer has shape (N, C, H, W) with a grid"
+            raise LayerError(f"layer '{name}' has shape {written_shape(held)}; {expected}. {self._listing()}")
         nearest = _nearest(node, self._nodes, self._values)
         if nearest:
             return node.name if node.name in nearest else nearest[0]
         for value in self._values:
             if self._is_permuted(value, node):
                 return value
-        raise LayerError(f"layer '{name}' {self._why_not(node)}. {self._listing()}")
+        raise LayerError(
+            f"layer '{name}' is no value of PyTorch's ONNX export: it was merged with others; neighbours that are: "
+            f"{self._neighbours(node)}. {self._listing()}"
+        )
 
     def nodes(self, value: str) -> list[fx.Node]:
         """The captured values that are this value of the export, in the order of computation."""
@@ -133,7 +142,7 @@ class Names:
         (wanted,) = values_of(self._captured.graph, self._images, node)
         return any(
             turned.shape == have.shape and np.abs(turned - have).max() <= _SAME * np.abs(have).max()
-            for turned in _permuted(wanted.numpy())
+            for turned in permuted(wanted.numpy())
         )
 
     def _held(self, names: list[str]) -> dict[str, NDArray[Any]]:
@@ -143,19 +152,12 @@ class Names:
         session = Session(probe.to_model())
         return session.run({session.inputs[0]: self._images.numpy()})
 
-    def _why_not(self, node: fx.Node) -> str:
-        value = node.meta.get("val")
-        if node not in _ancestors(self._captured.outputs):
-            return "does not reach the score"
-        if not isinstance(value, torch.Tensor) or value.dim() not in (3, 4):
-            return f"has shape {written_shape(value)}; a target layer has shape (N, C, H, W) with a grid"
+    def _neighbours(self, node: fx.Node) -> str:
+        """Names of the nearest values on both sides that the export has."""
         held = [n for n in self._nodes if _nearest(n, self._nodes, self._values)]
         order = {n: place for place, n in enumerate(self._captured.graph.graph.nodes)}
         before, behind = ([n for n in held if (order[n] < order[node]) is earlier] for earlier in (True, False))
-        names = [f"'{(*self._paths.get(n, ()), n.name)[0]}'" for n in (*before[-1:], *behind[:1])]
-        return (
-            f"is no value of PyTorch's ONNX export: it was merged with others; neighbours that are: {', '.join(names)}"
-        )
+        return ", ".join(f"'{(*self._paths.get(n, ()), n.name)[0]}'" for n in (*before[-1:], *behind[:1]))
 
     def _listing(self) -> str:
         """The last values that modules return and that have room for a grid: the deep ones are what people look for."""
@@ -220,7 +222,7 @@ def _nearest(key: Any, own: Mapping[Any, Mark], others: Mapping[_Key, Mark]) -> 
     return [k for k, distance in distances.items() if distance == least < _SAME]
 
 
-def _permuted(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
+def permuted(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
     """With channels last, or first."""
     if array.ndim == 4:
         yield array.transpose(0, 2, 3, 1)

@@ -16,10 +16,9 @@ import pytest
 import torch
 from cfcam.export import ExportError, export_torch
 from cfcam.export.report import ExportReport
-from cfcam.export.traced.candidates import Score, find_score, resolve_value
-from cfcam.export.traced.capture import capture
 from cfcam.export.traced.outputs import named_tensors
 from cfcam.runtime import Explainer, Explanation
+from opened_modules import Opened, opened
 from small_nets import seeded
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -55,9 +54,9 @@ def probabilities(found: list[Explanation]) -> np.ndarray:
     return np.stack([explanation.probabilities for explanation in found])
 
 
-def scored(net: nn.Module, **options: Any) -> Score:
-    """Which value `find_score` takes, without the rest of an export."""
-    return find_score(capture(seeded(net), torch.zeros(1, 3, _SIZE, _SIZE)), **options)
+def scored(net: nn.Module, score: int | None = None) -> Opened:
+    """Which output and value are taken as the score, without the rest of an export."""
+    return opened(seeded(net), torch.zeros(1, 3, _SIZE, _SIZE), score)
 
 
 class Eventful(Base):
@@ -95,9 +94,9 @@ def test_a_module_with_all_of_it_in_train_mode_and_channels_last(tmp_path: Path)
 
 
 def test_two_calls_of_a_layer_are_two_values() -> None:
-    captured = capture(seeded(Eventful()), torch.zeros(1, 3, _SIZE, _SIZE))
-    first, second = (resolve_value(captured, find_score(captured), f"conv2:{call}") for call in (0, 1))
-    assert first.node is not second.node
+    names = scored(Eventful()).names
+    first, second = (names.value(f"conv2:{call}") for call in (0, 1))
+    assert first != second
 
 
 @dataclass
@@ -160,8 +159,8 @@ def test_the_score_is_found_in(case: str) -> None:
             pooled = self.pooled(x)
             return returned(self.fc(pooled), F.linear(pooled * 2, self.fc.weight))
 
-    score = scored(Returns())
-    assert (score.position, score.kind, score.classes) == (position, "logits", 5)
+    found = scored(Returns())
+    assert (found.position, found.score.kind, found.score.classes) == (position, "logits", 5)
 
 
 def test_heads_that_only_train() -> None:
@@ -194,9 +193,9 @@ def test_the_score_is_the_logit_before(case: str) -> None:
         def forward(self, x: Tensor) -> Tensor:
             return end(self.logits(x))
 
-    score = scored(Ends(classes))
+    score = scored(Ends(classes)).score
     assert (score.kind, score.classes) == (kind, count)
-    assert (score.node is score.output) == (kind == "binary")
+    assert (score.value == score.output) == (kind == "binary")
 
 
 class Detector(Base):
@@ -238,14 +237,14 @@ def test_several_labels_at_once(tmp_path: Path) -> None:
     report, found = explained(net, tmp_path, multi_label=True)
     assert report.spec.output.kind == "binary"
     np.testing.assert_allclose(probabilities(found), expected, atol=1e-6)
-    assert scored(net, position=0).kind == "sigmoid"
+    assert scored(net, 0).score.kind == "sigmoid"
 
     class Exclusive(Base):
         def forward(self, x: Tensor) -> Tensor:
             return self.logits(x).softmax(1)
 
-    with pytest.raises(ExportError, match="multi_label: the model ends in a softmax"):
-        scored(Exclusive(), multi_label=True)
+    with pytest.raises(ExportError, match="multi-label: output 'softmax' is a softmax, its classes exclude"):
+        export_torch(seeded(Exclusive()), _SIZE, tmp_path / "y.cam.onnx", multi_label=True)
 
 
 def test_names_of_what_a_module_returns() -> None:

@@ -335,9 +335,10 @@ def test_a_file_that_fails_its_proof_is_not_written(tmp_path: Path, monkeypatch:
 
     def broken(*arguments: Any, **options: Any) -> Any:
         made = true(*arguments, **options)
-        for node in made.model.graph.node:
+        for node in made.graph.nodes:
             node.output[:] = ["right" if name == "cam_gradients" else name for name in node.output]
-        made.model.graph.node.append(helper.make_node("Neg", ["right"], ["cam_gradients"], name="broken"))
+        made.graph.nodes.append(helper.make_node("Neg", ["right"], ["cam_gradients"], name="broken"))
+        made.graph.reindex()
         return made
 
     monkeypatch.setattr(onnx_export, "differentiate", broken)
@@ -376,10 +377,10 @@ def test_passes_are_announced_and_timed(tmp_path: Path) -> None:
 
 
 def test_above_two_gigabytes_the_weights_lie_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cfcam.export import metadata
+    from cfcam.export import writing
     from cfcam.export.graph import loading
 
-    for module in (metadata, loading):
+    for module in (writing, loading):
         monkeypatch.setattr(module, "INLINE_LIMIT", 3000)
     export_onnx(
         saved(tmp_path, onnx_classifiers.plain()), tmp_path / "out" / "a.cam.onnx", layer="middle", with_tail=True

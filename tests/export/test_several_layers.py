@@ -241,7 +241,7 @@ def test_views_are_for_each_layer() -> None:
     [
         (["act:2", "act:2"], "layer 'act:2' is named twice"),
         (["act:1", None, "act:2"], "layers the default layer and 'act:2' are the same value"),
-        (["conv2", "conv2:0"], "layers 'conv2' and 'conv2:0' are the same value"),
+        (["conv3", "conv3:0"], "layers 'conv3' and 'conv3:0' are the same value"),
         (["act:1", "fc"], "layer 'fc' has shape"),
         (["act:1", "side"], "layer 'side' does not reach the score"),
         ([], "no target layer is named"),

@@ -110,7 +110,7 @@ def test_several_outputs_keep_their_order(tmp_path: Path) -> None:
 def test_passes_are_announced_and_timed(tmp_path: Path) -> None:
     heard: list[str] = []
     report = export_torch(seeded(ConvNet()), 40, tmp_path / "x.cam.onnx", progress=heard.append)
-    assert heard == ["capture", "layer", "convert", "differentiate", "write", "prove"] == list(report.seconds)
+    assert heard == ["capture", "convert", "layer", "differentiate", "write", "prove"] == list(report.seconds)
     assert report.proof
     json.dumps(report.proof.to_dict())
 

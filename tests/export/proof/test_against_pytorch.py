@@ -13,6 +13,7 @@ import onnx
 import pytest
 import torch
 from cfcam.export import LayerError, ProofError, export_torch, torch_export
+from cfcam.export.axes.layout import NCHW
 from cfcam.export.proof import against_pytorch
 from cfcam.export.proof.against_pytorch import PyTorchJudge
 from cfcam.export.proof.checks import prove_file
@@ -23,7 +24,7 @@ from cfcam.export.writing import set_spec, spec_of
 from mutations import MUTATIONS, Mutation, rewired
 from onnx import ModelProto
 from small_nets import ConvNet, seeded
-from tail_gradients import captured_value
+from tail_gradients import captured_nodes
 
 SIZE = 40
 LAYER = "act:1"  # a convolution and a ReLU lie behind it: its gradient depends on the image
@@ -50,11 +51,10 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     folder = tmp_path_factory.mktemp("judged")
     net = seeded(ConvNet())
     export_torch(net, SIZE, folder / "x.cam.onnx", layer=LAYER, keep_plain=folder / "plain.onnx")
-    captured, score, value = captured_value(net, torch.zeros(1, 3, SIZE, SIZE), LAYER)
+    captured, score, layer = captured_nodes(net, torch.zeros(1, 3, SIZE, SIZE), LAYER)
     notes: list[str] = []
-    return Exported(
-        folder / "x.cam.onnx", folder / "plain.onnx", PyTorchJudge(net, captured, score, [value], notes), notes
-    )
+    judge = PyTorchJudge(net, captured, {LAYER: (NCHW, [layer])}, [score], notes)
+    return Exported(folder / "x.cam.onnx", folder / "plain.onnx", judge, notes)
 
 
 @pytest.fixture(scope="module")

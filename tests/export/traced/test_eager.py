@@ -7,7 +7,7 @@ import torch
 from cfcam.export.traced.eager import eager_outputs, own_gradient
 from cfcam.export.traced.float64 import run_in_float64
 from small_nets import ConvNet, TwoOutputs, seeded
-from tail_gradients import captured_value
+from tail_gradients import captured_nodes
 from torch import Tensor, nn
 
 IMAGES = torch.randn(2, 3, 40, 40, generator=torch.Generator().manual_seed(0))
@@ -16,8 +16,8 @@ CLASSES = torch.tensor([1, 2])
 
 def recognised(module: nn.Module, layer: str | None = None, images: Tensor = IMAGES) -> tuple[Tensor, Tensor | None]:
     """The layer's value, and the gradient of the module's own autograd there."""
-    captured, score, value = captured_value(module, images[:1], layer)
-    held, scores = run_in_float64(captured.graph, images, value.node, score.node)
+    captured, score, node = captured_nodes(module, images[:1], layer)
+    held, scores = run_in_float64(captured.graph, images, node, score)
     return held, own_gradient(module, images.double(), held, scores, CLASSES[: len(images)])
 
 
@@ -76,8 +76,8 @@ def test_behind_a_detach_there_is_none() -> None:
 
 def test_a_run_that_makes_other_values_is_said() -> None:
     module = seeded(Inline())
-    captured, score, value = captured_value(module, IMAGES[:1])
-    held, scores = run_in_float64(captured.graph, IMAGES, value.node, score.node)
+    captured, score, node = captured_nodes(module, IMAGES[:1])
+    held, scores = run_in_float64(captured.graph, IMAGES, node, score)
     with pytest.raises(LookupError, match="layer"):
         own_gradient(module, IMAGES.double(), held + 1, scores, CLASSES)
     with pytest.raises(LookupError, match="score"):

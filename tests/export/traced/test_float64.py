@@ -7,7 +7,7 @@ import pytest
 import torch
 from cfcam.export.traced.float64 import TailProgram, run_in_float64, values_of
 from small_nets import ConvNet, seeded
-from tail_gradients import assert_same, captured_value, gradients
+from tail_gradients import assert_same, captured_nodes, gradients
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,9 +17,9 @@ CLASSES = torch.tensor([7, 0, 3])
 
 def test_a_whole_run_is_the_modules_own_in_float64() -> None:
     net = seeded(ConvNet())
-    captured, score, value = captured_value(net, IMAGES[:1])
-    activations, scores = run_in_float64(captured.graph, IMAGES, value.node, score.node)
-    in_float32 = values_of(captured.graph, IMAGES, score.node)[0]
+    captured, score, node = captured_nodes(net, IMAGES[:1])
+    activations, scores = run_in_float64(captured.graph, IMAGES, node, score)
+    in_float32 = values_of(captured.graph, IMAGES, score)[0]
     wide = seeded(ConvNet()).double()
     assert (scores.dtype, in_float32.dtype) == (torch.float64, torch.float32)
     with torch.no_grad():
@@ -32,10 +32,10 @@ def test_a_whole_run_is_the_modules_own_in_float64() -> None:
 @pytest.mark.parametrize("layer", ["conv1", "act:0", "bn2", "act:1", None])
 def test_the_tails_gradient_is_the_modules_own(layer: str | None) -> None:
     net = seeded(ConvNet())
-    captured, score, value = captured_value(net, IMAGES[:1], layer)
-    tail = TailProgram(captured.graph, value.node, score.node, 3)
+    captured, score, node = captured_nodes(net, IMAGES[:1], layer)
+    tail = TailProgram(captured.graph, node, score, 3)
     assert (tail.border, tail.inputs) == ([], ["layer"])
-    (held,) = run_in_float64(captured.graph, IMAGES, value.node)
+    (held,) = run_in_float64(captured.graph, IMAGES, node)
     wide, kept = seeded(ConvNet()).double(), []
     wide.act.inplace = False
     module = wide.get_submodule((layer or "act").partition(":")[0])

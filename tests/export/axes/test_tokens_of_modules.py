@@ -1,14 +1,14 @@
-"""Axes followed through the trace: which values have a grid, how they hold it, which is the default."""
+"""Axes followed through modules' exports: which values have a grid, how they hold it, which is the default."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from cfcam.export.axes.layout import Digit
+from cfcam.export.axes.onnx_values import map_axes
 from cfcam.export.errors import LayerError
-from cfcam.export.traced.candidates import Value, find_score, resolve_value
-from cfcam.export.traced.capture import Captured, capture
-from cfcam.export.traced.float64 import values_of
+from cfcam.export.reverse.candidates import Candidate
+from opened_modules import Opened, held_by, opened, shape_of
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -126,74 +126,87 @@ class AttentionPool(Patches):
         return self.head(F.scaled_dot_product_attention(self.query.expand(n, -1, -1), key, value)[:, 0])
 
 
-def default(net: nn.Module, layer: str | None = None) -> tuple[Captured, Value]:
-    captured = capture(net.eval(), EXAMPLE)
-    return captured, resolve_value(captured, find_score(captured), layer)
+def default(net: nn.Module) -> tuple[Opened, Candidate]:
+    module = opened(net, EXAMPLE)
+    return module, module.layer()
 
 
-def planes_of(captured: Captured, value: Value) -> Tensor:
+def planes_of(module: Opened, layer: Candidate) -> Tensor:
     """What the layer holds for an image, as (N, C, H, W)."""
-    (held,) = values_of(
-        captured.graph, torch.randn(2, 3, 24, 32, generator=torch.Generator().manual_seed(0)), value.node
-    )
-    return value.layout.to_nchw(held)
+    images = torch.randn(2, 3, 24, 32, generator=torch.Generator().manual_seed(0))
+    return torch.from_numpy(layer.axes.to_nchw(held_by(module.graph, layer.name, images)))
 
 
 @pytest.mark.parametrize("net", [Patches, Rolled])
 def test_channels_last_layers_leave_with_channels_first(net: type[Patches]) -> None:
-    captured, value = default(net())
-    assert (value.name, value.layout.kind, value.shape, value.pooled) == ("norm", "NHWC", (10, 6, 8), True)
-    assert planes_of(captured, value).shape == (2, 10, 6, 8)
+    module, layer = default(net())
+    found = (module.shown(layer), layer.layout, shape_of(layer), module.pooled(layer))
+    assert found == ("norm", "NHWC", (10, 6, 8), True)
+    assert planes_of(module, layer).shape == (2, 10, 6, 8)
 
 
 def test_merged_cells_are_a_coarser_grid() -> None:
-    captured, value = default(Merged())
-    assert (value.name, value.layout.kind, value.shape) == ("norm", "NHWC", (10, 3, 4))
+    module, layer = default(Merged())
+    assert (module.shown(layer), layer.layout, shape_of(layer)) == ("norm", "NHWC", (10, 3, 4))
     # The blocks themselves are a grid too, with the cells inside them as channels.
-    values = [n for n in captured.graph.graph.nodes if isinstance(n.meta.get("val"), Tensor)]
-    layouts = [captured.axes.layout(n) for n in values if n.meta["val"].dim() == 4 and n.meta["val"].shape[3] == 40]
+    axes, graph = map_axes(module.graph), module.graph
+    values = [
+        name for name in graph.producers if len(graph.shape(name) or ()) == 4 and (graph.shape(name) or ())[3] == 40
+    ]
+    layouts = [axes.layout(name) for name in values]
     assert [layout.kind for layout in layouts if layout is not None] == ["NHWC"] * len(layouts)
     assert layouts
 
 
 def test_what_was_moved_round_has_no_known_place() -> None:
-    captured, _ = default(Rolled())
-    rolls = [n for n in captured.graph.graph.nodes if "roll" in str(n.target)]
-    assert len(rolls) == 2
-    assert captured.axes.layout(rolls[0]) is None
+    module, _ = default(Rolled())
+    axes, producers = map_axes(module.graph), module.graph.producers
+    rolls = [
+        node
+        for node in module.graph.nodes
+        if node.op_type == "Concat" and all(producers[part].op_type == "Slice" for part in node.input)
+    ]
+    assert len(rolls) == 4  # rows and columns, there and back
+    assert [axes.layout(roll.output[0]) for roll in rolls] == [None] * 4
 
 
 def test_tokens_in_another_order_come_out_in_reading_order() -> None:
     net = Units()
-    captured, value = default(net)
-    assert value.layout.digits == (Digit("H", 1, 2), Digit("W", 1, 2), Digit("H", 2, 3), Digit("W", 2, 4))
+    module, layer = default(net)
+    assert layer.axes.digits == (Digit("H", 1, 2), Digit("W", 1, 2), Digit("H", 2, 3), Digit("W", 2, 4))
     image = torch.randn(2, 3, 24, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = net.norm(net.patches(image).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-    torch.testing.assert_close(planes_of(captured, value), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(planes_of(module, layer), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("head", "prefix"), [("token", 1), ("two", 2)])
 def test_behind_class_tokens_the_default_enters_the_last_block(head: str, prefix: int) -> None:
-    captured, value = default(Tokens(head))
-    assert (value.layout.kind, value.layout.prefix, value.shape, value.pooled) == ("NTC", prefix, (10, 6, 8), False)
-    last_block = resolve_value(captured, find_score(captured), "blocks.1").node
-    assert value.node in last_block.all_input_nodes
+    module, layer = default(Tokens(head))
+    found = (layer.layout, layer.prefix_tokens, shape_of(layer), module.pooled(layer))
+    assert found == ("NTC", prefix, (10, 6, 8), False)
+    assert enters(module, layer, "blocks.1")
+
+
+def enters(module: Opened, layer: Candidate, path: str) -> bool:
+    """Whether the layer is what this call of a module reads."""
+    return not {*module.node(path).all_input_nodes}.isdisjoint(module.names.nodes(layer.name))
 
 
 def test_a_mean_of_tokens_pools_the_value_that_still_has_the_class_token() -> None:
-    _, value = default(Tokens("mean"))
-    assert (value.name, value.layout.prefix, value.pooled) == ("norm", 1, True)
+    module, layer = default(Tokens("mean"))
+    assert (module.shown(layer), layer.prefix_tokens, module.pooled(layer)) == ("norm", 1, True)
 
 
 def test_a_class_token_apart_from_the_grid_leaves_the_grid_as_the_default() -> None:
-    captured, value = default(Separate())
-    assert (value.layout.prefix, value.shape) == (0, (10, 6, 8))
-    assert resolve_value(captured, find_score(captured), "stream").node in value.node.all_input_nodes
+    module, layer = default(Separate())
+    assert (layer.prefix_tokens, shape_of(layer)) == (0, (10, 6, 8))
+    assert any(module.node("stream") in node.all_input_nodes for node in module.names.nodes(layer.name))
 
 
 def test_an_attention_pooling_reads_the_value_before_its_projection() -> None:
-    assert default(AttentionPool())[1].name == "norm"
+    module, layer = default(AttentionPool())
+    assert module.shown(layer) == "norm"
 
 
 def test_a_grid_that_cannot_be_followed_is_asked_for() -> None:
@@ -203,8 +216,7 @@ def test_a_grid_that_cannot_be_followed_is_asked_for() -> None:
             order = torch.arange(47, -1, -1)
             return self.head(self.norm(tokens[:, order]).mean(1))
 
-    captured = capture(Shuffled().eval(), EXAMPLE)
-    score = find_score(captured)
+    module = opened(Shuffled(), EXAMPLE)
     with pytest.raises(LayerError, match="give their grid"):
-        resolve_value(captured, score, "norm")
-    assert resolve_value(captured, score, "norm", (6, 8)).shape == (10, 6, 8)
+        module.layer("norm")
+    assert shape_of(module.layer("norm", (6, 8))) == (10, 6, 8)

@@ -1,0 +1,47 @@
+"""Which output of a module has the class scores."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from cfcam.export.errors import ExportError
+from cfcam.export.traced.capture import capture
+from cfcam.export.traced.outputs import score_output
+from opened_modules import held_by, opened
+from small_nets import HeadConv, TwoOutputs, seeded
+from torch import nn
+
+EXAMPLE = torch.zeros(1, 3, 40, 40)
+
+
+def scores(net: nn.Module, asked: int | str | None = None) -> tuple[int, int]:
+    captured = capture(seeded(net), EXAMPLE)
+    return score_output(captured.outputs, captured.output_names, asked)
+
+
+def test_the_score_is_the_logit_before_the_final_softmax() -> None:
+    module = opened(seeded(HeadConv()), EXAMPLE)
+    score = module.score
+    assert (score.kind, score.classes) == ("softmax", 10)
+    assert score.value != score.output
+    image = torch.randn(2, 3, 40, 40)
+    logits, shown = (torch.from_numpy(held_by(module.graph, name, image)) for name in (score.value, score.output))
+    torch.testing.assert_close(torch.softmax(logits.flatten(1), 1), shown)
+
+
+def test_the_first_output_of_shape_n_by_classes_is_the_score_and_another_can_be_chosen() -> None:
+    assert scores(TwoOutputs()) == (1, 10)
+    assert scores(TwoOutputs(), 1) == (1, 10)
+    assert scores(TwoOutputs(), "logits") == (1, 10)
+    with pytest.raises(ExportError, match=r"no output looks like class scores.*0: \(N, 16, "):
+        scores(TwoOutputs(), 0)
+    with pytest.raises(ExportError, match="the model has 2 outputs"):
+        scores(TwoOutputs(), 7)
+    with pytest.raises(ExportError, match=r"score output 'probs': the model has no such output \('grid', 'logits'\)"):
+        scores(TwoOutputs(), "probs")
+
+
+def test_a_segmentation_model_is_told_what_cfcam_explains() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU())
+    with pytest.raises(ExportError, match=r"0: \(N, 4, 40, 40\).*wrap the module"):
+        scores(net)
