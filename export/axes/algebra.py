@@ -1,11 +1,11 @@
-"""What the axes of a value mean: batch, rows, columns, channels; for either route.
+"""What the axes of a value mean: batch, rows, columns, channels; for all sources.
 
 An axis is a product of *parts*, most significant first, and a part is a digit of the row or
 column number (or of the channel, or of something unknown). Reshapes split and join parts,
 transposes move them, so that windows, patches and any order of tokens are followed exactly:
 a value has a grid when the digits of one H and one W are complete in it.
 
-Here is what operators can do to axes; which operator does what is for each route to say.
+Here is what operators can do to axes; which operator does what, `onnx_values` says.
 """
 
 from __future__ import annotations

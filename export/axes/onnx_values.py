@@ -1,6 +1,6 @@
 """What the axes of every value of an ONNX graph mean: batch, rows, columns, channels.
 
-As in `traced.axes`, in the terms of `places`: the image is (N, C, H, W), and each operator says
+In the terms of `algebra`: the image is (N, C, H, W), and each operator says
 what it does to the axes. A symbolic batch is given a number that no layer has, so that every
 size is a number and the batch is known by its size where it is merged into windows.
 """
@@ -35,7 +35,7 @@ from .layout import Layout
 
 __all__ = ["AxisMap", "map_axes", "settle_sizes"]
 
-#: Primes that no layer has, as in the traced route.
+#: Primes that no layer has.
 _BATCH, _OTHER_BATCH = 509, 521
 
 _RESHAPES = {"Reshape", "Flatten", "Squeeze", "Unsqueeze"}

@@ -1,8 +1,8 @@
 """The tail of an exported file: the part from the target layer to the class scores.
 
-Whoever holds a ``.cam.onnx``, from either export route, can cut it out and run it: to check the
+Whoever holds a ``.cam.onnx``, whatever it was made of, can cut it out and run it: to check the
 gradient by differences, or to ablate channels. The layer is found in the graph itself, by
-walking back from the file's ``cam_activations``; names in `LayerSpec` may be those of a tracer.
+walking back from the file's ``cam_activations``; names in `LayerSpec` of older files may be those of a tracer.
 """
 
 from __future__ import annotations

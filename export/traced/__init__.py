@@ -1,7 +1,6 @@
-"""The traced route: a PyTorch module in, a joint forward and backward graph out.
+"""What only PyTorch knows of a model: its program, the names of its values, its outputs, and what autograd says.
 
-Passes, in order, one module each: `capture` (module -> functional graph), `values` (which
-value is the target layer), `fold` (batch norms into convolutions), `differentiate` (cut
-at the layer, trace forward and the tail's backward), `seed` (the class's one-hot, gathered
-where it meets weights), `lean` (nothing computed twice), `convert` (to ONNX).
+`capture` (module -> program), `convert` (program -> plain ONNX), `names` (what people call a value, and which value of the
+plain ONNX that is), `outputs` (what a module returns), `eager` and `float64` (the judge of the proof). The gradient
+is written in the ONNX graph, by `reverse`.
 """
