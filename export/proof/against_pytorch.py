@@ -60,7 +60,7 @@ class PyTorchJudge:
 
     Args:
         module: the user's own. captured: its program.
-        layers: of each target layer, by its name in the file: how it holds its grid, and the captured values that it is.
+        layers: of each target layer, by its name in the file: how it holds its grid, and which captured values it is.
         scores: those that the logits are.
         notes: where to put what the user should know.
     """

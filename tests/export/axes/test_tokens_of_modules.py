@@ -150,8 +150,8 @@ def test_merged_cells_are_a_coarser_grid() -> None:
     assert (module.shown(layer), layer.layout, shape_of(layer)) == ("norm", "NHWC", (10, 3, 4))
     # The blocks themselves are a grid too, with the cells inside them as channels.
     axes, graph = map_axes(module.graph), module.graph
-    values = [name for name in graph.producers if len(graph.shape(name) or ()) == 4 and (graph.shape(name) or ())[3] == 40]
-    layouts = [axes.layout(name) for name in values]
+    shapes = {name: graph.shape(name) or () for name in graph.producers}
+    layouts = [axes.layout(name) for name, shape in shapes.items() if len(shape) == 4 and shape[-1] == 40]
     assert [layout.kind for layout in layouts if layout is not None] == ["NHWC"] * len(layouts)
     assert layouts
 
