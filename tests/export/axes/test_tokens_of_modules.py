@@ -218,3 +218,10 @@ def test_a_grid_that_cannot_be_followed_is_asked_for() -> None:
     with pytest.raises(LayerError, match="give their grid"):
         module.layer("norm")
     assert shape_of(module.layer("norm", (6, 8))) == (10, 6, 8)
+
+
+def test_a_grid_that_contradicts_the_known_one_is_refused() -> None:
+    module = opened(Tokens("mean"), EXAMPLE)
+    assert module.layer("norm", (6, 8)).prefix_tokens == 1
+    with pytest.raises(LayerError, match=r"layer 'norm' has a grid of 6x8, not \(8, 6\)"):
+        module.layer("norm", (8, 6))
