@@ -196,6 +196,17 @@ def test_a_mean_of_tokens_pools_the_value_that_still_has_the_class_token() -> No
     assert (module.shown(layer), layer.prefix_tokens, module.pooled(layer)) == ("norm", 1, True)
 
 
+def test_tokens_that_are_turned_round_to_be_pooled_are_the_layer() -> None:
+    class Turned(Patches):
+        def forward(self, image: Tensor) -> Tensor:
+            tokens = self.norm(self.patches(image).flatten(2).transpose(1, 2))
+            return self.head(F.adaptive_avg_pool1d(tokens.transpose(1, 2), 1).flatten(1))
+
+    module, layer = default(Turned())
+    found = (module.shown(layer), layer.layout, shape_of(layer), module.pooled(layer))
+    assert found == ("norm", "NTC", (10, 6, 8), True)
+
+
 def test_a_class_token_apart_from_the_grid_leaves_the_grid_as_the_default() -> None:
     module, layer = default(Separate())
     assert (layer.prefix_tokens, shape_of(layer)) == (0, (10, 6, 8))
