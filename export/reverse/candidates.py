@@ -242,7 +242,7 @@ def _default(graph: Graph, score: Score, known: dict[str, Candidate]) -> tuple[s
             continue
         why = _pools(graph, node, known)
         if why is not None and _unavoidable(graph, score, node.input[0]):
-            return node.input[0], f"enters the last {why} ({node.op_type} '{node.name}')"
+            return _before_turns(graph, node.input[0], known), f"enters the last {why} ({node.op_type} '{node.name}')"
     # Class-token networks: the last stream before tokens are mixed for the last time.
     mixed = False
     for node in reversed(graph.nodes):
@@ -266,6 +266,17 @@ def _last(graph: Graph, score: Score, known: dict[str, Candidate]) -> tuple[str,
             enters = ", ".join(f"{node.op_type} '{node.name}'" for node in users)
             return name, f"the last value with a grid; enters {enters}"
     return None
+
+
+def _before_turns(graph: Graph, value: str, known: dict[str, Candidate]) -> str:
+    """The layer that is turned round to be pooled: tokens as (N, C, T) or (N, C, 1, T) have no layout of their own."""
+    source = value
+    while source not in known:
+        node = graph.producers.get(source)
+        if node is None or node.op_type not in ("Transpose", "Unsqueeze"):
+            return value
+        source = node.input[0]
+    return source
 
 
 def _before_slice(graph: Graph, value: str, known: dict[str, Candidate]) -> str:

@@ -151,8 +151,12 @@ def test_merged_cells_are_a_coarser_grid() -> None:
     # The blocks themselves are a grid too, with the cells inside them as channels.
     axes, graph = map_axes(module.graph), module.graph
     shapes = {name: graph.shape(name) or () for name in graph.producers}
+<<<<<<< HEAD
     values = [name for name, shape in shapes.items() if shape[3:] == (40,)]
     layouts = [axes.layout(name) for name in values]
+=======
+    layouts = [axes.layout(name) for name, shape in shapes.items() if len(shape) == 4 and shape[-1] == 40]
+>>>>>>> h-xt2
     assert [layout.kind for layout in layouts if layout is not None] == ["NHWC"] * len(layouts)
     assert layouts
 
@@ -197,6 +201,17 @@ def test_a_mean_of_tokens_pools_the_value_that_still_has_the_class_token() -> No
     assert (module.shown(layer), layer.prefix_tokens, module.pooled(layer)) == ("norm", 1, True)
 
 
+def test_tokens_that_are_turned_round_to_be_pooled_are_the_layer() -> None:
+    class Turned(Patches):
+        def forward(self, image: Tensor) -> Tensor:
+            tokens = self.norm(self.patches(image).flatten(2).transpose(1, 2))
+            return self.head(F.adaptive_avg_pool1d(tokens.transpose(1, 2), 1).flatten(1))
+
+    module, layer = default(Turned())
+    found = (module.shown(layer), layer.layout, shape_of(layer), module.pooled(layer))
+    assert found == ("norm", "NTC", (10, 6, 8), True)
+
+
 def test_a_class_token_apart_from_the_grid_leaves_the_grid_as_the_default() -> None:
     module, layer = default(Separate())
     assert (layer.prefix_tokens, shape_of(layer)) == (0, (10, 6, 8))
@@ -219,3 +234,10 @@ def test_a_grid_that_cannot_be_followed_is_asked_for() -> None:
     with pytest.raises(LayerError, match="give their grid"):
         module.layer("norm")
     assert shape_of(module.layer("norm", (6, 8))) == (10, 6, 8)
+
+
+def test_a_grid_that_contradicts_the_known_one_is_refused() -> None:
+    module = opened(Tokens("mean"), EXAMPLE)
+    assert module.layer("norm", (6, 8)).prefix_tokens == 1
+    with pytest.raises(LayerError, match=r"layer 'norm' has a grid of 6x8, not \(8, 6\)"):
+        module.layer("norm", (8, 6))
