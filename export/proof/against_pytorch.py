@@ -58,15 +58,11 @@ _TOGETHER = 2
 class PyTorchJudge:
     """Checks each layer of an exported file against the module that it was made of.
 
-        Args:
-            module: the user's own. captured: its program.
-    <<<<<<< HEAD
+    Args:
+        module: the user's own. captured: its program.
             layers: by the name of each target layer: how it holds its grid, and the captured values that it is.
-    =======
-            layers: of each target layer, by its name in the file: how it holds its grid, and which captured values it is.
-    >>>>>>> h-xt2
             scores: those that the logits are.
-            notes: where to put what the user should know.
+        notes: where to put what the user should know.
     """
 
     def __init__(

@@ -151,12 +151,7 @@ def test_merged_cells_are_a_coarser_grid() -> None:
     # The blocks themselves are a grid too, with the cells inside them as channels.
     axes, graph = map_axes(module.graph), module.graph
     shapes = {name: graph.shape(name) or () for name in graph.producers}
-<<<<<<< HEAD
-    values = [name for name, shape in shapes.items() if shape[3:] == (40,)]
-    layouts = [axes.layout(name) for name in values]
-=======
     layouts = [axes.layout(name) for name, shape in shapes.items() if len(shape) == 4 and shape[-1] == 40]
->>>>>>> h-xt2
     assert [layout.kind for layout in layouts if layout is not None] == ["NHWC"] * len(layouts)
     assert layouts
 
