@@ -60,8 +60,8 @@ class PyTorchJudge:
 
     Args:
         module: the user's own. captured: its program.
-            layers: by the name of each target layer: how it holds its grid, and the captured values that it is.
-            scores: those that the logits are.
+        layers: by the name of each target layer: how it holds its grid, and the captured values that it is.
+        scores: those that the logits are.
         notes: where to put what the user should know.
     """
 
