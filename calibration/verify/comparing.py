@@ -26,9 +26,6 @@ from .likeness import Likeness, compare_maps, grouping_agreement
 from .references import jittered, noise_map
 
 if TYPE_CHECKING:
-    from PIL import Image
-
-    from ...runtime.photos.frame import Frame
     from ...runtime.photos.preprocess import Prepared
 
 __all__ = ["Comparer", "Failed", "PhotoMeasures", "PlaceMeasures", "Shown"]
@@ -93,8 +90,7 @@ class Failed:
 class Shown:
     """What a picture of one photo needs: maps float32 (H, W) of one place, for the reference's top class."""
 
-    photo: Image.Image
-    frame: Frame
+    prepared: Prepared
     reference: NDArray[np.float32]
     candidate: NDArray[np.float32]
 
@@ -146,8 +142,7 @@ class Comparer:
         reference = self._reference.explainer.tensors(loaded.prepared.tensor[None], TOP_CLASS)
         candidate = self._candidate.explainer.tensors(loaded.candidate_tensor[None], int(reference.classes[0]))
         return Shown(
-            loaded.prepared.photo,
-            loaded.prepared.frame,
+            loaded.prepared,
             self._reference.maps(reference, 0)[place].heat.values,
             self._candidate.maps(candidate, 0)[place].heat.values,
         )
