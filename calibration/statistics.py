@@ -118,13 +118,24 @@ def paired_difference(
     there are at most `resamples`, else drawn. comparisons: how many p-values go through `holm`
     together; it raises the number of photos that is asked for and nothing else.
     """
+    from scipy.stats import permutation_test
+
     a, b = _rows(first), _rows(second)
     if a.shape != b.shape:
         raise ArrayError(f"paired difference: expected two rows of figures of one length, got {len(a)} and {len(b)}")
     each = _by_photo(a - b, photos)
     _check_count(len(each), photos_needed(level, comparisons))
     low, high = _percentile_interval(each, level, resamples, seed)
-    return Difference(float(each.mean()), low, high, len(each), level, _sign_flip(each, resamples, seed))
+    flipped = permutation_test(
+        (each, np.zeros_like(each)),
+        lambda one, other, axis: (one - other).mean(axis=axis),
+        permutation_type="samples",
+        n_resamples=resamples,
+        batch=max(1, 1_000_000 // len(each)),
+        vectorized=True,
+        random_state=np.random.default_rng(seed),  # pyright: ignore[reportCallIssue]
+    )
+    return Difference(float(each.mean()), low, high, len(each), level, float(flipped.pvalue))
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
@@ -141,9 +152,7 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
         raise ArrayError(f"holm: expected a list of p-values from 0 to 1, got {p_values!r}")
     order = np.argsort(p, kind="stable")
     corrected = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    result = np.empty(len(p))
-    result[order] = np.minimum(corrected, 1)
-    return result
+    return np.minimum(corrected, 1)[np.argsort(order)]
 
 
 def smallest_effect(
@@ -196,22 +205,6 @@ def _percentile_interval(each: NDArray[np.float64], level: float, resamples: int
         random_state=np.random.default_rng(seed),  # pyright: ignore[reportCallIssue]
     ).confidence_interval
     return float(found.low), float(found.high)
-
-
-def _sign_flip(each: NDArray[np.float64], resamples: int, seed: int) -> float:
-    from scipy.stats import permutation_test
-
-    return float(
-        permutation_test(
-            (each, np.zeros_like(each)),
-            lambda a, b, axis: (a - b).mean(axis=axis),
-            permutation_type="samples",
-            n_resamples=resamples,
-            batch=max(1, 1_000_000 // len(each)),
-            vectorized=True,
-            random_state=np.random.default_rng(seed),  # pyright: ignore[reportCallIssue]
-        ).pvalue
-    )
 
 
 def _check_level(level: float) -> None:
