@@ -17,21 +17,31 @@ from ..methods.layer_fusion import fuse_layers, fused_grid, run_on_layers
 from .sampling import Clock
 from .timed_file import TimedFile
 
-__all__ = ["Choice", "Part", "Parts"]
+__all__ = ["Choice", "Combination", "Part", "Parts"]
 
 #: What is timed: its stage, and of what.
 Part = tuple[Hashable, ...]
 
 
 @dataclass(frozen=True)
-class Choice:
-    """One row of the plan. parts: what is added up, each with how often it is run."""
+class Combination:
+    """What a row of the plan is about.
+
+    layers: names; several are fused. classes: explanations of one photo in one batch. size: of the map, (H, W);
+    to_input: whether that is the input's size, or else the layer's grid.
+    """
 
     method: str
     layers: tuple[str, ...]
     classes: int
     size: tuple[int, int]
     to_input: bool
+
+
+@dataclass(frozen=True)
+class Choice(Combination):
+    """One row of the plan. parts: what is added up, each with how often it is run."""
+
     parts: tuple[tuple[Part, int], ...]
 
 
