@@ -174,10 +174,14 @@ def export(
     count = len(layer or [""])
     cells = _for_each([parse_input_size(text, "--grid") for text in grid or []], count, "--grid")
     if onnx is not None:
+        from ..export import export_onnx
+        from ..export.reverse import LayerView
+
         preprocessing = _checked(preprocessing.override(**changes), size)
         tokens = _for_each(prefix_tokens or [], count, "--prefix-tokens")
-        views = list(zip(_for_each([one.value for one in layout or []], count, "--layout"), cells, tokens, strict=True))
-        report = _from_onnx(onnx, output, views, score=score, input_size=size, preprocessing=preprocessing, **options)
+        views = zip(_for_each([one.value for one in layout or []], count, "--layout"), cells, tokens, strict=True)
+        options |= {"view": [LayerView(*view) for view in views], "score": score, "input_size": size}
+        report = _announced(export_onnx, onnx, output, preprocessing=preprocessing, **options)
     else:
         assert model is not None
         options |= {"grid": cells, "score": _position(score), "opset": opset}
@@ -212,13 +216,6 @@ def _position(score: str | None) -> int | None:
     if score is None or score.isdigit():
         return None if score is None else int(score)
     raise typer.BadParameter(f"--score: with --model expected the output's position (0 is the first), got '{score}'")
-
-
-def _from_onnx(path: str, output: str, views: list[tuple[Any, Any, Any]], **options: Any) -> ExportReport:
-    from ..export import export_onnx
-    from ..export.reverse import LayerView
-
-    return _announced(export_onnx, path, output, view=[LayerView(*view) for view in views], **options)
 
 
 @dataclass(frozen=True)
