@@ -113,7 +113,7 @@ class Parts:
 
             run = partial(self._timed.explainer.explain, self._tensor, self._targets[0], name)
             try:
-                self._timed.explainer.explain(self._tensor, self._targets[0], name, progress=watch)
+                run(progress=watch)
             except _TooSlow as slow:
                 done, total = slow.args
                 self.left_out[name] = f"given up after {patience_ms:.0f} ms, at {done} of {total} runs"
@@ -152,8 +152,7 @@ class Parts:
                     grid = self._grid(names)
                     for size in dict.fromkeys([grid, self._size]):
                         resize = (("resize", names, size), count)
-                        choice = Choice(name, names, count, size, size == self._size, (*once, *each, resize))
-                        found.append(choice)
+                        found.append(Choice(name, names, count, size, size == self._size, (*once, *each, resize)))
         first = next(iter(self._sets))
         for name in probes:
             if ("probe", name) in self.calls:
