@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import fmean
 
 import numpy as np
@@ -97,8 +97,7 @@ def mean_interval(
     """
     each = _by_photo(_rows(values), photos)
     _check_count(len(each), photos_needed(level))
-    low, high = _percentile_interval(each, level, resamples, seed)
-    return Interval(float(each.mean()), low, high, len(each), level)
+    return _percentile_interval(each, level, resamples, seed)
 
 
 def paired_difference(
@@ -125,7 +124,7 @@ def paired_difference(
         raise ArrayError(f"paired difference: expected two rows of figures of one length, got {len(a)} and {len(b)}")
     each = _by_photo(a - b, photos)
     _check_count(len(each), photos_needed(level, comparisons))
-    low, high = _percentile_interval(each, level, resamples, seed)
+    interval = _percentile_interval(each, level, resamples, seed)
     flipped = permutation_test(
         (each, np.zeros_like(each)),
         lambda one, other, axis: (one - other).mean(axis=axis),
@@ -135,7 +134,7 @@ def paired_difference(
         vectorized=True,
         random_state=np.random.default_rng(seed),  # pyright: ignore[reportCallIssue]
     )
-    return Difference(float(each.mean()), low, high, len(each), level, float(flipped.pvalue))
+    return Difference(**asdict(interval), p_value=float(flipped.pvalue))
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
@@ -191,7 +190,7 @@ def _by_photo(rows: NDArray[np.float64], photos: Sequence[Hashable] | None) -> N
     return sums[counts > 0] / counts[counts > 0]
 
 
-def _percentile_interval(each: NDArray[np.float64], level: float, resamples: int, seed: int) -> tuple[float, float]:
+def _percentile_interval(each: NDArray[np.float64], level: float, resamples: int, seed: int) -> Interval:
     from scipy.stats import bootstrap
 
     # SciPy calls it rng from 1.15 on and takes both.
@@ -204,7 +203,7 @@ def _percentile_interval(each: NDArray[np.float64], level: float, resamples: int
         method="percentile",
         random_state=np.random.default_rng(seed),  # pyright: ignore[reportCallIssue]
     ).confidence_interval
-    return float(found.low), float(found.high)
+    return Interval(float(each.mean()), float(found.low), float(found.high), len(each), level)
 
 
 def _check_level(level: float) -> None:
