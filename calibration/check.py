@@ -21,7 +21,6 @@ from ..export.errors import LayerError
 from ..export.graph import load_model
 from ..export.proof.checks import prove_file
 from ..export.proof.exported_file import open_exported_file, plain_outputs
-from ..export.proof.results import Check
 from ..export.report import Stopwatch
 from ..runtime.contract.modelfile import file_sha256, read_model_info, read_spec
 from ..runtime.contract.spec import CamSpec
@@ -68,12 +67,6 @@ class CheckReport:
     seconds: dict[str, float] = field(default_factory=dict)
     images: int = 0
     rows: list[CheckRow] = field(default_factory=list)
-
-    def add(self, checks: list[Check]) -> None:
-        """Take over checks of the proof."""
-        for c in checks:
-            status: Status = "ok" if c.ok else "failed"
-            self.rows.append(CheckRow(c.name, status, c.value, c.limit, c.at_least, c.note))
 
     def __bool__(self) -> bool:
         return bool(self.rows) and not self.failures
@@ -125,7 +118,10 @@ def check_file(
             _refuse_other_input(source, spec)
             plain = plain_outputs(source, file)
     tail, tail_rows = _tail_file(path, spec)
-    report.add(prove_file(file, plain, tail=tail, watch=watch).checks)
+    report.rows += [
+        CheckRow(one.name, "ok" if one.ok else "failed", one.value, one.limit, one.at_least, one.note)
+        for one in prove_file(file, plain, tail=tail, watch=watch).checks
+    ]
     report.rows += tail_rows
     with watch("weights"):
         report.rows += _weights_rows(model, spec, None if source is None else load_model(source))

@@ -14,6 +14,7 @@ import dataclasses
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
@@ -163,26 +164,22 @@ class RandomisedNetworks(Closing):
         chosen = stage_layers(weight_layers(plain.model, spec.output.name), stages, order)
         self.names = [name for name, _ in chosen]
         self.explainers: list[Explainer] = []
-        self._folder = tempfile.TemporaryDirectory(prefix="cfcam-")
-        try:
+        with ExitStack() as stack:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cfcam-"))
             for index, (name, layers) in enumerate(chosen):
                 if progress is not None:
                     progress(name)
-                file = Path(self._folder.name) / f"{index}.cam.onnx"
+                file = Path(folder) / f"{index}.cam.onnx"
                 _export_again(dataclasses.replace(plain, model=randomised(plain.model, layers, seed)), spec, file)
-                self.explainers.append(Explainer(file, threads=threads))
-        except BaseException:
-            self.close()
-            raise
+                self.explainers.append(stack.enter_context(Explainer(file, threads=threads)))
+            self._opened = stack.pop_all()
 
     def explains(self, method: str | None = None, settings: object = None) -> list[Explain]:
         """The method on each stage's network. Raises `MethodError`."""
         return [EngineAccess(explainer, method, settings).explain for explainer in self.explainers]
 
     def close(self) -> None:
-        for explainer in self.explainers:
-            explainer.close()
-        self._folder.cleanup()
+        self._opened.close()
 
 
 def _export_again(plain: PlainModel, spec: CamSpec, path: Path) -> None:

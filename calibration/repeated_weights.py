@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, numpy_helper
 
-from ..export.graph import LARGE_WEIGHT, attribute, tensor_bytes
-from ..export.graph.graph import captured_names
+from ..export.graph import LARGE_WEIGHT, Graph, tensor_bytes
+from ..export.graph.normalise import open_graph
 
 __all__ = ["Repeat", "repeated_weights"]
 
@@ -58,12 +58,12 @@ def repeated_weights(model: ModelProto, plain: Sequence[str], source: ModelProto
     Copies are found everywhere. Other orders and multiples are looked for between what was added and
     everything else; two weights of one plain model may well resemble each other.
     """
-    tensors = dict(_large(model))
-    needed = _ancestors(model, plain)
+    graph, _ = open_graph(model)
+    tensors, needed = _large(graph), graph.ancestors(plain)
     groups: dict[bytes, list[str]] = defaultdict(list)
     for name in sorted(tensors, key=lambda n: n not in needed):
         groups[_digest(tensors[name])].append(name)
-    allowed = Counter(_digest(t) for _, t in _large(source)) if source is not None else Counter()
+    allowed = Counter(map(_digest, _large(open_graph(source)[0]).values())) if source is not None else Counter()
     found = []
     copies: set[str] = set()
     for digest, names in groups.items():
@@ -83,27 +83,8 @@ def repeated_weights(model: ModelProto, plain: Sequence[str], source: ModelProto
     return found
 
 
-def _large(model: ModelProto) -> Iterator[tuple[str, TensorProto]]:
-    for tensor in model.graph.initializer:
-        if tensor_bytes(tensor) > LARGE_WEIGHT:
-            yield tensor.name, tensor
-    for node in model.graph.node:
-        value = attribute(node, "value") if node.op_type == "Constant" else None
-        if value is not None and tensor_bytes(value) > LARGE_WEIGHT:
-            yield node.output[0], value
-
-
-def _ancestors(model: ModelProto, names: Sequence[str]) -> set[str]:
-    makers = {output: node for node in model.graph.node for output in node.output}
-    found, waiting = set(), list(names)
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            node = makers.get(name)
-            if node is not None:
-                waiting.extend((*node.input, *captured_names(node)))
-    return found
+def _large(graph: Graph) -> dict[str, TensorProto]:
+    return {name: tensor for name, tensor in graph.constants.items() if tensor_bytes(tensor) > LARGE_WEIGHT}
 
 
 def _digest(tensor: TensorProto) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import fmean
 
 import numpy as np
@@ -97,8 +97,7 @@ def mean_interval(
     """
     each = _by_photo(_rows(values), photos)
     _check_count(len(each), photos_needed(level))
-    low, high = _percentile_interval(each, level, resamples, seed)
-    return Interval(float(each.mean()), low, high, len(each), level)
+    return _percentile_interval(each, level, resamples, seed)
 
 
 def paired_difference(
@@ -118,13 +117,24 @@ def paired_difference(
     there are at most `resamples`, else drawn. comparisons: how many p-values go through `holm`
     together; it raises the number of photos that is asked for and nothing else.
     """
+    from scipy.stats import permutation_test
+
     a, b = _rows(first), _rows(second)
     if a.shape != b.shape:
         raise ArrayError(f"paired difference: expected two rows of figures of one length, got {len(a)} and {len(b)}")
     each = _by_photo(a - b, photos)
     _check_count(len(each), photos_needed(level, comparisons))
-    low, high = _percentile_interval(each, level, resamples, seed)
-    return Difference(float(each.mean()), low, high, len(each), level, _sign_flip(each, resamples, seed))
+    interval = _percentile_interval(each, level, resamples, seed)
+    flipped = permutation_test(
+        (each, np.zeros_like(each)),
+        lambda one, other, axis: (one - other).mean(axis=axis),
+        permutation_type="samples",
+        n_resamples=resamples,
+        batch=max(1, 1_000_000 // len(each)),
+        vectorized=True,
+        random_state=np.random.default_rng(seed),  # pyright: ignore[reportCallIssue]
+    )
+    return Difference(**asdict(interval), p_value=float(flipped.pvalue))
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
@@ -141,9 +151,7 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
         raise ArrayError(f"holm: expected a list of p-values from 0 to 1, got {p_values!r}")
     order = np.argsort(p, kind="stable")
     corrected = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    result = np.empty(len(p))
-    result[order] = np.minimum(corrected, 1)
-    return result
+    return np.minimum(corrected, 1)[np.argsort(order)]
 
 
 def smallest_effect(
@@ -182,7 +190,7 @@ def _by_photo(rows: NDArray[np.float64], photos: Sequence[Hashable] | None) -> N
     return sums[counts > 0] / counts[counts > 0]
 
 
-def _percentile_interval(each: NDArray[np.float64], level: float, resamples: int, seed: int) -> tuple[float, float]:
+def _percentile_interval(each: NDArray[np.float64], level: float, resamples: int, seed: int) -> Interval:
     from scipy.stats import bootstrap
 
     # SciPy calls it rng from 1.15 on and takes both.
@@ -195,23 +203,7 @@ def _percentile_interval(each: NDArray[np.float64], level: float, resamples: int
         method="percentile",
         random_state=np.random.default_rng(seed),  # pyright: ignore[reportCallIssue]
     ).confidence_interval
-    return float(found.low), float(found.high)
-
-
-def _sign_flip(each: NDArray[np.float64], resamples: int, seed: int) -> float:
-    from scipy.stats import permutation_test
-
-    return float(
-        permutation_test(
-            (each, np.zeros_like(each)),
-            lambda a, b, axis: (a - b).mean(axis=axis),
-            permutation_type="samples",
-            n_resamples=resamples,
-            batch=max(1, 1_000_000 // len(each)),
-            vectorized=True,
-            random_state=np.random.default_rng(seed),  # pyright: ignore[reportCallIssue]
-        ).pvalue
-    )
+    return Interval(float(each.mean()), float(found.low), float(found.high), len(each), level)
 
 
 def _check_level(level: float) -> None:

@@ -2,7 +2,7 @@
 
 Seen with the parser of TensorRT for RTX 1.7 on ONNX's own operator test cases, unless a row says
 otherwise; versions differ, so a row is a reason to look. Where TensorRT is installed,
-`runtime.tensorrt_build.parse_onnx` asks the parser itself.
+`runtime.engines.tensorrt.build.parse_onnx` asks the parser itself.
 """
 
 from __future__ import annotations
@@ -70,12 +70,8 @@ def _scatter(node: NodeProto, constants: Constants) -> str | None:
     return f"reduction '{reduction}' is refused, and TensorRT 8.6 is reported to ignore it silently: a wrong result"
 
 
-def _max_pool(node: NodeProto, constants: Constants) -> str | None:
-    return "the output of indices is refused" if len([o for o in node.output if o]) > 1 else None
-
-
-def _layer_norm(node: NodeProto, constants: Constants) -> str | None:
-    return "the outputs of mean and deviation are refused" if len([o for o in node.output if o]) > 1 else None
+def _with_more_outputs(reason: str) -> Condition:
+    return lambda node, constants: reason if len([o for o in node.output if o]) > 1 else None
 
 
 def _top_k(node: NodeProto, constants: Constants) -> str | None:
@@ -95,8 +91,8 @@ def _constant_axes(node: NodeProto, constants: Constants) -> str | None:
 #: Refused in some forms: the reason, or None.
 _SOMETIMES: dict[str, Condition] = {
     **dict.fromkeys(["ScatterElements", "ScatterND"], _scatter),
-    "MaxPool": _max_pool,
-    "LayerNormalization": _layer_norm,
+    "MaxPool": _with_more_outputs("the output of indices is refused"),
+    "LayerNormalization": _with_more_outputs("the outputs of mean and deviation are refused"),
     "TopK": _top_k,
     **dict.fromkeys(
         [

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -176,16 +176,13 @@ def _annotations(
     return found
 
 
-@contextmanager
-def _journal(asked: str | None, explainer: Explainer, plan: Plan) -> Iterator[Journal | None]:
+def _journal(asked: str | None, explainer: Explainer, plan: Plan) -> AbstractContextManager[Journal | None]:
     """The journal that was asked for, which stays; or one in the user's cache, which goes when the run is done."""
     from ..calibration.evaluate import Journal, cached_journal, run_identity
 
     if asked == "none":
-        yield None
-        return
-    with Journal(asked) if asked else cached_journal(run_identity(explainer, plan)) as journal:
-        yield journal
+        return nullcontext()
+    return Journal(asked) if asked else cached_journal(run_identity(explainer, plan))
 
 
 def _remarks(evaluation: Evaluation, journal: Journal | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -162,7 +161,10 @@ def export(
         "crop": crop,
         **({} if resize is None else parse_resize(resize)),
     }
-    preprocessing = named_preset(preset or "torchvision")
+
+    def prepared(size: tuple[int, int] | None, own: Preprocessing | None = None) -> Preprocessing:
+        return _checked((own or named_preset(preset or "torchvision")).override(**changes), size)
+
     options: dict[str, Any] = {
         "layer": layer or None,
         "labels": read_label_option(labels, label_offset),
@@ -174,16 +176,23 @@ def export(
     count = len(layer or [""])
     cells = _for_each([parse_input_size(text, "--grid") for text in grid or []], count, "--grid")
     if onnx is not None:
-        preprocessing = _checked(preprocessing.override(**changes), size)
+        from ..export import export_onnx
+        from ..export.reverse import LayerView
+
+        options |= {"preprocessing": prepared(size), "score": score, "input_size": size}
         tokens = _for_each(prefix_tokens or [], count, "--prefix-tokens")
-        views = list(zip(_for_each([one.value for one in layout or []], count, "--layout"), cells, tokens, strict=True))
-        report = _from_onnx(onnx, output, views, score=score, input_size=size, preprocessing=preprocessing, **options)
+        views = zip(_for_each([one.value for one in layout or []], count, "--layout"), cells, tokens, strict=True)
+        options["view"] = [LayerView(*view) for view in views]
+        report = _announced(export_onnx, onnx, output, **options)
     else:
         assert model is not None
-        options |= {"grid": cells, "score": _position(score), "opset": opset}
+        if score is not None and not score.isdigit():
+            raise typer.BadParameter(
+                f"--score: with --model expected the output's position (0 is the first), got '{score}'"
+            )
+        options |= {"grid": cells, "score": None if score is None else int(score), "opset": opset}
         own = model.startswith("transformers:") and preset is None
-        how = _Preprocessing(preprocessing, changes, own)
-        report = _from_torch(model, weights, json_object(kwargs, "--kwargs"), size, output, how, options)
+        report = _from_torch(model, weights, json_object(kwargs, "--kwargs"), size, output, own, prepared, options)
     print_report(report)
     raise typer.Exit(DONE if report.proof else DONE_IN_PART)
 
@@ -208,50 +217,32 @@ def _for_each(given: list[_Given], count: int, option: str) -> list[_Given | Non
     return [*given] if len(given) == count else [given[0] if given else None] * count
 
 
-def _position(score: str | None) -> int | None:
-    if score is None or score.isdigit():
-        return None if score is None else int(score)
-    raise typer.BadParameter(f"--score: with --model expected the output's position (0 is the first), got '{score}'")
-
-
-def _from_onnx(path: str, output: str, views: list[tuple[Any, Any, Any]], **options: Any) -> ExportReport:
-    from ..export import export_onnx
-    from ..export.reverse import LayerView
-
-    return _announced(export_onnx, path, output, view=[LayerView(*view) for view in views], **options)
-
-
-@dataclass(frozen=True)
-class _Preprocessing:
-    """The preset, what the options change about it, and whether the model's own comes before the preset."""
-
-    named: Preprocessing
-    changes: dict[str, Any]
-    brings_its_own: bool
-
-
 def _from_torch(
     model: str,
     weights: str | None,
     kwargs: dict[str, Any] | None,
     size: tuple[int, int] | None,
     output: str,
-    how: _Preprocessing,
+    brings_its_own: bool,
+    prepared: Callable[..., Preprocessing],
     options: dict[str, Any],
 ) -> ExportReport:
-    """Load the model, with its own size, preprocessing and labels where it brings some, and export it."""
+    """Load the model, with its own size, preprocessing and labels where it brings some, and export it.
+
+    brings_its_own: whether its own preprocessing comes before the preset. prepared: size, and the model's own
+    preprocessing where it has some -> the preprocessing that the options ask for, checked.
+    """
     from ..export.sources.factory import load
 
-    preprocessing = how.named
-    if not how.brings_its_own:  # what cannot work fails before the model is loaded
-        preprocessing = _checked(preprocessing.override(**how.changes), size or _DEFAULT_SIZE)
+    # What cannot work fails before the model is loaded.
+    preprocessing = None if brings_its_own else prepared(size or _DEFAULT_SIZE)
     with quiet_stdout():
-        loaded = load(model, kwargs, weights, processor=how.brings_its_own)
+        loaded = load(model, kwargs, weights, processor=brings_its_own)
     for doubt in loaded.notes:
         note(f"cfcam: warning: {doubt}")
     size = size or loaded.size or _DEFAULT_SIZE
-    if how.brings_its_own:
-        preprocessing = _checked((loaded.preprocessing or preprocessing).override(**how.changes), size)
+    if preprocessing is None:
+        preprocessing = prepared(size, loaded.preprocessing)
     options["labels"] = options["labels"] or loaded.labels
     options["multi_label"] = options["multi_label"] or loaded.multi_label
     return export_model(loaded.module, size, output, preprocessing=preprocessing, name=model, **options)

@@ -25,12 +25,14 @@ def inspect(model: ProductFile, json: Json = False) -> None:
     from ..runtime.engines.opening import read_manifest
 
     manifest = read_manifest(model, machine=False)  # a product may be inspected where it cannot run
-    if manifest is not None and manifest.is_engine:
+    if manifest is not None and manifest.is_engine:  # which says nothing about itself
+        spec, product = manifest.cam_spec, manifest.product
         if json:
-            print_json(_engine_document(model, manifest))
+            file = {"path": model, "bytes": product.bytes, "sha256": product.sha256}
+            print_json({**spec.to_dict(), "file": file, "manifest": manifest.to_dict()})
         else:
-            about = _file_rows(model, manifest.product.bytes, manifest.product.sha256, "TensorRT engine")
-            _print_rows({**about, **_manifest_rows(manifest), **_spec_rows(manifest.cam_spec)})
+            about = _file_rows(model, product.bytes, product.sha256, "TensorRT engine")
+            _print_rows({**about, **_manifest_rows(manifest), **_spec_rows(spec)})
         raise typer.Exit(0)
     spec, info, digest = read_spec(model), read_model_info(model), file_sha256(model)
     if json:
@@ -41,16 +43,6 @@ def inspect(model: ProductFile, json: Json = False) -> None:
         values = {"inputs": ", ".join(map(_value, info.inputs)), "outputs": ", ".join(map(_value, info.outputs))}
         _print_rows({**_file_rows(info.path, info.bytes, digest, form), **more, **_spec_rows(spec), **values})
     raise typer.Exit(0)
-
-
-def _engine_document(model: str, manifest: Manifest) -> dict[str, Any]:
-    """The same of an engine, which says nothing about itself."""
-    product = manifest.product
-    return {
-        **manifest.cam_spec.to_dict(),
-        "file": {"path": model, "bytes": product.bytes, "sha256": product.sha256},
-        "manifest": manifest.to_dict(),
-    }
 
 
 def _document(spec: CamSpec, info: ModelInfo, digest: str, manifest: Manifest | None) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..runtime.errors import OutputError
@@ -29,14 +29,13 @@ class Outputs:
     file: Path | None = None
     folder: Path | None = None
     suffix: str = ".png"
-    names: dict[Path, str] | None = None
+    names: dict[Path, str] = field(default_factory=dict)
     by_class: bool = False
 
     def path(self, image: Path, target: int) -> Path | None:
         """Where the result for `image` and `target` (-1: the top class) goes; None: nowhere."""
         if self.folder is None:
             return self.file
-        assert self.names is not None
         label = f".{'top' if target < 0 else target}" if self.by_class else ""
         return self.folder / f"{self.names[image]}{label}{self.suffix}"
 
@@ -107,7 +106,8 @@ def unique_names(paths: Sequence[Path]) -> dict[Path, str]:
     """
     names = {path: path.stem for path in paths}
     for longer in (_with_folders, _with_suffix):
-        clashing = _clashing(names)
+        count = Counter(name.casefold() for name in names.values())
+        clashing = [path for path, name in names.items() if count[name.casefold()] > 1]
         common = _common_folder(clashing)
         for path in clashing:
             names[path] = longer(path, names[path], common)
@@ -120,11 +120,6 @@ def unique_names(paths: Sequence[Path]) -> dict[Path, str]:
         seen.add(candidate.casefold())
         names[path] = candidate
     return names
-
-
-def _clashing(names: dict[Path, str]) -> list[Path]:
-    count = Counter(name.casefold() for name in names.values())
-    return [path for path, name in names.items() if count[name.casefold()] > 1]
 
 
 def _common_folder(paths: Sequence[Path]) -> str:

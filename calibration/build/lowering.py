@@ -6,6 +6,7 @@ all attempts of a search share them, and so does the next build.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
@@ -70,8 +71,10 @@ class Lowering:
         own = self._scratch / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()}.json"
         if not own.exists():
             data = self.cache.read(own.name)
-            if data is not None and _is_json(data):
-                own.write_bytes(data)
+            if data is not None:
+                with contextlib.suppress(ValueError):  # damaged: learnt anew
+                    json.loads(data)
+                    own.write_bytes(data)
         return own
 
     @functools.cached_property
@@ -82,11 +85,3 @@ class Lowering:
         for tensor in model.graph.initializer:
             digest.update(tensor.SerializeToString(deterministic=True))
         return digest.hexdigest()
-
-
-def _is_json(data: bytes) -> bool:
-    try:
-        json.loads(data)
-    except ValueError:
-        return False
-    return True

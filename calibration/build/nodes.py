@@ -72,13 +72,12 @@ def read_nodes(source: Path, spec: CamSpec) -> Nodes:
 def _macs(graph: Graph, node: NodeProto) -> int:
     """Each element of the output sums as many products as the weight has per output channel."""
     weight = next(array for name in node.input[:2] if (array := graph.constant(name)) is not None)
-    if node.op_type == "Conv":
-        products, places = math.prod(weight.shape[1:]), graph.shape(node.output[0])
-    elif node.op_type == "ConvTranspose":  # each element of the input goes to all of them
-        products, places = math.prod(weight.shape[1:]), graph.shape(node.input[0])
+    if node.op_type in ("Conv", "ConvTranspose"):
+        products = math.prod(weight.shape[1:])
     else:
-        rows = weight.shape[1] if attribute(node, "transB", 0) else weight.shape[-2] if weight.ndim > 1 else len(weight)
-        products, places = rows, graph.shape(node.output[0])
+        products = weight.shape[1] if attribute(node, "transB", 0) else weight.shape[max(weight.ndim - 2, 0)]
+    # Each element of a transposed convolution's input goes to all of them.
+    places = graph.shape(node.input[0] if node.op_type == "ConvTranspose" else node.output[0])
     return products * math.prod(size for size in (places or ())[1:] if isinstance(size, int))
 
 

@@ -33,7 +33,7 @@ def trtexec_command(graph: str, engine: str, inputs: Sequence[ValueInfo], config
     Raises `EngineError` for an input whose name trtexec cannot be told, or of which more than the batch is free.
     """
     words = [_PROGRAMS[config.backend], f"--onnx={graph}", f"--saveEngine={engine}"]
-    free = [value for value in inputs if not _is_fixed(value)]
+    free = [one for one in inputs if one.shape is not None and any(not isinstance(size, int) for size in one.shape)]
     if free:
         for bound, batch in zip(("min", "opt", "max"), config.batch.sizes, strict=True):
             words.append(f"--{bound}Shapes=" + ",".join(_shape(value, batch) for value in free))
@@ -82,10 +82,6 @@ def trtexec_script(command: Sequence[str]) -> str:
     lines.append(" \\\n  ".join([program, *map(shlex.quote, rest)]))
     lines.append(f"# Then, where cfcam is to run it: cfcam adopt {shlex.quote(engine)} --graph {shlex.quote(graph)}")
     return "\n".join(lines) + "\n"
-
-
-def _is_fixed(value: ValueInfo) -> bool:
-    return value.shape is None or all(isinstance(size, int) for size in value.shape)
 
 
 def _shape(value: ValueInfo, batch: int) -> str:

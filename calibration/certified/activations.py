@@ -59,9 +59,7 @@ def hard_sigmoid(c: Context) -> Bounds:
 
 @rule("HardSwish")
 def hard_swish(c: Context) -> Bounds:
-    found = gated_hard_sigmoid(c, c.x(), 1 / 6, 0.5)
-    assert found is not None
-    return found
+    return gated_hard_sigmoid(c, c.x(), 1 / 6, 0.5)
 
 
 @rule("Swish", "com.microsoft::QuickGelu")
@@ -79,10 +77,8 @@ def gated_sigmoid(c: Context, x: Bounds, alpha: float) -> Bounds:
     return c.rounded(low, high, (c.arithmetic.function + c.gamma(3)) * x.size)
 
 
-def gated_hard_sigmoid(c: Context, x: Bounds, alpha: float, beta: float) -> Bounds | None:
-    """Bounds of x * clip(alpha * x + beta, 0, 1); None where that has no single minimum."""
-    if not (alpha > 0 and 0 < beta < 2):
-        return None
+def gated_hard_sigmoid(c: Context, x: Bounds, alpha: float, beta: float) -> Bounds:
+    """Bounds of x * clip(alpha * x + beta, 0, 1), alpha above 0 and beta between 0 and 2: it has a single minimum."""
     at_low, at_high = (end * np.clip(alpha * end + beta, 0, 1) for end in (x.low, x.high))
     low, high = _one_valley(x, at_low, at_high, -beta / (2 * alpha), -(beta**2) / (4 * alpha))
     # The gate's own rounding is largest where it begins: two units, whatever alpha * x has grown to.

@@ -48,7 +48,9 @@ def _gated(c: Context, x: Bounds, gate: NodeProto) -> Bounds | None:
     if gate.op_type == "Sigmoid":
         return gated_sigmoid(c, x, 1.0)
     if gate.op_type == "HardSigmoid":
-        return gated_hard_sigmoid(c, x, attribute(gate, "alpha", 0.2), attribute(gate, "beta", 0.5))
+        alpha, beta = attribute(gate, "alpha", 0.2), attribute(gate, "beta", 0.5)
+        if alpha > 0 and 0 < beta < 2:
+            return gated_hard_sigmoid(c, x, alpha, beta)
     return None
 
 

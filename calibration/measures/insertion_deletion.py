@@ -97,9 +97,7 @@ def insertion_deletion(
         raise ArrayError(f"steps: expected 1 to {pixels}, the number of pixels, got {steps}")
     under = fill_images(x, fill)
     order = np.argsort(-planes.reshape(count, -1), axis=1, kind="stable")
-    ranks = np.empty(order.shape, np.int32)
-    np.put_along_axis(ranks, order, np.arange(pixels, dtype=np.int32)[None], axis=1)
-    ranks = ranks.reshape(planes.shape)
+    ranks = np.argsort(order, axis=1).astype(np.int32).reshape(planes.shape)
     counts = np.rint(np.linspace(0, pixels, steps + 1)).astype(np.int64)
 
     source = [0] * count if len(x) == 1 else list(range(count))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ...runtime.errors import ArrayError
 from ..sensitivity import pearson
@@ -47,15 +47,9 @@ def rank_biased_overlap(first: ArrayLike, second: ArrayLike, persistence: float 
     items, index = np.unique(np.concatenate([a, b]), return_inverse=True)
     if len(items) != len(a) or len(np.unique(a)) != len(a) or len(np.unique(b)) != len(b):
         raise ArrayError("rank-biased overlap: expected two orders of the same items, each once")
-    place_a, place_b = _places(index[: len(a)]), _places(index[len(a) :])
+    place_a, place_b = np.argsort(index[: len(a)]), np.argsort(index[len(a) :])
     # An item is common to both lists from the later of its two places on.
     common = np.cumsum(np.bincount(np.maximum(place_a, place_b), minlength=len(a)))
     depth = np.arange(1, len(a) + 1)
     weights = (1 - persistence) * persistence ** (depth - 1.0)
     return float((weights * common / depth).sum() + math.pow(persistence, len(a)))
-
-
-def _places(order: NDArray[np.intp]) -> NDArray[np.intp]:
-    places = np.empty_like(order)
-    places[order] = np.arange(len(order))
-    return places

@@ -134,7 +134,8 @@ def tune(
         changed = False
         for name, values in CHOICES.items():
             for value in values:
-                candidate = _without_defaults({**best, name: value})
+                changes = {**best, name: value}.items()
+                candidate = {one: setting for one, setting in changes if setting != CHOICES[one][0]}
                 if candidate in seen:
                     continue
                 if time.monotonic() - started > budget:
@@ -178,10 +179,6 @@ def halves(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
     """The photos to search on, and those that show the gain: every second one, in the order of their pixels' hashes."""
     order = sorted(samples, key=lambda one: hashlib.sha256(one.image.tobytes()).digest())
     return order[::2], order[1::2]
-
-
-def _without_defaults(settings: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if value != CHOICES[name][0]}
 
 
 class _Trials:

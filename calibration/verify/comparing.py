@@ -26,9 +26,7 @@ from .likeness import Likeness, compare_maps, grouping_agreement
 from .references import jittered, noise_map
 
 if TYPE_CHECKING:
-    from PIL import Image
-
-    from ...runtime.photos.frame import Frame
+    from ...runtime.photos.preprocess import Prepared
 
 __all__ = ["Comparer", "Failed", "PhotoMeasures", "PlaceMeasures", "Shown"]
 
@@ -92,8 +90,7 @@ class Failed:
 class Shown:
     """What a picture of one photo needs: maps float32 (H, W) of one place, for the reference's top class."""
 
-    photo: Image.Image
-    frame: Frame
+    prepared: Prepared
     reference: NDArray[np.float32]
     candidate: NDArray[np.float32]
 
@@ -102,9 +99,7 @@ class Shown:
 class _Loaded:
     index: int
     path: Path
-    photo: Image.Image
-    frame: Frame
-    tensor: NDArray[Any]
+    prepared: Prepared
     candidate_tensor: NDArray[Any]
 
 
@@ -144,11 +139,10 @@ class Comparer:
     def show(self, index: int, path: Path, place: int) -> Shown:
         """One photo's maps of one place, computed once more. Raises a `CfcamError`."""
         loaded = self._load(index, path)
-        reference = self._reference.explainer.tensors(loaded.tensor[None], TOP_CLASS)
+        reference = self._reference.explainer.tensors(loaded.prepared.tensor[None], TOP_CLASS)
         candidate = self._candidate.explainer.tensors(loaded.candidate_tensor[None], int(reference.classes[0]))
         return Shown(
-            loaded.photo,
-            loaded.frame,
+            loaded.prepared,
             self._reference.maps(reference, 0)[place].heat.values,
             self._candidate.maps(candidate, 0)[place].heat.values,
         )
@@ -157,7 +151,7 @@ class Comparer:
         ready = self._reference.explainer.prepare(path)
         # A wrong preprocessing in the candidate's file is the candidate's fault, so that it does its own.
         own = ready.tensor if self._same_input else self._candidate.explainer.prepare(ready.photo).tensor
-        return _Loaded(index, path, ready.photo, ready.frame, ready.tensor, own)
+        return _Loaded(index, path, ready, own)
 
     def _measure(self, loaded: list[_Loaded]) -> list[PhotoMeasures | Failed]:
         try:
@@ -170,9 +164,9 @@ class Comparer:
         return [self._photo(row, photo, answers) for row, photo in enumerate(loaded)]
 
     def _ask(self, loaded: list[_Loaded]) -> _Answers:
-        images = np.stack([photo.tensor for photo in loaded])
+        images = np.stack([photo.prepared.tensor for photo in loaded])
         spec = self._reference.spec.input
-        shaken = np.stack([jittered(photo.tensor, spec, self._seed + photo.index) for photo in loaded])
+        shaken = np.stack([jittered(photo.prepared.tensor, spec, self._seed + photo.index) for photo in loaded])
         candidate_images = np.stack([photo.candidate_tensor for photo in loaded])
         top = _tensors(self._reference, images, [TOP_CLASS] * len(loaded), candidate=False)
         classes = [int(index) for index in top.classes]
@@ -199,7 +193,7 @@ class Comparer:
             nothing if answers.second is None else self._candidate.maps(candidate, count + row),
             strict=True,
         )
-        logits = _scores(top)[row]
+        logits, label = _scores(top)[row], self._reference.spec.output.label
         target, predicted = int(top.classes[row]), int(_scores(candidate)[row].argmax())
         logits_max, logits_mean = _difference(logits, _scores(candidate)[row])
         jitter_max, jitter_mean = _difference(logits, _scores(more)[shaken])
@@ -207,9 +201,9 @@ class Comparer:
             index=photo.index,
             name=str(photo.path),
             target=target,
-            label=self._label(target),
+            label=label(target),
             predicted=predicted,
-            predicted_label=self._label(predicted),
+            predicted_label=label(predicted),
             agrees=self._decision(top, row) == self._decision(candidate, row),
             logits_max=logits_max,
             logits_mean=logits_mean,
@@ -223,9 +217,6 @@ class Comparer:
         if output.classes > 1:
             return int(_scores(raw)[row].argmax())
         return int(class_probabilities(raw.scores[row], output.kind)[0] >= 0.5)
-
-    def _label(self, index: int) -> str:
-        return self._reference.spec.output.label(index)
 
 
 class _FileError(Exception):

@@ -8,6 +8,7 @@ and runs both graphs.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +21,6 @@ import numpy as np
 from ...runtime.contract.manifest import Manifest
 from ...runtime.contract.modelfile import read_spec
 from ...runtime.errors import EngineError, ImageError, MissingDependencyError, ModelFileError
-from ...runtime.photos.images import open_image
 from ...runtime.photos.preprocess import prepare
 from ...runtime.targets import TOP_CLASS
 from .value_matching import HANDS_ON, computed_values, match_values
@@ -131,7 +131,7 @@ def compare_layerwise(
     if not fetched:
         raise EngineError(f"{candidate} and {reference}: no value of the one could be found in the other")
     wanted = _on_cpu(base, sorted({spec.chosen, *(same[name] for name in fetched)}))
-    tensors = list(_tensors(spec, photos))
+    tensors = list(itertools.islice(_tensors(spec, photos), _PHOTOS))
     errors: dict[str, list[float]] = {}
     ready = contextlib.nullcontext(_on_cpu(model, fetched)) if package is None else _rebuilt(model, fetched, package)
     with ready as run:
@@ -163,13 +163,10 @@ def _graph_of(engine: Path, manifest: Manifest | None) -> Path:
 
 
 def _tensors(spec: CamSpec, photos: Sequence[str | os.PathLike[str]]) -> Iterator[NDArray[Any]]:
-    """Of the first photos that can be read, in the model's layout."""
-    left = _PHOTOS
+    """Of the photos that can be read, in the model's layout."""
     for photo in photos:
         with contextlib.suppress(ImageError):
-            if left:
-                yield prepare(open_image(Path(photo)), spec.input).tensor[None]
-                left -= 1
+            yield prepare(photo, spec.input).tensor[None]
 
 
 def _jumps(graph: GraphProto, errors: Mapping[str, float], same: Mapping[str, str]) -> Iterator[Jump]:

@@ -80,9 +80,10 @@ def save_sheet(path: str | os.PathLike[str], cases: Sequence[Case]) -> None:
 def _draw(shown: Shown) -> tuple[Image.Image, ...]:
     from PIL import Image
 
-    size = shown.frame.view_size(_SIDE)
-    photo = shown.photo.resize(size, Image.Resampling.LANCZOS)
-    maps = [shown.frame.place(one, size=size) for one in (shown.reference, shown.candidate)]
+    frame = shown.prepared.frame
+    size = frame.view_size(_SIDE)
+    photo = shown.prepared.photo.resize(size, Image.Resampling.LANCZOS)
+    maps = [frame.place(one, size=size) for one in (shown.reference, shown.candidate)]
     return (photo, *(heat_picture(photo, one) for one in maps), _difference(maps[1] - maps[0]))
 
 

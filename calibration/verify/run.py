@@ -22,7 +22,7 @@ from .pictures import draw_cases
 from .results import FileFacts, Top1, VerifyReport
 from .summary import PlaceSummary, summarise
 from .thresholds import Thresholds
-from .verdict import Failure, missed_limits
+from .verdict import missed_limits
 
 __all__ = ["verify"]
 
@@ -102,7 +102,9 @@ def verify(
         agreeing = sum(one.agrees for one in measured)
         broken = sum(one.candidate for one in failed)
         failures = missed_limits(places, agreeing, len(measured), broken, thresholds)
-        drawn = [(number, one.place.name) for number, one in enumerate(places) if _worth_drawing(one, failures)]
+        # The layers that fell short; all of them when none did, or when what failed has no layer.
+        short = {one.place for one in failures if one.place is not None} or {one.place.name for one in places}
+        drawn = [(number, one.place.name) for number, one in enumerate(places) if one.place.name in short]
         return VerifyReport(
             candidate=_facts(compared),
             reference=_facts(base),
@@ -148,12 +150,6 @@ def _nothing(failed: Sequence[Failed]) -> Exception:
     if first is not None:
         return EngineError(f"the candidate could explain none of {len(failed)} photos; {first.name}: {first.error}")
     return ImageError(f"none of {len(failed)} photos could be used: {failed[0].error}")
-
-
-def _worth_drawing(summary: PlaceSummary, failures: Sequence[Failure]) -> bool:
-    """The layers that fell short; all of them when none did, or when what failed has no layer."""
-    names = {one.place for one in failures if one.place is not None}
-    return not names or summary.place.name in names
 
 
 def _top1(agreeing: int, count: int) -> Top1:

@@ -61,19 +61,6 @@ def moved_limit(summary: PlaceSummary, thresholds: Thresholds) -> MovedLimit | N
     return MovedLimit(thresholds.moved_peaks, "threshold")
 
 
-def _network_failures(agreeing: int, count: int, broken: int, thresholds: Thresholds) -> list[Failure]:
-    """agreeing: photos of `count` with the reference's top class. broken: those on which the candidate failed."""
-    failures = []
-    if broken:
-        text = f"the candidate could not explain {broken} of {count + broken} photos"
-        failures.append(Failure("explained", None, float(broken), 0.0, text))
-    share = agreeing / count
-    if thresholds.top1 is not None and share < thresholds.top1:
-        text = f"top-1 agreement {share:.3f} ({agreeing} of {count} photos), below {thresholds.top1:g}"
-        failures.append(Failure("top1", None, share, thresholds.top1, text))
-    return failures
-
-
 def _place_failures(summary: PlaceSummary, thresholds: Thresholds) -> list[Failure]:
     """Everything that one layer, or the fused map, falls short of.
 
@@ -98,7 +85,14 @@ def _place_failures(summary: PlaceSummary, thresholds: Thresholds) -> list[Failu
     moved, most = summary.measures["moved"].candidate, moved_limit(summary, thresholds)
     if most is not None and moved > most.share:
         missed("moved", moved, most.share, f"the peak moved on {moved:.1%} of {summary.count} photos, more than {most}")
-    _check_sensitivity(summary, thresholds.class_sensitivity, missed)
+    least = thresholds.class_sensitivity
+    if least is not None and not math.isnan(summary.kept):
+        both = f"{summary.sensitivity:.4f} against {summary.sensitivity_reference:.4f}"
+        text = f"class sensitivity {both}, {summary.kept:.3f} of it"
+        if summary.kept < least:
+            missed("class_sensitivity", summary.kept, least, f"{text}, below {least:g}")
+        elif summary.kept > 1 / least:
+            missed("class_sensitivity", summary.kept, 1 / least, f"{text}, above {1 / least:.3f}")
     share = summary.lost / summary.count
     if thresholds.empty_maps is not None and share > thresholds.empty_maps:
         text = f"{summary.lost} of {summary.count} maps are empty, more than {thresholds.empty_maps:.1%}"
@@ -106,22 +100,21 @@ def _place_failures(summary: PlaceSummary, thresholds: Thresholds) -> list[Failu
     return failures
 
 
-def _check_sensitivity(summary: PlaceSummary, least: float | None, missed) -> None:
-    if least is None or math.isnan(summary.kept):
-        return
-    both = f"{summary.sensitivity:.4f} against {summary.sensitivity_reference:.4f}"
-    text = f"class sensitivity {both}, {summary.kept:.3f} of it"
-    if summary.kept < least:
-        missed("class_sensitivity", summary.kept, least, f"{text}, below {least:g}")
-    elif summary.kept > 1 / least:
-        missed("class_sensitivity", summary.kept, 1 / least, f"{text}, above {1 / least:.3f}")
-
-
 def missed_limits(
     places: Sequence[PlaceSummary], agreeing: int, count: int, broken: int, thresholds: Thresholds
 ) -> tuple[Failure, ...]:
-    """Every limit that was missed: the network's own first, then by layer."""
-    failures = _network_failures(agreeing, count, broken, thresholds)
+    """Every limit that was missed: the network's own first, then by layer.
+
+    agreeing: photos of `count` with the reference's top class. broken: those on which the candidate failed.
+    """
+    failures = []
+    if broken:
+        text = f"the candidate could not explain {broken} of {count + broken} photos"
+        failures.append(Failure("explained", None, float(broken), 0.0, text))
+    share = agreeing / count
+    if thresholds.top1 is not None and share < thresholds.top1:
+        text = f"top-1 agreement {share:.3f} ({agreeing} of {count} photos), below {thresholds.top1:g}"
+        failures.append(Failure("top1", None, share, thresholds.top1, text))
     for place in places:
         failures += _place_failures(place, thresholds)
     return tuple(failures)

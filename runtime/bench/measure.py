@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -100,7 +101,8 @@ def measure(
     before = load()
     with _open_plain(against, timed) if against is not None else nullcontext() as plain:
         if plain is not None:
-            run = _plain_run(plain, timed)
+            feed, outputs = {timed.spec.input.name: timed.tensors}, plain.describe().outputs
+            run = partial(infer_all, plain, feed, outputs)
             run()
             calls |= {"plain": run, "control": run}
         begun = clock()
@@ -124,25 +126,21 @@ def measure(
 
 def check_plain(path: str | os.PathLike[str], spec: InputSpec) -> None:
     """Raise `ModelFileError` unless the model's only input is that of `spec`; the batch may be any that it takes."""
-    wanted = ValueInfo(spec.name, spec.dtype, ("N", *spec.shape(1)[1:]))
-    info = read_model_info(path)
-    found = "; ".join(_value(value) for value in info.inputs)
-    if len(info.inputs) == 1:
-        (entry,) = info.inputs
-        same = (entry.name, entry.dtype) == (wanted.name, wanted.dtype)
-        if same and _fits(entry.shape, wanted.shape):
-            return
-    raise ModelFileError(
-        f"{Path(path)}: expected the plain model, with the input {_value(wanted)} alone, found {found}: give the ONNX "
-        "file that was exported"
-    )
+    inputs = read_model_info(path).inputs
+    if len(inputs) != 1 or not _fits(inputs[0], spec):
+        wanted = ValueInfo(spec.name, spec.dtype, ("N", *spec.shape(1)[1:]))
+        found = "; ".join(_value(value) for value in inputs)
+        raise ModelFileError(
+            f"{Path(path)}: expected the plain model, with the input {_value(wanted)} alone, found {found}: give the "
+            "ONNX file that was exported"
+        )
 
 
-def _fits(shape: tuple[int | str | None, ...] | None, wanted: tuple[int | str | None, ...] | None) -> bool:
-    if shape is None or wanted is None:
-        return True
-    return len(shape) == len(wanted) and all(
-        axis == size or not isinstance(axis, int) for axis, size in zip(shape[1:], wanted[1:], strict=True)
+def _fits(value: ValueInfo, spec: InputSpec) -> bool:
+    sizes = spec.shape(1)
+    shape = sizes if value.shape is None else value.shape  # of which nothing is known, anything may fit
+    return (value.name, value.dtype, len(shape)) == (spec.name, spec.dtype, len(sizes)) and all(
+        axis == size or not isinstance(axis, int) for axis, size in zip(shape[1:], sizes[1:], strict=True)
     )
 
 
@@ -156,9 +154,3 @@ def _open_plain(path: str | os.PathLike[str], timed: TimedFile) -> Engine:
     # Beside a TensorRT engine the plain ONNX file runs on ONNX Runtime's own provider for it.
     provider = {"tensorrt_rtx": "rtx"}.get(timed.info.provider, timed.info.provider)
     return open_engine(path, provider, options=timed.options)
-
-
-def _plain_run(plain: Engine, timed: TimedFile) -> Callable[[], object]:
-    info = plain.describe()
-    feed = {info.inputs[0]: timed.tensors}
-    return lambda: infer_all(plain, feed, info.outputs)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..methods import get_method, method_names
-from .plan_parts import Choice, Part, Parts
+from .plan_parts import Choice, Combination, Part, Parts
 from .sampling import Clock, Progress, sample
 from .timed_file import TimedFile
 
@@ -34,20 +34,13 @@ Taken = dict[Part, NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
-class PlanRow:
+class PlanRow(Combination):
     """One choice, and what it takes in milliseconds.
 
-    layers: names; several are fused. classes: explanations of one photo in one batch. size: of the map, (H, W);
-    to_input: whether that is the input's size, or else the layer's grid. p50: sum of the parts' medians. p99: 99th
-    percentile of sums of parts drawn at random from their runs. fits: p99 within the budget, None where there is none.
-    parts: milliseconds of each, medians.
+    p50: sum of the parts' medians. p99: 99th percentile of sums of parts drawn at random from their runs. fits: p99
+    within the budget, None where there is none. parts: milliseconds of each, medians.
     """
 
-    method: str
-    layers: tuple[str, ...]
-    classes: int
-    size: tuple[int, int]
-    to_input: bool
     p50: float
     p99: float
     fits: bool | None

@@ -17,21 +17,31 @@ from ..methods.layer_fusion import fuse_layers, fused_grid, run_on_layers
 from .sampling import Clock
 from .timed_file import TimedFile
 
-__all__ = ["Choice", "Part", "Parts"]
+__all__ = ["Choice", "Combination", "Part", "Parts"]
 
 #: What is timed: its stage, and of what.
 Part = tuple[Hashable, ...]
 
 
 @dataclass(frozen=True)
-class Choice:
-    """One row of the plan. parts: what is added up, each with how often it is run."""
+class Combination:
+    """What a row of the plan is about.
+
+    layers: names; several are fused. classes: explanations of one photo in one batch. size: of the map, (H, W);
+    to_input: whether that is the input's size, or else the layer's grid.
+    """
 
     method: str
     layers: tuple[str, ...]
     classes: int
     size: tuple[int, int]
     to_input: bool
+
+
+@dataclass(frozen=True)
+class Choice(Combination):
+    """One row of the plan. parts: what is added up, each with how often it is run."""
+
     parts: tuple[tuple[Part, int], ...]
 
 
@@ -103,7 +113,7 @@ class Parts:
 
             run = partial(self._timed.explainer.explain, self._tensor, self._targets[0], name)
             try:
-                self._timed.explainer.explain(self._tensor, self._targets[0], name, progress=watch)
+                run(progress=watch)
             except _TooSlow as slow:
                 done, total = slow.args
                 self.left_out[name] = f"given up after {patience_ms:.0f} ms, at {done} of {total} runs"
@@ -142,8 +152,7 @@ class Parts:
                     grid = self._grid(names)
                     for size in dict.fromkeys([grid, self._size]):
                         resize = (("resize", names, size), count)
-                        choice = Choice(name, names, count, size, size == self._size, (*once, *each, resize))
-                        found.append(choice)
+                        found.append(Choice(name, names, count, size, size == self._size, (*once, *each, resize)))
         first = next(iter(self._sets))
         for name in probes:
             if ("probe", name) in self.calls:

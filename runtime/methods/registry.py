@@ -15,14 +15,11 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 from ..checks import did_you_mean
 from ..errors import MethodError, one_line
 from .base import CamResult
-
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
 
 __all__ = ["GROUP", "Method", "get_method", "make_settings", "method_names", "register_probe", "register_rule"]
 
@@ -154,14 +151,12 @@ def _load_packages() -> None:
                 if callable(found):
                     found()
             except Exception as error:  # whatever somebody else's code raises
-                _FAILED.append(_failure(entry, error))
+                package = "an unknown package" if entry.dist is None else f"the package '{entry.dist.name}'"
+                _FAILED.append(
+                    f"The methods '{entry.name}' of {package} could not be loaded ({one_line(error)}): repair or "
+                    "remove that package"
+                )
                 _log.warning("%s", _FAILED[-1])
-
-
-def _failure(entry: EntryPoint, error: Exception) -> str:
-    package = "an unknown package" if entry.dist is None else f"the package '{entry.dist.name}'"
-    why = one_line(error)
-    return f"The methods '{entry.name}' of {package} could not be loaded ({why}): repair or remove that package"
 
 
 def make_settings(method: Method, values: Any) -> Any:
