@@ -186,18 +186,19 @@ class _Marking(fx.Interpreter):
 
 
 def _mark(array: NDArray[Any]) -> Mark:
-    """What tells a value: how many numbers, their size, mean and largest, in any order; and one for the order."""
+    """What tells a value: sizes, how large its numbers are, their mean and largest, in any order; one for the order."""
     flat = np.asarray(array, np.float64).reshape(-1)
     if not flat.size:
         return np.zeros(5)
     size = np.sqrt(flat @ flat / flat.size)
     first = flat[: _WAVE.size]
     order = first @ _WAVE[: first.size] / np.sqrt(first.size)
-    return np.array([flat.size, size, flat.mean(), np.abs(flat).max(), order])
+    sizes = hash(tuple(sorted(count for count in array.shape if count > 1))) % 2**52  # in any order too
+    return np.array([sizes, size, flat.mean(), np.abs(flat).max(), order])
 
 
 def _distance(one: Mark, other: Mark) -> float:
-    """Between two marks, in units of their size; infinite where the numbers of numbers differ."""
+    """Between two marks, in units of their size; infinite where the sizes differ."""
     if one[0] != other[0] or not np.isfinite(one).all() or not np.isfinite(other).all():
         return float("inf")
     return float(np.abs(one[1:] - other[1:]).max() / (one[1] + 1e-30))
