@@ -11,7 +11,6 @@ it makes the backward pass of a global pooling free.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -183,7 +182,3 @@ class Context:
         if not all(isinstance(d, int) for d in dims):
             self.fail(f"{what} must be static, found shape {value.shape}; fix the input size of the model")
         return [int(d) for d in dims if isinstance(d, int)]
-
-    @staticmethod
-    def product(dims: list[int]) -> int:
-        return math.prod(dims)
