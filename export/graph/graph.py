@@ -206,6 +206,13 @@ class Graph:
             self._arrays[name] = numpy_helper.to_array(self.constants[name])
         return self._arrays.get(name)
 
+    def integers(self, node: NodeProto, name: str, position: int) -> list[int] | None:
+        """What older operator sets have as an attribute and newer ones as an input; None where that is no constant."""
+        given = attribute(node, name)
+        if given is None and len(node.input) > position:
+            given = self.constant(node.input[position])
+        return None if given is None else [int(value) for value in np.reshape(given, -1)]
+
     def ancestors(self, names: Iterable[str], *, stops: Container[str] = ()) -> set[str]:
         """All values that `names` are computed from, themselves included; what lies before `stops` is left out."""
         found, waiting = set(), [n for n in names if n]
