@@ -200,7 +200,7 @@ class _Follow:
             padded = ((),) * (len(sizes) - rank) + before
             return tuple(a if count(a) == s else blank(self._batch, s) for a, s in zip(padded, sizes, strict=True))
         if kind in _REDUCTIONS:
-            gone = self._constants(node, "axes", 1)
+            gone = self._graph.integers(node, "axes", 1)
             gone = list(range(rank)) if gone is None else [axis % rank for axis in gone]
             return without(before, gone, keep=len(sizes) == rank)
         if kind in ("MatMul", "FusedMatMul", "Gemm", "MatMulInteger"):
@@ -215,16 +215,6 @@ class _Follow:
             return self._slice(node, before, sizes, index)
         if kind == "Gather":
             return self._gather(node, before, sizes)
-        return None
-
-    def _constants(self, node: NodeProto, name: str, position: int) -> list[int] | None:
-        """Integers that older operator sets have as an attribute and newer ones as an input."""
-        given = attribute(node, name)
-        if given is not None:
-            return [int(value) for value in given]
-        if len(node.input) > position and node.input[position]:
-            array = self._graph.constant(node.input[position])
-            return None if array is None else [int(value) for value in array.reshape(-1)]
         return None
 
     def _product(self, node: NodeProto, before: Axes, sizes: list[int]) -> Axes | None:
@@ -248,8 +238,8 @@ class _Follow:
             lengths = [self._sizes.get(name) for name in node.output]
             earlier = [length[axis] for length in lengths[:index] if length is not None]
             return (*before[:axis], sliced(before[axis], sum(earlier), sizes[axis]), *before[axis + 1 :])
-        starts, axes = self._constants(node, "starts", 1), self._constants(node, "axes", 3)
-        steps = self._constants(node, "steps", 4) or [1] * len(sizes)
+        starts, axes = self._graph.integers(node, "starts", 1), self._graph.integers(node, "axes", 3)
+        steps = self._graph.integers(node, "steps", 4) or [1] * len(sizes)
         if starts is None:
             return None
         result = list(before)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from onnx import ModelProto, helper
 
 from ..errors import ExportError
-from .graph import Graph, Shape, captured_names
+from .graph import Graph, Shape
 
 __all__ = ["extract", "value_info"]
 
@@ -21,17 +21,7 @@ def extract(graph: Graph, inputs: Sequence[str], outputs: Sequence[str]) -> Mode
         if name not in graph.types and name not in graph.names:
             raise ExportError(f"the graph has no value '{name}'")
     cut = set(inputs)
-    needed, waiting = set(), list(outputs)
-    while waiting:
-        name = waiting.pop()
-        if name in needed:
-            continue
-        needed.add(name)
-        if name in cut:
-            continue
-        node = graph.producers.get(name)
-        if node is not None:
-            waiting.extend(n for n in (*node.input, *captured_names(node)) if n)
+    needed = graph.ancestors(outputs, stops=cut)
     model = ModelProto()
     model.ir_version = graph.ir_version
     model.opset_import.extend(helper.make_opsetid(d, v) for d, v in graph.opsets.items())

@@ -11,12 +11,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, helper
+from onnx import NodeProto, TensorProto, helper
 
 from .graph import Graph, attribute
 from .pruning import prune
 
-__all__ = ["fast_forms", "use_fast_forms"]
+__all__ = ["use_fast_forms"]
 
 #: Comparison -> the one that is true where it is false.
 _OPPOSITE = {
@@ -58,22 +58,6 @@ def use_fast_forms(graph: Graph, plain_outputs: Iterable[str]) -> int:
         graph.nodes = writer.nodes
         graph.reindex()
         prune(graph)
-    return rewritten
-
-
-def fast_forms(model: ModelProto, plain_outputs: Iterable[str]) -> int:
-    """`use_fast_forms` on a model, in place: its weights are not copied."""
-    graph = Graph(model)
-    rewritten = use_fast_forms(graph, plain_outputs)
-    if rewritten:
-        known = {tensor.name for tensor in model.graph.initializer}
-        new = [tensor for name, tensor in graph.constants.items() if name not in known]
-        for index in reversed(range(len(model.graph.initializer))):
-            if model.graph.initializer[index].name not in graph.constants:
-                del model.graph.initializer[index]
-        model.graph.initializer.extend(new)
-        del model.graph.node[:]
-        model.graph.node.extend(graph.nodes)
     return rewritten
 
 

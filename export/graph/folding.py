@@ -119,11 +119,7 @@ def _dims(graph: Graph, node: NodeProto) -> Shape | None:
 
 def _size(graph: Graph, name: str, unknown: int) -> int:
     kind, shape = graph.elem_type(name), graph.shape(name)
-    if kind is None or shape is None:
+    sizes = [dim for dim in shape or () if isinstance(dim, int)]
+    if kind is None or shape is None or len(sizes) < len(shape):
         return unknown
-    count = 1
-    for dim in shape:
-        if not isinstance(dim, int):
-            return unknown
-        count *= dim
-    return count * 8
+    return math.prod(sizes) * 8

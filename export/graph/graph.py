@@ -7,7 +7,7 @@ constant value if it has one, and fresh names. Shapes hold ints, symbol names, o
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from ...runtime.errors import ModelFileError
 from ..wording import first_line
 from .loading import LARGE_WEIGHT, tensor_bytes
 
-__all__ = ["Dim", "Graph", "Shape", "attribute", "captured_names", "rename_inputs", "subgraphs", "type_of"]
+__all__ = ["Dim", "Graph", "Shape", "attribute", "captured_names", "reads", "rename_inputs", "subgraphs", "type_of"]
 
 Dim = int | str | None
 Shape = tuple[Dim, ...]
@@ -63,6 +63,11 @@ def captured_names(node: NodeProto) -> set[str]:
         found |= {o.name for o in body.output} - own
     found.discard("")
     return found
+
+
+def reads(node: NodeProto) -> list[str]:
+    """Names of the values that the node and its bodies read."""
+    return [n for n in (*node.input, *captured_names(node)) if n]
 
 
 def type_of(proto: TypeProto) -> tuple[int, Shape | None] | None:
@@ -201,8 +206,15 @@ class Graph:
             self._arrays[name] = numpy_helper.to_array(self.constants[name])
         return self._arrays.get(name)
 
-    def ancestors(self, names: Iterable[str]) -> set[str]:
-        """All values that `names` are computed from, themselves included."""
+    def integers(self, node: NodeProto, name: str, position: int) -> list[int] | None:
+        """What older operator sets have as an attribute and newer ones as an input; None where that is no constant."""
+        given = attribute(node, name)
+        if given is None and len(node.input) > position:
+            given = self.constant(node.input[position])
+        return None if given is None else [int(value) for value in np.reshape(given, -1)]
+
+    def ancestors(self, names: Iterable[str], *, stops: Container[str] = ()) -> set[str]:
+        """All values that `names` are computed from, themselves included; what lies before `stops` is left out."""
         found, waiting = set(), [n for n in names if n]
         while waiting:
             name = waiting.pop()
@@ -210,16 +222,16 @@ class Graph:
                 continue
             found.add(name)
             node = self.producers.get(name)
-            if node is not None:
-                waiting.extend(n for n in (*node.input, *captured_names(node)) if n)
+            if node is not None and name not in stops:
+                waiting.extend(reads(node))
         return found
 
-    def descendants(self, names: Iterable[str], *, without: str | None = None) -> set[str]:
-        """All values that depend on `names`, themselves included; `without` is not passed through."""
+    def descendants(self, names: Iterable[str]) -> set[str]:
+        """All values that depend on `names`, themselves included."""
         found, waiting = set(), list(names)
         while waiting:
             name = waiting.pop()
-            if name in found or name == without:
+            if name in found:
                 continue
             found.add(name)
             for node in self.consumers.get(name, ()):

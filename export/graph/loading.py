@@ -7,6 +7,7 @@ weight, so `without_weights` passes the weights as inputs for the duration of th
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -100,16 +101,13 @@ def without_weights(model: ModelProto, call: Callable[[ModelProto], ModelProto],
 
 def tensor_bytes(tensor: TensorProto) -> int:
     """Size of a tensor's data in bytes, from its shape and type."""
-    count = 1
-    for dim in tensor.dims:
-        count *= dim
     if tensor.data_type == TensorProto.STRING:
         return sum(len(s) for s in tensor.string_data)
     if tensor.data_type in (TensorProto.INT4, TensorProto.UINT4):
         bits = 4
     else:
         bits = 8 * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-    return count * bits // 8
+    return math.prod(tensor.dims) * bits // 8
 
 
 def model_shell(model: ModelProto) -> ModelProto:

@@ -19,7 +19,7 @@ from ..errors import ExportError
 from ..graph import Graph, load_model
 from ..proof.checks import prove_file
 from ..proof.exported_file import ExportedFile, open_exported_file, plain_outputs
-from ..proof.results import Proof, relative_error
+from ..proof.results import Check, Proof, relative_error
 from ..proof.session import Session, release_memory
 from ..report import Stopwatch
 from ..reverse import Differentiated, differentiate
@@ -167,7 +167,8 @@ def _proved(staged: Path, network: ModelProto, exported: Graph, output: Path) ->
         have, want = (_as_it_stands(model, file, entries) for model in (str(staged), network))
         limit = _AMONG_HALF if file.half else 1e-5
         for name in want:
-            proof.add(f"output '{name}' against the plain model", relative_error(have[name], want[name]), limit)
+            error = relative_error(have[name], want[name])
+            proof.checks.append(Check(f"output '{name}' against the plain model", error, limit))
         proof.checks += prove_file(file).checks
     else:
         proof = prove_file(file, plain_outputs(network, file))

@@ -8,9 +8,10 @@ pair between a target layer and the pooling behind it makes the gradient of a po
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -164,13 +165,10 @@ def _unquantise(graph: Graph, name: str) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """The quantiser prints, and advises at the top of Python's logging; what goes wrong it raises."""
-    import contextlib
-    import io
-
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with redirect_stdout(io.StringIO()):
             yield
     finally:
         logging.disable(before)

@@ -194,24 +194,22 @@ class Exact:
 
     def scores(self, change: Callable[[Array, int], Array] | None = None) -> Array:
         """(N, classes); change: what to make of a batch of the layer's value, given its first image's place."""
+        scores = self._run(self.tail.score, change)
+        return scores.reshape(len(scores), -1)
+
+    def gradient(self, classes: Array, change: Callable[[Array, int], Array] | None = None) -> Array:
+        """(N, C, H, W): the file's own backward pass."""
+        return self._run(self.spec.layer.gradients, change, classes)
+
+    def _run(self, name: str, change: Callable[[Array, int], Array] | None, classes: Array | None = None) -> Array:
         found, place = [], 0
         for batch in self.state:
             value = batch[self.tail.layer].astype(self.evaluator.dtype)
             feeds = {**batch, self.tail.layer: value if change is None else change(value, place)}
+            if classes is not None:
+                feeds[self.spec.target] = classes[place : place + len(value)]
             place += len(value)
-            scores = self.evaluator.run(feeds, [self.tail.score])[self.tail.score]
-            found.append(scores.reshape(len(value), -1))
-        return np.concatenate(found)
-
-    def gradient(self, classes: Array, change: Callable[[Array, int], Array] | None = None) -> Array:
-        """(N, C, H, W): the file's own backward pass."""
-        name, found, place = self.spec.layer.gradients, [], 0
-        for batch in self.state:
-            value = batch[self.tail.layer].astype(self.evaluator.dtype)
-            part = classes[place : place + len(value)]
-            feeds = {**batch, self.tail.layer: value if change is None else change(value, place)}
-            place += len(value)
-            found.append(self.evaluator.run({**feeds, self.spec.target: part}, [name])[name])
+            found.append(self.evaluator.run(feeds, [name])[name])
         return np.concatenate(found)
 
 

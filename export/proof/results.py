@@ -36,9 +36,6 @@ class Proof:
 
     checks: list[Check] = field(default_factory=list)
 
-    def add(self, name: str, value: float, limit: float, *, at_least: bool = False, note: str = "") -> None:
-        self.checks.append(Check(name, float(value), float(limit), at_least, note))
-
     def __bool__(self) -> bool:
         return bool(self.checks) and all(check.ok for check in self.checks)
 

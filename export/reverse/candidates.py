@@ -169,12 +169,9 @@ def blocker(graph: Graph, layer: str, score: str) -> NodeProto | None:
 
 def usable_behind(graph: Graph, score: Score, node: NodeProto) -> Candidate | None:
     """The first candidate that `node` makes or that lies behind it, from which the score can be differentiated."""
-    known = candidates(graph, score)
     behind = graph.descendants([o for o in node.output if o])
-    for candidate in known:
-        if candidate.name in behind and blocker(graph, candidate.name, score.value) is None:
-            return candidate
-    return None
+    usable = (c for c in candidates(graph, score) if c.name in behind and blocker(graph, c.name, score.value) is None)
+    return next(usable, None)
 
 
 def _feeds_activation_only(graph: Graph, name: str) -> bool:
@@ -228,11 +225,8 @@ def _is_nhwc(graph: Graph, name: str, shape: Shape) -> bool:
 
 
 def _axes(graph: Graph, node: NodeProto, rank: int) -> list[int] | None:
-    axes = attribute(node, "axes")
-    if axes is None and len(node.input) > 1 and node.input[1]:
-        array = graph.constant(node.input[1])
-        axes = None if array is None else array.reshape(-1).tolist()
-    return None if axes is None else sorted(int(a) % rank for a in axes)
+    axes = graph.integers(node, "axes", 1)
+    return None if axes is None else sorted(axis % rank for axis in axes)
 
 
 def _default(graph: Graph, score: Score, known: dict[str, Candidate]) -> tuple[str, str] | None:

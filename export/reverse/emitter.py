@@ -276,17 +276,8 @@ class Emitter:
                 factor: int | Value = dim
             else:
                 factor = self("Gather", self("Shape", value), self.constant(np.array(axis, np.int64)), axis=0)
-            if isinstance(total, int) and isinstance(factor, int):
-                total *= factor
-            else:
-                total = self._times(total, factor)
+            total = total * factor
         return total
-
-    def _times(self, a: int | Value, b: int | Value) -> Value:
-        if isinstance(a, Value):
-            return a * b
-        assert isinstance(b, Value)
-        return b * a
 
     def target_shape(self, like: Value, dims: Sequence[Dim], axes: Sequence[int]) -> Value:
         """int64 vector for Reshape: `dims`, where unknown ones are read from axis `axes[i]` of `like`."""

@@ -11,7 +11,6 @@ it makes the backward pass of a global pooling free.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -155,10 +154,6 @@ class Context:
         total = e.reduce("ReduceSum", gradient, [a for a in axes if a not in constant])
         return e.scaled_by_size(total, e.size_of(like, constant)) if constant else total
 
-    def mean_over(self, value: Value, axes: list[int]) -> Value:
-        """Mean over `axes`, kept as 1. Axes along which `value` is constant cost nothing."""
-        return self.e.reduce("ReduceMean", value, [a for a in axes if value.dims[a] != 1])
-
     def sum_to(self, gradient: Value, out: Value, target: Value) -> Value:
         """Undo numpy broadcasting: from the shape of `out` to that of `target` (ones are kept)."""
         e = self.e
@@ -183,7 +178,3 @@ class Context:
         if not all(isinstance(d, int) for d in dims):
             self.fail(f"{what} must be static, found shape {value.shape}; fix the input size of the model")
         return [int(d) for d in dims if isinstance(d, int)]
-
-    @staticmethod
-    def product(dims: list[int]) -> int:
-        return math.prod(dims)

@@ -17,7 +17,7 @@ from onnx import ModelProto, NodeProto, helper
 from ...runtime.contract.spec import CamSpec, LayerSpec
 from ..errors import LayerError
 from ..graph import Graph, Shape, attribute, extract, fold_constants, open_graph
-from ..graph.graph import captured_names
+from ..graph.graph import reads
 from ..proof.float64 import Evaluator
 from ..reverse.score import find_score
 
@@ -161,9 +161,9 @@ def cut(
     if around:
         for node in _needed_nodes(graph, own, outputs):
             if any(o in inside for o in node.output):
-                others.update((n, None) for n in _reads(node) if n not in inside and n not in free)
+                others.update((n, None) for n in reads(node) if n not in inside and n not in free)
     stops = [layer, *others]
-    read = {n for node in _needed_nodes(graph, [*stops, *sizes], outputs) for n in _reads(node)}
+    read = {n for node in _needed_nodes(graph, [*stops, *sizes], outputs) for n in reads(node)}
     used = [name for name in sizes if name in read]
     model = extract(graph, [*stops, *used], outputs)
     kept = [i for i in model.graph.input if i.name not in used]
@@ -222,24 +222,12 @@ def _free_of_inputs(graph: Graph, known: set[str]) -> set[str]:
     """Values that need no graph input: made of constants and of `known` values."""
     free = {*graph.constants, *known}
     for node in graph.nodes:
-        if all(n in free for n in _reads(node)):
+        if all(n in free for n in reads(node)):
             free.update(o for o in node.output if o)
     return free
 
 
 def _needed_nodes(graph: Graph, stops: Sequence[str], outputs: Sequence[str]) -> list[NodeProto]:
     """Nodes that compute `outputs`, without what lies before `stops`; in order."""
-    needed, waiting = set(stops), list(outputs)
-    while waiting:
-        name = waiting.pop()
-        if name in needed:
-            continue
-        needed.add(name)
-        node = graph.producers.get(name)
-        if node is not None:
-            waiting.extend(_reads(node))
-    return [n for n in graph.nodes if any(o in needed and o not in stops for o in n.output)]
-
-
-def _reads(node: NodeProto) -> list[str]:
-    return [n for n in (*node.input, *captured_names(node)) if n]
+    needed = graph.ancestors(outputs, stops=set(stops)).difference(stops)
+    return [n for n in graph.nodes if not needed.isdisjoint(n.output)]

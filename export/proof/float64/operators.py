@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import scipy.special
 from numpy.typing import NDArray
-from onnx import NodeProto
+from onnx import NodeProto, TensorProto, helper
 
 from ...graph.graph import attribute
 from . import windows
@@ -30,13 +30,19 @@ _OPERATORS: dict[str, Operator] = {}
 _UNARY: dict[str, Callable[[Array], Array]] = {
     "Identity": lambda x: x,
     "Erf": scipy.special.erf,
+    "HardSwish": lambda x: x * np.clip(x / 6 + np.asarray(0.5, x.dtype), 0, 1),
     "Mish": lambda x: x * np.tanh(np.logaddexp(0, x)),
     "Relu": lambda x: np.maximum(x, 0),
     "Sigmoid": scipy.special.expit,
     "Softplus": lambda x: np.logaddexp(0, x),
     "Tanh": np.tanh,
 }
-_BINARY: dict[str, Callable[[Array, Array], Array]] = {"Add": np.add, "Mul": np.multiply, "Sub": np.subtract}
+_BINARY: dict[str, Callable[[Array, Array], Array]] = {
+    "Add": np.add,
+    "MatMul": np.matmul,
+    "Mul": np.multiply,
+    "Sub": np.subtract,
+}
 
 
 def find_operator(node: NodeProto, *, straight_through: bool = False) -> Operator | None:
@@ -105,11 +111,6 @@ def _pad(node: NodeProto, inputs: list[Any], opset: int) -> Any:
     return np.pad(x[tuple(cut)], added, constant_values=fill)
 
 
-@_operator("Resize")
-def _resize(node: NodeProto, inputs: list[Any], opset: int) -> Any:
-    return resize(node, inputs)
-
-
 @_operator("Div")
 def _div(node: NodeProto, inputs: list[Any], opset: int) -> Any:
     return inputs[0] / inputs[1] if inputs[0].dtype.kind == "f" else NotImplemented
@@ -117,8 +118,6 @@ def _div(node: NodeProto, inputs: list[Any], opset: int) -> Any:
 
 @_operator("Cast")
 def _cast(node: NodeProto, inputs: list[Any], opset: int) -> Any:
-    from onnx import TensorProto, helper
-
     to = attribute(node, "to")
     known = (TensorProto.DOUBLE, TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL)
     if inputs[0].dtype.kind not in "fiub" or to not in known:
@@ -143,11 +142,6 @@ def _gemm(node: NodeProto, inputs: list[Any], opset: int) -> Any:
     result = attribute(node, "alpha", 1.0) * (a @ b)
     bias = inputs[2] if len(inputs) > 2 else None
     return (result if bias is None else result + attribute(node, "beta", 1.0) * bias).astype(a.dtype, copy=False)
-
-
-@_operator("MatMul")
-def _matmul(node: NodeProto, inputs: list[Any], opset: int) -> Any:
-    return inputs[0] @ inputs[1]
 
 
 @_operator("Einsum")
@@ -176,12 +170,6 @@ def _hard_sigmoid(node: NodeProto, inputs: list[Any], opset: int) -> Any:
     x = inputs[0]
     alpha, beta = (np.asarray(attribute(node, n, d), x.dtype) for n, d in (("alpha", 0.2), ("beta", 0.5)))
     return np.clip(alpha * x + beta, 0, 1)
-
-
-@_operator("HardSwish")
-def _hard_swish(node: NodeProto, inputs: list[Any], opset: int) -> Any:
-    x = inputs[0]
-    return x * np.clip(x / 6 + np.asarray(0.5, x.dtype), 0, 1)
 
 
 @_operator("BatchNormalization")
@@ -259,3 +247,4 @@ def _lrn(node: NodeProto, inputs: list[Any], opset: int) -> Any:
 
 _OPERATORS["QuantizeLinear"] = quantize
 _OPERATORS["DequantizeLinear"] = dequantize
+_OPERATORS["Resize"] = resize

@@ -16,7 +16,7 @@ __all__ = ["resize"]
 _SUPPORTED = {"half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"}
 
 
-def resize(node: NodeProto, inputs: list[Any]) -> Any:
+def resize(node: NodeProto, inputs: list[Any], opset: int) -> Any:
     """Resize (opset 11 and newer); NotImplemented for cubic, cropping and antialiased forms."""
     x = inputs[0]
     scales = inputs[2] if len(inputs) > 2 else None

@@ -131,11 +131,8 @@ def conv_transpose(c: Context) -> Gradients:
                 found = c.e.slice(found, 2 + i, 0, c.e.dim(x, 2 + i), length=x.dims[2 + i])
         return found
 
-    def kernel_gradient() -> Value:
-        # The adjoint's weight gradient with the roles of input and output exchanged.
-        return _conv_weight(c, c.full, x, weight, w, group)
-
-    return {0: gather, 1: kernel_gradient, 2: lambda: _conv_bias(c)}
+    # The kernel's is the adjoint's weight gradient with the roles of input and output exchanged.
+    return {0: gather, 1: lambda: _conv_weight(c, c.full, x, weight, w, group), 2: lambda: _conv_bias(c)}
 
 
 def _transposed_windows(c: Context, x: Value, y: Value, kernel: list[int]) -> Windows:

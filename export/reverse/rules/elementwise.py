@@ -102,10 +102,7 @@ def extremum(c: Context) -> Gradients:
     if count == 1:
         return {0: c.g}
     hits = [c.e.cast(c.x(i).equals(c.y()), c.g.kind) for i in range(count)]
-    ties = hits[0]
-    for hit in hits[1:]:
-        ties = ties + hit
-    share = c.g / ties
+    share = c.g / sum(hits[1:], hits[0])
     return {i: share * hit for i, hit in enumerate(hits)}
 
 

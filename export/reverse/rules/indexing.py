@@ -7,6 +7,8 @@ one-hot matrix that Equal makes.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ..emitter import Value
@@ -36,7 +38,7 @@ def _ungather(c: Context) -> Value:
     if indices.rank == 0:
         g, count = e.unsqueeze(g, [axis]), 1
     else:
-        count = Context.product([int(d or 0) for d in indices.dims]) if is_static(indices.dims) else None
+        count = math.prod([int(d or 0) for d in indices.dims]) if is_static(indices.dims) else None
         if indices.rank > 1:
             dims = (*g.dims[:axis], count, *g.dims[axis + indices.rank :])
             axes = [*range(axis), axis, *range(axis + indices.rank, g.rank)]
@@ -72,13 +74,11 @@ def _inverse_gather(c: Context, g: Value, axis: int, indices: np.ndarray, size: 
         return _by_product(c, g, axis, e.ints([int(i) for i in indices]), size)
     # Cells that nobody reads look at one more place, which holds zeros.
     spare = e.pad(g, axis, 0, 1, length=count + 1) if any(len(p) < most for p in places) else g
-    total: Value | None = None
+    parts = []
     for term in range(most):
         back = e.ints([int(p[term]) if term < len(p) else count for p in places])
-        part = e("Gather", spare, back, axis=axis)
-        total = part if total is None else total + part
-    assert total is not None
-    return total
+        parts.append(e("Gather", spare, back, axis=axis))
+    return sum(parts[1:], parts[0])
 
 
 def _by_product(c: Context, g: Value, axis: int, indices: Value, size: int | str | None) -> Value:
@@ -143,18 +143,18 @@ def gather_nd(c: Context) -> Gradients:
         indexed = c.static(x, list(range(batch, batch + depth)), "the sizes of its indexed axes")
         lead = c.static(x, list(range(batch)), "the sizes of its batch axes") if batch else []
         rest = x.dims[batch + depth :]
-        steps = [Context.product(indexed[i + 1 :]) for i in range(depth)]
+        steps = [math.prod(indexed[i + 1 :]) for i in range(depth)]
         wrapped = e.where(indices < 0, indices + e.ints(indexed), indices)
         linear = e.reduce("ReduceSum", wrapped * e.ints(steps), [indices.rank - 1], keepdims=False)
-        groups, size = Context.product(lead), Context.product(indexed)
+        groups, size = math.prod(lead), math.prod(indexed)
         places = e("Reshape", linear, e.ints([groups, 1, -1]), shape=(groups, 1, None))
         cells = e.constant(np.arange(size, dtype=np.int64).reshape(1, size, 1))
         hot = e.cast(e("Equal", cells, places), c.g.kind)
         # One of the two may be open: the number of places, or what is taken at each.
         if is_static(rest):
-            count, width = None, Context.product([int(d or 0) for d in rest])
+            count, width = None, math.prod([int(d or 0) for d in rest])
         else:
-            count = Context.product(c.static(indices, list(range(batch, indices.rank - 1)), "the sizes of its indices"))
+            count = math.prod(c.static(indices, list(range(batch, indices.rank - 1)), "the sizes of its indices"))
             width = None
         sizes = [groups, count or -1, width or -1]
         flat = e("Reshape", c.full, e.ints(sizes), shape=(groups, count, width))

@@ -11,7 +11,7 @@ import string
 from ..emitter import Value
 from ..registry import Context, Gradients, rule
 
-__all__ = ["matmul_gradients"]
+__all__: list[str] = []
 
 
 @rule("Gemm", broadcasting=False)
@@ -52,10 +52,6 @@ def _gathered_row(c: Context, turned: int) -> Value | None:
 
 @rule("MatMul")
 def matmul(c: Context) -> Gradients:
-    return matmul_gradients(c)
-
-
-def matmul_gradients(c: Context) -> Gradients:
     """Gradients of numpy's matmul, with 1-D operands and broadcast batches."""
     return {0: lambda: _left(c), 1: lambda: _right(c)}
 

@@ -13,7 +13,7 @@ from ...graph import Shape
 from ..emitter import Value
 from ..registry import Context, Gradients, rule
 
-__all__ = ["Standardised", "rms_gradients", "standardise"]
+__all__: list[str] = []
 
 
 class Standardised:
@@ -32,12 +32,8 @@ class Standardised:
         c = self.c
         inner = s - self.xhat * c.e.reduce("ReduceMean", s * self.xhat, self.axes)
         if self.centred:
-            inner = inner - c.mean_over(s, self.axes)
+            inner = inner - c.e.reduce("ReduceMean", s, [a for a in self.axes if s.dims[a] != 1])
         return inner * self.inverse
-
-
-def standardise(c: Context, x: Value, axes: list[int], epsilon: float, *, centred: bool = True) -> Standardised:
-    return Standardised(c, x, axes, epsilon, centred=centred)
 
 
 @rule("BatchNormalization")
@@ -74,7 +70,7 @@ def instance_normalization(c: Context) -> Gradients:
     e, x = c.e, c.x()
     axes = list(range(2, x.rank))
     others = [0, *axes]
-    form = standardise(c, x, axes, c.attr("epsilon", 1e-5))
+    form = Standardised(c, x, axes, c.attr("epsilon", 1e-5))
     scale = e("Reshape", c.x(1), e.ints([-1, *[1] * len(axes)]))
     return {
         0: lambda: form.gradient(c.g * scale),
@@ -89,7 +85,7 @@ def layer_normalization(c: Context) -> Gradients:
         c.fail("its mean or deviation output is used on the path")
     x = c.x()
     axes = list(range(c.axis(c.attr("axis", -1), x.rank), x.rank))
-    form = standardise(c, x, axes, c.attr("epsilon", 1e-5))
+    form = Standardised(c, x, axes, c.attr("epsilon", 1e-5))
     return {
         0: lambda: form.gradient(c.g * c.x(1) if c.has(1) else c.g),
         1: lambda: c.sum_to(c.g * form.xhat, c.y(), c.x(1)),
@@ -99,14 +95,10 @@ def layer_normalization(c: Context) -> Gradients:
 
 @rule("RMSNormalization")
 def rms_normalization(c: Context) -> Gradients:
-    return rms_gradients(c, c.attr("axis", -1), c.attr("epsilon", 1e-5))
-
-
-def rms_gradients(c: Context, axis: int, epsilon: float) -> Gradients:
     """x / sqrt(mean(x^2) + epsilon) * scale."""
     x = c.x()
-    axes = list(range(c.axis(axis, x.rank), x.rank))
-    form = standardise(c, x, axes, epsilon, centred=False)
+    axes = list(range(c.axis(c.attr("axis", -1), x.rank), x.rank))
+    form = Standardised(c, x, axes, c.attr("epsilon", 1e-5), centred=False)
     return {
         0: lambda: form.gradient(c.g * c.x(1) if c.has(1) else c.g),
         1: lambda: c.sum_to(c.g * form.xhat, c.y(), c.x(1)),
@@ -122,7 +114,7 @@ def group_normalization(c: Context) -> Gradients:
     split = (x.dims[0], groups, channels // groups, *x.dims[2:])
     back = [0, 1, 1, *range(2, rank)]
     axes = list(range(2, rank + 1))
-    form = standardise(c, e.reshape(x, x, split, back), axes, c.attr("epsilon", 1e-5))
+    form = Standardised(c, e.reshape(x, x, split, back), axes, c.attr("epsilon", 1e-5))
     per_channel = c.graph.opset >= 21
     scale_dims = [groups, channels // groups if per_channel else 1, *[1] * (rank - 2)]
     spatial = list(range(2, rank))
@@ -186,5 +178,5 @@ def lrn(c: Context) -> Gradients:
 @rule("MeanVarianceNormalization")
 def mean_variance_normalization(c: Context) -> Gradients:
     x = c.x()
-    form = standardise(c, x, c.axes(c.attr("axes") or [0, 2, 3], x.rank), 1e-18)
+    form = Standardised(c, x, c.axes(c.attr("axes") or [0, 2, 3], x.rank), 1e-18)
     return {0: form.gradient(c.g)}

@@ -8,6 +8,8 @@ in PyTorch.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ..emitter import Value
@@ -78,7 +80,7 @@ def average_pool(c: Context) -> Gradients:
     x, y = c.x(), c.y()
     w = read_windows(c, x, c.attr("kernel_shape"))
     if _covers(x, y, w):
-        return {0: c.g * (1.0 / Context.product(w.kernel))}
+        return {0: c.g * (1.0 / math.prod(w.kernel))}
     return {0: _spread(c, _divided(c, w), w)}
 
 
@@ -87,7 +89,7 @@ def _divided(c: Context, w: Windows) -> Value:
     x, y = c.x(), c.y()
     plain = not w.padded and not c.attr("ceil_mode", 0)
     if plain or (c.attr("count_include_pad", 0) and not c.attr("ceil_mode", 0)):
-        return c.g * (1.0 / Context.product(w.kernel))
+        return c.g * (1.0 / math.prod(w.kernel))
     sizes = c.static(x, _spatial(x), "the grid of a padded average pooling")
     outs = c.static(y, _spatial(y), "the grid of a padded average pooling")
     counts = np.ones((1,) * y.rank, np.float64)

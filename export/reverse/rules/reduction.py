@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..emitter import Value
 from ..registry import Context, Gradients, rule
 
-__all__ = ["even_ties"]
+__all__: list[str] = []
 
 
 def _setting(c: Context) -> tuple[list[int], Value, Value]:
@@ -19,12 +19,6 @@ def _setting(c: Context) -> tuple[list[int], Value, Value]:
     if not c.attr("keepdims", 1):
         g, y = c.e.unsqueeze(g, axes), c.e.unsqueeze(y, axes)
     return axes, g, y
-
-
-def even_ties(c: Context, g: Value, y: Value, axes: list[int]) -> Value:
-    """The gradient of a maximum or minimum, shared equally among the cells that attain it."""
-    hit = c.e.cast(c.x().equals(y), g.kind)
-    return hit * (g / c.e.reduce("ReduceSum", hit, axes))
 
 
 @rule("ReduceSum")
@@ -42,7 +36,8 @@ def reduce_mean(c: Context) -> Gradients:
 def reduce_extremum(c: Context) -> Gradients:
     """Ties share the gradient equally, as PyTorch's amax and amin do."""
     axes, g, y = _setting(c)
-    return {0: even_ties(c, g, y, axes)}
+    hit = c.e.cast(c.x().equals(y), g.kind)
+    return {0: hit * (g / c.e.reduce("ReduceSum", hit, axes))}
 
 
 @rule("ReduceProd")

@@ -152,7 +152,7 @@ def concat(c: Context) -> Gradients:
     start: int | Value = 0
     for i, part in enumerate(parts):
         size = e.dim(part, axis)
-        end = size + start if isinstance(size, Value) else start + size
+        end = size + start
         if i in c.wanted:
             found[i] = e.slice(g, axis, start, end, length=part.dims[axis])
         start = end
@@ -177,17 +177,8 @@ def split(c: Context) -> Gradients:
         for g, part in zip(pieces, parts[first : last + 1], strict=True)
     ]
     joined = run[0] if len(run) == 1 else e("Concat", *run, axis=axis)
-    before = _sum_dims(c, parts[:first], axis)
-    after = _sum_dims(c, parts[last + 1 :], axis)
+    before, after = (sum(e.dim(part, axis) for part in some) for some in (parts[:first], parts[last + 1 :]))
     return {0: e.pad(joined, axis, before, after, length=x.dims[axis])}
-
-
-def _sum_dims(c: Context, parts: list[Value], axis: int) -> int | Value:
-    total: int | Value = 0
-    for part in parts:
-        size = c.e.dim(part, axis)
-        total = size + total if isinstance(size, Value) else total + size
-    return total
 
 
 @rule("Slice")

@@ -218,7 +218,7 @@ def test_questions() -> None:
     assert graph.shape("unknown") is None
     assert graph.ancestors(["y"]) == {"x", "a", "b", "c", "y"}
     assert graph.descendants(["x"]) == {"x", "a", "b", "side", "y"}
-    assert graph.descendants(["x"], without="a") == {"x", "side"}
+    assert graph.ancestors(["y"], stops={"b"}) == {"b", "c", "y"}
     assert graph.fresh("a") == "a_1"
     assert graph.fresh("a") == "a_2"
     constant = graph.constant("c")
