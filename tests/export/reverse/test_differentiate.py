@@ -427,7 +427,8 @@ def test_control_flow() -> None:
 def test_real_model(file: str, layers: dict) -> None:
     source = load_model(shared_path(f"models/{file}"))
     size = source.graph.input[0].type.tensor_type.shape.dim[2].dim_value
-    x = RNG.standard_normal((2, 3, size, size)).astype(np.float32)
+    # A generator of its own: which masks float32 flips must not depend on the tests that ran before.
+    x = np.random.default_rng(0).standard_normal((2, 3, size, size)).astype(np.float32)
     (plain,) = run_ort(source, {"input": x})
     for asked, name in layers.items():
         made = differentiate(source, asked)
