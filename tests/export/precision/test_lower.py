@@ -14,45 +14,15 @@ import torch
 import torch.nn.functional as F
 from cfcam.calibration.repeated_weights import repeated_weights
 from cfcam.export.errors import ExportError
-from cfcam.export.graph import Graph, attribute, open_graph
+from cfcam.export.graph import Graph, attribute
 from cfcam.export.precision import Plan, lower
-from cfcam.export.precision.bias import channel_means, correct_biases, spread_means
-from cfcam.export.precision.calibration_images import CalibrationImages
-from cfcam.export.precision.plain_model import PlainModel, plain_model
-from cfcam.export.precision.quantise import quantise
-from cfcam.export.precision.round import round_weights
+from cfcam.export.precision.plain_model import plain_model
 from cfcam.export.proof.session import Session
-from cfcam.export.writing import set_spec, write_model
 from cfcam.runtime import Explainer
 from cfcam.runtime.contract.modelfile import read_spec
+from lowered_nets import HALF, IMAGES, INT8, SYMMETRIC, middle_of, write
 from numpy.typing import NDArray
 from onnx import numpy_helper
-from onnx_classifiers import exported
-
-IMAGES = np.stack([certified_nets.image(seed) for seed in range(12)])
-HALF = Plan(precision="float16")
-INT8 = Plan(precision="int8")
-#: What TensorRT wants.
-SYMMETRIC = Plan(precision="int8", symmetric=True)
-
-
-def write(net: str, path: Path, layer: str = "last") -> Path:
-    model, spec = exported(certified_nets.NETS[net](), layer)
-    spec = replace(spec, layers=(replace(spec.layer, pooled=layer == "last", name="the layer"),))
-    set_spec(model, spec)
-    write_model(model, path)
-    return path
-
-
-def middle_of(net: str) -> str:
-    """The value behind the second ReLU6."""
-    graph, _ = open_graph(certified_nets.NETS[net]())
-    return [node.output[0] for node in graph.nodes if node.op_type == "Clip"][1]
-
-
-@pytest.fixture
-def cam(tmp_path: Path) -> Path:
-    return write("mobile", tmp_path / "net.cam.onnx")
 
 
 @pytest.mark.parametrize("layer", ["last", "middle"])
@@ -149,81 +119,6 @@ def test_gradient_is_autograds_of_the_quantised_network(plan: Plan, tmp_path: Pa
     assert len({g.tobytes() for g in ours["cam_gradients"]}) == 4
 
 
-@pytest.fixture
-def quantised(cam: Path, tmp_path: Path) -> tuple[PlainModel, CalibrationImages, onnx.ModelProto]:
-    plain = plain_model(onnx.load(cam), read_spec(cam))
-    images = CalibrationImages([IMAGES], read_spec(cam).input, tmp_path / "images")
-    return plain, images, quantise(plain.model, INT8, images, tmp_path, score="logits", pooled=plain.layers)
-
-
-def test_where_pairs_are_not(quantised: tuple[PlainModel, CalibrationImages, onnx.ModelProto]) -> None:
-    """The logits saturate nowhere, a pooled layer keeps its constant gradient, a target layer keeps its ReLU."""
-    plain, _, model = quantised
-    graph, _ = open_graph(model)
-    assert graph.producers["logits"].op_type == "Gemm"
-    (layer,) = plain.layers
-    assert graph.producers[layer].op_type == "Clip"
-    assert [node.op_type for node in graph.consumers[layer]] == ["GlobalAveragePool"]
-    convolutions = [node for node in graph.nodes if node.op_type == "Conv"]
-    assert graph.constant(convolutions[0].input[1]) is not None  # the first stays float
-    assert all(graph.constant(node.input[1]) is None for node in convolutions[1:])
-
-
-def test_bias_correction(quantised: tuple[PlainModel, CalibrationImages, onnx.ModelProto]) -> None:
-    """The mean of every channel behind a rounded weight comes closer to the float network's, on the whole."""
-    plain, images, model = quantised
-    means = channel_means(plain.model, images)
-    np.testing.assert_allclose(means["image"], IMAGES.mean((0, 2, 3)), rtol=1e-5)
-    after = correct_biases(model, plain.model, means)
-    names = [node.output[0] for node in plain.model.graph.node if node.op_type == "Conv"][1:]
-    errors = {}
-    for tag, one in (("float", plain.model), ("before", model), ("after", after)):
-        probed = onnx.ModelProto()
-        probed.CopyFrom(one)
-        probed.graph.output.extend(onnx.helper.make_tensor_value_info(name, 1, None) for name in names)
-        found = Session(probed, optimise=False).run({"image": IMAGES})
-        errors[tag] = np.concatenate([np.asarray(found[name], float).mean((0, 2, 3)) for name in names])
-    before, corrected = (np.abs(errors[tag] - errors["float"]).mean() for tag in ("before", "after"))
-    assert 0 < corrected < 0.7 * before
-
-
-def test_rounding_keeps_the_means(cam: Path, tmp_path: Path) -> None:
-    """float16's numbers, each the next one up or down, and no channel's mean moves as far as by the nearest ones."""
-    plain = plain_model(onnx.load(cam), read_spec(cam))
-    images = CalibrationImages([IMAGES], read_spec(cam).input, tmp_path / "images")
-    means = channel_means(plain.model, images)
-    before, after = (open_graph(model)[0] for model in (plain.model, round_weights(plain.model, means)))
-    moved = {"nearest": 0.0, "chosen": 0.0}
-    for old, new in zip(before.nodes, after.nodes, strict=True):
-        if old.op_type != "Conv":
-            continue
-        weight, chosen, bias = (np.asarray(array) for array in (
-            before.constant(old.input[1]), after.constant(new.input[1]), before.constant(old.input[2])
-        ))  # fmt: skip
-        assert (chosen == chosen.astype(np.float16)).all()
-        assert (np.abs(chosen - weight) <= np.spacing(np.abs(weight).astype(np.float16))).all()
-        mean = spread_means(means[old.input[0]], weight.shape, attribute(old, "group", 1)).reshape(weight.shape)
-        for name, rounded in (("nearest", weight.astype(np.float16)), ("chosen", chosen)):
-            error = ((rounded - weight.astype(float)) * mean).sum((1, 2, 3)) + bias.astype(np.float16) - bias
-            moved[name] += float(np.abs(error).sum())
-    assert 0 < moved["chosen"] < 0.5 * moved["nearest"]
-    made = lower(cam, tmp_path / "low.onnx", HALF, [IMAGES])
-    assert made.calibration is None
-    assert "round weights" in made.seconds
-    assert "round weights" not in lower(cam, tmp_path / "low.onnx", HALF, prove=False).seconds
-
-
-def test_ranges_are_read_again(cam: Path, tmp_path: Path) -> None:
-    """A second pass with the ranges of the first gives the same file."""
-    ranges = tmp_path / "kept" / "ranges.json"
-    first, second = (
-        lower(cam, tmp_path / f"{i}.onnx", INT8, [IMAGES], prove=False, ranges=ranges).path.read_bytes()
-        for i in range(2)
-    )
-    assert ranges.is_file()
-    assert first == second
-
-
 def test_fixed_batch(tmp_path: Path) -> None:
     """A network that takes five images at a time is calibrated with twelve, and knows the same ranges."""
     source = write("mobile", tmp_path / "net.cam.onnx")
@@ -238,22 +133,6 @@ def test_fixed_batch(tmp_path: Path) -> None:
     with Explainer(fixed) as one, Explainer(five.path) as other:
         a, b = one.tensors(IMAGES), other.tensors(IMAGES)
     assert np.linalg.norm(a.activations - b.activations) / np.linalg.norm(a.activations) < 0.25
-
-
-def test_calibrators_differ(cam: Path, tmp_path: Path) -> None:
-    made = {
-        name: lower(
-            cam, tmp_path / f"{name}.onnx", replace(INT8, calibrator=name, percentile=95), [IMAGES], prove=False
-        )
-        for name in ("minmax", "percentile", "entropy")
-    }
-    scales = {}
-    for name, one in made.items():
-        graph = Graph(onnx.load(one.path))
-        steps = [graph.constant(n.input[1]) for n in graph.nodes if n.op_type == "QuantizeLinear"]
-        scales[name] = np.array([float(step) for step in steps if step is not None])
-    assert (scales["percentile"] <= scales["minmax"] * (1 + 1e-6)).all()
-    assert (scales["percentile"] < scales["minmax"]).any()
 
 
 def test_several_layers_and_the_tail(tmp_path: Path) -> None:
