@@ -46,11 +46,10 @@ def test_the_example_that_the_documentation_had():
 
 
 def test_a_package_that_moved_has_its_modules_too():
-    pytest.importorskip("pydantic")
-    sys.modules.pop("cfcam.calibration.building.config_files", None)
-    with pytest.warns(DeprecationWarning, match="import cfcam.calibration.build.config_files"):
-        old = importlib.import_module("cfcam.calibration.building.config_files")
-    assert old.read_config is importlib.import_module("cfcam.calibration.build.config_files").read_config
+    sys.modules.pop("cfcam.calibration.building.staging", None)
+    with pytest.warns(DeprecationWarning, match="import cfcam.calibration.build.staging"):
+        old = importlib.import_module("cfcam.calibration.building.staging")
+    assert old.publish is importlib.import_module("cfcam.calibration.build.staging").publish
 
 
 def test_the_exporter_answers_without_the_runtime_having_been_imported():
