@@ -38,9 +38,7 @@ def test_a_proof_holds_where_every_check_does() -> None:
 
 def test_what_fails_is_demanded_in_one_sentence() -> None:
     Proof([Check("good", 0.5, 1)]).demand("x.cam.onnx")
-    with pytest.raises(
-        ProofError, match=r"^x.cam.onnx: not written, the lowered .* \(bad: 2, limit 1"
-    ):
+    with pytest.raises(ProofError, match=r"^x.cam.onnx: not written, the lowered .* \(bad: 2, limit 1"):
         Proof([Check("bad", 2, 1)]).demand("x.cam.onnx", "lowered")
 
 
