@@ -127,7 +127,6 @@ def differentiate(
     a (N, classes) score or one that already has values of the new names.
     """
     graph, notes = (model.copy(), []) if isinstance(model, Graph) else open_model(model)
-    plain = graph.copy()
     found_score = find_score(graph, score)
     layers = _chosen_layers(graph, found_score, asked_layers(layer), view)
     for found in layers:
@@ -140,6 +139,7 @@ def differentiate(
         )
     except UnsupportedOperatorError as error:
         # A form that its rule does not cover: say what would work, as for an operator without a rule.
+        plain = model if isinstance(model, Graph) else open_model(model)[0]
         node = plain.producers.get(error.value or "")
         if node is None:
             raise

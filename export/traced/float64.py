@@ -91,9 +91,9 @@ class TailProgram:
 
     def __init__(self, graph: fx.GraphModule, layer: fx.Node, score: fx.Node, images: int) -> None:
         self.border: list[fx.Node] = []
-        self._graph, self._layer, self._images = graph, layer, images
-        self._image = next(node for node in graph.graph.nodes if node.op == "placeholder")
-        self._batch = self._image.meta["val"].shape[0].node.expr
+        self._graph, self._images = graph, images
+        image = next(node for node in graph.graph.nodes if node.op == "placeholder")
+        self._batch = image.meta["val"].shape[0].node.expr
         self._behind = _behind(layer, score)
         self._depends = _made_of_the_image(graph.graph)
         self._own, self._root = fx.Graph(), nn.Module()
