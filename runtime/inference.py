@@ -29,12 +29,14 @@ class LayerTensors:
     """What one inference gave of one target layer for N images.
 
     activations, gradients: float32 (N, C, h, w). detail: activations float32 (N, D, H, W) of a finer layer, without
-    gradients; None where the file has none.
+    gradients. rivals: the gradient of the logsumexp of the other classes' logits, float32 (N, C, 1, 1). Either is None
+    where the file has none.
     """
 
     activations: NDArray[np.float32]
     gradients: NDArray[np.float32]
     detail: NDArray[np.float32] | None = None
+    rivals: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +79,7 @@ class Inference:
     def tensors(self, images: NDArray[Any], classes: NDArray[np.int64], frames: Sequence[Frame]) -> Tensors:
         """Everything that the file computes for N images in its own layout; classes: -1 for the top one."""
         output, layers, chosen = self._spec.output, self._spec.layers, self._spec.chosen
-        names = [output.name, *(name for layer in layers for name in (layer.activations, layer.gradients)), chosen]
+        names = [output.name, *(name for layer in layers for name in layer.outputs), chosen]
         if output.score in self.info.outputs:
             names.append(output.score)
         values = self._run(images, classes, names)
@@ -97,7 +99,13 @@ class Inference:
                 f"{self._path}: expected '{layer.activations}' and '{layer.gradients}' of one shape (N, C, h, w), got "
                 f"{activations.shape} and {gradients.shape}"
             )
-        return LayerTensors(activations, gradients)
+        detail = None if layer.detail is None else values[layer.detail.activations]
+        rivals = None if layer.rivals is None else values[layer.rivals]
+        if detail is not None and detail.ndim != 4:
+            raise EngineError(f"{self._path}: expected the detail (N, D, H, W), got {detail.shape}")
+        if rivals is not None and rivals.shape[1:] != (activations.shape[1], 1, 1):
+            raise EngineError(f"{self._path}: expected '{layer.rivals}' (N, C, 1, 1), got {rivals.shape}")
+        return LayerTensors(activations, gradients, detail, rivals)
 
     def scores(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """(N, K): the logits of images in the file's layout, or what the file shows where it has no logits."""

@@ -26,6 +26,7 @@ __all__ = [
     "METADATA_KEY",
     "SCHEMA",
     "CamSpec",
+    "DetailSpec",
     "InputSpec",
     "LayerSpec",
     "MethodSpec",
@@ -42,7 +43,7 @@ METADATA_KEY = "cfcam.spec"
 INT8_IN_HALF = "int8+float16"
 
 #: Schema that this version writes.
-SCHEMA = "1.2"
+SCHEMA = "1.3"
 
 _FORMAT = Format("CamSpec", SpecError, SCHEMA, "upgrade cfcam, or export the model again with this version")
 
@@ -166,6 +167,28 @@ class OutputSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DetailSpec:
+    """The detail layer: a finer value whose activations sharpen the map; no gradient is taken there.
+
+    name, value, layout, channels, grid, prefix_tokens: as in `LayerSpec`. why: the reason why it was chosen.
+    activations: name of the output, (N, C, H, W).
+    """
+
+    name: str
+    value: str
+    layout: Literal["NCHW", "NHWC", "NTC"] = "NCHW"
+    channels: int
+    grid: tuple[int, int]
+    prefix_tokens: int = 0
+    why: str = ""
+    activations: str = "cam_detail"
+
+    def validate(self) -> None:
+        if self.channels < 1 or min(self.grid) < 1:
+            raise SpecError(f"CamSpec detail layer '{self.name}': channels and grid must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
 class LayerSpec:
     """One target layer.
 
@@ -174,7 +197,9 @@ class LayerSpec:
     always (N, C, H, W). grid: its (H, W). pooled: True when this is the value that enters
     the last global pooling, so that its gradient is constant over the grid.
     activations, gradients: names of the outputs. prefix_tokens: class and register tokens
-    that were set aside (token layouts only).
+    that were set aside (token layouts only). detail: the detail layer. rivals: name of the output
+    that holds the gradient of the logsumexp of the other classes' logits, (N, C, 1, 1). Both since
+    schema 1.3, of the first layer at most, and None where there is none.
     """
 
     name: str
@@ -186,10 +211,20 @@ class LayerSpec:
     prefix_tokens: int = 0
     activations: str = "cam_activations"
     gradients: str = "cam_gradients"
+    detail: DetailSpec | None = None
+    rivals: str | None = None
 
     def validate(self) -> None:
         if self.channels < 1 or min(self.grid) < 1:
             raise SpecError(f"CamSpec layer '{self.name}': channels and grid must be positive")
+        if self.detail is not None:
+            self.detail.validate()
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs that the exporter added for this layer."""
+        detail = () if self.detail is None else (self.detail.activations,)
+        return (self.activations, self.gradients, *detail, *(() if self.rivals is None else (self.rivals,)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,8 +321,8 @@ class CamSpec:
 
     @property
     def added_outputs(self) -> tuple[str, ...]:
-        """Names of the outputs that the exporter added to the model's own: the class, then each layer's two."""
-        return (self.chosen, *(name for layer in self.layers for name in (layer.activations, layer.gradients)))
+        """Names of the outputs that the exporter added to the model's own: the class, then each layer's."""
+        return (self.chosen, *(name for layer in self.layers for name in layer.outputs))
 
     def with_layer(self, name: str) -> CamSpec:
         """A copy with one of its target layers only.
@@ -322,7 +357,12 @@ class CamSpec:
         """As plain JSON values. ``layer`` is the first layer, ``more_layers`` the others."""
         data = dump(self)
         extra = data.pop("extra")
-        first, *others = data.pop("layers")
+        layers = data.pop("layers")
+        for layer in layers:  # older versions know no such keys
+            for key in ("detail", "rivals"):
+                if layer[key] is None:
+                    del layer[key]
+        first, *others = layers
         data["layer"] = first
         if others:
             data["more_layers"] = others

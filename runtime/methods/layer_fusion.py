@@ -19,7 +19,16 @@ from .base import CamResult
 from .numerics.resizing import resize
 from .registry import Method
 
-__all__ = ["FUSIONS", "check_fusion", "fuse_layers", "fused_grid", "run_on_layers", "run_rule", "settings_for"]
+__all__ = [
+    "FUSIONS",
+    "check_fusion",
+    "fuse_layers",
+    "fused_grid",
+    "run_on_layer",
+    "run_on_layers",
+    "run_rule",
+    "settings_for",
+]
 
 Maps = NDArray[np.float32]
 
@@ -72,9 +81,19 @@ def run_on_layers(
 ) -> list[CamResult]:
     """A rule's result on every layer, with the layer's own settings. row: the image among those of `tensors`."""
     return [
-        method.run(found.activations[row], found.gradients[row], settings_for(settings, layer))
+        run_on_layer(method, settings_for(settings, layer), found, row)
         for layer, found in zip(layers, tensors, strict=True)
     ]
+
+
+def run_on_layer(method: Method, settings: Any, tensors: LayerTensors, row: int) -> CamResult:
+    """A rule's result on one layer, with its detail and its rivals where the rule takes them."""
+    more = {}
+    if method.takes_detail:
+        more = {
+            name: None if (value := getattr(tensors, name)) is None else value[row] for name in ("detail", "rivals")
+        }
+    return method.run(tensors.activations[row], tensors.gradients[row], settings, **more)
 
 
 def run_rule(

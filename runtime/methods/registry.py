@@ -38,7 +38,8 @@ class Method:
 
     name: what people ask for. kind: ``rule`` or ``probe``. run: for a rule (activations (C, H, W), gradients (C, H, W),
     settings) -> `CamResult`, for a probe (`Probing`, settings) -> `CamResult`. settings: a frozen dataclass type, or
-    None for no settings. needs_tail: a probe that runs the file of the tail.
+    None for no settings. needs_tail: a probe that runs the file of the tail. takes_detail: a rule that also takes
+    ``detail`` and ``rivals``, keywords of `cfcam`'s kind, where the file has them.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Method:
     settings: type[Any] | None = None
     summary: str = field(default="", compare=False)
     needs_tail: bool = False
+    takes_detail: bool = False
 
 
 _METHODS: dict[str, Method] = {}
@@ -56,7 +58,7 @@ _lock = threading.RLock()
 _loaded = False
 
 
-def register_rule(name: str, *, settings: type[Any] | None = None) -> Callable[[Run], Run]:
+def register_rule(name: str, *, settings: type[Any] | None = None, takes_detail: bool = False) -> Callable[[Run], Run]:
     """Decorator that makes a function a rule.
 
     >>> @register_rule("mean")                                          # doctest: +SKIP
@@ -67,6 +69,9 @@ def register_rule(name: str, *, settings: type[Any] | None = None) -> Callable[[
     Args:
         name: What people ask for.
         settings: Frozen dataclass of what can be set, or None.
+        takes_detail: The function also takes the keywords ``detail``, activations (D, H', W') of a finer layer, and
+            ``rivals``, the gradient of the logsumexp of the other classes' logits, which broadcasts to (C, H, W);
+            None where the file has none.
 
     Returns:
         A decorator for ``(activations, gradients, settings) -> CamResult``: finite float16, float32 or float64 arrays
@@ -75,7 +80,7 @@ def register_rule(name: str, *, settings: type[Any] | None = None) -> Callable[[
     Raises:
         MethodError: The name is taken.
     """
-    return _register(name, "rule", settings, needs_tail=False)
+    return _register(name, "rule", settings, takes_detail=takes_detail)
 
 
 def register_probe(name: str, *, settings: type[Any] | None = None, needs_tail: bool = False) -> Callable[[Run], Run]:
@@ -92,16 +97,16 @@ def register_probe(name: str, *, settings: type[Any] | None = None, needs_tail: 
     Raises:
         MethodError: The name is taken.
     """
-    return _register(name, "probe", settings, needs_tail)
+    return _register(name, "probe", settings, needs_tail=needs_tail)
 
 
-def _register(name: str, kind: Kind, settings: type[Any] | None, needs_tail: bool) -> Callable[[Run], Run]:
+def _register(name: str, kind: Kind, settings: type[Any] | None, **needs: bool) -> Callable[[Run], Run]:
     def decorate(run: Run) -> Run:
         if name in _METHODS:
             first, second = _METHODS[name].run.__module__, run.__module__
             raise MethodError(f"method '{name}' is registered twice, by {first} and by {second}: rename one of them")
         summary = (run.__doc__ or "").strip().partition("\n")[0]
-        _METHODS[name] = Method(name, kind, run, settings, summary, needs_tail)
+        _METHODS[name] = Method(name, kind, run, settings, summary, **needs)
         return run
 
     return decorate

@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["gaussian", "self_kernel_filter"]
+from ..numerics.matrix_products import product
+
+__all__ = ["blurred_features", "gaussian", "self_kernel_filter"]
+
+#: On grids of up to so many cells one product for both axes is faster than one for each.
+_ONE_PRODUCT = 100
+#: Coefficients of which a blur leaves less than this share are left out: they move a cosine by its square.
+_REMOVED = 1e-3
 
 
 def gaussian(maps: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
@@ -27,6 +34,44 @@ def gaussian(maps: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     _, height, width = maps.shape
     # One product per map and axis: each is far too small for BLAS to wake its threads.
     return _line_matrix(height, sigma) @ (maps @ _line_matrix(width, sigma).T)
+
+
+def blurred_features(maps: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    """What `gaussian` makes of `maps` (C, H, W), as rows (C, D) with the same lengths and angles.
+
+    Under half-sample reflection the blur is diagonal in the cosine basis (DCT-II), which is orthonormal: its
+    coefficients are as good as cells for comparing channels, and those that the blur all but removes are left out.
+    """
+    if sigma == 0:
+        return maps.reshape(len(maps), -1)
+    count, height, width = maps.shape
+    if height * width <= _ONE_PRODUCT:
+        return product(maps.reshape(count, -1), _grid_basis(height, width, sigma))
+    (rows, row_factors), (columns, column_factors) = (_cosine_basis(size, sigma) for size in (height, width))
+    kept = np.flatnonzero(np.outer(row_factors, column_factors) > _REMOVED)
+    return (rows @ (maps @ columns.T)).reshape(count, -1)[:, kept]
+
+
+@lru_cache(maxsize=16)
+def _grid_basis(height: int, width: int, sigma: float) -> NDArray[np.float32]:
+    """(height * width, D) matrix from cells to the coefficients that are kept: both axes in one."""
+    (rows, row_factors), (columns, column_factors) = (_cosine_basis(size, sigma) for size in (height, width))
+    kept = np.flatnonzero(np.outer(row_factors, column_factors) > _REMOVED)
+    matrix = np.ascontiguousarray(np.kron(rows, columns)[kept].T)
+    matrix.flags.writeable = False
+    return matrix
+
+
+@lru_cache(maxsize=64)
+def _cosine_basis(size: int, sigma: float) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """(size, size) matrix to the coefficients of the blurred line, and the blur's factor for each."""
+    places = np.pi * (np.arange(size) + 0.5) / size
+    basis = np.cos(np.arange(size)[:, None] * places) * np.sqrt(2 / size)
+    basis[0] /= np.sqrt(2)
+    factors = np.einsum("ij,jk,ik->i", basis, _line_matrix(size, sigma).astype(np.float64), basis)
+    weighted = (factors[:, None] * basis).astype(np.float32)
+    weighted.flags.writeable = False
+    return weighted, np.abs(factors)
 
 
 @lru_cache(maxsize=64)

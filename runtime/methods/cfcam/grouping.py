@@ -33,9 +33,13 @@ def live_channels(features: NDArray[np.float32], threshold: float) -> tuple[NDAr
 
     A row is live when its L2 norm is above `threshold` times the largest norm.
     """
-    norms = np.sqrt(np.einsum("kp,kp->k", features, features))
+    norms = _norms(features)
     live = np.flatnonzero(norms > threshold * norms.max())
     return live, features[live] / norms[live, None]
+
+
+def _norms(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.sqrt(np.einsum("kp,kp->k", features, features))
 
 
 def cosine_distances(unit: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -103,27 +107,34 @@ def _components(rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np
     """The first item of every item's connected component, (n,).
 
     rows, columns: the pairs of neighbours, both ways and every item its own, in the order of `rows`.
+    Every round each root is hooked onto the least root that its members touch, and pointers are then followed to
+    the new roots. Two rounds at least halve the number of unfinished components, so that there are at most
+    2 * ceil(log2(n)) + 1 of them, on chains too.
     """
     starts = np.flatnonzero(np.diff(rows, prepend=-1))
-    first = np.arange(len(starts))
+    root = np.arange(len(starts))
     while True:
-        # The least of all neighbours' firsts, and then that one's: what is known reaches twice as far every time.
-        lower = np.minimum.reduceat(first[columns], starts)
-        lower = lower[lower]
-        if np.array_equal(lower, first):
-            return first
-        first = lower
+        touched = np.minimum.reduceat(root[columns], starts)
+        parent = root.copy()
+        np.minimum.at(parent, root, touched)
+        if np.array_equal(parent, root):
+            return root
+        # Roots point down only, so that following them ends.
+        while not np.array_equal(further := parent[parent], parent):
+            parent = further
+        root = parent[root]
 
 
 def cluster_cosine(
-    features: NDArray[np.float32], *, live_threshold: float, neighbour: int, min_samples: int
+    features: NDArray[np.float32], *, live_threshold: float, neighbour: int, min_samples: int, most: int | None = None
 ) -> Grouping:
     """Cluster the rows of `features` float32 (C, D) by direction.
 
-    eps is the median over live rows of the distance to the `neighbour`-th nearest other
+    eps is the median over clustered rows of the distance to the `neighbour`-th nearest other
     row. Noise joins the cluster whose centroid is nearest by cosine, since leaving it out
     makes the map jump when a channel crosses eps. Without any cluster all live rows stay
-    noise.
+    noise. most: of more live rows than that, those of the largest norm are clustered, and the others join like
+    noise: the cost is quadratic, and weak channels hardly move a map.
     """
     labels = np.full(len(features), Grouping.DEAD, np.int64)
     adopted = np.zeros(len(features), np.bool_)
@@ -131,9 +142,15 @@ def cluster_cosine(
     labels[live] = Grouping.NOISE
     if len(live) < 2:
         return Grouping(labels, adopted, None)
-    distances = cosine_distances(unit)
+    clustered = None if most is None or len(live) <= most else _strongest(_norms(features)[live], most)
+    some = unit if clustered is None else unit[clustered]
+    distances = cosine_distances(some)
     eps = max(float(np.median(neighbour_distance(distances, neighbour))), _EPS_FLOOR)
     found = dbscan(distances, eps=eps, min_samples=min_samples)
+    if clustered is not None:
+        everything = np.full(len(live), Grouping.NOISE, np.int64)
+        everything[clustered] = found
+        found = everything
     noise = np.flatnonzero(found < 0)
     if 0 < len(noise) < len(found):
         found[noise] = _nearest_centroid(unit, found, noise)
@@ -142,13 +159,18 @@ def cluster_cosine(
     return Grouping(labels, adopted, eps)
 
 
+def _strongest(norms: NDArray[np.float32], most: int) -> NDArray[np.intp]:
+    """The places of the `most` largest, in order; of equal ones the first."""
+    return np.sort(np.argsort(-norms, kind="stable")[:most])
+
+
 def _nearest_centroid(
     unit: NDArray[np.float32], labels: NDArray[np.int64], rows: NDArray[np.intp]
 ) -> NDArray[np.int64]:
     members = np.flatnonzero(labels >= 0)
     member_of = labels[members] == np.arange(labels.max() + 1)[:, None]
     centroids = product(member_of.astype(np.float32), unit[members])
-    lengths = np.sqrt(np.einsum("jp,jp->j", centroids, centroids))
+    lengths = _norms(centroids)
     # Opposite rows can cancel where values are signed; such a centroid is near to nothing.
     centroids /= np.maximum(lengths, np.finfo(np.float32).tiny)[:, None]
     return product(unit[rows], centroids.T).argmax(axis=1)

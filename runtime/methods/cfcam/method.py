@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...checks import check_choice, check_flag, check_integer, check_number
-from ..base import CamResult, FloatArray, Grouping
+from ..base import CamResult, FloatArray, Form, Grouping
 from ..numerics.scaling import finish, safe_float32, safe_pair
 from ..registry import register_rule
-from .filtering import gaussian
+from .filtering import blurred_features, gaussian
 from .fusion import group_maps
 from .grouping import cluster_cosine, live_channels, shuffle_clusters, split_by_sign
+from .guiding import guide
 
 __all__ = ["CfcamSettings", "cfcam", "group_channels", "is_pooled"]
 
@@ -35,6 +36,9 @@ _RANGES = {
     "shrinkage": (0, 1),
     "size_exponent": (-1, 1),
     "map_sigma": (0, 100),
+    "contrast": (0, 1),
+    "gate_offset": (0, 1),
+    "gate_floor": (0, 1),
 }
 
 # Change of the gradient over the grid, relative to its largest magnitude, up to which it
@@ -59,6 +63,13 @@ class CfcamSettings:
     sign_split: divide clusters by the sign of each channel's evidence; None does so in layers other
         than the last.
     map_sigma: width of the Gaussian over the map; None is 0 in the last layer and 0.5 in others.
+    most_clustered: DBSCAN is given so many of the strongest live channels, and the others join the nearest cluster;
+        its cost is quadratic. None gives it all.
+    contrast: how much of the rivals' gradient is taken off the class's, where the file has it: 0 explains the
+        logit, more the evidence for the class against the others.
+    guided: sharpen the map by the detail layer, where the file has one.
+    gate_offset: the share of the gate that depends on the detail layer alone, not on the class.
+    gate_floor: what the gate lets pass where the detail layer has nothing.
     clustering: ``dbscan``, or one of two controls: ``random`` (groups of the sizes that
         DBSCAN found, members drawn with `seed`) and ``none`` (one cluster of all).
 
@@ -75,6 +86,11 @@ class CfcamSettings:
     size_exponent: float = 0.0
     sign_split: bool | None = None
     map_sigma: float | None = None
+    most_clustered: int | None = 512
+    contrast: float = 0.3
+    guided: bool = True
+    gate_offset: float = 0.3
+    gate_floor: float = 0.15
     clustering: Clustering = "dbscan"
     seed: int = 0
 
@@ -82,6 +98,9 @@ class CfcamSettings:
         for name in ("last", "sign_split"):
             if getattr(self, name) is not None:
                 check_flag(_WHERE, name, getattr(self, name))
+        check_flag(_WHERE, "guided", self.guided)
+        if self.most_clustered is not None:
+            check_integer(_WHERE, "most_clustered", self.most_clustered, 2)
         for name, (low, high) in _RANGES.items():
             if name not in ("sigma", "map_sigma") or getattr(self, name) is not None:
                 check_number(_WHERE, name, getattr(self, name), low, high)
@@ -90,22 +109,35 @@ class CfcamSettings:
         check_choice(_WHERE, "clustering", self.clustering, get_args(Clustering))
 
 
-@register_rule("cfcam", settings=CfcamSettings)
-def cfcam(activations: FloatArray, gradients: FloatArray, settings: CfcamSettings | None = None) -> CamResult:
-    """Clustered channels, filtered gradients shrunk towards their group, groups fused.
+@register_rule("cfcam", settings=CfcamSettings, takes_detail=True)
+def cfcam(
+    activations: FloatArray,
+    gradients: FloatArray,
+    settings: CfcamSettings | None = None,
+    *,
+    detail: FloatArray | None = None,
+    rivals: FloatArray | None = None,
+) -> CamResult:
+    """Clustered channels, filtered gradients shrunk towards their group, groups fused, and a finer layer as a guide.
 
-    activations, gradients: finite float16, float32 or float64 (C, H, W), not written to.
-    With A and G for them and G1 = gaussian(G, sigma)::
+    activations, gradients: finite float16, float32 or float64 (C, H, W), not written to. detail: activations
+    (D, H', W') of a finer layer. rivals: the gradient of the logsumexp of the other classes' logits, (C, H, W) or
+    anything that broadcasts to it. With A and G for activations and gradients, R for the rivals' and
+    G1 = gaussian(G - contrast * R, sigma)::
 
         groups j  = DBSCAN over directions of gaussian(A, feature_sigma), split by the sign of sum(A * G1)
         S_j       = n_j ** size_exponent * sum over k in j of A_k * (shrinkage * mean_j(G1) + (1 - shrinkage) * G1_k)
-        map       = ReLU(sum_j S_j) in the last layer, gaussian(sum_j ReLU(S_j), map_sigma) in others
+        L         = sum_j S_j in the last layer, gaussian(sum_j ReLU(S_j), map_sigma) in others
+        map       = ReLU(L), or with a detail layer what `guide` makes of L
 
     In the last layer G1 is the mean over the map and clusters are not split. What each part is
     worth is measured in ``docs/evidence.md``.
     """
     settings = settings or CfcamSettings()
-    a, g, exponent = safe_pair(activations, gradients)
+    contrast = 0.0 if rivals is None else settings.contrast
+    a, g, exponent = safe_pair(
+        activations, gradients - contrast * rivals if rivals is not None and contrast else gradients
+    )
     last = is_pooled(g) if settings.last is None else settings.last
     clusters = group_channels(a, settings)
     filtered = _filtered(g, settings.sigma, last)
@@ -118,10 +150,21 @@ def cfcam(activations: FloatArray, gradients: FloatArray, settings: CfcamSetting
         shrinkage=settings.shrinkage,
         size_exponent=settings.size_exponent,
     )
-    values = np.maximum(shares.sum(axis=0), 0) if last else np.maximum(shares, 0).sum(axis=0)
+    signed = shares.sum(axis=0) if last else np.maximum(shares, 0).sum(axis=0)
     map_sigma = settings.map_sigma if settings.map_sigma is not None else (0.0 if last else 0.5)
-    values = gaussian(values[None], map_sigma)[0]
-    return finish(values, a, g, exponent=exponent, grouping=clusters)
+    signed = gaussian(signed[None], map_sigma)[0]
+    form = Form(contrast=contrast)
+    if detail is not None and settings.guided and signed.max() > 0:
+        finer, reason = guide(
+            signed / np.abs(signed).max(),
+            safe_float32(detail)[0],
+            offset=settings.gate_offset,
+            floor=settings.gate_floor,
+        )
+        if finer is not None:
+            return CamResult(finer, clusters, form=Form(guided=True, contrast=contrast))
+        form = Form(contrast=contrast, unguided=reason)
+    return finish(np.maximum(signed, 0), a, g, exponent=exponent, grouping=clusters, form=form)
 
 
 def _filtered(gradients: NDArray[np.float32], sigma: float | None, last: bool) -> NDArray[np.float32]:
@@ -132,7 +175,7 @@ def _filtered(gradients: NDArray[np.float32], sigma: float | None, last: bool) -
 
 def group_channels(activations: NDArray[np.float32], settings: CfcamSettings) -> Grouping:
     """The clusters of `activations` float32 (C, H, W): the part of `cfcam` that no class can change."""
-    features = gaussian(activations, settings.feature_sigma).reshape(len(activations), -1)
+    features = blurred_features(activations, settings.feature_sigma)
     if settings.clustering == "none":
         labels = np.full(len(features), Grouping.DEAD, np.int64)
         labels[live_channels(features, settings.live_threshold)[0]] = 0
@@ -142,6 +185,7 @@ def group_channels(activations: NDArray[np.float32], settings: CfcamSettings) ->
         live_threshold=settings.live_threshold,
         neighbour=settings.neighbour,
         min_samples=settings.min_samples,
+        most=settings.most_clustered,
     )
     return shuffle_clusters(clusters, settings.seed) if settings.clustering == "random" else clusters
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["resize", "unit_range"]
+__all__ = ["resize", "shrink", "unit_range"]
 
 
 def resize(maps: NDArray[np.float32], size: tuple[int, int], *, align_corners: bool = False) -> NDArray[np.float32]:
@@ -20,6 +20,15 @@ def resize(maps: NDArray[np.float32], size: tuple[int, int], *, align_corners: b
     enlarging: it does not average where it shrinks.
     """
     rows, columns = (_line_matrix(old, new, align_corners) for old, new in zip(maps.shape[1:], size, strict=True))
+    return rows @ (maps @ columns.T)
+
+
+def shrink(maps: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.float32]:
+    """`maps` float32 (C, H, W) averaged to a grid `size` (h, w) that is no finer.
+
+    A cell is the mean over its area: where the sizes are no multiples, cells at its border count in part.
+    """
+    rows, columns = (_area_matrix(old, new) for old, new in zip(maps.shape[1:], size, strict=True))
     return rows @ (maps @ columns.T)
 
 
@@ -41,5 +50,16 @@ def _line_matrix(old: int, new: int, align_corners: bool) -> NDArray[np.float32]
     matrix = np.zeros((new, old), np.float32)
     matrix[np.arange(new), low] = 1 - (places - low)
     matrix[np.arange(new), np.minimum(low + 1, old - 1)] += (places - low).astype(np.float32)
+    matrix.flags.writeable = False
+    return matrix
+
+
+@lru_cache(maxsize=64)
+def _area_matrix(old: int, new: int) -> NDArray[np.float32]:
+    """(new, old) matrix M with ``M @ x`` = the mean of x over each of `new` equal stretches."""
+    edges = np.arange(new + 1) * old / new
+    cells = np.arange(old)
+    inside = np.minimum(edges[1:, None], cells + 1) - np.maximum(edges[:-1, None], cells)
+    matrix = (np.maximum(inside, 0) * new / old).astype(np.float32)
     matrix.flags.writeable = False
     return matrix

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..base import CamResult, FloatArray, Grouping
+from ..base import CamResult, FloatArray, Form, Grouping
 
 __all__ = ["as_map", "finish", "safe_float32", "safe_pair", "weighted_channels"]
 
@@ -78,6 +78,7 @@ def finish(
     *,
     exponent: int = 0,
     grouping: Grouping | None = None,
+    form: Form | None = None,
     nothing: str = "the weighted sum of the channels is nowhere positive",
 ) -> CamResult:
     """A method's (H, W) map (any scale, not negative) as a `CamResult` that says when it is empty.
@@ -92,5 +93,5 @@ def finish(
     elif not values.any():
         empty = nothing
     else:
-        return CamResult(as_map(values, exponent), grouping)
-    return CamResult(np.zeros(values.shape, np.float32), grouping, empty)
+        return CamResult(as_map(values, exponent), grouping, form=form)
+    return CamResult(np.zeros(values.shape, np.float32), grouping, empty, form)
