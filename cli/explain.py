@@ -40,12 +40,21 @@ def explain(
     settings: Annotated[
         str | None, typer.Option("--settings", metavar="JSON", help="The method's settings as a JSON object.")
     ] = None,
+    contrast: Annotated[
+        float | None,
+        typer.Option(
+            "--contrast",
+            metavar="X",
+            help="How much the evidence for other classes counts against, 0 to 1 (default: the file's, or 0.3); 0 "
+            "explains the logit alone.",
+        ),
+    ] = None,
     use_layer: Annotated[
         str | None,
         typer.Option("--use-layer", metavar="NAME", help="Of a file with several target layers, take this one alone."),
     ] = None,
     fusion: Annotated[
-        Literal["gate", "product", "mean", "max"] | None,
+        Literal["gate", "product", "mean", "max", "guided"] | None,
         typer.Option("--layers-fusion", help="How the maps of several target layers become one (default: the file's)."),
     ] = None,
     smooth: Annotated[
@@ -95,6 +104,9 @@ def explain(
         if explainer.manifest is not None and explainer.manifest.passed is False:
             note(f"cfcam: warning: {model}: the gate found its explanations too far from the reference", stderr())
         chosen, used = explainer.resolve_method(method, options)  # a wrong one is known before the first image
+        if contrast is not None:
+            options = _with_contrast(explainer, chosen.name, used, contrast)
+            used = explainer.resolve_method(chosen.name, options)[1]
         targets = list(dict.fromkeys(resolve_target(text, explainer.spec.output) for text in target or ["-1"]))
         results: list[dict[str, Any]] = []
         found, errors = find_each(images)
@@ -129,6 +141,19 @@ def explain(
     if not json and output is None and results:
         note("nothing was written: add -o FILE.png, FILE.npy or FOLDER", stderr())
     raise typer.Exit(DONE if not errors else DONE_IN_PART if results else NOT_DONE)
+
+
+def _with_contrast(explainer: Explainer, method: str, settings: Any, contrast: float) -> dict[str, Any]:
+    """The settings with that contrast, where the method knows one and the file has what it needs."""
+    values = {} if settings is None else asdict(settings)
+    if "contrast" not in values:
+        raise typer.BadParameter(f"--contrast: method '{method}' has none; leave it out, or take --method cfcam")
+    if contrast and explainer.spec.layer.rivals is None:
+        raise typer.BadParameter(
+            "--contrast: the file does not have the rivals' gradient, which the exporter writes where the head behind "
+            "the layer is linear and the classes exclude each other; only --contrast 0 is possible"
+        )
+    return {**values, "contrast": contrast}
 
 
 def _smoothing(copies: int | None, noise: float | None) -> Smoothing | None:

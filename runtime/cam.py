@@ -35,6 +35,9 @@ def cam_map(
     method: str = "cfcam",
     settings: Any = None,
     size: int | Sequence[int] | None = None,
+    *,
+    detail: ArrayLike | None = None,
+    rivals: ArrayLike | None = None,
 ) -> NDArray[np.float32]:
     """Maps of activations and gradients that come from anywhere.
 
@@ -46,15 +49,19 @@ def cam_map(
         method: A name from ``method_names("rule")``.
         settings: None for the defaults, a mapping, or the method's settings object.
         size: Side or (height, width) in pixels to resize to; None keeps the layer's grid.
+        detail: Activations (N, D, H', W') of a finer layer, for methods that take it (`cfcam`).
+        rivals: The gradient of the logsumexp of the other classes' logits, (N, C, 1, 1) or as the gradients, for
+            methods that take it.
 
     Returns:
         Float32 (N, H, W) in [0, 1], one map per image.
 
     Raises:
         ArrayError: The arrays have another shape or type, or non-finite values.
-        MethodError: There is no such method or setting, or the method runs the model again.
+        MethodError: There is no such method or setting, the method runs the model again, or has no use for `detail` or
+            `rivals`.
     """
-    results = cam_results(activations, gradients, method, settings)
+    results = cam_results(activations, gradients, method, settings, detail=detail, rivals=rivals)
     for index, result in enumerate(results):
         if result.empty:
             warnings.warn(f"map {index} of {len(results)} is empty: {result.empty}", EmptyMapWarning, stacklevel=2)
@@ -62,7 +69,13 @@ def cam_map(
 
 
 def cam_results(
-    activations: ArrayLike, gradients: ArrayLike, method: str = "cfcam", settings: Any = None
+    activations: ArrayLike,
+    gradients: ArrayLike,
+    method: str = "cfcam",
+    settings: Any = None,
+    *,
+    detail: ArrayLike | None = None,
+    rivals: ArrayLike | None = None,
 ) -> list[CamResult]:
     """What `method` says about each image: map on the layer's grid, grouping, why it is empty.
 
@@ -71,6 +84,8 @@ def cam_results(
         gradients: As in `cam_map`.
         method: As in `cam_map`.
         settings: As in `cam_map`.
+        detail: As in `cam_map`.
+        rivals: As in `cam_map`.
 
     Returns:
         N results.
@@ -89,7 +104,34 @@ def cam_results(
         raise ArrayError(f"gradients: expected the shape of the activations, {a.shape}, got {g.shape}")
     if a.ndim == 3:
         a, g = a[None], g[None]
-    return [chosen.run(one, slope, values) for one, slope in zip(a, g, strict=True)]
+    more = {
+        name: _beside(name, array, a, chosen.takes_detail, method)
+        for name, array in (("detail", detail), ("rivals", rivals))
+        if array is not None
+    }
+    return [
+        chosen.run(one, slope, values, **{name: array[i] for name, array in more.items()})
+        for i, (one, slope) in enumerate(zip(a, g, strict=True))
+    ]
+
+
+def _beside(name: str, array: ArrayLike, activations: NDArray[Any], taken: bool, method: str) -> NDArray[Any]:
+    """`detail` or `rivals`, checked against the activations (N, C, H, W)."""
+    if not taken:
+        raise MethodError(f"method '{method}' has no use for {name}: leave it out, or take method 'cfcam'")
+    values = _checked(name, array)
+    values = values[None] if values.ndim == 3 else values
+    count, channels, height, width = activations.shape
+    if len(values) != count:
+        raise ArrayError(f"{name}: expected one for each of {count} images, got shape {values.shape}")
+    if name == "rivals" and values.shape[1:] not in ((channels, 1, 1), (channels, height, width)):
+        raise ArrayError(f"rivals: expected ({count}, {channels}, 1, 1), got {values.shape}")
+    if name == "detail" and (values.shape[2] < height or values.shape[3] < width):
+        raise ArrayError(
+            f"detail: expected a grid no coarser than that of the activations, {height}x{width}, got "
+            f"{values.shape[2]}x{values.shape[3]}"
+        )
+    return values
 
 
 def normalise(grid_map: ArrayLike, size: int | Sequence[int] | None = None) -> NDArray[np.float32]:

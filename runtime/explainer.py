@@ -21,7 +21,7 @@ from .engines.base import Engine
 from .engines.opening import open_engine, read_manifest
 from .errors import ArrayError
 from .explanation import Explanation
-from .inference import Inference, Tensors
+from .inference import Inference, LayerTensors, Tensors
 from .method_runner import MethodRunner, Progress, Work
 from .methods import CamResult, Method, get_method, make_settings
 from .methods.layer_fusion import check_fusion, fused_grid, settings_for
@@ -398,7 +398,7 @@ class Explainer(Closing):
             top=[(int(i), spec.output.label(int(i)), float(probabilities[i])) for i in best],
             frame=item.frame,
             photo=item.photo,
-            grid=fused_grid([found.activations.shape[2:] for found in raw.layers[: len(layers)]]),
+            grid=_grid(result, raw.layers[: len(layers)]),
             method=work.method.name,
             settings=dataclasses.asdict(options) if dataclasses.is_dataclass(options) else {},  # type: ignore[arg-type]
             reason=reason,
@@ -409,7 +409,19 @@ class Explainer(Closing):
             fusion=spec.fusion if len(layers) > 1 else None,
             provider=self.provider,
             smoothing=work.smoothing,
+            form=result.form,
+            detail=layers[0].detail.name if layers[0].detail is not None and _is_guided(result) else None,
         )
+
+
+def _is_guided(result: CamResult) -> bool:
+    return result.form is not None and result.form.guided
+
+
+def _grid(result: CamResult, layers: Sequence[LayerTensors]) -> tuple[int, int]:
+    """The finest grid of what a map was made of."""
+    finer = [layers[0].detail] if layers[0].detail is not None and _is_guided(result) else []
+    return fused_grid([values.shape[2:] for values in (*finer, *(layer.activations for layer in layers))])
 
 
 def _used(spec: CamSpec, layer: str | None, fusion: str | None) -> CamSpec:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
+    from .methods.base import Form
     from .smoothing import Smoothing
 
 __all__ = ["Explanation"]
@@ -55,6 +56,8 @@ class Explanation:
         provider: What the model ran on.
         fusion: How the maps of several layers became one, or None.
         smoothing: The noisy copies that the map is the mean of, or None.
+        form: Whether a detail layer guided the map and how much contrast there was, for methods that can do either.
+        detail: The detail layer's name where it guided the map, or None.
 
     >>> explanation = explainer.explain("two_dogs.jpg", target="Boston bull")   # doctest: +SKIP
     >>> explanation.peak                                                        # doctest: +SKIP
@@ -81,6 +84,8 @@ class Explanation:
     provider: str = ""
     fusion: str | None = None
     smoothing: Smoothing | None = None
+    form: Form | None = None
+    detail: str | None = None
 
     @property
     def empty(self) -> bool:
@@ -152,6 +157,7 @@ class Explanation:
             return picture
         smooth = "" if self.smoothing is None else f" ({self.smoothing.copies} noisy copies)"
         where = f"layer {self.layer}" if self.fusion is None else f"{self.fusion} of layers {self.layer}"
+        where += "" if self.detail is None else f", detail {self.detail}"
         how = f"no explanation: {self.reason}" if self.empty else f"{self.method}{smooth}, {where}"
         return drawing.caption(
             picture,
@@ -192,7 +198,7 @@ class Explanation:
     def to_dict(self) -> dict[str, Any]:
         """The result as plain JSON values, without the arrays.
 
-        `reason` is there when empty, `smoothing` and `fusion` where there was one.
+        `reason` is there when empty, `smoothing`, `fusion` and `form` where there was one.
         """
         data: dict[str, Any] = {
             "image": self.source,
@@ -208,6 +214,8 @@ class Explanation:
             data["fusion"] = self.fusion
         if self.smoothing is not None:
             data["smoothing"] = asdict(self.smoothing)
+        if self.form is not None:
+            data["form"] = {**asdict(self.form), "detail": self.detail}
         if self.empty:
             data["reason"] = self.reason
         return data

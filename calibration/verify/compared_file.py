@@ -63,7 +63,7 @@ class ComparedFile:
 
     def maps(self, raw: Tensors, row: int, *, groups: bool = False) -> list[LayerMap]:
         """A map for every place of image `row`. groups: with the labels of channels, whatever the method."""
-        results = run_on_layers(self.method, self.settings, self.spec.layers, raw.layers, row)
+        results = run_on_layers(self.method, self.settings, self.spec.layers, raw.layers, row, self.spec.fusion)
         maps = [
             self._map(result, _labels(result, layer.activations[row]) if groups else None)
             for result, layer in zip(results, raw.layers, strict=True)

@@ -89,7 +89,7 @@ class Parts:
         for name in rules:
             chosen, settings = self._timed.explainer.resolve_method(name)
             for layer, found in zip(spec.layers, self._raw.layers, strict=True):
-                run = partial(run_on_layers, chosen, settings, (layer,), (found,), 0)
+                run = partial(run_on_layers, chosen, settings, (layer,), (found,), 0, spec.fusion)
                 (results[layer.name],) = run()
                 self.calls["method", name, layer.name] = run
         for names in self._sets if rules else ():

@@ -294,7 +294,7 @@ class CamSpec:
     target: str = "cam_target"
     chosen: str = "cam_class"
     method: MethodSpec = field(default_factory=MethodSpec)
-    fusion: Literal["gate", "product", "mean", "max"] = "gate"
+    fusion: Literal["gate", "product", "mean", "max", "guided"] = "gate"
     precision: str = "float32"
     source: SourceSpec
     tail: TailSpec | None = None

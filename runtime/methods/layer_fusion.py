@@ -24,13 +24,15 @@ __all__ = [
     "check_fusion",
     "fuse_layers",
     "fused_grid",
-    "run_on_layer",
     "run_on_layers",
     "run_rule",
     "settings_for",
 ]
 
 Maps = NDArray[np.float32]
+
+#: The fusion whose first map is guided by the file's detail layer.
+GUIDED = "guided"
 
 
 def _product(maps: Maps) -> Maps:
@@ -45,12 +47,14 @@ def _gate(maps: Maps) -> Maps:
 
 
 #: Name -> (L, H, W) maps in [0, 1], the first layer's first -> (H, W). `max` is what LayerCAM does (Jiang et al.
-#: 2021), but for the tanh by which it lifts the small values of early layers.
+#: 2021), but for the tanh by which it lifts the small values of early layers. In `guided` the first layer's map is
+#: the one that its detail layer guides; in the others no detail is used.
 FUSIONS: dict[str, Callable[[Maps], Maps]] = {
     "gate": _gate,
     "product": _product,
     "mean": lambda maps: maps.mean(axis=0),
     "max": lambda maps: maps.max(axis=0),
+    "guided": _gate,
 }
 
 
@@ -62,6 +66,10 @@ def check_fusion(name: str, layers: Sequence[LayerSpec]) -> None:
         raise MethodError(
             f"fusion '{name}': there is one layer only, '{layers[0].name}'; export the model with several --layer to "
             "have maps that can be fused"
+        )
+    if name == GUIDED and layers[0].detail is None:
+        raise MethodError(
+            f"fusion '{name}': layer '{layers[0].name}' has no detail layer; export the model with --detail auto"
         )
 
 
@@ -77,23 +85,20 @@ def settings_for(settings: Any, layer: LayerSpec) -> Any:
 
 
 def run_on_layers(
-    method: Method, settings: Any, layers: Sequence[LayerSpec], tensors: Sequence[LayerTensors], row: int
+    method: Method, settings: Any, layers: Sequence[LayerSpec], tensors: Sequence[LayerTensors], row: int, fusion: str
 ) -> list[CamResult]:
-    """A rule's result on every layer, with the layer's own settings. row: the image among those of `tensors`."""
-    return [
-        run_on_layer(method, settings_for(settings, layer), found, row)
-        for layer, found in zip(layers, tensors, strict=True)
-    ]
+    """A rule's result on every layer, with the layer's own settings.
 
-
-def run_on_layer(method: Method, settings: Any, tensors: LayerTensors, row: int) -> CamResult:
-    """A rule's result on one layer, with its detail and its rivals where the rule takes them."""
-    more = {}
-    if method.takes_detail:
-        more = {
-            name: None if (value := getattr(tensors, name)) is None else value[row] for name in ("detail", "rivals")
-        }
-    return method.run(tensors.activations[row], tensors.gradients[row], settings, **more)
+    The first layer's detail and rivals are used where the rule takes them and there is one layer, or the fusion is
+    `GUIDED`. row: the image among those of `tensors`, which has an entry for each of `layers`.
+    """
+    results: list[CamResult] = []
+    for layer, found in zip(layers, tensors, strict=True):
+        both = {"detail": found.detail, "rivals": found.rivals}
+        taken = method.takes_detail and (len(layers) == 1 or fusion == GUIDED)
+        more = {name: value[row] for name, value in both.items() if taken and value is not None}
+        results.append(method.run(found.activations[row], found.gradients[row], settings_for(settings, layer), **more))
+    return results
 
 
 def run_rule(
@@ -101,9 +106,9 @@ def run_rule(
 ) -> CamResult:
     """A rule on one image: on every layer with its own settings, and the maps fused where there are several.
 
-    row: the image among those of `tensors`, which has an entry for each of `layers`. fusion: a key of `FUSIONS`.
+    row: the image among those of `tensors`. fusion: a key of `FUSIONS`.
     """
-    results = run_on_layers(method, settings, layers, tensors, row)
+    results = run_on_layers(method, settings, layers, tensors, row, fusion)
     return results[0] if len(results) == 1 else fuse_layers(results, fusion, [layer.name for layer in layers])
 
 
@@ -125,7 +130,7 @@ def fuse_layers(results: Sequence[CamResult], fusion: str, names: Sequence[str])
     if not fused.any():
         reasons = [f"layer '{name}': {one.empty}" for name, one in zip(names, results, strict=True) if one.empty]
         empty = reasons[0] if reasons else "the maps of the layers are nowhere positive together"
-    return CamResult(fused.astype(np.float32, copy=False), results[0].grouping, empty)
+    return CamResult(fused.astype(np.float32, copy=False), results[0].grouping, empty, results[0].form)
 
 
 def _scaled(values: Maps, size: tuple[int, int]) -> Maps:

@@ -113,16 +113,19 @@ def _components(rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np
     """
     starts = np.flatnonzero(np.diff(rows, prepend=-1))
     root = np.arange(len(starts))
-    while True:
-        touched = np.minimum.reduceat(root[columns], starts)
-        parent = root.copy()
-        np.minimum.at(parent, root, touched)
-        if np.array_equal(parent, root):
-            return root
-        # Roots point down only, so that following them ends.
-        while not np.array_equal(further := parent[parent], parent):
-            parent = further
-        root = parent[root]
+    while not np.array_equal(lower := _hooked(root, columns, starts), root):
+        root = lower
+    return root
+
+
+def _hooked(root: NDArray[np.intp], columns: NDArray[np.intp], starts: NDArray[np.intp]) -> NDArray[np.intp]:
+    """One round: every item's root, once each root hangs on the least root that its members touch."""
+    parent = root.copy()
+    np.minimum.at(parent, root, np.minimum.reduceat(root[columns], starts))
+    # Parents are never larger, so that following them ends.
+    while not np.array_equal(further := parent[parent], parent):
+        parent = further
+    return parent[root]
 
 
 def cluster_cosine(

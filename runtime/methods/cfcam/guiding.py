@@ -17,14 +17,14 @@ __all__ = ["correlations", "guide"]
 Array = NDArray[np.float32]
 
 
-def guide(coarse: Array, detail: Array, *, offset: float, floor: float) -> tuple[Array | None, str]:
+def guide(coarse: Array, detail: Array, *, offset: float, floor: float) -> tuple[Array, str | None]:
     """The map of a coarse layer, sharpened by what a finer layer saw.
 
     With L the signed coarse map and B the finer activations::
 
         r_k  = correlation, over the cells of L, of L and B_k pooled to L's grid
         m2   = ReLU(sum_k (r_k + offset) B_k / ||B_k||)
-        map  = m1 * (floor + (1 - floor) * m2)       m1 = ReLU(L) resized; m1 and m2 over their maximum
+        map  = m1 * (floor + (1 - floor) * m2)       m1 = ReLU(L) resized; m2 is over its maximum
 
     Args:
         coarse: Float32 (h, w), signed, somewhere positive.
@@ -33,12 +33,13 @@ def guide(coarse: Array, detail: Array, *, offset: float, floor: float) -> tuple
         floor: What the gate lets pass where the finer layer saw nothing.
 
     Returns:
-        The map (H, W) in [0, 1], or None, and then the reason.
+        The map, of the scale of L, (H, W); or ReLU(L) and the reason why it was not sharpened.
     """
+    alone = np.maximum(coarse, 0)
     norms = np.sqrt(np.einsum("khw,khw->k", detail, detail))
     live = np.flatnonzero(norms > 0)
     if not len(live):
-        return None, "all activations of the detail layer are zero"
+        return alone, "all activations of the detail layer are zero"
     flat = detail.reshape(len(detail), -1)
     if len(live) < len(detail):
         detail, flat, norms = detail[live], flat[live], norms[live]
@@ -46,11 +47,10 @@ def guide(coarse: Array, detail: Array, *, offset: float, floor: float) -> tuple
     fine = np.maximum(product(weights[None].astype(np.float32), flat)[0].reshape(detail.shape[1:]), 0)
     top = fine.max()
     if not top > 0:
-        return None, "the detail layer has nothing where the map is"
+        return alone, "the detail layer has nothing where the map is"
     if fine.min() == top:
-        return None, "the detail layer is the same everywhere"
-    where = resize(np.maximum(coarse, 0)[None], fine.shape)[0]
-    return where / where.max() * (floor + (1 - floor) * (fine / top)), ""
+        return alone, "the detail layer is the same everywhere"
+    return resize(alone[None], fine.shape)[0] * (floor + (1 - floor) * (fine / top)), None
 
 
 def correlations(coarse: Array, pooled: Array) -> Array:

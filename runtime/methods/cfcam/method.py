@@ -153,18 +153,11 @@ def cfcam(
     signed = shares.sum(axis=0) if last else np.maximum(shares, 0).sum(axis=0)
     map_sigma = settings.map_sigma if settings.map_sigma is not None else (0.0 if last else 0.5)
     signed = gaussian(signed[None], map_sigma)[0]
-    form = Form(contrast=contrast)
-    if detail is not None and settings.guided and signed.max() > 0:
-        finer, reason = guide(
-            signed / np.abs(signed).max(),
-            safe_float32(detail)[0],
-            offset=settings.gate_offset,
-            floor=settings.gate_floor,
-        )
-        if finer is not None:
-            return CamResult(finer, clusters, form=Form(guided=True, contrast=contrast))
-        form = Form(contrast=contrast, unguided=reason)
-    return finish(np.maximum(signed, 0), a, g, exponent=exponent, grouping=clusters, form=form)
+    values, form = np.maximum(signed, 0), Form(contrast=contrast)
+    if detail is not None and settings.guided and values.any():
+        values, reason = guide(signed, safe_float32(detail)[0], offset=settings.gate_offset, floor=settings.gate_floor)
+        form = Form(guided=not reason, contrast=contrast, unguided=reason)
+    return finish(values, a, g, exponent=exponent, grouping=clusters, form=form)
 
 
 def _filtered(gradients: NDArray[np.float32], sigma: float | None, last: bool) -> NDArray[np.float32]:

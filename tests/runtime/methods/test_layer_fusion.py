@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from cfcam.runtime.cam import normalise
-from cfcam.runtime.contract.spec import LayerSpec
+from cfcam.runtime.contract.spec import DetailSpec, LayerSpec
 from cfcam.runtime.errors import MethodError
 from cfcam.runtime.inference import LayerTensors
 from cfcam.runtime.methods import CamResult, CfcamSettings, Grouping, make_settings
+from cfcam.runtime.methods.base import Form
 from cfcam.runtime.methods.layer_fusion import FUSIONS, check_fusion, fuse_layers, run_on_layers, run_rule, settings_for
 from cfcam.runtime.methods.registry import get_method
 
@@ -58,6 +61,7 @@ def test_on_the_finest_grid_as_the_runtime_resizes(fusion):
         "gate": up * (0.3 + 0.7 * here),
         "mean": (up + here) / 2,
         "max": np.maximum(up, here),
+        "guided": up * (0.3 + 0.7 * here),
     }[fusion]
     np.testing.assert_allclose(found.map, expected, atol=1e-6)
     # Neither layer is finer in both directions: each gives its finer side.
@@ -97,7 +101,7 @@ def test_the_grouping_is_the_first_layers():
 
 
 def test_what_is_refused():
-    with pytest.raises(MethodError, match="unknown fusion 'sum': expected one of gate, product, mean, max"):
+    with pytest.raises(MethodError, match="unknown fusion 'sum': expected one of gate, product, mean, max, guided"):
         check_fusion("sum", [LAST, MIDDLE])
     with pytest.raises(MethodError, match="there is one layer only, 'last'"):
         check_fusion("mean", [LAST])
@@ -110,7 +114,7 @@ def test_a_rule_is_handed_what_the_spec_says_of_each_layer():
     a = rng.random((2, 4, 2, 2), np.float32)
     g = np.broadcast_to(rng.normal(size=(2, 4, 1, 1)), a.shape).astype(np.float32)
     cfcam = get_method("cfcam")
-    last, middle = run_on_layers(cfcam, CfcamSettings(), [LAST, MIDDLE], [LayerTensors(a, g)] * 2, 1)
+    last, middle = run_on_layers(cfcam, CfcamSettings(), [LAST, MIDDLE], [LayerTensors(a, g)] * 2, 1, "mean")
     for found, pooled in ((last, True), (middle, False)):
         np.testing.assert_array_equal(found.map, cfcam.run(a[1], g[1], CfcamSettings(last=pooled)).map)
     assert np.abs(last.map - middle.map).max() > 0
@@ -124,3 +128,31 @@ def test_each_layer_knows_whether_it_is_the_last():
     assert settings_for(settings, MIDDLE).last is False
     assert settings_for(CfcamSettings(last=True), MIDDLE).last is True
     assert settings_for(None, MIDDLE) is None
+
+
+def test_details_guide_a_single_layer_and_the_first_of_several_where_the_fusion_says_so():
+    rng = np.random.default_rng(0)
+    a, detail = rng.random((2, 4, 2, 2), np.float32), rng.random((2, 5, 4, 4), np.float32)
+    g = rng.normal(size=a.shape).astype(np.float32)
+    rivals = rng.normal(size=(2, 4, 1, 1)).astype(np.float32) / 10
+    cfcam, gradcam = get_method("cfcam"), get_method("gradcam")
+    full, plain = LayerTensors(a, g, detail, rivals), LayerTensors(a, g)
+    settings = CfcamSettings(last=True)
+    expected = cfcam.run(a[1], g[1], settings, detail=detail[1], rivals=rivals[1])
+    assert expected.form == Form(guided=True, contrast=0.3)
+    alone = run_rule(cfcam, CfcamSettings(), [LAST], [full], 1, "gate")
+    np.testing.assert_array_equal(alone.map, expected.map)
+    both, layers = [full, plain], [LAST, MIDDLE]
+    first, second = run_on_layers(cfcam, CfcamSettings(), layers, both, 1, "guided")
+    np.testing.assert_array_equal(first.map, expected.map)
+    np.testing.assert_array_equal(second.map, cfcam.run(a[1], g[1], CfcamSettings(last=False)).map)
+    unguided, _ = run_on_layers(cfcam, CfcamSettings(), layers, both, 1, "gate")
+    np.testing.assert_array_equal(unguided.map, cfcam.run(a[1], g[1], settings).map)
+    np.testing.assert_array_equal(run_rule(gradcam, None, [LAST], [full], 1, "gate").map, gradcam.run(a[1], g[1]).map)
+
+
+def test_a_guided_fusion_needs_a_detail_layer():
+    with pytest.raises(MethodError, match="layer 'last' has no detail layer; export the model with --detail auto"):
+        check_fusion("guided", [LAST, MIDDLE])
+    detail = DetailSpec(name="d", value="d", channels=5, grid=(4, 4))
+    check_fusion("guided", [replace(LAST, detail=detail), MIDDLE])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cfcam.runtime.methods.base import Grouping
+from cfcam.runtime.methods.cfcam import grouping
 from cfcam.runtime.methods.cfcam.grouping import (
     cluster_cosine,
     cosine_distances,
@@ -138,3 +139,32 @@ def test_labels_are_scikit_learns():
     # None, one, two and more clusters; with and without noise; with and without border items.
     assert {kind[0] for kind in kinds} == {-1, 0, 1, 2}
     assert {(1, True, True), (1, False, False), (2, True, True)} <= kinds
+
+
+def test_a_chain_is_one_cluster_after_few_rounds(monkeypatch):
+    count, rounds = 2048, []
+    order = np.random.default_rng(0).permutation(count)
+    near = np.eye(count, dtype=bool)
+    near[order[1:], order[:-1]] = near[order[:-1], order[1:]] = True
+    hooked = grouping._hooked
+    monkeypatch.setattr(grouping, "_hooked", lambda *values: rounds.append(1) or hooked(*values))
+    assert not dbscan(np.where(near, 0.0, 1.0), eps=0.5, min_samples=2).any()
+    assert len(rounds) <= 2 * np.ceil(np.log2(count)) + 1
+
+
+def test_only_the_strongest_are_clustered_and_the_others_join():
+    rng = np.random.default_rng(0)
+    features = rng.random((60, 12), np.float32)
+    features[:20] *= 10
+    some = cluster_cosine(features[:20], live_threshold=1e-6, neighbour=3, min_samples=3)
+    found = cluster_cosine(features, live_threshold=1e-6, neighbour=3, min_samples=3, most=20)
+    assert some.adopted is not None and found.adopted is not None
+    assert found.eps == some.eps
+    np.testing.assert_array_equal(found.labels[:20], some.labels)
+    assert found.adopted[20:].all()
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    members = some.labels.copy()
+    members[some.adopted] = -1
+    centroids = np.array([unit[:20][members == j].mean(axis=0) for j in range(members.max() + 1)])
+    centroids /= np.linalg.norm(centroids, axis=1, keepdims=True)
+    np.testing.assert_array_equal(found.labels[20:], (unit[20:] @ centroids.T).argmax(axis=1))

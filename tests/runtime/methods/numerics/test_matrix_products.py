@@ -9,7 +9,9 @@ from cfcam.runtime.methods.numerics.matrix_products import gram, product
 def test_gram(count, inner):
     rows = np.random.default_rng(0).normal(size=(count, inner)).astype(np.float32)
     found = gram(rows)
-    np.testing.assert_allclose(found, rows.astype(np.float64) @ rows.T.astype(np.float64), rtol=1e-5, atol=1e-4 * inner**0.5)
+    np.testing.assert_allclose(
+        found, rows.astype(np.float64) @ rows.T.astype(np.float64), rtol=1e-5, atol=1e-4 * inner**0.5
+    )
     np.testing.assert_array_equal(found, found.T)
 
 
