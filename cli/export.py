@@ -15,6 +15,7 @@ from .options import json_object
 if TYPE_CHECKING:
     from ..export.report import ExportReport
     from ..export.sources.preprocessing import Preprocessing
+    from ..runtime.contract.spec import CamSpec
 
 __all__ = ["BUILT_IN_LABELS", "export", "export_model", "print_report", "read_label_option"]
 
@@ -65,6 +66,14 @@ def export(
             metavar="NAME",
             help="Target layer: layer4.1, act:1 (second call); of an ONNX file a value or node. See `cfcam layers`. "
             "Repeatable: the first is the main one.",
+        ),
+    ] = None,
+    detail: Annotated[
+        str | None,
+        typer.Option(
+            "--detail",
+            metavar="NAME|auto|none",
+            help="Finer layer whose activations sharpen the map (default: auto, with several --layer none).",
         ),
     ] = None,
     score: Annotated[
@@ -167,6 +176,7 @@ def export(
 
     options: dict[str, Any] = {
         "layer": layer or None,
+        "detail": detail,
         "labels": read_label_option(labels, label_offset),
         "label_offset": label_offset,
         "multi_label": multi_label,
@@ -284,6 +294,13 @@ def read_label_option(labels: str | None, offset: int = 0) -> tuple[str, ...] | 
     return read_labels(labels, offset)
 
 
+def _detail(spec: CamSpec) -> str:
+    detail = spec.layer.detail
+    if detail is None:
+        return ""
+    return f", detail {detail.name} ({detail.channels} channels, {detail.grid[0]}x{detail.grid[1]})"
+
+
 def print_report(report: ExportReport) -> None:
     """The proof and what was written, on stdout."""
     rows = [
@@ -300,7 +317,8 @@ def print_report(report: ExportReport) -> None:
     size = file_size(Path(report.path).stat().st_size)
     layers = ", ".join(f"{la.name} ({la.channels} channels, {la.grid[0]}x{la.grid[1]})" for la in spec.layers)
     print(
-        f"{report.path}: {size}, layer{'s' if len(spec.layers) > 1 else ''} {layers}, {spec.output.classes} classes, "
+        f"{report.path}: {size}, layer{'s' if len(spec.layers) > 1 else ''} {layers}{_detail(spec)}, "
+        f"{spec.output.classes} classes, "
         f"{sum(report.seconds.values()):.1f} s"
     )
     if spec.tail is not None:

@@ -12,7 +12,7 @@ import numpy as np
 from onnx import ModelProto, TensorProto
 
 from ..runtime.contract.modelfile import file_sha256
-from ..runtime.contract.spec import CamSpec, InputSpec, LayerSpec, OutputSpec, SourceSpec
+from ..runtime.contract.spec import CamSpec, DetailSpec, InputSpec, LayerSpec, OutputSpec, SourceSpec
 from .errors import ExportError, LayerError
 from .graph import Graph, load_model, tensor_bytes, value_info
 from .options import ExportOptions
@@ -22,6 +22,8 @@ from .proof.results import Proof
 from .proof.session import release_memory
 from .report import ExportReport, Stopwatch
 from .reverse import Differentiated, TargetLayer, differentiate
+from .reverse.candidates import Candidate
+from .reverse.detail import NONE, detail_asked
 from .reverse.differentiate import LayerView, Views
 from .reverse.opening import open_model, refuse_randomness
 from .reverse.score import Score
@@ -29,7 +31,7 @@ from .sources.labels import check_labels
 from .sources.onnx_input import ImageInput, image_input
 from .sources.preprocessing import Preprocessing, preset
 from .tail.file import tail_path, write_tail
-from .target_layers import Asked
+from .target_layers import Asked, asked_layers
 from .writing import set_spec, spec_of, staging_folder, tool_versions, write_model
 
 __all__ = ["PlainClassifier", "export_onnx", "export_plain", "open_plain"]
@@ -108,6 +110,7 @@ class PlainClassifier:
         source: where the weights came from.
         layers: the target layers, by names of the graph. views: how they hold their grids. names: what the new file
             calls them, None where that is the name of the value.
+        detail: the detail layer, where it is known (None: there is none). detail_name: what the new file calls it.
         score: the output (or value) that holds the class scores; None takes the first (N, classes).
         tools: packages that made the model, beside onnx and ONNX Runtime.
         judge: what its origin checks of each layer.
@@ -121,6 +124,9 @@ class PlainClassifier:
     layers: Asked = None
     views: Views = None
     names: Sequence[str | None] | None = None
+    detail: Candidate | None = None
+    detail_known: bool = False
+    detail_name: str | None = None
     score: str | None = None
     tools: Sequence[str] = ()
     judge: Judge | None = None
@@ -143,13 +149,17 @@ def export_plain(plain: PlainClassifier, output: Path, options: ExportOptions, w
     with watch("differentiate"):
         source_outputs = graph.output_names
         added_output = _expose(graph, plain.score)
-        made = differentiate(graph, plain.layers, plain.score, view=plain.views)
+        asked = asked_layers(plain.layers)
+        detail = plain.detail if plain.detail_known else detail_asked(options.detail, asked)
+        # Several layers are explained as they always were, unless a detail layer is asked for.
+        rivals = not options.multi_label and (len(asked) == 1 or detail not in (None, NONE))
+        made = differentiate(graph, plain.layers, plain.score, view=plain.views, detail=detail, rivals=rivals)
         notes += made.notes
         del plain.graph  # its weights are not held through the proof
     spec = CamSpec(
         input=_input_spec(plain.image, options.preprocessing or preset("torchvision")),
         output=_output_spec(made.score, options),
-        layers=_layer_specs(made, plain.names),
+        layers=_layer_specs(made, plain.names, plain.detail_name),
         precision=_precision(made.graph),
         source=plain.source,
         tools=tool_versions(*plain.tools, "onnx", "onnxruntime"),
@@ -224,27 +234,50 @@ def _output_spec(score: Score, options: ExportOptions) -> OutputSpec:
     )
 
 
-def _layer_specs(made: Differentiated, names: Sequence[str | None] | None) -> tuple[LayerSpec, ...]:
+def _layer_specs(
+    made: Differentiated, names: Sequence[str | None] | None, detail_name: str | None
+) -> tuple[LayerSpec, ...]:
     called = names or [None] * len(made.layers)
-    return tuple(_layer_spec(layer, name) for layer, name in zip(made.layers, called, strict=True))
+    first, *others = (_layer_spec(layer, name) for layer, name in zip(made.layers, called, strict=True))
+    return (replace(first, detail=_detail_spec(made, detail_name), rivals=made.rivals), *others)
 
 
 def _layer_spec(made: TargetLayer, name: str | None) -> LayerSpec:
     layer = made.layer
-    height, width = layer.grid
-    if height is None or width is None:
-        raise LayerError(f"layer '{layer.name}' has a grid that is not fixed, {layer.shape}: give its size with view")
     return LayerSpec(
         name=name or layer.name,
         value=made.value,
         layout=layer.layout,
         channels=layer.channels,
-        grid=(height, width),
+        grid=_fixed_grid(layer),
         pooled=made.pooled,
         prefix_tokens=layer.prefix_tokens,
         activations=made.activations,
         gradients=made.gradients,
     )
+
+
+def _detail_spec(made: Differentiated, name: str | None) -> DetailSpec | None:
+    if made.detail is None:
+        return None
+    layer = made.detail.layer
+    return DetailSpec(
+        name=name or layer.name,
+        value=made.detail.value,
+        layout=layer.layout,
+        channels=layer.channels,
+        grid=_fixed_grid(layer),
+        prefix_tokens=layer.prefix_tokens,
+        why=layer.why,
+        activations=made.detail.activations,
+    )
+
+
+def _fixed_grid(layer: Candidate) -> tuple[int, int]:
+    height, width = layer.grid
+    if height is None or width is None:
+        raise LayerError(f"layer '{layer.name}' has a grid that is not fixed, {layer.shape}: give its size with view")
+    return height, width
 
 
 def _precision(graph: Graph) -> str:

@@ -28,6 +28,8 @@ class ExportOptions:
             of a value, or of the node that makes it. A sequence names several, each once, in any order.
         grid: (H, W) of layers of tokens whose place in the image cannot be followed; most can. Of several
             layers one for each, None where there is nothing to say.
+        detail: the detail layer, a finer value whose activations sharpen the map: its name (as `layer`), ``auto`` to
+            look for one, or ``none``. None is ``auto`` for a single layer, and ``none`` for several.
         view: how the layer's value is to be read, a `LayerView`; of several layers one for each (ONNX files).
         score: what holds the class scores: the position of a module's output, or the name of a file's output (or
             of a value inside it, which becomes one more output); None takes the first (N, classes).
@@ -47,6 +49,7 @@ class ExportOptions:
 
     layer: Asked = None
     grid: tuple[int, int] | Sequence[tuple[int, int] | None] | None = None
+    detail: str | None = None
     view: Any = None
     score: str | int | None = None
     multi_label: bool = False

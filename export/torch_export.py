@@ -20,12 +20,13 @@ from ..runtime.errors import ArrayError
 from .axes.layout import raster
 from .errors import LayerError
 from .graph import Graph
-from .onnx_export import export_plain, open_plain
+from .onnx_export import PlainClassifier, export_plain, open_plain
 from .options import DEFAULT_OPSET, ExportOptions
 from .proof.against_pytorch import PyTorchJudge
 from .report import ExportReport, Stopwatch
 from .reverse import Score
 from .reverse.candidates import Candidate, candidates, choose_layer
+from .reverse.detail import AUTO, NONE, choose_detail, detail_asked
 from .reverse.score import find_score
 from .sources.labels import check_labels
 from .target_layers import asked_layers, for_each_layer, refuse_repeated
@@ -93,12 +94,25 @@ def export_torch(
         plain.layers, plain.views = [layer.name for layer in layers], [layer.axes for layer in layers]
         refuse_repeated(asked, plain.layers)
         plain.names = [names.shown(value, name) for value, name in zip(plain.layers, asked, strict=True)]
+        _choose_detail(plain, score, layers, names, options.detail)
         known = {name: (one.axes, names.nodes(one.name)) for name, one in zip(plain.names, layers, strict=True)}
     plain.tools = ("torch", "onnxscript")
     plain.judge = PyTorchJudge(module, captured, known, names.nodes(score.value), plain.notes)
     del names
     report = export_plain(plain, Path(output), options, watch)
     return replace(report, plain_path=None if options.keep_plain is None else Path(options.keep_plain))
+
+
+def _choose_detail(
+    plain: PlainClassifier, score: Score, layers: Sequence[Candidate], names: Names, asked: str | None
+) -> None:
+    """Put the detail layer into `plain`, with the name that it has in PyTorch."""
+    asked = detail_asked(asked, layers)
+    asked = asked if asked in (AUTO, NONE) else names.value(asked)
+    plain.detail, note = choose_detail(plain.graph, score, layers[0], asked, lambda value: names.all(value)[0])
+    plain.detail_known = True
+    plain.notes += [] if note is None else [note]
+    plain.detail_name = None if plain.detail is None else names.all(plain.detail.name)[0]
 
 
 def _layer(graph: Graph, score: Score, names: Names, asked: str | None, grid: tuple[int, int] | None) -> Candidate:

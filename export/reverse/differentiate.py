@@ -18,14 +18,20 @@ from ..graph.passes import repeat
 from ..target_layers import Asked, asked_layers, for_each_layer, output_names, refuse_repeated
 from .candidates import Candidate, blocker, candidates, choose_layer, explain_blocker
 from .core import backward
+from .detail import choose_detail
 from .emitter import Emitter, OneHot, Value
 from .exposing import Exposed, Exposing
 from .opening import open_model
 from .path import find_path
 from .rewriting import rewrite_path
+from .rivals import rivals_gradient
 from .score import Score, find_score
 
-__all__ = ["Differentiated", "LayerView", "TargetLayer", "differentiate", "list_layers"]
+__all__ = ["DetailLayer", "Differentiated", "LayerView", "TargetLayer", "differentiate", "list_layers"]
+
+
+#: Names of the outputs that the first layer has besides.
+_DETAIL, _RIVALS = "cam_detail", "cam_rivals"
 
 
 @dataclass(frozen=True)
@@ -61,20 +67,35 @@ class TargetLayer:
 
 
 @dataclass(frozen=True)
+class DetailLayer:
+    """The detail layer of a differentiated model.
+
+    layer: as it was chosen; value: its name in the new model. activations: its output.
+    """
+
+    layer: Candidate
+    value: str
+    activations: str
+
+
+@dataclass(frozen=True)
 class Differentiated:
     """What `differentiate` made.
 
     graph: all plain outputs, then ``cam_activations`` and ``cam_gradients`` (N, C, H, W) float32, those of
-    further layers (``cam_activations_1``, ...), and ``cam_class`` int64 (N,); one more input ``cam_target``
-    int64 (N,), -1 for the top class.
+    further layers (``cam_activations_1``, ...), ``cam_detail`` (N, C, H, W) and ``cam_rivals`` (N, C, 1, 1) where there
+    are any, and ``cam_class`` int64 (N,); one more input ``cam_target`` int64 (N,), -1 for the top class.
     layers: the target layers, in the order in which they were asked for. score: what was
-    differentiated. notes: what was changed on the way, in sentences.
+    differentiated. notes: what was changed on the way, in sentences. detail: the detail layer, or None.
+    rivals: the output with the gradient of the logsumexp of the other classes' logits at the first layer, or None.
     """
 
     graph: Graph
     layers: tuple[TargetLayer, ...]
     score: Score
     notes: list[str]
+    detail: DetailLayer | None = None
+    rivals: str | None = None
 
     @cached_property
     def model(self) -> ModelProto:
@@ -109,6 +130,8 @@ def differentiate(
     score: str | None = None,
     *,
     view: Views = None,
+    detail: str | Candidate | None = None,
+    rivals: bool = False,
     target: str = "cam_target",
     activations: str = "cam_activations",
     gradients: str = "cam_gradients",
@@ -120,7 +143,8 @@ def differentiate(
     layer: a value's or a node's name, default: what enters the last spatial pooling; or several of
     them, in any order: one backward pass reaches them all, and the further ones' outputs are
     numbered. score: the output to explain, default: the first of shape (N, classes). view: of the layer; of
-    several, one for each. The remaining names are those of what is added.
+    several, one for each. detail: see `choose_detail`. rivals: add the rivals' gradient where the head is linear. The
+    remaining names are those of what is added.
 
     Raises `LayerError` for a layer that does not exist, does not reach the score or is named twice,
     `UnsupportedOperatorError` for an operator without a rule, `ExportError` for a model without
@@ -133,9 +157,21 @@ def differentiate(
         stop = blocker(graph, found.name, found_score.value)
         if stop is not None:
             raise UnsupportedOperatorError(explain_blocker(graph, found_score, found, stop))
+    finer, note = detail if isinstance(detail, Candidate) else None, None
+    if not isinstance(detail, Candidate):
+        finer, note = choose_detail(graph, found_score, layers[0], detail)
+    notes += [] if note is None else [note]
     try:
         made = write_gradients(
-            graph, layers, found_score, target=target, activations=activations, gradients=gradients, chosen=chosen
+            graph,
+            layers,
+            found_score,
+            detail=finer,
+            rivals=rivals,
+            target=target,
+            activations=activations,
+            gradients=gradients,
+            chosen=chosen,
         )
     except UnsupportedOperatorError as error:
         # A form that its rule does not cover: say what would work, as for an operator without a rule.
@@ -153,6 +189,8 @@ def write_gradients(
     layers: Sequence[Candidate],
     score: Score,
     *,
+    detail: Candidate | None = None,
+    rivals: bool = False,
     target: str = "cam_target",
     activations: str = "cam_activations",
     gradients: str = "cam_gradients",
@@ -165,7 +203,7 @@ def write_gradients(
     notes: list[str] = []
     names = [output_names(index, activations, gradients) for index in range(len(layers))]
     added = [name for pair in names for name in pair]
-    taken = {target, *added, chosen} & graph.names
+    taken = {target, *added, chosen, _DETAIL, _RIVALS} & graph.names
     outer = sorted(taken & {*graph.input_names, *graph.output_names})
     if outer:
         raise ExportError(f"the model already has an input or output called '{outer[0]}'; it may be an exported one")
@@ -190,12 +228,21 @@ def write_gradients(
         if slope is None:
             raise LayerError(f"the gradient of score '{score.value}' with respect to layer '{layer.name}' is zero")
         exposed.append(exposing.prepare(layer, slope))
+    against = rivals_gradient(graph, emitter, score, classes, layers[0], slopes[layers[0].name]) if rivals else None
+    finer = None if detail is None else exposing.prepare_activations(detail)
     made = [
         TargetLayer(layer, exposing.name_activations(one, a), one.pooled, a, g)
         for layer, one, (a, g) in zip(layers, exposed, names, strict=True)
     ]
     for one, (_, name) in zip(exposed, names, strict=True):
         exposing.name_output(one.gradients, name, one.dims)
+    shown = None
+    if detail is not None and finer is not None:
+        shown = DetailLayer(detail, exposing.name_activations(finer, _DETAIL), _DETAIL)
+        added.append(_DETAIL)
+    if against is not None:
+        exposing.name_output(against, _RIVALS, against.dims)
+        added.append(_RIVALS)
     exposing.name_output(classes, chosen, (score.shape[0],))
     plain_outputs = graph.output_names
     for name in (*added, chosen):
@@ -204,7 +251,7 @@ def write_gradients(
     use_fast_forms(graph, plain_outputs)
     repeat(graph, fold_constants, prune)
     graph.ir_version = max(9, helper.find_min_ir_version_for(_imports(graph)))
-    return Differentiated(graph, tuple(made), score, notes)
+    return Differentiated(graph, tuple(made), score, notes, shown, None if against is None else _RIVALS)
 
 
 def _chosen_layers(graph: Graph, score: Score, asked: list[str | None], view: Views) -> list[Candidate]:

@@ -17,17 +17,23 @@ from .candidates import Candidate
 from .core import expose
 from .emitter import Emitter, Value
 
-__all__ = ["Exposed", "Exposing"]
+__all__ = ["Exposed", "ExposedActivations", "Exposing"]
 
 
 @dataclass(frozen=True)
-class Exposed:
-    """A layer's activations and gradients as they leave the file. dims: their shape. pooled: see `LayerSpec`."""
+class ExposedActivations:
+    """A layer's activations as they leave the file. dims: their shape."""
 
     layer: Candidate
     activations: Value
-    gradients: Value
     dims: Shape
+
+
+@dataclass(frozen=True)
+class Exposed(ExposedActivations):
+    """A layer's activations and gradients as they leave the file. pooled: see `LayerSpec`."""
+
+    gradients: Value
     pooled: bool
 
 
@@ -43,11 +49,15 @@ class Exposing:
         """Write what brings the layer's value and its gradient into (N, C, H, W): before anything is named."""
         emitter = self._emitter
         source = emitter.value(layer.name)
-        dims = (layer.shape[0], layer.channels, *layer.grid)
+        shown = self.prepare_activations(layer)
         pooled = all(self._before_padding(gradient, layer).dims[axis] == 1 for axis in layer.axes.grid_axes)
-        maps = _as_nchw(emitter, source, layer, dims)
-        slopes = _as_nchw(emitter, _filled(self._graph, emitter, gradient, source), layer, dims)
-        return Exposed(layer, maps, emitter.cast(slopes, TensorProto.FLOAT), dims, pooled)
+        slopes = _as_nchw(emitter, _filled(self._graph, emitter, gradient, source), layer, shown.dims)
+        return Exposed(layer, shown.activations, shown.dims, emitter.cast(slopes, TensorProto.FLOAT), pooled)
+
+    def prepare_activations(self, layer: Candidate) -> ExposedActivations:
+        """Write what brings the layer's value into (N, C, H, W): before anything is named."""
+        dims = (layer.shape[0], layer.channels, *layer.grid)
+        return ExposedActivations(layer, _as_nchw(self._emitter, self._emitter.value(layer.name), layer, dims), dims)
 
     def _before_padding(self, gradient: Value, layer: Candidate) -> Value:
         """The gradient of the grid's tokens, before those that are set aside got zeros and it was filled."""
@@ -60,7 +70,7 @@ class Exposing:
             gradient = self._emitter.value(maker.input[0])
         return gradient
 
-    def name_activations(self, exposed: Exposed, name: str) -> str:
+    def name_activations(self, exposed: ExposedActivations, name: str) -> str:
         """Give the activations out as `name`; returns what the layer's value is called from now on."""
         graph, maps, layer = self._graph, exposed.activations, exposed.layer.name
         free = layer not in graph.output_names and layer in graph.producers

@@ -112,7 +112,9 @@ def test_several_layers_came_with_schema_1_2():
     spec = replace(_SPEC, layers=(_SPEC.layer, second), fusion="max")
     assert spec.to_dict()["fusion"] == "max"
     assert CamSpec.from_json(spec.to_json()) == spec
-    with pytest.raises(SpecError, match="fusion: expected one of 'gate', 'product', 'mean', 'max', 'guided', got 'sum'"):
+    with pytest.raises(
+        SpecError, match="fusion: expected one of 'gate', 'product', 'mean', 'max', 'guided', got 'sum'"
+    ):
         CamSpec.from_dict({**spec.to_dict(), "fusion": "sum"})
 
 

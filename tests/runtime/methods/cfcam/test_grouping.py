@@ -158,7 +158,8 @@ def test_only_the_strongest_are_clustered_and_the_others_join():
     features[:20] *= 10
     some = cluster_cosine(features[:20], live_threshold=1e-6, neighbour=3, min_samples=3)
     found = cluster_cosine(features, live_threshold=1e-6, neighbour=3, min_samples=3, most=20)
-    assert some.adopted is not None and found.adopted is not None
+    assert some.adopted is not None
+    assert found.adopted is not None
     assert found.eps == some.eps
     np.testing.assert_array_equal(found.labels[:20], some.labels)
     assert found.adopted[20:].all()
