@@ -123,7 +123,7 @@ def compare_layerwise(
     package = manifest.backend.name if manifest is not None and manifest.is_engine else None
     graph = Path(candidate) if package is None else _graph_of(Path(candidate), manifest)
     spec, model, base = read_spec(graph), onnx.load(graph), onnx.load(reference if package is None else graph)
-    contract = {spec.chosen, *(name for layer in spec.layers for name in (layer.activations, layer.gradients))}
+    contract = {spec.chosen, *(name for layer in spec.layers for name in layer.outputs)}
     computed = computed_values(model.graph)
     # An engine has its graph's own names, numbered ones too.
     same = match_values(model.graph, base.graph, contract if package is None else computed)

@@ -103,7 +103,14 @@ def lower(
                 with watch("round weights"):
                     network = round_weights(network, channel_means(network, kept))
         with watch("differentiate"):
-            made = differentiate(network, plain.layers, spec.output.name, view=plain.views)
+            made = differentiate(
+                network,
+                plain.layers,
+                spec.output.name,
+                view=plain.views,
+                detail=plain.detail,
+                rivals=spec.layer.rivals is not None,
+            )
         new = _spec(spec, made, plan)
         notes = list(made.notes)
         with watch("write"):
@@ -151,6 +158,10 @@ def _spec(spec: CamSpec, made: Differentiated, plan: Plan) -> CamSpec:
         replace(old, value=new.value, activations=new.activations, gradients=new.gradients)
         for old, new in zip(spec.layers, made.layers, strict=True)
     )
+    detail = spec.layer.detail
+    if detail is not None and made.detail is not None:
+        detail = replace(detail, value=made.detail.value, activations=made.detail.activations)
+    layers = (replace(layers[0], detail=detail, rivals=made.rivals), *layers[1:])
     precision = INT8_IN_HALF if plan.quantised and plan.half else plan.precision
     output = replace(spec.output, score=made.score.value)
     return replace(spec, layers=layers, precision=precision, tail=None, output=output)

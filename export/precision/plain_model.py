@@ -15,7 +15,7 @@ from ..axes.layout import Layout, in_order
 from ..axes.onnx_values import map_axes
 from ..errors import LayerError
 from ..graph import extract, fold_batch_norms
-from ..tail.cutting import find_layer_value, index_map, open_exported
+from ..tail.cutting import find_detail_value, find_layer_value, index_map, open_exported
 
 __all__ = ["PlainModel", "plain_model"]
 
@@ -23,11 +23,12 @@ __all__ = ["PlainModel", "plain_model"]
 @dataclass(frozen=True, eq=False)
 class PlainModel:
     """model: from the image to the plain outputs. layers: the values that are the target layers, in the order
-    of the spec; views: how each is read."""
+    of the spec; views: how each is read. detail: the value that is the detail layer and how it is read, or None."""
 
     model: ModelProto
     layers: tuple[str, ...]
     views: tuple[Layout, ...]
+    detail: tuple[str, Layout] | None = None
 
 
 def plain_model(model: ModelProto, spec: CamSpec, *, fold: bool = True) -> PlainModel:
@@ -40,19 +41,28 @@ def plain_model(model: ModelProto, spec: CamSpec, *, fold: bool = True) -> Plain
     layers: list[str] = []
     views: list[Layout] = []
     followed = map_axes(graph)
-    for index, layer in enumerate(spec.layers):
-        value = find_layer_value(graph, spec.with_layer(layer.name))
+
+    def added(layer: LayerSpec, value: str, own: str) -> tuple[str, Layout]:
         shape = [int(size or 0) for size in (graph.shape(value) or ())[1:]]
-        views.append(_axes(followed.layout(value), index_map(graph, layer, value), shape, layer))
-        own = graph.fresh(f"target_layer_{index}")
+        view = _axes(followed.layout(value), index_map(graph, layer, value), shape, layer)
         if value in (layer.activations, layer.gradients):  # its own name is free again, and will be wanted
+            own = graph.fresh(own)
             graph.rename(value, own)
             value = own
+        return value, view
+
+    for index, layer in enumerate(spec.layers):
+        value, view = added(layer, find_layer_value(graph, spec.with_layer(layer.name)), f"target_layer_{index}")
         layers.append(value)
+        views.append(view)
+    detail = None
+    if spec.layer.detail is not None:
+        as_layer = spec.layer.detail.as_layer()
+        detail = added(as_layer, find_detail_value(graph, as_layer, layers[0]), "detail_layer")
     if fold:
-        fold_batch_norms(graph, keep=set(layers))
+        fold_batch_norms(graph, keep={*layers, *(() if detail is None else detail[:1])})
     outputs = [name for name in graph.output_names if name not in spec.added_outputs]
-    return PlainModel(extract(graph, [spec.input.name], outputs), tuple(layers), tuple(views))
+    return PlainModel(extract(graph, [spec.input.name], outputs), tuple(layers), tuple(views), detail)
 
 
 def _axes(followed: Layout | None, places: NDArray[np.int64], shape: Sequence[Any], layer: LayerSpec) -> Layout:

@@ -19,6 +19,7 @@ scores and gradient alike, evaluated in float64 from the activations that ONNX R
 6. `batch_equals_singles`, by the yardstick of 4; in quantised graphs the median image's activations count. A
    file with a fixed batch gets the same images in another order; with a fixed batch of one there is nothing to compare.
 7. `explained_class`: the top class when none is asked for, else the one that is asked for.
+8. What guides the map (`guiding`): ``cam_detail`` leads to ``cam_activations``, ``cam_rivals`` agrees with differences.
 
 Of a file with several target layers, 2 to 6 are measured for each, with a tail of its own: the differences of a layer
 know nothing of a backward pass that it shares with others.
@@ -39,6 +40,7 @@ from numpy.typing import NDArray
 
 from .differences import gradient_against_differences
 from .exported_file import COARSE_GRADIENT, ExportedFile
+from .guiding import detail_leads_to_activations, rivals_against_differences
 from .results import Check, Proof, image_errors, of_layer, relative_error
 from .session import Session
 
@@ -244,4 +246,6 @@ LAYER_CHECKS: dict[str, Callable[[ExportedFile], list[Check]]] = {
     "float32": gradient_in_float32,
     "movement": gradient_moves,
     "batch": batch_equals_singles,
+    "rivals": rivals_against_differences,
+    "detail": detail_leads_to_activations,
 }

@@ -27,7 +27,7 @@ from .exported_file import Exact, ExportedFile
 from .float64 import Evaluator
 from .results import Check
 
-__all__ = ["gradient_against_differences"]
+__all__ = ["gradient_against_differences", "moved"]
 
 Array = NDArray[Any]
 
@@ -85,7 +85,7 @@ def _differences(exact: Exact, classes: Array, activations: Array, gradient: Arr
         expected = (gradient * direction).sum(axis=(1, 2, 3)) * size / unit
         for step in _STEPS:
             change = step * size.reshape(apart) * direction
-            ahead, behind = (_picked(exact.scores(_moved(exact.tail, sign * change)), classes) for sign in (1, -1))
+            ahead, behind = (_picked(exact.scores(moved(exact.tail, sign * change)), classes) for sign in (1, -1))
             forward, backward = (ahead - here) / (step * unit), (here - behind) / (step * unit)
             smooth = np.abs(forward - backward) <= _KINK
             told = _ROUNDING * largest / (step * unit) <= _KINK
@@ -99,7 +99,7 @@ def _picked(scores: Array, classes: Array) -> Array:
     return np.take_along_axis(scores, classes[:, None], 1)[:, 0]
 
 
-def _moved(tail: Tail, change: Array) -> Callable[[Array, int], Array]:
+def moved(tail: Tail, change: Array) -> Callable[[Array, int], Array]:
     """Adds `change` (N, C, H, W) to batches of the layer's value."""
 
     def move(value: Array, place: int) -> Array:

@@ -39,12 +39,15 @@ _HALF_DIGITS = 11
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What the file gives for N images: outputs by name, activations and gradients (N, C, H, W), classes (N,)."""
+    """What the file gives for N images: outputs by name, activations and gradients (N, C, H, W), classes (N,), and
+    the detail's activations (N, C, H, W) and the rivals' gradient (N, C, 1, 1) where there are some."""
 
     outputs: dict[str, Array]
     activations: Array
     gradients: Array
     classes: NDArray[np.int64]
+    detail: Array | None = None
+    rivals: Array | None = None
 
 
 class ExportedFile:
@@ -52,6 +55,7 @@ class ExportedFile:
 
     It is proved layer by layer: everything below is about `spec.layer`. further: the same file, with each of its
     other layers in that place (the spec's order is changed).
+    graph: its contents, until `release`.
     images: the batch (N, ...) that it is proved with, in the layout and dtype of its input. batch: the fixed
     batch size of the file, or None. quantised, half: such values lie behind the layer. coarse: either of them.
     """
@@ -60,13 +64,16 @@ class ExportedFile:
         self,
         path: Path,
         spec: CamSpec,
+        graph: Graph,
         tail: Tail,
         probe: Session | None,
         images: Array,
         batch: int | None,
         first: ExportedFile | None = None,
     ) -> None:
-        self.path, self.spec, self.tail, self.images, self.batch = path, spec, tail, images, batch
+        self.path, self.spec = path, spec
+        self.graph: Graph | None = graph
+        self.tail, self.images, self.batch = tail, images, batch
         self.further: list[ExportedFile] = []
         self._probe, self._first = probe, first
         kinds = {node.op_type for node in tail.model.graph.node}
@@ -85,9 +92,13 @@ class ExportedFile:
         return Session(str(self.path)) if self._first is None else self._first.session
 
     def release(self) -> None:
-        """Give back the memory of the session, once the file has given its answers; it is opened again if needed."""
+        """Give back the memory of session and graph, once the file has given its answers.
+
+        The session is opened again if it is needed.
+        """
         _ = self.top, self.plain_names
         for file in (self, *self.further):
+            file.graph = None
             file.__dict__.pop("session", None)
         release_memory()
 
@@ -102,6 +113,8 @@ class ExportedFile:
             found[spec.layer.activations],
             found[spec.layer.gradients],
             found[spec.chosen].astype(np.int64),
+            None if spec.layer.detail is None else found[spec.layer.detail.activations],
+            None if spec.layer.rivals is None else found[spec.layer.rivals],
         )
 
     @cached_property
@@ -253,11 +266,11 @@ def open_exported_file(
             f"images: expected {spec.input.dtype} {spec.input.shape(batch or 0)} (N, ...)"
             f"{f' or whole multiples of {batch}' if batch else ''}, got {images.dtype} {images.shape}"
         )
-    file = ExportedFile(Path(path), spec, tail, probe, images, batch)
+    file = ExportedFile(Path(path), spec, graph, tail, probe, images, batch)
     for layer in spec.layers[1:]:
         turned = replace(spec, layers=(layer, *(other for other in spec.layers if other is not layer)), tail=None)
         tail = cut_tail(graph, turned, gradients=True)
-        file.further.append(ExportedFile(Path(path), turned, tail, _probe(graph, tail), images, batch, file))
+        file.further.append(ExportedFile(Path(path), turned, graph, tail, _probe(graph, tail), images, batch, file))
     return file
 
 

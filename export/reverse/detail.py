@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from onnx import NodeProto
 
+from ..axes.layout import Layout
 from ..errors import LayerError
 from ..graph import Graph
 from .candidates import Candidate, candidates, choose_layer
@@ -50,13 +51,17 @@ def detail_asked(asked: str | None, layers: Sequence[object]) -> str:
 
 
 def choose_detail(
-    graph: Graph, score: Score, layer: Candidate, asked: str | None, shown: Callable[[str], str] = str
+    graph: Graph,
+    score: Score,
+    layer: Candidate,
+    asked: str | tuple[str, Layout] | None,
+    shown: Callable[[str], str] = str,
 ) -> tuple[Candidate | None, str | None]:
     """The detail layer that is asked for, and what there is to say about it.
 
     Args:
         graph: opened. layer: the target layer.
-        asked: the name of a value or node, `AUTO`, or `NONE` (also None).
+        asked: the name of a value or node, with its layout where that is known; `AUTO`, or `NONE` (also None).
         shown: from a value's name to what people call it.
 
     Raises:
@@ -73,7 +78,7 @@ def choose_detail(
             )
             return None, note
         return detail, None
-    detail = choose_layer(graph, score, asked)
+    detail = choose_layer(graph, score, asked) if isinstance(asked, str) else choose_layer(graph, score, *asked)
     _check(graph, layer, detail, shown)
     return replace(detail, why="was asked for"), None
 

@@ -130,7 +130,7 @@ def differentiate(
     score: str | None = None,
     *,
     view: Views = None,
-    detail: str | Candidate | None = None,
+    detail: str | tuple[str, Layout] | Candidate | None = None,
     rivals: bool = False,
     target: str = "cam_target",
     activations: str = "cam_activations",

@@ -21,7 +21,7 @@ from ..graph.graph import reads
 from ..proof.float64 import Evaluator
 from ..reverse.score import find_score
 
-__all__ = ["Tail", "cut", "cut_tail", "find_layer_value", "index_map", "open_exported"]
+__all__ = ["Tail", "cut", "cut_tail", "find_detail_value", "find_layer_value", "index_map", "open_exported"]
 
 #: What an exporter puts between the layer and `cam_activations`.
 _REARRANGING = {"Cast", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"}
@@ -102,9 +102,7 @@ def find_layer_value(graph: Graph, spec: CamSpec) -> str:
     Raises `LayerError`.
     """
     on_way = graph.ancestors([find_score(graph, spec.output.name).value])
-    chain = [spec.layer.activations]
-    while (node := graph.producers.get(chain[-1])) is not None and node.op_type in _REARRANGING:
-        chain.append(node.input[0])
+    chain = _rearranged_from(graph, spec.layer.activations)
     # The name that the spec gives may be a tracer's, which stands for another value here: its shape counts too.
     fitting = [value for value in chain if value in on_way and _holds(graph.shape(value), spec.layer)]
     if fitting:
@@ -114,6 +112,30 @@ def find_layer_value(graph: Graph, spec: CamSpec) -> str:
         f"{spec.layer.channels} channels of {spec.layer.grid[0]}x{spec.layer.grid[1]} as {spec.layer.layout}: "
         "was the file changed after its export?"
     )
+
+
+def find_detail_value(graph: Graph, detail: LayerSpec, layer: str) -> str:
+    """The value that is the detail layer of the target layer's value `layer`. Raises `LayerError`."""
+    on_way = graph.ancestors([layer])
+    fitting = [
+        value
+        for value in _rearranged_from(graph, detail.activations)
+        if value in on_way and _holds(graph.shape(value), detail)
+    ]
+    if fitting:
+        return detail.value if detail.value in fitting else fitting[0]
+    raise LayerError(
+        f"output '{detail.activations}' does not show a value on the way to the target layer that holds "
+        f"{detail.channels} channels of {detail.grid[0]}x{detail.grid[1]}: was the file changed after its export?"
+    )
+
+
+def _rearranged_from(graph: Graph, output: str) -> list[str]:
+    """`output` and the values that it was rearranged from, one after the other."""
+    chain = [output]
+    while (node := graph.producers.get(chain[-1])) is not None and node.op_type in _REARRANGING:
+        chain.append(node.input[0])
+    return chain
 
 
 def _holds(shape: Shape | None, layer: LayerSpec) -> bool:

@@ -98,7 +98,7 @@ class TimedFile(Closing):
     def infer(self) -> None:
         """The model alone: ready tensors in, everything that a map needs out."""
         spec = self.spec
-        names = [name for layer in spec.layers for name in (layer.activations, layer.gradients)]
+        names = [name for layer in spec.layers for name in layer.outputs]
         feed = {spec.input.name: self.tensors, spec.target: np.full(self.batch, self.target, np.int64)}
         infer_all(self.engine, feed, [spec.output.name, *names, spec.chosen])
 

@@ -187,6 +187,18 @@ class DetailSpec:
         if self.channels < 1 or min(self.grid) < 1:
             raise SpecError(f"CamSpec detail layer '{self.name}': channels and grid must be positive")
 
+    def as_layer(self) -> LayerSpec:
+        """The same value as a target layer would be described."""
+        return LayerSpec(
+            name=self.name,
+            value=self.value,
+            layout=self.layout,
+            channels=self.channels,
+            grid=self.grid,
+            prefix_tokens=self.prefix_tokens,
+            activations=self.activations,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class LayerSpec:

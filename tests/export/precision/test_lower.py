@@ -47,6 +47,27 @@ def test_lowered(plan: Plan, layer: str, tmp_path: Path) -> None:
         assert plan.precision == "float32" or (x != y).any()
 
 
+@pytest.mark.parametrize("plan", [HALF, INT8, replace(SYMMETRIC, rest="float16")], ids=str)
+def test_detail_and_rivals_go_along(plan: Plan, tmp_path: Path) -> None:
+    from cfcam.export import export_onnx, preset
+
+    onnx.save(certified_nets.mobile(), tmp_path / "plain.onnx")
+    options = {"layer": "last", "detail": middle_of("mobile"), "preprocessing": preset("tf")}
+    source = export_onnx(tmp_path / "plain.onnx", tmp_path / "net.cam.onnx", **options).path
+    made = lower(source, tmp_path / "low.onnx", plan, [IMAGES])
+    assert made.proof, made.proof.failures
+    before, after = read_spec(source).layer, read_spec(made.path).layer
+    assert before.detail is not None
+    assert after.detail is not None
+    assert (after.detail.name, after.detail.grid, after.rivals) == (before.detail.name, before.detail.grid, "cam_rivals")
+    with Explainer(source) as one, Explainer(made.path) as other:
+        (a,), (b,) = one.tensors(IMAGES).layers, other.tensors(IMAGES, one.tensors(IMAGES).classes).layers
+    for x, y in ((a.detail, b.detail), (a.rivals, b.rivals)):
+        assert x is not None
+        assert y is not None
+        assert 0 < np.linalg.norm(x - y) / np.linalg.norm(x) < (0.25 if plan.quantised else 0.01)
+
+
 class Torch:
     """A Q/DQ graph in PyTorch, with its own fake quantisation: the route that knows nothing of ours."""
 
