@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import DONE, DONE_IN_PART, Bold, print_json, print_rows, stderr
-from .options import Json, ModelFile, needing
+from .console import DONE, DONE_IN_PART, Bold, print_json, print_rows, say, stderr
+from .options import Json, MaxPixels, ModelFile, needing
 from .sources import find_each, report_failures, taken_alone
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def check(
     ] = None,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=2, help="Use the first N photos.")] = 5,
     json: Json = False,
+    max_pixels: MaxPixels = None,
 ) -> None:
     """Check that an exported file is right.
 
@@ -98,4 +99,4 @@ def _print(report: CheckReport) -> None:
     verdict = "all checks hold" if report else f"{failed} of {len(report.rows)} checks FAILED"
     seconds = sum(report.seconds.values())
     layers = f"layer{'s' if ', ' in report.layer else ''} {report.layer}"
-    print(f"{report.path}: {layers}, {report.images} images, {seconds:.1f} s: {verdict}")
+    say(f"{report.path}: {layers}, {report.images} images, {seconds:.1f} s: {verdict}")

@@ -11,7 +11,7 @@ import typer
 
 from ..runtime.errors import ArrayError, EngineError, ImageError
 from .console import DONE, DONE_IN_PART, NOT_DONE, note, print_json, print_rows, progress, stderr
-from .options import AllowFallback, Json, ProductFile, ProductProvider, Threads, json_object
+from .options import AllowFallback, Json, MaxPixels, ProductFile, ProductProvider, Threads, json_object
 from .sources import failure, find_each, report_failures, taken_alone
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def explain(
         Literal["png", "jpg", "npy"], typer.Option("--format", help="What is written into a folder.")
     ] = "png",
     json: Json = False,
+    max_pixels: MaxPixels = None,
     top: Annotated[
         int, typer.Option("--top", metavar="K", min=0, help="Also give the K best classes of each image.")
     ] = 0,

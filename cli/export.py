@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from .console import DONE, DONE_IN_PART, file_size, note, print_rows, quiet_stdout, stderr
+from .console import DONE, DONE_IN_PART, file_size, note, print_rows, quiet_stdout, say, stderr
 from .options import json_object
 
 if TYPE_CHECKING:
@@ -299,12 +299,12 @@ def print_report(report: ExportReport) -> None:
     spec = report.spec
     size = file_size(Path(report.path).stat().st_size)
     layers = ", ".join(f"{la.name} ({la.channels} channels, {la.grid[0]}x{la.grid[1]})" for la in spec.layers)
-    print(
+    say(
         f"{report.path}: {size}, layer{'s' if len(spec.layers) > 1 else ''} {layers}, {spec.output.classes} classes, "
         f"{sum(report.seconds.values()):.1f} s"
     )
     if spec.tail is not None:
         tail = Path(report.path).with_name(spec.tail.file)
-        print(f"{tail}: {file_size(tail.stat().st_size)}, {', '.join(spec.tail.inputs)} -> {spec.tail.score}")
+        say(f"{tail}: {file_size(tail.stat().st_size)}, {', '.join(spec.tail.inputs)} -> {spec.tail.score}")
     for warning in report.warnings:
         note(f"cfcam: note: {warning}")

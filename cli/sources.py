@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,14 +19,14 @@ _Result = TypeVar("_Result")
 
 def find_each(sources: Sequence[str]) -> tuple[list[Path], list[dict[str, str]]]:
     """Files, folders and patterns as paths, every file once; and a `failure` for each that has no image."""
-    from ..runtime.photos.images import find_images
+    from ..runtime.photos.images import find_images, real_path
 
     paths: dict[str, Path] = {}
     failures: list[dict[str, str]] = []
     for source in sources:
         try:
             for path in find_images([source]):
-                paths.setdefault(os.path.realpath(path), path)
+                paths.setdefault(real_path(path), path)
         except ImageError as error:
             failures.append(failure(source, error))
     return list(paths.values()), failures

@@ -1,11 +1,13 @@
 """The one family of errors that a user of cfcam meets.
 
 Every message is a single line that names what was found (file, node, shape), what was
-expected and what to do next. The command line prints that line and nothing else, unless
-``--debug`` was given.
+expected and what to do next. Names in it are shown cleaned, whatever they hold. The command
+line prints that line and nothing else, unless ``--debug`` was given.
 """
 
 from __future__ import annotations
+
+from .shown import shown_message
 
 __all__ = [
     "ArrayError",
@@ -24,7 +26,10 @@ __all__ = [
 
 
 class CfcamError(Exception):
-    """Base of every error that cfcam raises on purpose."""
+    """Base of every error that cfcam raises on purpose. Its message is cleaned as `shown_message` does it."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(shown_message(part) if isinstance(part, str) else part for part in args))
 
 
 class MissingDependencyError(CfcamError):
@@ -69,4 +74,4 @@ class OutputError(CfcamError):
 
 def one_line(error: BaseException) -> str:
     """What somebody else's error says, as one line; its kind where it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return shown_message(str(error)) or type(error).__name__

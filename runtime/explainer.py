@@ -68,6 +68,7 @@ class Explainer(Closing):
         layer: For files with several target layers, the name of one that is to be used alone.
         fusion: How the maps of several layers become one (``product``, ``gate``, ``mean`` or ``max``); None for what
             the file says.
+        max_pixels: Photos with more pixels are refused before they are decoded; None for 40 million.
 
     Raises:
         ModelFileError: The file or its manifest is missing, or it was not made by ``cfcam export``.
@@ -94,6 +95,7 @@ class Explainer(Closing):
         probe_batch: int = 16,
         layer: str | None = None,
         fusion: str | None = None,
+        max_pixels: int | None = None,
     ) -> None:
         if probe_batch < 1:
             raise ArrayError(f"probe_batch: expected at least 1, got {probe_batch}")
@@ -112,6 +114,7 @@ class Explainer(Closing):
         self._runner = MethodRunner(self.spec, self._inference, self._open_tail, probe_batch)
         self._options = options
         self._wins = (allow_fallback, threads)
+        self._max_pixels = max_pixels
         self._tail: Tail | None = None
         self._lock = threading.Lock()
 
@@ -138,7 +141,7 @@ class Explainer(Closing):
             ImageError: The photo cannot be opened.
             ArrayError: An array of another shape or dtype, or with non-finite values.
         """
-        return image if isinstance(image, Prepared) else prepare(image, self.spec.input)
+        return image if isinstance(image, Prepared) else prepare(image, self.spec.input, self._max_pixels)
 
     def explain(
         self,

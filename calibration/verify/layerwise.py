@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 from ...runtime.contract.manifest import Manifest
 from ...runtime.contract.modelfile import read_spec
 from ...runtime.errors import EngineError, ImageError, MissingDependencyError, ModelFileError
+from ...runtime.files import scratch_folder
 from ...runtime.photos.preprocess import prepare
 from ...runtime.targets import TOP_CLASS
 from .value_matching import HANDS_ON, computed_values, match_values
@@ -215,7 +215,7 @@ def _rebuilt(model: ModelProto, outputs: Sequence[str], package: str) -> Iterato
     from ...runtime.engines.tensorrt.build import build_engine
     from ...runtime.engines.tensorrt.packages import load_package
 
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         path = Path(folder) / "marked.onnx"
         path.write_bytes(_marked(model, outputs))
         plan = build_engine(path, batch=(1, 1, 1), package=package)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from ...runtime.engines.onnxruntime.workarounds import session_workarounds
 from ...runtime.errors import MissingDependencyError
+from ...runtime.files import scratch_folder
 from ..errors import ExportError
 from ..graph.loading import tensor_bytes
 from ..wording import first_line
@@ -44,7 +44,7 @@ def _readable(model: onnx.ModelProto | str) -> Iterator[str | bytes]:
     elif sum(tensor_bytes(tensor) for tensor in model.graph.initializer) < _LARGE:
         yield model.SerializeToString()
     else:
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch_folder() as folder:
             path = os.path.join(folder, "model.onnx")
             write_model(model, path)
             yield path

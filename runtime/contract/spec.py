@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from ..errors import SpecError
+from ..json_reader import parse_json
 from .records import Format, dump
 
 __all__ = [
@@ -43,6 +44,13 @@ INT8_IN_HALF = "int8+float16"
 
 #: Schema that this version writes.
 SCHEMA = "1.2"
+
+#: Pixels along one side of an input, and of the photo that is scaled for it: more is a number that went wrong, and
+#: would take all memory.
+_LARGEST_SIDE = 32_768
+_MOST_PIXELS = 2**26
+#: Classes, channels and cells of a grid.
+_MOST = 2**24
 
 _FORMAT = Format("CamSpec", SpecError, SCHEMA, "upgrade cfcam, or export the model again with this version")
 
@@ -69,6 +77,8 @@ class ResizeSpec:
     corner: Literal["nearest", "down"] = "nearest"
 
     def validate(self, height: int, width: int) -> None:
+        if self.size is not None and self.size > _LARGEST_SIDE:
+            raise SpecError(f"CamSpec input.resize.size: expected at most {_LARGEST_SIDE} pixels, got {self.size}")
         if self.mode == "shorter":
             if self.size is None or self.size < 1:
                 raise SpecError("CamSpec input.resize.size: mode 'shorter' needs a shorter side of at least 1 pixel")
@@ -120,6 +130,11 @@ class InputSpec:
     def validate(self) -> None:
         if min(self.height, self.width) < 1:
             raise SpecError(f"CamSpec input: height and width must be positive, got {self.height}x{self.width}")
+        if max(self.height, self.width) > _LARGEST_SIDE or self.height * self.width > _MOST_PIXELS:
+            raise SpecError(
+                f"CamSpec input: expected at most {_LARGEST_SIDE} pixels along a side and {_MOST_PIXELS} in all, got "
+                f"{self.height}x{self.width}"
+            )
         for name in ("mean", "std"):
             values = getattr(self, name)
             if len(values) != self.channels:
@@ -157,6 +172,11 @@ class OutputSpec:
     def validate(self) -> None:
         if self.classes < 1:
             raise SpecError(f"CamSpec output.classes: expected at least 1, got {self.classes}")
+        if self.classes > _MOST or abs(self.label_offset) > _MOST:
+            raise SpecError(
+                f"CamSpec output: expected classes and label_offset of at most {_MOST}, got {self.classes} and "
+                f"{self.label_offset}"
+            )
         if self.labels is not None and len(self.labels) != self.classes:
             raise SpecError(f"CamSpec output.labels: {len(self.labels)} labels for {self.classes} classes")
 
@@ -190,6 +210,13 @@ class LayerSpec:
     def validate(self) -> None:
         if self.channels < 1 or min(self.grid) < 1:
             raise SpecError(f"CamSpec layer '{self.name}': channels and grid must be positive")
+        if self.channels > _MOST or self.grid[0] * self.grid[1] > _MOST:
+            raise SpecError(
+                f"CamSpec layer '{self.name}': expected at most {_MOST} channels and cells, got {self.channels} and "
+                f"{self.grid[0]}x{self.grid[1]}"
+            )
+        if self.prefix_tokens < 0:
+            raise SpecError(f"CamSpec layer '{self.name}': prefix_tokens: expected 0 or more, got {self.prefix_tokens}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,6 +253,15 @@ class TailSpec:
     sha256: str
     inputs: tuple[str, ...]
     score: str
+
+    def validate(self) -> None:
+        if not self.file or "/" in self.file or "\\" in self.file or self.file in (".", "..") or "\0" in self.file:
+            raise SpecError(f"CamSpec tail.file: expected the name of a file beside this one, got '{self.file}'")
+        if not self.inputs or not all(self.inputs) or len(set(self.inputs)) < len(self.inputs) or not self.score:
+            raise SpecError(
+                f"CamSpec tail: expected the names of its inputs, each once, and of its score, got {list(self.inputs)} "
+                f"and '{self.score}'"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,10 +310,26 @@ class CamSpec:
         self.output.validate()
         for layer in self.layers:
             layer.validate()
+        if self.tail is not None:
+            self.tail.validate()
         for what in ("name", "activations", "gradients"):
             names = [getattr(layer, what) for layer in self.layers]
             if len(set(names)) < len(names):
                 raise SpecError(f"CamSpec layers: two of them have the same {what}: {', '.join(map(repr, names))}")
+        self._check_names()
+
+    def _check_names(self) -> None:
+        """No value without a name, and no output that is said to be two things."""
+        values = [value for layer in self.layers for value in (layer.name, layer.value)]
+        outputs = [self.output.name, *self.added_outputs]
+        for name in (self.input.name, self.target, self.output.score, self.method.name, *values, *outputs):
+            if not name:
+                raise SpecError("CamSpec: an input, an output, a layer or the method has an empty name")
+        if self.input.name == self.target:
+            raise SpecError(f"CamSpec target: '{self.target}' is the image input too")
+        twice = next((name for name in outputs if outputs.count(name) > 1), None)
+        if twice is not None:
+            raise SpecError(f"CamSpec: the output '{twice}' is named twice, as two different things")
 
     @property
     def layer(self) -> LayerSpec:
@@ -380,8 +432,4 @@ class CamSpec:
         Raises:
             SpecError: The text is not JSON, a key is missing or wrong, or the schema is too new.
         """
-        try:
-            data = json.loads(text)
-        except ValueError as error:
-            raise SpecError(f"CamSpec: not valid JSON ({error})") from error
-        return cls.from_dict(data)
+        return cls.from_dict(parse_json(text, "CamSpec", SpecError))

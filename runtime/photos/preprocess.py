@@ -48,7 +48,7 @@ class Prepared:
     times_ms: dict[str, float]
 
 
-def prepare(source: ImageLike, spec: InputSpec) -> Prepared:
+def prepare(source: ImageLike, spec: InputSpec, max_pixels: int | None = None) -> Prepared:
     """Open a photo, then resize, crop or pad, and normalise it; a ready tensor is checked instead.
 
     Grey models get Pillow's luma (ITU-R 601-2), taken before resizing. Padding is filled with
@@ -58,6 +58,7 @@ def prepare(source: ImageLike, spec: InputSpec) -> Prepared:
         source: A path, a Pillow image, uint8 (H, W), (H, W, 3) or (H, W, 4), or a float32 tensor of one image in the
             model's own layout.
         spec: The model's input.
+        max_pixels: As in `open_image`.
 
     Raises:
         ImageError: The photo cannot be opened.
@@ -72,7 +73,7 @@ def prepare(source: ImageLike, spec: InputSpec) -> Prepared:
         whole = Frame.whole(spec.width, spec.height)
         return Prepared(tensor_to_image(tensors[0], spec), tensors[0], whole, "array", times)
     with timed(times, "decode"):
-        photo = open_image(source)
+        photo = open_image(source, max_pixels=max_pixels)
     with timed(times, "preprocess"):
         frame = Frame.fit(photo.size, spec)
         tensor = _to_tensor(photo, frame, spec)

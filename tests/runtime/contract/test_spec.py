@@ -65,7 +65,7 @@ def _changed(path: str, value: Any) -> dict[str, Any]:
         ("input.height", True, r"input\.height: expected int"),
         ("input.mean", [0.5], r"input\.mean: expected 3 numbers for color 'rgb', got 1"),
         ("input.std", [1, 0, 1], "must not be zero"),
-        ("input.scale", float("inf"), "must be finite"),
+        ("input.scale", float("inf"), "finite"),
         ("input.resize.size", 20, "smaller than the 32x48"),
         ("input.resize.crop", "none", "needs 'center'"),
         ("output.labels", ["a"], "1 labels for 6 classes"),
