@@ -188,7 +188,7 @@ def _built(
 
 def _print(report: BuildReport) -> None:
     if report.photos is not None:
-        say(report.photos)
+        say(str(report.photos))
     if report.gate is not None:
         print_report(report.gate)
     for path in report.files:
