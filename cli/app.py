@@ -10,14 +10,14 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from ..runtime.errors import CfcamError
+from ..runtime.errors import CfcamError, PhotoWarning
 from ..runtime.shown import shown_message
 from . import adopt, bench, build, check, compare, demo, evaluate, explain, export, inspect, layers, parts, tune, verify
-from .console import DONE, NOT_DONE
+from .console import DONE, NOT_DONE, note, stderr
 
 __all__ = ["app", "run"]
 
@@ -91,6 +91,8 @@ def run(argv: Sequence[str] | None = None) -> int:
         with _stoppable(), warnings.catch_warnings(), _logging(level):
             if not debug and not sys.warnoptions:  # libraries warn about themselves
                 warnings.simplefilter("ignore")
+            warnings.simplefilter("always", PhotoWarning)
+            warnings.showwarning = _show_warning
             code = app(arguments, standalone_mode=False, prog_name="cfcam")
             sys.stdout.flush()
     except BrokenPipeError:  # the reader (head, less) went away
@@ -116,6 +118,14 @@ def run(argv: Sequence[str] | None = None) -> int:
     if code == 130:  # what Typer makes of Ctrl-C
         return _stopped(signal.SIGINT)
     return code if isinstance(code, int) else DONE
+
+
+def _show_warning(message: Warning | str, category: type[Warning], filename: str, line: int, *more: Any) -> None:
+    """Ours are remarks like any other; those of libraries look as they do elsewhere."""
+    if issubclass(category, PhotoWarning):
+        note(f"cfcam: warning: {message}", stderr())
+    else:
+        print(warnings.formatwarning(message, category, filename, line), end="", file=sys.stderr)
 
 
 def _take(arguments: list[str], option: str) -> tuple[list[str], bool]:

@@ -19,6 +19,7 @@ __all__ = [
     "MissingDependencyError",
     "ModelFileError",
     "OutputError",
+    "PhotoWarning",
     "SpecError",
     "TargetError",
     "one_line",
@@ -70,6 +71,10 @@ class EngineError(CfcamError):
 
 class OutputError(CfcamError):
     """A result cannot be written where it was asked to go."""
+
+
+class PhotoWarning(UserWarning):
+    """A photo was taken in a way that may not be what was meant; the message names the option that settles it."""
 
 
 def one_line(error: BaseException) -> str:

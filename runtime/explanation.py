@@ -55,6 +55,7 @@ class Explanation:
         provider: What the model ran on.
         fusion: How the maps of several layers became one, or None.
         smoothing: The noisy copies that the map is the mean of, or None.
+        notes: What was doubtful about the photo's values, in sentences.
 
     >>> explanation = explainer.explain("two_dogs.jpg", target="Boston bull")   # doctest: +SKIP
     >>> explanation.peak                                                        # doctest: +SKIP
@@ -81,6 +82,7 @@ class Explanation:
     provider: str = ""
     fusion: str | None = None
     smoothing: Smoothing | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -192,7 +194,7 @@ class Explanation:
     def to_dict(self) -> dict[str, Any]:
         """The result as plain JSON values, without the arrays.
 
-        `reason` is there when empty, `smoothing` and `fusion` where there was one.
+        `reason` is there when empty, `smoothing`, `fusion` and `notes` where there was one.
         """
         data: dict[str, Any] = {
             "image": self.source,
@@ -208,6 +210,8 @@ class Explanation:
             data["fusion"] = self.fusion
         if self.smoothing is not None:
             data["smoothing"] = asdict(self.smoothing)
+        if self.notes:
+            data["notes"] = list(self.notes)
         if self.empty:
             data["reason"] = self.reason
         return data

@@ -8,7 +8,7 @@ Rules of the format:
 1. ``schema`` is ``MAJOR.MINOR``. A newer *major* is refused, a newer *minor* is read.
 2. Sections and keys that this version does not know are kept, and written back.
 3. Every number that concerns pixels is in the units of ``x = (p * scale - mean) / std``
-   with ``p`` the 8-bit value (0 to 255).
+   with ``p`` from 0 to 255: the 8-bit value, or that share of another photo's range.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from .records import Format, dump
 __all__ = [
     "INT8_IN_HALF",
     "METADATA_KEY",
+    "SAME_SHAPE",
     "SCHEMA",
     "CamSpec",
     "InputSpec",
@@ -43,7 +44,7 @@ METADATA_KEY = "cfcam.spec"
 INT8_IN_HALF = "int8+float16"
 
 #: Schema that this version writes.
-SCHEMA = "1.2"
+SCHEMA = "1.3"
 
 #: Pixels along one side of an input, and of the photo that is scaled for it: more is a number that went wrong, and
 #: would take all memory.
@@ -55,6 +56,10 @@ _MOST = 2**24
 _FORMAT = Format("CamSpec", SpecError, SCHEMA, "upgrade cfcam, or export the model again with this version")
 
 
+#: By how much the aspect ratios of photo and input may differ before resize mode ``fit`` pads.
+SAME_SHAPE = 1.25
+
+
 @dataclass(frozen=True, kw_only=True)
 class ResizeSpec:
     """How a photo becomes the model's input rectangle.
@@ -62,7 +67,9 @@ class ResizeSpec:
     mode: ``shorter`` scales the photo so that its shorter side is `size` and keeps the
     aspect ratio; ``stretch`` scales straight to the input's height and width, or to a
     square of `size` from which the input is cropped; ``pad`` scales so that the whole photo
-    fits and fills the rest with the mean colour.
+    fits and fills the rest with the mean colour; ``fit`` decides for each photo: it stretches one
+    whose aspect ratio is at most `SAME_SHAPE` times the input's, or the other way round, and pads
+    any other (schema 1.3).
     size: the shorter side in pixels before cropping (``shorter``, and ``stretch`` with a crop).
     interpolation: filter of the resize, always with antialiasing when it shrinks.
     crop: ``center`` cuts the input rectangle out of the middle; ``none`` needs a mode
@@ -70,7 +77,7 @@ class ResizeSpec:
     off is odd: ``nearest`` rounds half to even as torchvision does, ``down`` as transformers does.
     """
 
-    mode: Literal["shorter", "stretch", "pad"] = "shorter"
+    mode: Literal["shorter", "stretch", "pad", "fit"] = "shorter"
     size: int | None = None
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
     crop: Literal["center", "none"] = "center"
@@ -94,6 +101,8 @@ class ResizeSpec:
                 f"CamSpec input.resize.size: the photo is stretched to {self.size}x{self.size}, smaller than the "
                 f"{height}x{width} (height x width) that is cropped from it"
             )
+        elif self.mode == "fit" and self.size is not None:
+            raise SpecError("CamSpec input.resize.size: mode 'fit' goes straight to the input's size")
         if self.size is not None and self.crop != "center":
             raise SpecError(f"CamSpec input.resize.size: needs crop 'center', got '{self.crop}'")
 
@@ -102,24 +111,28 @@ class ResizeSpec:
 class InputSpec:
     """The image input: x = (p * scale - mean) / std, p in 0..255, per channel of `color`.
 
-    mean and std have one number per channel, in the order of `color`, in the units of
-    ``p * scale``.
+    color: ``rgb``, ``bgr``; ``gray``, Pillow's luma; or ``channels``, the photo's own in their order, as many as there
+    are means (schema 1.3). mean and std have one number per channel, in that order, in the units of ``p * scale``.
+    dtype: for integers x is rounded, and cut where the type ends (schema 1.3).
+    photo_range: the values (low, high) that p = 0 and p = 255 stand for in photos of more than 8 bits and of
+    floating-point numbers; None is 0 to 65535, or 0 to 1 (schema 1.3).
     """
 
     name: str
     layout: Literal["NCHW", "NHWC"] = "NCHW"
     height: int
     width: int
-    dtype: Literal["float32", "float16"] = "float32"
-    color: Literal["rgb", "bgr", "gray"] = "rgb"
+    dtype: Literal["float32", "float16", "uint8", "int8"] = "float32"
+    color: Literal["rgb", "bgr", "gray", "channels"] = "rgb"
     scale: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
     resize: ResizeSpec = field(default_factory=lambda: ResizeSpec(mode="stretch", crop="none"))
+    photo_range: tuple[float, float] | None = None
 
     @property
     def channels(self) -> int:
-        return 1 if self.color == "gray" else 3
+        return {"rgb": 3, "bgr": 3, "gray": 1, "channels": len(self.mean)}[self.color]
 
     def shape(self, batch: int) -> tuple[int, int, int, int]:
         """Shape of the input tensor for `batch` images, in the model's own layout."""
@@ -137,7 +150,7 @@ class InputSpec:
             )
         for name in ("mean", "std"):
             values = getattr(self, name)
-            if len(values) != self.channels:
+            if len(values) != self.channels or not values:
                 raise SpecError(
                     f"CamSpec input.{name}: expected {self.channels} numbers for color "
                     f"'{self.color}', got {len(values)}"
@@ -146,6 +159,9 @@ class InputSpec:
             raise SpecError("CamSpec input: scale and std must not be zero")
         if not all(math.isfinite(v) for v in (self.scale, *self.mean, *self.std)):
             raise SpecError("CamSpec input: scale, mean and std must be finite")
+        low, high = self.photo_range or (0.0, 1.0)
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise SpecError(f"CamSpec input.photo_range: expected two finite numbers LOW < HIGH, got {low:g}, {high:g}")
         self.resize.validate(self.height, self.width)
 
 
@@ -380,6 +396,8 @@ class CamSpec:
             data["more_layers"] = others
         else:
             del data["fusion"]  # there is nothing to fuse, and older versions know no such key
+        if self.input.photo_range is None:
+            del data["input"]["photo_range"]
         if self.tail is None:
             del data["tail"]
         return {**extra, **data}

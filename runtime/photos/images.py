@@ -5,8 +5,9 @@ Choices, made once here:
 - The EXIF orientation is applied. All coordinates that leave cfcam are fractions of this
   upright photo.
 - Transparent pixels are laid over white, as a viewer shows them.
-- 16-bit grey is scaled to 8 bits (65535 -> 255), not clipped. 16-bit colour is brought to
-  8 bits by Pillow.
+- Grey of 16 bits or floating-point numbers is scaled to 8 bits, not clipped (65535 -> 255, or
+  1 -> 255). 16-bit colour is brought to 8 bits by Pillow. (What a model gets is finer where the
+  photo is: see `photo.py`.)
 - Of an animation, the first frame is used.
 - Only the formats of `IMAGE_SUFFIXES` are read, whatever a file's name says: Pillow has readers that start other
   programs.
@@ -27,6 +28,7 @@ import numpy as np
 
 from ..checks import check_count, expect
 from ..errors import ArrayError, CfcamError, ImageError, one_line
+from .levels import to_levels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,14 +38,19 @@ if TYPE_CHECKING:
     ImageLike = str | os.PathLike[str] | Image.Image | NDArray[Any]
 
 __all__ = [
+    "ARRAY_SUFFIXES",
+    "DEEP_MODES",
     "IMAGE_SUFFIXES",
     "MAX_PIXELS",
+    "check_size",
+    "decoded_rgb",
     "find_images",
     "open_image",
     "opened_file",
     "pixel_limit",
     "real_path",
     "source_name",
+    "upright",
 ]
 
 #: Suffixes by which folders and globs recognise images (case does not matter).
@@ -54,6 +61,12 @@ IMAGE_SUFFIXES = frozenset(
     }
 )
 
+#: Photos that are arrays of numpy's: a folder stands for these where it has no images.
+ARRAY_SUFFIXES = frozenset({".npy", ".npz"})
+
+#: Pillow's modes of more than 8 bits, each with one channel.
+DEEP_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I", "F"})
+
 #: Pixels of the largest photo that is opened, unless `pixel_limit` or an argument says otherwise.
 MAX_PIXELS = 40_000_000
 
@@ -63,7 +76,6 @@ _limit = MAX_PIXELS
 _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "TIFF", "GIF", "BMP", "DIB", "PPM", "TGA", "JPEG2000", "MPO")
 #: Formats whose decoders hold several copies of the photo: they get half as many pixels.
 _COSTLY = frozenset({"WEBP", "AVIF", "HEIF", "JPEG2000"})
-_SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 #: How a photo is turned that was stored with this EXIF orientation: the names of Pillow's `Transpose`.
 _TURNS = {
     2: "FLIP_LEFT_RIGHT",
@@ -122,16 +134,16 @@ def open_image(source: ImageLike, *, max_pixels: int | None = None) -> Image.Ima
         check_count("max_pixels", max_pixels)
     if isinstance(source, np.ndarray):
         image = _from_array(source)
-        _check_size(image, "array", max_pixels)
+        check_size(image.size, "array", max_pixels)
         return _to_rgb(image, "array")
     if isinstance(source, Image.Image):
         name = source_name(source)
-        _check_size(source, name, max_pixels)
-        return _decode(source, name, owned=False)
+        check_size(source.size, name, max_pixels, source.format)
+        return decoded_rgb(source, name, owned=False)
     if not isinstance(source, str | os.PathLike):
         raise ImageError(f"expected a path, a Pillow image or a uint8 array, got {type(source).__name__}")
     with opened_file(source, max_pixels) as image:
-        return _decode(image, str(Path(source)), owned=True)
+        return decoded_rgb(image, str(Path(source)), owned=True)
 
 
 @contextmanager
@@ -155,7 +167,7 @@ def opened_file(path: str | os.PathLike[str], max_pixels: int | None = None) -> 
         if path.stat().st_size == 0:
             raise ImageError(f"{path}: is empty (0 bytes)")
         with Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN]) as image:
-            _check_size(image, str(path), max_pixels)
+            check_size(image.size, str(path), max_pixels, image.format)
             yield image
     except FileNotFoundError as error:
         raise ImageError(f"{path}: no such file") from error
@@ -175,13 +187,14 @@ def opened_file(path: str | os.PathLike[str], max_pixels: int | None = None) -> 
         raise ImageError(f"{path}: is damaged ({one_line(error)})") from error
 
 
-def _check_size(image: Image.Image, name: str, max_pixels: int | None) -> None:
-    most, costly = max_pixels or _limit, image.format in _COSTLY
-    pixels = image.width * image.height
+def check_size(size: tuple[int, int], name: str, max_pixels: int | None = None, form: str | None = None) -> None:
+    """Raise `ImageError` for a photo of `size` (width, height) beyond the limit. form: Pillow's name of its format."""
+    most, costly = max_pixels or _limit, form in _COSTLY
+    pixels = size[0] * size[1]
     if pixels > (most // 2 if costly else most):
-        half = f", half as many in {image.format}" if costly else ""
+        half = f", half as many in {form}" if costly else ""
         raise ImageError(
-            f"{name}: has {image.width} x {image.height} pixels, more than the limit of {most}{half}: make it smaller, "
+            f"{name}: has {size[0]} x {size[1]} pixels, more than the limit of {most}{half}: make it smaller, "
             f"or raise the limit with --max-pixels {2 * pixels if costly else pixels} (max_pixels in Python), which "
             "takes memory"
         )
@@ -248,6 +261,7 @@ def _expand(source: str) -> list[Path]:
         except OSError as error:
             raise ImageError(f"{path}: folder cannot be read ({error.strerror or error})") from error
         images = [p for p in inside if p.suffix.lower() in IMAGE_SUFFIXES and _is(p.is_file)]
+        images = images or [p for p in inside if p.suffix.lower() in ARRAY_SUFFIXES and _is(p.is_file)]
         if not images:
             raise ImageError(f"{path}: no images in this folder (looked for {', '.join(sorted(IMAGE_SUFFIXES))})")
         return images
@@ -283,58 +297,68 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _decode(image: Image.Image, name: str, *, owned: bool) -> Image.Image:
+def decoded_rgb(image: Image.Image, name: str, *, owned: bool) -> Image.Image:
     """The upright photo. owned: nobody else has the image, whose memory is freed as soon as it is not needed."""
+    return upright(image, name, lambda: _converted(image, name, owned))
+
+
+def _converted(image: Image.Image, name: str, owned: bool) -> Image.Image:
+    photo = _to_rgb(image, name)
+    if owned:
+        image.close()
+    return photo
+
+
+def upright(image: Image.Image, name: str, convert: Callable[[], Image.Image] | None = None) -> Image.Image:
+    """`image` decoded, then what `convert` makes of it, turned as its EXIF data say. Raises `ImageError`."""
     from PIL import Image
 
     try:
         image.load()
     except Exception as error:  # Pillow's decoders raise whatever they like on damaged data
         raise ImageError(f"{name}: is truncated or damaged ({one_line(error)})") from error
+    if min(image.size) < 1:
+        raise ImageError(f"{name}: has no pixels ({image.width}x{image.height})")
     try:
         turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # damaged EXIF says nothing about the pixels, which are fine
         turn = None
-    photo = _to_rgb(image, name)
-    if owned:
-        image.close()
+    if convert is None:
+        return image if turn is None else image.transpose(Image.Transpose[turn])
+    photo = convert()
     for key in _SAYS_ORIENTATION:
         photo.info.pop(key, None)
     return photo if turn is None else photo.transpose(Image.Transpose[turn])
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    """A copy as RGB, also of an image that is RGB already."""
+    """A copy as RGB of 8 bits, also of an image that is RGB already, laid over white where it is transparent."""
     if min(image.size) < 1:
         raise ImageError(f"{name}: has no pixels ({image.width}x{image.height})")
-    if image.mode == "F":
-        raise ImageError(f"{name}: holds floating-point pixels, whose range is not known: save it with 8 or 16 bits")
-    if image.mode in _SIXTEEN_BIT or image.mode == "I":
-        return _in_bands(image, lambda band: _from_sixteen_bits(band, name))
+    if image.mode in DEEP_MODES:
+        return _in_bands(image, lambda band: _from_deep(band, name))
     if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
         return _in_bands(image, _over_white)
     return image.convert("RGB")
 
 
-def _in_bands(image: Image.Image, to_rgb: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    """What `to_rgb` makes of the image, in bands of rows, so that what it needs on the way stays small."""
+def _in_bands(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """What `convert` makes of the image, in bands of rows, so that what it needs on the way stays small."""
     from PIL import Image
 
     whole = Image.new("RGB", image.size)
     rows = max(1, _BAND // image.width)
     for top in range(0, image.height, rows):
         bottom = min(top + rows, image.height)
-        whole.paste(to_rgb(image.crop((0, top, image.width, bottom))), (0, top))
+        whole.paste(convert(image.crop((0, top, image.width, bottom))), (0, top))
     return whole
 
 
-def _from_sixteen_bits(image: Image.Image, name: str) -> Image.Image:
+def _from_deep(image: Image.Image, name: str) -> Image.Image:
     from PIL import Image
 
-    values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > 65535:
-        raise ImageError(f"{name}: holds 32-bit pixels: save it with 8 or 16 bits")
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
+    levels, _ = to_levels(np.asarray(image), name)
+    return Image.fromarray(np.rint(levels).astype(np.uint8)).convert("RGB")
 
 
 def _over_white(image: Image.Image) -> Image.Image:

@@ -8,6 +8,7 @@ import onnx
 import onnx_classifiers
 import pytest
 from cfcam.cli import main
+from cfcam.runtime.contract.spec import SCHEMA
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_what_is_written_and_said(folder, capsys):
     assert "cam_activations -> logits" in out
     assert main(["inspect", "new/x.cam.onnx", "--json"]) == 0
     spec = json.loads(capsys.readouterr().out)
-    assert spec["schema"] == "1.2"
+    assert spec["schema"] == SCHEMA
     assert spec["source"]["kind"] == "onnx"
     assert spec["tail"]["file"] == "x.tail.onnx"
     assert spec["output"]["labels"] == ["background", *"abcdef"]

@@ -113,12 +113,12 @@ def test_sixteen_bit_colour(tmp_path):
     assert np.asarray(open_image(path))[0, 0].tolist() == [255, 128, 0]
 
 
-def test_floating_point_and_32_bit_pixels_are_refused(tmp_path):
+def test_floating_point_and_32_bit_pixels_have_a_range(tmp_path):
     Image.new("F", (2, 2), 0.5).save(tmp_path / "f.tif")
-    with pytest.raises(ImageError, match="floating-point"):
-        open_image(tmp_path / "f.tif")
-    with pytest.raises(ImageError, match="32-bit"):
-        open_image(Image.new("I", (2, 2), 70000))
+    assert np.asarray(open_image(tmp_path / "f.tif")).ravel().tolist() == [128] * 12  # of 127.5
+    for beyond in (Image.new("F", (2, 2), 1.5), Image.new("I", (2, 2), 70000)):
+        with pytest.raises(ImageError, match=r"outside the 0:(1|65535) .*--photo-range"):
+            open_image(beyond)
 
 
 def test_cmyk(tmp_path):
@@ -202,6 +202,13 @@ def test_all_shared_photos_open():
 
 def _names(paths: list[Path]) -> list[str]:
     return [path.name for path in paths]
+
+
+def test_a_folder_without_images_stands_for_its_arrays(tmp_path):
+    np.save(tmp_path / "bands.npy", np.zeros((4, 4, 5)))
+    assert find_images([tmp_path]) == [tmp_path / "bands.npy"]
+    Image.new("RGB", (2, 2)).save(tmp_path / "photo.png")  # beside images, an array may be a map or a mask
+    assert find_images([tmp_path]) == [tmp_path / "photo.png"]
 
 
 def test_finding_images(tmp_path):
