@@ -11,10 +11,12 @@ import typer
 
 from .console import DONE, DONE_IN_PART, file_size, note, print_rows, quiet_stdout, say, stderr
 from .options import json_object
+from .sources import photo_batch, report_failures
 
 if TYPE_CHECKING:
     from ..export.report import ExportReport
     from ..export.sources.preprocessing import Preprocessing
+    from ..runtime.contract.spec import InputSpec
 
 __all__ = ["BUILT_IN_LABELS", "export", "export_model", "print_report", "read_label_option"]
 
@@ -22,6 +24,8 @@ __all__ = ["BUILT_IN_LABELS", "export", "export_model", "print_report", "read_la
 BUILT_IN_LABELS = {"imagenet": "imagenet1k.txt"}
 
 _DEFAULT_SIZE = (224, 224)
+#: So many photos the proof takes.
+_PROVED_WITH = 5
 
 _Given = TypeVar("_Given")
 
@@ -131,6 +135,15 @@ def export(
     crop: Annotated[
         Literal["center", "none"] | None, typer.Option("--crop", help="What happens to the rest after scaling.")
     ] = None,
+    images: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--images",
+            metavar="PHOTOS",
+            help="Photos to prove the file with (the first 5): folder, file or pattern; otherwise random images. "
+            "Repeatable.",
+        ),
+    ] = None,
     with_tail: Annotated[
         bool,
         typer.Option("--with-tail", help="Also write X.tail.onnx: from the (first) layer's activations to the scores."),
@@ -171,6 +184,7 @@ def export(
         "label_offset": label_offset,
         "multi_label": multi_label,
         "with_tail": with_tail,
+        "images": _photos(images) if images else None,
     }
     size = None if input_size is None else parse_input_size(input_size)
     count = len(layer or [""])
@@ -195,6 +209,17 @@ def export(
         report = _from_torch(model, weights, json_object(kwargs, "--kwargs"), size, output, own, prepared, options)
     print_report(report)
     raise typer.Exit(DONE if report.proof else DONE_IN_PART)
+
+
+def _photos(sources: list[str]) -> Callable[[InputSpec], Any]:
+    """What gives the proof its images, once the model's input is known; a photo that cannot be read is reported."""
+
+    def prepared(spec: InputSpec) -> Any:
+        batch, _, errors = photo_batch(sources, _PROVED_WITH, spec, "the proof")
+        report_failures(errors)
+        return batch
+
+    return prepared
 
 
 def _one_source(model: str | None, onnx: str | None, only_model: dict[str, Any], only_onnx: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 
 from ...runtime.contract.manifest import Manifest
 from ...runtime.contract.modelfile import read_spec
+from ...runtime.engines.onnxruntime.words import log_severity
 from ...runtime.errors import EngineError, ImageError, MissingDependencyError, ModelFileError
 from ...runtime.files import scratch_folder
 from ...runtime.photos.preprocess import prepare
@@ -203,7 +204,7 @@ def _on_cpu(model: ModelProto, outputs: Sequence[str]) -> Run:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = log_severity()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session: Any = onnxruntime.InferenceSession(_marked(model, outputs), options, providers=["CPUExecutionProvider"])
     return lambda feed: dict(zip(outputs, session.run(list(outputs), feed), strict=True))

@@ -33,6 +33,9 @@ COARSE_GRADIENT = 2e-2
 _FEWEST_IMAGES = 5
 #: The exact tail takes so many images at once, where the batch is free: enough to have a batch, few for the memory.
 _AT_ONCE = 2
+#: Relative rounding of the types that are coarser than float32.
+_ROUNDING = {TensorProto.FLOAT16: 2.0**-11, TensorProto.BFLOAT16: 2.0**-8}
+_COARSE = {*_ROUNDING, TensorProto.INT8, TensorProto.UINT8, TensorProto.INT16, TensorProto.UINT16}
 #: Binary digits of a float16.
 _HALF_DIGITS = 11
 
@@ -54,6 +57,8 @@ class ExportedFile:
     other layers in that place (the spec's order is changed).
     images: the batch (N, ...) that it is proved with, in the layout and dtype of its input. batch: the fixed
     batch size of the file, or None. quantised, half: such values lie behind the layer. coarse: either of them.
+    coarse_before: float16 or quantised values lie before the layer. score_rounding: relative error that the type of
+    the values behind the logits makes.
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class ExportedFile:
     ) -> None:
         self.path, self.spec, self.tail, self.images, self.batch = path, spec, tail, images, batch
         self.further: list[ExportedFile] = []
+        self.coarse_before, self.score_rounding = False, 0.0
         self._probe, self._first = probe, first
         kinds = {node.op_type for node in tail.model.graph.node}
         self.quantised = "QuantizeLinear" in kinds
@@ -254,11 +260,21 @@ def open_exported_file(
             f"{f' or whole multiples of {batch}' if batch else ''}, got {images.dtype} {images.shape}"
         )
     file = ExportedFile(Path(path), spec, tail, probe, images, batch)
+    file.coarse_before = not _kinds(graph, graph.ancestors([tail.layer])).isdisjoint(_COARSE)
+    behind = graph.ancestors([spec.output.name]) - graph.ancestors([tail.score])
+    file.score_rounding = max((_ROUNDING.get(kind, 0.0) for kind in _kinds(graph, behind)), default=0.0)
     for layer in spec.layers[1:]:
         turned = replace(spec, layers=(layer, *(other for other in spec.layers if other is not layer)), tail=None)
         tail = cut_tail(graph, turned, gradients=True)
         file.further.append(ExportedFile(Path(path), turned, tail, _probe(graph, tail), images, batch, file))
+        file.further[-1].coarse_before = file.coarse_before
+        file.further[-1].score_rounding = file.score_rounding
     return file
+
+
+def _kinds(graph: Graph, names: set[str]) -> set[int]:
+    """Element types of values that are computed, constants set aside."""
+    return {graph.elem_type(name) or TensorProto.FLOAT for name in names if name not in graph.constants}
 
 
 def _probe(graph: Graph, tail: Tail) -> Session | None:
