@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import typer
 
 from .console import DONE, DONE_IN_PART, file_size, note, print_rows, quiet_stdout, say, stderr
-from .options import json_object
+from .options import MaxPixels, json_object
 from .sources import photo_batch, report_failures
 
 if TYPE_CHECKING:
@@ -151,6 +151,7 @@ def export(
     opset: Annotated[
         int | None, typer.Option("--opset", metavar="N", help="ONNX operator set, with --model; default 18.")
     ] = None,
+    max_pixels: MaxPixels = None,
 ) -> None:
     """Export a classifier with its gradients inside."""
     from ..export.sources.preprocessing import parse_input_size, parse_numbers, parse_resize

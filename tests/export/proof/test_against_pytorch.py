@@ -60,9 +60,7 @@ class NormalisesOverItsBatch(torch.nn.Module):
 
 
 def test_a_module_that_is_right_for_single_images_is_judged_image_by_image(tmp_path: Path) -> None:
-    with seeded():
-        module = NormalisesOverItsBatch()
-    report = export_torch(module, SIZE, tmp_path / "x.cam.onnx")
+    report = export_torch(seeded(NormalisesOverItsBatch()), SIZE, tmp_path / "x.cam.onnx")
     assert any("depends on the other images of its batch" in note for note in report.warnings)
     assert METHOD in {check.name for check in report.proof.checks}
     shape = onnx.load(report.path).graph.input[0].type.tensor_type.shape
