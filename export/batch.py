@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, helper
 
 from ..runtime.contract.spec import InputSpec
 from .errors import ExportError
 from .graph import Graph
 from .proof.company import refuse_company, why_single
+from .proof.exported_file import coarse_values
 from .proof.images import structured_images
 from .reverse.score import find_score
 
 __all__ = ["keep_batch", "restore_batch", "why_single_images"]
-
-_COARSE = {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.INT8, TensorProto.UINT8}
 
 
 def keep_batch(graph: Graph, image: str, score: str | None) -> tuple[ModelProto, str] | None:
@@ -64,8 +63,7 @@ def why_single_images(graph: Graph, spec: InputSpec, images: np.ndarray | None, 
     batch = (graph.shape(spec.name) or (None,))[0]
     if images is None or len(images) < 2:
         images = structured_images(spec, batch if isinstance(batch, int) else 5)
-    kinds = {graph.elem_type(name) for name in graph.ancestors(values)}
-    coarse = not kinds.isdisjoint(_COARSE)
+    coarse = coarse_values(graph, graph.ancestors(values))
     if isinstance(batch, int):
         return refuse_company(graph, spec.name, images, values, coarse=coarse)
     return why_single(graph, spec.name, images, values, coarse=coarse)

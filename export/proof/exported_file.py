@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ from .images import structured_images
 from .session import Session, release_memory
 from .yardstick import Yardstick
 
-__all__ = ["COARSE_GRADIENT", "Answer", "Exact", "ExportedFile", "open_exported_file", "plain_outputs"]
+__all__ = ["COARSE_GRADIENT", "Answer", "Exact", "ExportedFile", "coarse_values", "open_exported_file", "plain_outputs"]
 
 Array = NDArray[Any]
 
@@ -34,8 +34,7 @@ _FEWEST_IMAGES = 5
 #: The exact tail takes so many images at once, where the batch is free: enough to have a batch, few for the memory.
 _AT_ONCE = 2
 #: Relative rounding of the types that are coarser than float32.
-_ROUNDING = {TensorProto.FLOAT16: 2.0**-11, TensorProto.BFLOAT16: 2.0**-8}
-_COARSE = {*_ROUNDING, TensorProto.INT8, TensorProto.UINT8, TensorProto.INT16, TensorProto.UINT16}
+_ROUNDING: dict[int | None, float] = {TensorProto.FLOAT16: 2.0**-11, TensorProto.BFLOAT16: 2.0**-8}
 #: Binary digits of a float16.
 _HALF_DIGITS = 11
 
@@ -260,9 +259,9 @@ def open_exported_file(
             f"{f' or whole multiples of {batch}' if batch else ''}, got {images.dtype} {images.shape}"
         )
     file = ExportedFile(Path(path), spec, tail, probe, images, batch)
-    file.coarse_before = not _kinds(graph, graph.ancestors([tail.layer])).isdisjoint(_COARSE)
+    file.coarse_before = coarse_values(graph, graph.ancestors([tail.layer]))
     behind = graph.ancestors([spec.output.name]) - graph.ancestors([tail.score])
-    file.score_rounding = max((_ROUNDING.get(kind, 0.0) for kind in _kinds(graph, behind)), default=0.0)
+    file.score_rounding = max((_ROUNDING.get(graph.elem_type(name), 0.0) for name in behind), default=0.0)
     for layer in spec.layers[1:]:
         turned = replace(spec, layers=(layer, *(other for other in spec.layers if other is not layer)), tail=None)
         tail = cut_tail(graph, turned, gradients=True)
@@ -272,9 +271,12 @@ def open_exported_file(
     return file
 
 
-def _kinds(graph: Graph, names: set[str]) -> set[int]:
-    """Element types of values that are computed, constants set aside."""
-    return {graph.elem_type(name) or TensorProto.FLOAT for name in names if name not in graph.constants}
+def coarse_values(graph: Graph, names: Iterable[str]) -> bool:
+    """Whether values among these are float16 or quantised."""
+    makers = [graph.producers[name].op_type for name in names if name in graph.producers]
+    return any("Quantize" in maker or maker.startswith("QLinear") for maker in makers) or any(
+        graph.elem_type(name) in _ROUNDING for name in names
+    )
 
 
 def _probe(graph: Graph, tail: Tail) -> Session | None:
