@@ -21,6 +21,7 @@ from ..export.errors import LayerError
 from ..export.graph import load_model
 from ..export.proof.checks import prove_file
 from ..export.proof.exported_file import open_exported_file, plain_outputs
+from ..export.proof.images import filled_up
 from ..export.report import Stopwatch
 from ..runtime.contract.modelfile import file_sha256, read_model_info, read_spec
 from ..runtime.contract.spec import CamSpec
@@ -135,8 +136,7 @@ def _filled_up(images: NDArray[Any] | None, path: str, spec: CamSpec) -> NDArray
     declared = next(value.shape for value in read_model_info(path).inputs if value.name == spec.input.name)
     if images is None or not declared or not isinstance(declared[0], int):
         return images
-    missing = -len(images) % declared[0]
-    return np.concatenate([images, np.repeat(images[-1:], missing, axis=0)])
+    return filled_up(images, declared[0])
 
 
 def _tail_file(path: str, spec: CamSpec) -> tuple[Path | None, list[CheckRow]]:

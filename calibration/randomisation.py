@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -33,6 +32,7 @@ from ..runtime.contract.modelfile import read_spec
 from ..runtime.contract.spec import CamSpec
 from ..runtime.errors import ArrayError, MethodError, ModelFileError
 from ..runtime.explainer import Explainer
+from ..runtime.files import scratch_folder
 from .measures.access import EngineAccess
 from .measures.base import Explain, Maps, Measure, check_batch, explained
 from .measures.noise import agreement
@@ -165,7 +165,7 @@ class RandomisedNetworks(Closing):
         self.names = [name for name, _ in chosen]
         self.explainers: list[Explainer] = []
         with ExitStack() as stack:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cfcam-"))
+            folder = stack.enter_context(scratch_folder())
             for index, (name, layers) in enumerate(chosen):
                 if progress is not None:
                     progress(name)

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from .console import say
+
 __all__ = ["adopt"]
 
 
@@ -25,4 +27,4 @@ def adopt(
 
     manifest = adopt_engine(engine, graph)
     where = "" if manifest.target is None else f" for {manifest.target.gpu} ({manifest.target.compute_capability})"
-    print(f"{Manifest.place(engine)}: {manifest.backend.name} {manifest.backend.version}{where}, {manifest.precision}")
+    say(f"{Manifest.place(engine)}: {manifest.backend.name} {manifest.backend.version}{where}, {manifest.precision}")

@@ -5,23 +5,27 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from ..runtime.errors import CfcamError
+from ..runtime.errors import CfcamError, PhotoWarning
+from ..runtime.shown import shown_message
 from . import adopt, bench, build, check, compare, demo, evaluate, explain, export, inspect, layers, parts, tune, verify
-from .console import DONE, NOT_DONE
+from .console import DONE, NOT_DONE, note, stderr
 
 __all__ = ["app", "run"]
 
 app = typer.Typer(
     name="cfcam",
     help="Visual explanations that deploy: classifiers exported with their gradients inside.",
-    epilog="Exit codes: 0 done; 1 done, but some inputs failed or a check was missed; 2 not done.",
+    epilog="Exit codes: 0 done; 1 done, but some inputs failed or a check was missed; 2 not done; 130 stopped by "
+    "Ctrl-C, 143 by SIGTERM.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -82,10 +86,13 @@ def run(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # an image may have a name that the terminal cannot show
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    level = logging.DEBUG if debug else logging.INFO if verbose else None
     try:
-        with warnings.catch_warnings(), _logging(logging.DEBUG if debug else logging.INFO if verbose else None):
+        with _stoppable(), warnings.catch_warnings(), _logging(level):
             if not debug and not sys.warnoptions:  # libraries warn about themselves
                 warnings.simplefilter("ignore")
+            warnings.simplefilter("always", PhotoWarning)
+            warnings.showwarning = _show_warning
             code = app(arguments, standalone_mode=False, prog_name="cfcam")
             sys.stdout.flush()
     except BrokenPipeError:  # the reader (head, less) went away
@@ -94,7 +101,9 @@ def run(argv: Sequence[str] | None = None) -> int:
     except SystemExit:  # Typer's own answer to a reader that went away
         return NOT_DONE
     except (KeyboardInterrupt, typer.Abort):
-        return _interrupted()
+        return _stopped(signal.SIGINT)
+    except _Stopped as stopped:
+        return _stopped(stopped.signal)
     except CfcamError as error:
         return _fail(error, str(error), debug)
     except Exception as error:
@@ -107,8 +116,16 @@ def run(argv: Sequence[str] | None = None) -> int:
         hint = "" if debug else " (a bug, or something that was not foreseen: run it again with --debug)"
         return _fail(error, f"{type(error).__name__}: {text}{hint}", debug)
     if code == 130:  # what Typer makes of Ctrl-C
-        return _interrupted()
+        return _stopped(signal.SIGINT)
     return code if isinstance(code, int) else DONE
+
+
+def _show_warning(message: Warning | str, category: type[Warning], filename: str, line: int, *more: Any) -> None:
+    """Ours are remarks like any other; those of libraries look as they do elsewhere."""
+    if issubclass(category, PhotoWarning):
+        note(f"cfcam: warning: {message}", stderr())
+    else:
+        print(warnings.formatwarning(message, category, filename, line), end="", file=sys.stderr)
 
 
 def _take(arguments: list[str], option: str) -> tuple[list[str], bool]:
@@ -140,9 +157,40 @@ def _abandon_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _interrupted() -> int:
-    print("cfcam: interrupted", file=sys.stderr)
-    return NOT_DONE
+class _Stopped(BaseException):
+    """A signal that asks the process to end: what is unfinished is removed on the way out, as after Ctrl-C."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.signal = signal.Signals(number)
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM, which `timeout` and schedulers send, and the end of the terminal raise `_Stopped` in the block."""
+
+    def stop(number: int, _frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)  # a second one must not cut off the tidying
+        raise _Stopped(number)
+
+    if threading.current_thread() is not threading.main_thread():  # no other may set it
+        yield
+        return
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    # What is ignored stays so: that is how `nohup` works.
+    before = {number: signal.getsignal(number) for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stopped(number: signal.Signals) -> int:
+    print("cfcam: interrupted" if number == signal.SIGINT else f"cfcam: stopped by {number.name}", file=sys.stderr)
+    return 128 + number
 
 
 def _usage(error: Exception, debug: bool) -> int:
@@ -156,7 +204,7 @@ def _usage(error: Exception, debug: bool) -> int:
 
 
 def _fail(error: BaseException, message: str, debug: bool) -> int:
-    print(f"cfcam: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"cfcam: error: {shown_message(message)}", file=sys.stderr)
     if debug:
         import traceback
 

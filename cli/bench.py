@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from .console import DONE, DONE_IN_PART, json_text, print_json, progress
-from .options import AllowFallback, Json, Threads, check_name, json_object
+from .options import AllowFallback, Json, MaxPixels, Threads, check_name, json_object
 
 if TYPE_CHECKING:
     from ..runtime.bench.plan import LatencyPlan
@@ -82,6 +82,7 @@ def bench(
         typer.Option("--latency-plan", help="Which methods, layers, numbers of classes and map sizes fit the budget."),
     ] = False,
     json: Json = False,
+    max_pixels: MaxPixels = None,
     output: Annotated[
         str | None, typer.Option("--output", "-o", metavar="FILE.json", help="Write the JSON document here, too.")
     ] = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .console import Bold, file_size, print_rows
+from .console import Bold, file_size, print_rows, say
 
 __all__ = ["print_result"]
 
@@ -26,9 +26,9 @@ def print_result(result: Mapping[str, Any]) -> None:
     if result["plan"] is not None:
         _print_plan(result["plan"])
     if result["warnings"]:
-        print()
+        say()
         for text in result["warnings"]:
-            print(f"careful: {text}")
+            say(f"careful: {text}")
 
 
 def _print_latency(result: Mapping[str, Any]) -> None:
@@ -44,18 +44,18 @@ def _print_latency(result: Mapping[str, Any]) -> None:
     print_rows(("milliseconds", *numbers), rows, right=numbers)
     if result["ratio"] is not None:
         ratio, control = result["ratio"], result["control"]
-        print(
+        say(
             f"\ninference explained / plain: {_ratio(ratio)} over {ratio['n']} interleaved rounds; plain / plain: "
             f"{_ratio(control)}"
         )
     if result["budget"] is not None:
         budget = result["budget"]
         verdict = "within" if budget["met"] else "OVER"
-        print(f"\np99 of the {budget['of']}: {budget['p99']:.2f} ms, {verdict} the budget of {budget['ms']:g} ms")
+        say(f"\np99 of the {budget['of']}: {budget['p99']:.2f} ms, {verdict} the budget of {budget['ms']:g} ms")
     allowed, high = result["memory"].get("budget"), result["memory"]["high_water"]
     if allowed is not None and high is not None:
         verdict = "within" if high <= allowed else "OVER"
-        print(f"memory: {high / 2**20:.0f} MiB at most, {verdict} the budget of {allowed / 2**20:.0f} MiB")
+        say(f"memory: {high / 2**20:.0f} MiB at most, {verdict} the budget of {allowed / 2**20:.0f} MiB")
 
 
 def _print_facts(result: Mapping[str, Any]) -> None:
@@ -81,7 +81,7 @@ def _print_facts(result: Mapping[str, Any]) -> None:
         f"{result['warm_up_rounds']} to warm up; garbage collection {result['garbage_collection']}; "
         f"{result['clock']}",
     }
-    print()
+    say()
     print_rows(("", ""), [(Bold(name), text) for name, text in rows.items() if text], head=False)
 
 
@@ -95,17 +95,17 @@ def _print_soak(soak: Mapping[str, Any]) -> None:
         )
         for part in soak["parts"]
     ]
-    print(f"\nsoak: {soak['latency']['n']} explanations in {soak['seconds']:.1f} s, by tenths")
+    say(f"\nsoak: {soak['latency']['n']} explanations in {soak['seconds']:.1f} s, by tenths")
     print_rows(columns, rows, right=columns)
-    print(
+    say(
         f"latency: last tenth / first {soak['drift']:.3f}, slope {soak['slope']:+.2f} ms per minute, worst "
         f"{soak['latency']['max']:.1f} ms: {'IT GETS SLOWER' if soak['drifted'] else 'steady'}"
     )
     if soak["growth"] is None:
-        print("memory: not known on this system")
+        say("memory: not known on this system")
         return
     smallest = f"a leak of {soak['smallest_leak'] / 1024:.1f} KiB or more per explanation would have been seen"
-    print(
+    say(
         f"memory: {soak['growth'] / 2**20:+.1f} MiB since the second tenth, {soak['limit'] / 2**20:.1f} are let pass: "
         f"{'IT GROWS' if soak['grew'] else f'steady ({smallest})'}"
     )
@@ -124,15 +124,15 @@ def _print_plan(plan: Mapping[str, Any]) -> None:
     ]
     counted = "from the photo's file" if plan["photo"] else "from the ready tensor"
     budget = "" if plan["budget_ms"] is None else f"; * fits {plan['budget_ms']:g} ms"
-    print(
+    say(
         f"\nlatency plan: p99 in milliseconds {counted}, {plan['runs']} runs of every part, added up{budget}. Maps at "
         "the input's size, or on the layer's grid"
     )
     print_rows(("method", "layers", *titles), lines, right=titles)
     for name, why in plan["left_out"].items():
-        print(f"left out: {name}: {why}")
+        say(f"left out: {name}: {why}")
     if plan["checks"]:
-        print("\ntimed as a whole, to see whether it adds up (milliseconds):")
+        say("\ntimed as a whole, to see whether it adds up (milliseconds):")
         names = ("p50 planned", "p50 measured", "p99 planned", "p99 measured")
         keys = ("planned_p50", "measured_p50", "planned_p99", "measured_p99")
         checks = [

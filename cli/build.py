@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import shlex
-import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import DONE, DONE_IN_PART, file_size, note, print_json, print_rows, stderr
-from .options import Json, ModelFile, needing
+from .console import DONE, DONE_IN_PART, file_size, note, print_json, print_rows, say, stderr
+from .options import Json, MaxPixels, ModelFile, needing
 from .sources import failure, find_each, report_failures
 from .verify_tables import print_report
 
@@ -86,6 +82,7 @@ def build(
         ),
     ] = None,
     json: Json = False,
+    max_pixels: MaxPixels = None,
     schema: Annotated[
         bool,
         typer.Option(
@@ -108,7 +105,7 @@ def build(
     from ..runtime.errors import ImageError
 
     if len(config) > 1:
-        options = {"--limit": limit, "--timing-cache": timing_cache, "--output": output}
+        options = {"--limit": limit, "--timing-cache": timing_cache, "--output": output, "--max-pixels": max_pixels}
         flags = {"--onnx-only": onnx_only, "--auto-precision": auto_precision, "--allow-failing": allow_failing}
         words = [model, *(f"--images={one}" for one in images or [])]
         words += [f"{name}={value}" for name, value in options.items() if value is not None]
@@ -148,7 +145,7 @@ def build(
 def _in_a_process_of_its_own(words: list[str]) -> int:
     """Build what `words` say; the exit code. A process can have one of the two TensorRT packages."""
     command = [sys.executable, "-m", "cfcam.cli", "build", *words]
-    with _stopped_like_interrupted(), subprocess.Popen(command) as process:
+    with subprocess.Popen(command) as process:
         try:
             return process.wait()
         except BaseException:
@@ -176,7 +173,7 @@ def _built(
     with needing("building", "build", "onnx", "pydantic"):
         from ..calibration.build.pipeline import build as run
     console = stderr()
-    with console.status("building") as status, _stopped_like_interrupted():
+    with console.status("building") as status:
 
         def tell(step: str, done: float | None = None, total: float | None = None) -> None:
             far = "" if done is None or not total else f" {done / total:.0%}"
@@ -189,31 +186,14 @@ def _built(
         return run(Path(model), name, config, Path(output), photos, progress=tell, tried=tried, **options)
 
 
-@contextmanager
-def _stopped_like_interrupted() -> Iterator[None]:
-    """Let SIGTERM, which `timeout` and schedulers send, end the block as Ctrl-C does: what is unfinished is removed."""
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():  # no other may set it
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def _print(report: BuildReport) -> None:
     if report.photos is not None:
-        print(report.photos)
+        say(str(report.photos))
     if report.gate is not None:
         print_report(report.gate)
     for path in report.files:
-        print(f"{path}: {file_size(path.stat().st_size)}")
+        say(f"{path}: {file_size(path.stat().st_size)}")
     if report.passed is False and not report.products:
-        print("nothing was built: see the report, try --auto-precision, or take it as it is with --allow-failing")
+        say("nothing was built: see the report, try --auto-precision, or take it as it is with --allow-failing")
     if report.products and report.job.command:
-        print(f"on the target, beside the graph: {shlex.join(report.job.command)}")
+        say(f"on the target, beside the graph: {shlex.join(report.job.command)}")

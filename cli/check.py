@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import DONE, DONE_IN_PART, Bold, print_json, print_rows, stderr
-from .options import Json, ModelFile, needing
-from .sources import find_each, report_failures, taken_alone
+from .console import DONE, DONE_IN_PART, Bold, print_json, print_rows, say, stderr
+from .options import Json, MaxPixels, ModelFile, needing
+from .sources import photo_batch, report_failures
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from ..calibration.check import CheckReport
-    from ..runtime.contract.spec import InputSpec
 
 __all__ = ["SCHEMA", "check"]
 
@@ -36,6 +31,7 @@ def check(
     ] = None,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=2, help="Use the first N photos.")] = 5,
     json: Json = False,
+    max_pixels: MaxPixels = None,
 ) -> None:
     """Check that an exported file is right.
 
@@ -45,7 +41,7 @@ def check(
     from ..runtime.contract.modelfile import read_spec
 
     spec = read_spec(model)
-    batch, names, errors = _photos(images or [], limit, spec.input)
+    batch, names, errors = photo_batch(images, limit, spec.input, "check")
     with stderr().status("checking") as status:
         report = _checked(model, batch, source, lambda step: status.update(f"checking: {step}"))
     if json:
@@ -55,28 +51,6 @@ def check(
         report_failures(errors)
         _print(report)
     raise typer.Exit(DONE if report and not errors else DONE_IN_PART)
-
-
-def _photos(
-    sources: list[str], limit: int, spec: InputSpec
-) -> tuple[NDArray[np.floating] | None, list[str], list[dict[str, str]]]:
-    """The first `limit` photos as a batch (None when no photos were asked for), their paths, and what failed."""
-    import numpy as np
-
-    from ..runtime.errors import ImageError
-    from ..runtime.photos.preprocess import prepare
-
-    if not sources:
-        return None, [], []
-    found, errors = find_each(sources)
-    each = taken_alone(found, lambda path: prepare(path, spec).tensor, errors)
-    photos = list(itertools.islice(each, limit))
-    if len(photos) < 2:
-        report_failures(errors)
-        raise ImageError(
-            f"check needs at least two photos that can be read, found {len(photos)} in {', '.join(sources)}"
-        )
-    return np.stack([tensor for _, tensor in photos]), [str(path) for path, _ in photos], errors
 
 
 def _checked(model: str, batch: Any, source: str | None, progress: Any) -> CheckReport:
@@ -98,4 +72,4 @@ def _print(report: CheckReport) -> None:
     verdict = "all checks hold" if report else f"{failed} of {len(report.rows)} checks FAILED"
     seconds = sum(report.seconds.values())
     layers = f"layer{'s' if ', ' in report.layer else ''} {report.layer}"
-    print(f"{report.path}: {layers}, {report.images} images, {seconds:.1f} s: {verdict}")
+    say(f"{report.path}: {layers}, {report.images} images, {seconds:.1f} s: {verdict}")

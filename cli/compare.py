@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import DONE, DONE_IN_PART, file_size, print_json, print_rows
+from .console import DONE, DONE_IN_PART, file_size, print_json, print_rows, say
 from .options import Json
 
 if TYPE_CHECKING:
@@ -46,23 +45,17 @@ def compare(
 
 
 def _read(path: str) -> Any:
-    import json
-
     from ..runtime.bench.comparing import ResultError
+    from ..runtime.json_reader import read_json
 
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ResultError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except ValueError as error:
-        raise ResultError(f"{path}: is not JSON ({error})") from error
+    return read_json(path, ResultError)
 
 
 def _print(found: Comparison, worse: list[Row], most: float | None) -> None:
     if found.differences:
-        print("not measured alike:")
+        say("not measured alike:")
         print_rows(("", "A", "B"), [(what, _short(a), _short(b)) for what, a, b in found.differences])
-        print()
+        say()
     rows = [
         (row.name, row.point, _value(row, row.a), _value(row, row.b), "-" if row.ratio is None else f"{row.ratio:.3f}")
         for row in found.rows
@@ -70,7 +63,7 @@ def _print(found: Comparison, worse: list[Row], most: float | None) -> None:
     print_rows(("milliseconds", "", "A", "B", "B / A"), rows, right=("A", "B", "B / A"))
     if most is not None:
         names = ", ".join(f"{row.point} of the {row.name} ({row.ratio:.3f})" for row in worse)
-        print(f"\nrose by more than {most:g}: {names}" if worse else f"\nnothing rose by more than {most:g}")
+        say(f"\nrose by more than {most:g}: {names}" if worse else f"\nnothing rose by more than {most:g}")
 
 
 def _value(row: Row, value: float) -> str:

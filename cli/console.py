@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
+from ..runtime.shown import shown, shown_message, utf8
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
@@ -25,6 +27,7 @@ __all__ = [
     "print_rows",
     "progress",
     "quiet_stdout",
+    "say",
     "stderr",
 ]
 
@@ -48,7 +51,14 @@ def stderr() -> Console:
 def note(text: str, console: Console | None = None) -> None:
     """One remark on stderr; console: a running progress display to print above."""
     sys.stdout.flush()  # so that the two streams stay in order where they meet in one file
-    (console or stderr()).print(text)
+    (console or stderr()).print(shown_message(text))
+
+
+def say(text: str = "") -> None:
+    """One line on stdout, cleaned; empty lines around it stay."""
+    line = text.strip("\n")
+    before, _, after = text.partition(line) if line else (text, "", "")
+    print(f"{before}{shown_message(line)}{after}")
 
 
 def print_rows(
@@ -83,7 +93,7 @@ def print_rows(
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell, style="bold" if isinstance(cell, Bold) else "") for cell in row))
+        table.add_row(*(Text(_cell(cell), style="bold" if isinstance(cell, Bold) else "") for cell in row))
     if sys.stdout.isatty():
         Console(file=sys.stdout, highlight=False, markup=False).print(table)
         return
@@ -93,6 +103,11 @@ def print_rows(
         print(line.rstrip())
 
 
+def _cell(text: str) -> str:
+    """What a cell shows: cleaned, with the spaces in front that set it off."""
+    return text[: len(text) - len(text.lstrip(" "))] + shown(text)
+
+
 def file_size(count: int) -> str:
     """`count` bytes for people."""
     return f"{count / 2**20:.1f} MiB" if count >= 2**20 else f"{count / 2**10:.1f} KiB"
@@ -100,7 +115,7 @@ def file_size(count: int) -> str:
 
 def json_text(document: Any) -> str:
     """A JSON document as commands write it, to stdout or into a file."""
-    return json.dumps(document, indent=2, allow_nan=False) + "\n"
+    return json.dumps(utf8(document), indent=2, allow_nan=False) + "\n"
 
 
 def print_json(document: Any) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..runtime.errors import MissingDependencyError
-from .console import DONE, DONE_IN_PART, note, print_rows, quiet_stdout
+from .console import DONE, DONE_IN_PART, note, print_rows, quiet_stdout, say
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -67,7 +67,8 @@ def demo(
     with atomic_path(picture) as temporary:
         draw_panel(found).save(temporary, format="PNG", optimize=True)
     apart = _print(found, times)
-    print(f"\npicture: {picture}\nmodel:   {report.path}")
+    say(f"\npicture: {picture}")
+    say(f"model: {report.path}")
     raise typer.Exit(DONE if apart and report.proof else DONE_IN_PART)
 
 
@@ -136,19 +137,19 @@ def _print(found: dict[tuple[str, int], Explanation], times: Measurement) -> boo
         peak = explanation.peak
         where = f"{peak[0]:.2f}, {peak[1]:.2f}" if peak else f"none: {explanation.reason}"
         rows.append((f"{explanation.label} ({index})", f"{explanation.probability:.1%}", method, where))
-    print()
+    say()
     print_rows(("class", "probability", "method", "peak x, y"), rows, right=("probability",))
     right, left = (found["cfcam", index].peak for index in _CLASSES)
     apart = right is not None and left is not None and right[0] > 0.5 > left[0]
     if not apart:
-        print("the peaks of cfcam do not lie on the two dogs (right and left of the middle)")
+        say("the peaks of cfcam do not lie on the two dogs (right and left of the middle)")
     ratio, control, plain = times.ratio, times.control, times.plain
     assert ratio is not None and control is not None and plain is not None  # noqa: PT018 - there was a plain model
-    print(
+    say(
         f"\nexplained / plain inference: {ratio.median:.3f} [{ratio.low:.3f}, {ratio.high:.3f}] "
         f"({times.latency['inference'].p50:.1f} ms against {plain.p50:.1f} ms, one thread, {ratio.n} interleaved "
         f"rounds; plain / plain: {control.median:.3f})"
     )
     if not 0.98 <= control.median <= 1.02:
-        print("the machine is busy: plain against itself is not 1, so the ratio is a rough one")
+        say("the machine is busy: plain against itself is not 1, so the ratio is a rough one")
     return apart

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import DONE, DONE_IN_PART, NOT_DONE, Bold, note, print_json, print_rows, progress
-from .options import AllowFallback, Json, ProductFile, ProductProvider, Threads, check_name
+from .console import DONE, DONE_IN_PART, NOT_DONE, Bold, note, print_json, print_rows, progress, say
+from .options import AllowFallback, Json, MaxPixels, ProductFile, ProductProvider, Threads, check_name
 from .sources import failure, find_some, report_failures
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def evaluate(
     ] = 8,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of noise, bootstrap and mosaics.")] = 0,
     json: Json = False,
+    max_pixels: MaxPixels = None,
     report: Annotated[
         str | None, typer.Option("--report", metavar="FILE.html", help="Write everything into one HTML file.")
     ] = None,
@@ -213,7 +214,7 @@ def _print(evaluation: Evaluation, table: Table) -> None:
     marks = {(one.row, one.column): "+" if one.better else "-" for one in table.comparisons if one.shown}
     for group, columns in evaluation.groups.items():
         if not any(table.cells[row][column].count for row in evaluation.rows for column in columns):
-            print(f"{group}: nothing could be measured\n")
+            say(f"{group}: nothing could be measured\n")
             continue
         heads = {column: f"{column} ({evaluation.columns[column].better})" for column in columns}
         rows = []
@@ -222,14 +223,14 @@ def _print(evaluation: Evaluation, table: Table) -> None:
             cells = [_cell(table, row, column, marks.get((row, column), " ")) for column in columns]
             rows.append([name, f"{evaluation.ms(row):.1f}", *cells])
         print_rows(("method", "ms", *heads.values()), rows, title=group, right=("ms", *heads.values()))
-        print()
+        say()
     shown = sum(one.shown for one in table.comparisons)
-    print(
+    say(
         f"* best mean of a method; + and - better or worse than {table.reference}: {shown} of {len(table.comparisons)} "
         "comparisons, with Holm's correction, show a difference"
     )
     for remark in table.notes:
-        print(f"note: {remark}")
+        say(f"note: {remark}")
 
 
 def _cell(table: Table, row: str, column: str, mark: str) -> str:

@@ -11,7 +11,7 @@ import typer
 
 from ..runtime.errors import ArrayError, EngineError, ImageError
 from .console import DONE, DONE_IN_PART, NOT_DONE, note, print_json, print_rows, progress, stderr
-from .options import AllowFallback, Json, ProductFile, ProductProvider, Threads, json_object
+from .options import AllowFallback, Json, MaxPixels, ProductFile, ProductProvider, Threads, json_object
 from .sources import failure, find_each, report_failures, taken_alone
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ __all__ = ["SCHEMA", "explain"]
 
 #: Name and version of the JSON document.
 SCHEMA = "cfcam.explain/1"
+
+#: Share of a photo that may be left out without a warning.
+_MUCH = 1 / 3
 
 
 def explain(
@@ -66,6 +69,18 @@ def explain(
             "--smooth-noise", metavar="X", help="Their noise, as a share of the image's range (default: 0.1)."
         ),
     ] = None,
+    photo_range: Annotated[
+        str | None,
+        typer.Option(
+            "--photo-range",
+            metavar="LOW:HIGH",
+            help="Black and full brightness of photos of more than 8 bits and of floats (default: the file's).",
+        ),
+    ] = None,
+    show_channels: Annotated[
+        str | None,
+        typer.Option("--show-channels", metavar="3,2,1", help="Channels, from 1, that the overlay is drawn on."),
+    ] = None,
     output: Annotated[
         str | None,
         typer.Option("--output", "-o", metavar="PNG|NPY|DIR", help="Overlay (.png, .jpg), raw map (.npy), or folder."),
@@ -74,6 +89,7 @@ def explain(
         Literal["png", "jpg", "npy"], typer.Option("--format", help="What is written into a folder.")
     ] = "png",
     json: Json = False,
+    max_pixels: MaxPixels = None,
     top: Annotated[
         int, typer.Option("--top", metavar="K", min=0, help="Also give the K best classes of each image.")
     ] = 0,
@@ -87,6 +103,7 @@ def explain(
     Without -o nothing is written; the table (or --json) has the class, its probability and where the map peaks.
     """
     from ..runtime.explainer import Explainer
+    from ..runtime.photos.levels import parse_photo_range
     from ..runtime.targets import resolve_target
     from .outputs import plan_outputs
 
@@ -100,6 +117,8 @@ def explain(
         probe_batch=batch,
         layer=use_layer,
         fusion=fusion,
+        photo_range=None if photo_range is None else parse_photo_range(photo_range),
+        show_channels=None if show_channels is None else _numbers(show_channels),
     ) as explainer:
         if explainer.manifest is not None and explainer.manifest.passed is False:
             note(f"cfcam: warning: {model}: the gate found its explanations too far from the reference", stderr())
@@ -109,6 +128,7 @@ def explain(
             used = explainer.resolve_method(chosen.name, options)[1]
         targets = list(dict.fromkeys(resolve_target(text, explainer.spec.output) for text in target or ["-1"]))
         results: list[dict[str, Any]] = []
+        left_out: dict[Path, float] = {}
         found, errors = find_each(images)
         plan = plan_outputs(output, found, targets, by_class=bool(target), suffix=f".{kind}")
         with progress() as display:
@@ -125,6 +145,7 @@ def explain(
             how = {"method": method, "settings": options, "smooth": smoothing, "progress": watch}
             for attempted, done, failed in _steps(explainer, found, targets, how, batch):
                 for explanation, image, asked in done:
+                    left_out[image] = explanation.frame.left_out
                     place = plan.path(image, asked)
                     if place is not None:
                         explanation.save(place)
@@ -138,6 +159,7 @@ def explain(
             print_json({**document, "results": results, "errors": errors})
         elif results:
             _print(results)
+    _say_what_is_left_out(left_out)
     if not json and output is None and results:
         note("nothing was written: add -o FILE.png, FILE.npy or FOLDER", stderr())
     raise typer.Exit(DONE if not errors else DONE_IN_PART if results else NOT_DONE)
@@ -166,9 +188,32 @@ def _smoothing(copies: int | None, noise: float | None) -> Smoothing | None:
     return Smoothing(copies=copies) if noise is None else Smoothing(copies=copies, noise=noise)
 
 
+def _numbers(text: str) -> tuple[int, ...]:
+    """The channels of ``--show-channels``. Raises a usage error."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise typer.BadParameter(f"--show-channels: expected numbers of channels such as 3,2,1, got '{text}'")
+    return tuple(map(int, parts))
+
+
+def _say_what_is_left_out(shares: dict[Path, float]) -> None:
+    """One warning about all photos of which a crop leaves out much. shares: of each photo's area."""
+    cropped = {path: share for path, share in shares.items() if share > _MUCH}
+    if cropped:
+        worst = max(cropped, key=lambda path: cropped[path])
+        note(
+            f"cfcam: warning: {len(cropped)} of {len(shares)} photos: the preprocessing leaves out more than a third "
+            f"({cropped[worst]:.0%} of {worst}), about which the map says nothing; a file that was exported with "
+            "--resize pad, stretch or fit shows the model the whole photo",
+            stderr(),
+        )
+
+
 def _result(explanation: Explanation, place: Path | None, top: int, output: OutputSpec) -> dict[str, Any]:
     """One entry of ``results``. place: where it was written."""
     result = {**explanation.to_dict(), "output": None if place is None else str(place)}
+    if explanation.frame.left_out > _MUCH:
+        result["left_out"] = round(explanation.frame.left_out, 3)
     if top:
         best = (-explanation.probabilities).argsort(kind="stable")[:top]
         result["top"] = [

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from .console import DONE, DONE_IN_PART, file_size, note, print_rows, quiet_stdout, stderr
-from .options import json_object
+from .console import DONE, DONE_IN_PART, file_size, note, print_rows, quiet_stdout, say, stderr
+from .options import MaxPixels, json_object
+from .sources import photo_batch, report_failures
 
 if TYPE_CHECKING:
     from ..export.report import ExportReport
     from ..export.sources.preprocessing import Preprocessing
-    from ..runtime.contract.spec import CamSpec
+    from ..runtime.contract.spec import CamSpec, InputSpec
 
 __all__ = ["BUILT_IN_LABELS", "export", "export_model", "print_report", "read_label_option"]
 
@@ -23,6 +24,8 @@ __all__ = ["BUILT_IN_LABELS", "export", "export_model", "print_report", "read_la
 BUILT_IN_LABELS = {"imagenet": "imagenet1k.txt"}
 
 _DEFAULT_SIZE = (224, 224)
+#: So many photos the proof takes.
+_PROVED_WITH = 5
 
 _Given = TypeVar("_Given")
 
@@ -140,6 +143,15 @@ def export(
     crop: Annotated[
         Literal["center", "none"] | None, typer.Option("--crop", help="What happens to the rest after scaling.")
     ] = None,
+    images: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--images",
+            metavar="PHOTOS",
+            help="Photos to prove the file with (the first 5): folder, file or pattern; otherwise random images. "
+            "Repeatable.",
+        ),
+    ] = None,
     with_tail: Annotated[
         bool,
         typer.Option("--with-tail", help="Also write X.tail.onnx: from the (first) layer's activations to the scores."),
@@ -147,6 +159,7 @@ def export(
     opset: Annotated[
         int | None, typer.Option("--opset", metavar="N", help="ONNX operator set, with --model; default 18.")
     ] = None,
+    max_pixels: MaxPixels = None,
 ) -> None:
     """Export a classifier with its gradients inside."""
     from ..export.sources.preprocessing import parse_input_size, parse_numbers, parse_resize
@@ -181,6 +194,7 @@ def export(
         "label_offset": label_offset,
         "multi_label": multi_label,
         "with_tail": with_tail,
+        "images": _photos(images) if images else None,
     }
     size = None if input_size is None else parse_input_size(input_size)
     count = len(layer or [""])
@@ -205,6 +219,17 @@ def export(
         report = _from_torch(model, weights, json_object(kwargs, "--kwargs"), size, output, own, prepared, options)
     print_report(report)
     raise typer.Exit(DONE if report.proof else DONE_IN_PART)
+
+
+def _photos(sources: list[str]) -> Callable[[InputSpec], Any]:
+    """What gives the proof its images, once the model's input is known; a photo that cannot be read is reported."""
+
+    def prepared(spec: InputSpec) -> Any:
+        batch, _, errors = photo_batch(sources, _PROVED_WITH, spec, "the proof")
+        report_failures(errors)
+        return batch
+
+    return prepared
 
 
 def _one_source(model: str | None, onnx: str | None, only_model: dict[str, Any], only_onnx: dict[str, Any]) -> None:
@@ -316,13 +341,13 @@ def print_report(report: ExportReport) -> None:
     spec = report.spec
     size = file_size(Path(report.path).stat().st_size)
     layers = ", ".join(f"{la.name} ({la.channels} channels, {la.grid[0]}x{la.grid[1]})" for la in spec.layers)
-    print(
+    say(
         f"{report.path}: {size}, layer{'s' if len(spec.layers) > 1 else ''} {layers}{_detail(spec)}, "
         f"{spec.output.classes} classes, "
         f"{sum(report.seconds.values()):.1f} s"
     )
     if spec.tail is not None:
         tail = Path(report.path).with_name(spec.tail.file)
-        print(f"{tail}: {file_size(tail.stat().st_size)}, {', '.join(spec.tail.inputs)} -> {spec.tail.score}")
+        say(f"{tail}: {file_size(tail.stat().st_size)}, {', '.join(spec.tail.inputs)} -> {spec.tail.score}")
     for warning in report.warnings:
         note(f"cfcam: note: {warning}")

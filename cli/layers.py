@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import DONE, Bold, note, print_json, print_rows, quiet_stdout
+from .console import DONE, Bold, note, print_json, print_rows, quiet_stdout, say
 from .options import Json, json_object, needing
 
 if TYPE_CHECKING:
@@ -99,15 +99,15 @@ def _print(found: LayerList) -> None:
     print_rows(("", "layer", "shape", "grid", "operator", "depth", "also called"), rows, right=("depth",))
     default = found.default
     if default is not None:
-        print(f"* the default: {default.why}")
+        say(f"* the default: {default.why}")
     elif found.layers:
-        print("no default: no value enters a last pooling or flatten that all of the score passes; name one")
+        say("no default: no value enters a last pooling or flatten that all of the score passes; name one")
     else:
-        print("no value of this model has a grid of features on the way to the score")
+        say("no value of this model has a grid of features on the way to the score")
     for reason in dict.fromkeys(layer.refused for layer in found.layers if layer.refused):
-        print(f"x no gradient here: {reason}")
+        say(f"x no gradient here: {reason}")
     shown = "" if found.output == found.score else f", shown as '{found.output}'"
-    print(f"score: '{found.score}', {found.classes} classes{shown}")
+    say(f"score: '{found.score}', {found.classes} classes{shown}")
     if found.exported is not None:
         note(
             f"cfcam: this file explains layer '{found.exported}' already; for another one export the model that it "

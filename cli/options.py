@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 
+from ..runtime.shown import shown
+
 __all__ = [
     "AllowFallback",
     "Json",
+    "MaxPixels",
     "ModelFile",
     "ProductFile",
     "ProductProvider",
@@ -42,16 +44,36 @@ Threads = Annotated[
 ]
 
 
+def _limit_photos(context: typer.Context, pixels: int | None) -> int | None:
+    if pixels is not None:
+        from ..runtime.photos.images import pixel_limit
+
+        context.with_resource(pixel_limit(pixels))  # until the command is done
+    return pixels
+
+
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        "--max-pixels",
+        metavar="N",
+        min=1,
+        callback=_limit_photos,
+        help="Refuse photos with more pixels than this, which saves memory (default: 40 million).",
+    ),
+]
+
+
 def json_object(text: str | None, option: str) -> dict[str, Any] | None:
     """The JSON object in an option's value. Raises a usage error otherwise."""
     if text is None:
         return None
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"{option}: not valid JSON ({error}): {text}") from None
+    from ..runtime.errors import MethodError
+    from ..runtime.json_reader import parse_json
+
+    value = parse_json(text, f"{option} {shown(text)}", MethodError)
     if not isinstance(value, dict):
-        raise typer.BadParameter(f"{option}: expected a JSON object such as '{{\"name\": 1}}', got: {text}")
+        raise typer.BadParameter(f"{option}: expected a JSON object such as '{{\"name\": 1}}', got: {shown(text)}")
     return value
 
 

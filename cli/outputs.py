@@ -9,13 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..runtime.errors import OutputError
-from ..runtime.photos.images import IMAGE_SUFFIXES
+from ..runtime.photos.images import IMAGE_SUFFIXES, real_path
 
 __all__ = ["Outputs", "check_writable", "make_folder", "plan_outputs", "unique_names"]
 
 _WRITABLE = (".png", ".jpg", ".jpeg", ".npy")
 #: Suffixes that mean "one file" to the person who typed them, although cfcam does not write them.
 _OTHER_FILES = frozenset({*IMAGE_SUFFIXES, ".npz", ".json", ".csv", ".pdf", ".svg", ".txt", ".onnx"} - set(_WRITABLE))
+
+#: Bytes of a name, so that there is room for what is added to it.
+_LONGEST = 180
 
 
 @dataclass(frozen=True)
@@ -80,11 +83,11 @@ def plan_outputs(
         if not os.access(path, os.W_OK | os.X_OK):
             raise OutputError(f"{path}: folder cannot be written")
         plan = Outputs(folder=path, suffix=suffix, names=unique_names(images), by_class=by_class)
-    inputs = {os.path.realpath(image) for image in images}
+    inputs = {real_path(image) for image in images}
     for image in images:
         for target in targets:
             place = plan.path(image, target)
-            if place is not None and os.path.realpath(place) in inputs:
+            if place is not None and real_path(place) in inputs:
                 raise OutputError(f"{place}: would replace one of the images: give another file or folder to -o")
     return plan
 
@@ -104,7 +107,7 @@ def unique_names(paths: Sequence[Path]) -> dict[Path, str]:
     where it is not (``a/dog.jpg``, ``b/dog.jpg``: ``a_dog``, ``b_dog``); then with the suffix
     (``dog_jpg``); and at last with a number.
     """
-    names = {path: path.stem for path in paths}
+    names = {path: os.fsdecode(os.fsencode(path.stem)[:_LONGEST]) for path in paths}
     for longer in (_with_folders, _with_suffix):
         count = Counter(name.casefold() for name in names.values())
         clashing = [path for path, name in names.items() if count[name.casefold()] > 1]

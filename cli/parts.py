@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .console import DONE, DONE_IN_PART, NOT_DONE, Bold, print_json, print_rows, progress
-from .options import AllowFallback, Json, ProductFile, ProductProvider, Threads, json_object
+from .options import AllowFallback, Json, MaxPixels, ProductFile, ProductProvider, Threads, json_object
 from .sources import find_each, report_failures, taken_alone
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def parts(
         str | None, typer.Option("--settings", metavar="JSON", help="Settings of cfcam as a JSON object.")
     ] = None,
     json: Json = False,
+    max_pixels: MaxPixels = None,
     provider: ProductProvider = None,
     allow_fallback: AllowFallback = False,
     threads: Threads = None,

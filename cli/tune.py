@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import DONE, DONE_IN_PART, note, print_json, print_rows, progress, stderr
-from .options import AllowFallback, Json, ModelFile, ProductProvider, Threads, needing
+from .console import DONE, DONE_IN_PART, note, print_json, print_rows, progress, say, stderr
+from .options import AllowFallback, Json, MaxPixels, ModelFile, ProductProvider, Threads, needing
 from .sources import find_each, report_failures, taken_alone
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def tune(
     ] = 200,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the noise and of the intervals.")] = 0,
     json: Json = False,
+    max_pixels: MaxPixels = None,
     provider: ProductProvider = None,
     allow_fallback: AllowFallback = False,
     threads: Threads = None,
@@ -97,13 +98,13 @@ def _print(tuned: Tuned) -> None:
     if tuned.best:
         print_rows(("setting", "value"), [(name, str(value)) for name, value in tuned.best.items()])
     how = "" if tuned.complete else ", the search ran out of time"
-    print(f"{tuned.tried} settings measured on {tuned.searched} photos in {tuned.seconds:.0f} s{how}")
+    say(f"{tuned.tried} settings measured on {tuned.searched} photos in {tuned.seconds:.0f} s{how}")
     if tuned.gain is None:
-        print("nothing beat the defaults on these photos: they are kept")
+        say("nothing beat the defaults on these photos: they are kept")
         return
     gain = tuned.gain
-    print(
+    say(
         f"{tuned.measure} on {tuned.held_out} other photos: {gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}] "
         "over the defaults"
     )
-    print("settings kept" if tuned.settings else "no gain shown there: the defaults are kept")
+    say("settings kept" if tuned.settings else "no gain shown there: the defaults are kept")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .console import DONE, DONE_IN_PART, note, print_json, progress
-from .options import AllowFallback, Json, ProductProvider, Threads, check_name, json_object
+from .options import AllowFallback, Json, MaxPixels, ProductProvider, Threads, check_name, json_object
 from .sources import find_some, report_failures
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def verify(
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of the jitter and the noise map.")] = 0,
     batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Photos per inference.")] = 8,
     json: Json = False,
+    max_pixels: MaxPixels = None,
     report: Annotated[
         str | None,
         typer.Option("--report", metavar="FILE.html", help="Write figures and the least alike photos as HTML."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .console import Bold, note, print_rows
+from .console import Bold, note, print_rows, say
 
 if TYPE_CHECKING:
     from ..calibration.verify import VerifyReport
@@ -24,12 +24,12 @@ def print_report(report: VerifyReport) -> None:
             [Bold(row.title), *row.cells, Bold("FAILED")] if row.failed else [row.title, *row.cells] for row in rows
         ]
         print_rows(("", *COLUMNS, ""), cells, title=title, right=COLUMNS)
-        print()
+        say()
     for failure in report.failures:
-        print(f"FAILED: {failure.text}")
+        say(f"FAILED: {failure.text}")
     verdict = "passed" if report else f"FAILED: {len(report.failures)} limits were missed"
     candidate = report.candidate
-    print(
+    say(
         f"{candidate.path} ({candidate.precision}, {candidate.provider}) against {report.reference.path}: "
         f"method {report.method}, {len(report.photos)} photos, {report.seconds:.1f} s: {verdict}"
     )
@@ -39,7 +39,7 @@ def print_layerwise(report: LayerwiseReport) -> None:
     """Print the nodes at which the error jumps most, and what has to be known about that."""
     from ..calibration.verify.table import LAYERWISE_COLUMNS, layerwise_rows, layerwise_title
 
-    print()
+    say()
     print_rows(LAYERWISE_COLUMNS, layerwise_rows(report), title=layerwise_title(report), right=LAYERWISE_COLUMNS[3:])
     if report.note:
         note(f"cfcam: note: {report.note}")

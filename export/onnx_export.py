@@ -13,11 +13,13 @@ from onnx import ModelProto, TensorProto
 
 from ..runtime.contract.modelfile import file_sha256
 from ..runtime.contract.spec import CamSpec, DetailSpec, InputSpec, LayerSpec, OutputSpec, SourceSpec
+from .batch import keep_batch, restore_batch, why_single_images
 from .errors import ExportError, LayerError
 from .graph import Graph, load_model, tensor_bytes, value_info
 from .options import ExportOptions
 from .proof.checks import Judge, prove_file
 from .proof.exported_file import ExportedFile, open_exported_file, plain_outputs
+from .proof.images import filled_up
 from .proof.results import Proof
 from .proof.session import release_memory
 from .report import ExportReport, Stopwatch
@@ -28,7 +30,7 @@ from .reverse.differentiate import LayerView, Views
 from .reverse.opening import open_model, refuse_randomness
 from .reverse.score import Score
 from .sources.labels import check_labels
-from .sources.onnx_input import ImageInput, image_input
+from .sources.onnx_input import ImageInput, empty_batch, fix_batch, image_input
 from .sources.preprocessing import Preprocessing, preset
 from .tail.file import tail_path, write_tail
 from .target_layers import Asked, asked_layers
@@ -106,7 +108,8 @@ class PlainClassifier:
     """A classifier as a plain ONNX graph, whatever it was made of, and what its origin says about it.
 
     Attributes:
-        graph: the plain model, opened. image: its input. plain: the model as it runs, a path or its contents.
+        graph: the plain model, opened. image: its input. input: what the new file says about that.
+        plain: the model as it runs, a path or its contents.
         source: where the weights came from.
         layers: the target layers, by names of the graph. views: how they hold their grids. names: what the new file
             calls them, None where that is the name of the value.
@@ -114,11 +117,13 @@ class PlainClassifier:
         score: the output (or value) that holds the class scores; None takes the first (N, classes).
         tools: packages that made the model, beside onnx and ONNX Runtime.
         judge: what its origin checks of each layer.
+        images: to prove the new file with; None makes some.
         notes: what there is to say to the user.
     """
 
     graph: Graph
     image: ImageInput
+    input: InputSpec
     plain: Path | ModelProto
     source: SourceSpec
     layers: Asked = None
@@ -130,6 +135,7 @@ class PlainClassifier:
     score: str | None = None
     tools: Sequence[str] = ()
     judge: Judge | None = None
+    images: np.ndarray | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -137,10 +143,29 @@ def open_plain(
     model: ModelProto, plain: Path | ModelProto, options: ExportOptions, source: SourceSpec, **known: Any
 ) -> PlainClassifier:
     """Open a plain model, once for the whole export. known: more of what is known about it."""
+    if empty_batch(model):
+        plain = model  # as it is from the next line on; the file itself runs on no image at all
     image = image_input(model, options.input_size)
     graph, notes = open_model(model)
     refuse_randomness(graph)
-    return PlainClassifier(graph, image, plain, source, notes=notes, **known)
+    if (kept := keep_batch(graph, image.name, known.get("score"))) is not None:
+        graph, more = open_model(kept[0])
+        notes += [*more, kept[1]]
+    spec = _input_spec(image, options.preprocessing or preset("torchvision"))
+    images = _images(options.images, spec, image.batch)
+    reason = why_single_images(graph, spec, images, known.get("score"))
+    if image.batch is not None:
+        notes.append(f"the batch is fixed to {image.batch} in the model, and so it is in the exported file")
+    elif reason is not None:
+        image = fix_batch(model, image)
+        graph, notes = open_model(model)
+        notes.append(f"the batch is fixed to 1 in the exported file: {reason}")
+    return PlainClassifier(graph, image, spec, plain, source, images=images, notes=notes, **known)
+
+
+def _images(given: Any, spec: InputSpec, batch: int | None) -> np.ndarray | None:
+    """The images that the proof is asked to take, as many as a fixed batch needs."""
+    return None if given is None else filled_up(np.asarray(given(spec) if callable(given) else given), batch)
 
 
 def export_plain(plain: PlainClassifier, output: Path, options: ExportOptions, watch: Stopwatch) -> ExportReport:
@@ -153,18 +178,21 @@ def export_plain(plain: PlainClassifier, output: Path, options: ExportOptions, w
         detail = plain.detail if plain.detail_known else detail_asked(options.detail, asked)
         # Several layers are explained as they always were, unless a detail layer is asked for.
         rivals = not options.multi_label and (len(asked) == 1 or detail not in (None, NONE))
+        scores = plain.score or graph.output_names[0]
+        if restore_batch(graph, scores, plain.image.batch):
+            notes.append(f"'{scores}' comes without a batch: the exported file gives (1, classes), not (classes,)")
         made = differentiate(graph, plain.layers, plain.score, view=plain.views, detail=detail, rivals=rivals)
         notes += made.notes
         del plain.graph  # its weights are not held through the proof
     spec = CamSpec(
-        input=_input_spec(plain.image, options.preprocessing or preset("torchvision")),
+        input=plain.input,
         output=_output_spec(made.score, options),
         layers=_layer_specs(made, plain.names, plain.detail_name),
         precision=_precision(made.graph),
         source=plain.source,
         tools=tool_versions(*plain.tools, "onnx", "onnxruntime"),
     )
-    notes += _notes(made, plain.image, added_output)
+    notes += _notes(made, added_output)
     with staging_folder(output) as folder:
         staged = folder / output.name
         with watch("write"):
@@ -173,8 +201,7 @@ def export_plain(plain: PlainClassifier, output: Path, options: ExportOptions, w
             set_spec(made.graph.model, spec)
             write_model(made.graph.to_model(), staged)
         with watch("prove"):
-            images = None if options.images is None else np.asarray(options.images)
-            file = open_exported_file(staged, graph=made.graph, images=images)
+            file = open_exported_file(staged, graph=made.graph, images=plain.images)
             del made, graph
             proof = _prove(plain, file, source_outputs, folder)
         proof.demand(output)
@@ -291,14 +318,12 @@ def _precision(graph: Graph) -> str:
     return "float16" if sizes[TensorProto.FLOAT16] > sizes[TensorProto.FLOAT] else "float32"
 
 
-def _notes(made: Differentiated, image: ImageInput, added_output: str | None) -> list[str]:
+def _notes(made: Differentiated, added_output: str | None) -> list[str]:
     notes = []
     if made.score.kind in ("softmax", "sigmoid"):
         notes.append(
             f"output '{made.score.output}' is a {made.score.kind}: the gradient is that of the logit before it"
         )
-    if image.batch is not None:
-        notes.append(f"the batch is fixed to {image.batch} in the model, and so it is in the exported file")
     if added_output is not None:
         notes.append(f"'{added_output}' is not an output of the model: it was added as one")
     return notes

@@ -40,8 +40,8 @@ class ExportOptions:
         labels: one per class, in the model's order. label_offset: see `OutputSpec`.
         name: what the new file calls its source; None takes the module's class, or the file's name.
         opset: ONNX opset of a module's export; None takes 18.
-        images: preprocessed images (N, ...) in the input's layout and dtype to prove the file with; an array or a
-            tensor. None makes some.
+        images: preprocessed images (N, ...) in the input's layout and dtype to prove the file with; an array, a
+            tensor, or a function that makes them for an `InputSpec`. None makes some.
         keep_plain: also write a module's plain export there.
         with_tail: write the part behind the (first) layer as a file of its own, ``X.tail.onnx``.
         progress: told the name of each pass as it starts.

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +14,7 @@ import onnx
 
 from ..runtime.contract.spec import METADATA_KEY, CamSpec
 from ..runtime.errors import OutputError
-from ..runtime.files import atomic_path
+from ..runtime.files import atomic_path, scratch_folder
 from .graph.loading import INLINE_LIMIT, model_shell, save_model, tensor_bytes
 
 __all__ = ["set_spec", "spec_of", "staging_folder", "state_dict_sha256", "tool_versions", "write_model"]
@@ -96,19 +94,16 @@ def staging_folder(output: Path) -> Iterator[Path]:
         if output.is_dir():
             raise OutputError(f"{output}: is a folder, a file name was expected")
         output.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".part", dir=output.parent))
-        yield folder
-        for file in sorted(folder.iterdir(), key=lambda file: file.name == output.name):
-            os.replace(file, output.with_name(file.name))
+        with scratch_folder(output.parent, output.name) as folder:
+            yield folder
+            for file in sorted(folder.iterdir(), key=lambda file: file.name == output.name):
+                os.replace(file, output.with_name(file.name))
     except OSError as error:
         raise OutputError(f"{output}: cannot be written ({error.strerror or error})") from error
     except OutputError as error:
         if folder is None:
             raise
         raise OutputError(str(error).replace(str(folder), str(output.parent))) from error
-    finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def state_dict_sha256(state: Mapping[str, Any]) -> str:

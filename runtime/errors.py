@@ -1,11 +1,13 @@
 """The one family of errors that a user of cfcam meets.
 
 Every message is a single line that names what was found (file, node, shape), what was
-expected and what to do next. The command line prints that line and nothing else, unless
-``--debug`` was given.
+expected and what to do next. Names in it are shown cleaned, whatever they hold. The command
+line prints that line and nothing else, unless ``--debug`` was given.
 """
 
 from __future__ import annotations
+
+from .shown import shown_message
 
 __all__ = [
     "ArrayError",
@@ -17,6 +19,7 @@ __all__ = [
     "MissingDependencyError",
     "ModelFileError",
     "OutputError",
+    "PhotoWarning",
     "SpecError",
     "TargetError",
     "one_line",
@@ -24,7 +27,10 @@ __all__ = [
 
 
 class CfcamError(Exception):
-    """Base of every error that cfcam raises on purpose."""
+    """Base of every error that cfcam raises on purpose. Its message is cleaned as `shown_message` does it."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(shown_message(part) if isinstance(part, str) else part for part in args))
 
 
 class MissingDependencyError(CfcamError):
@@ -67,6 +73,10 @@ class OutputError(CfcamError):
     """A result cannot be written where it was asked to go."""
 
 
+class PhotoWarning(UserWarning):
+    """A photo was taken in a way that may not be what was meant; the message names the option that settles it."""
+
+
 def one_line(error: BaseException) -> str:
     """What somebody else's error says, as one line; its kind where it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return shown_message(str(error)) or type(error).__name__

@@ -26,7 +26,8 @@ from .method_runner import MethodRunner, Progress, Work
 from .methods import CamResult, Method, get_method, make_settings
 from .methods.layer_fusion import check_fusion, fused_grid, settings_for
 from .photos.frame import Frame
-from .photos.preprocess import Prepared, check_tensor, prepare
+from .photos.photo import check_shown
+from .photos.preprocess import Prepared, as_input, check_tensor, is_tensor, prepare
 from .probabilities import class_probabilities
 from .smoothing import Smoothing, as_smoothing
 from .tail import Tail
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
 
     from .engines.options import EngineOptions
 
-    #: A path, a Pillow image, a photo as uint8 array, a ready tensor (C, H, W) as float array, or what `prepare` made.
+    #: A path, a Pillow image, a photo as array of integers, a ready tensor (C, H, W) of the input's own type (or of
+    #: floats), or what `prepare` made.
     Source = str | os.PathLike[str] | Image.Image | NDArray[Any] | Prepared
     #: Copies of an image with noise, whose maps are averaged: how many, or all that can be set.
     Smooth = Smoothing | Mapping[str, Any] | int | None
@@ -68,8 +70,14 @@ class Explainer(Closing):
         layer: For files with several target layers, the name of one that is to be used alone.
         fusion: How the maps of several layers become one (``product``, ``gate``, ``mean`` or ``max``); None for what
             the file says.
+        max_pixels: Photos with more pixels are refused before they are decoded; None for 40 million.
+        photo_range: The values (low, high) that are black and full brightness in photos of more than 8 bits and of
+            floating-point numbers; None for what the file says, or else 0 to 65535, or 0 to 1.
+        show_channels: Numbers of one or three channels, from 1, that overlays show; None for the colours, or the first
+            three.
 
     Raises:
+        ImageError: `show_channels` that the model does not have.
         ModelFileError: The file or its manifest is missing, or it was not made by ``cfcam export``.
         ManifestError: The manifest does not validate, or describes another file.
         SpecError: The `CamSpec` does not validate, or there is no such layer.
@@ -94,6 +102,9 @@ class Explainer(Closing):
         probe_batch: int = 16,
         layer: str | None = None,
         fusion: str | None = None,
+        max_pixels: int | None = None,
+        photo_range: tuple[float, float] | None = None,
+        show_channels: Sequence[int] | None = None,
     ) -> None:
         if probe_batch < 1:
             raise ArrayError(f"probe_batch: expected at least 1, got {probe_batch}")
@@ -103,7 +114,10 @@ class Explainer(Closing):
         is_engine = self.manifest is not None and self.manifest.is_engine
         # A TensorRT engine says nothing about itself; its manifest does.
         said = self.manifest.cam_spec if self.manifest is not None and is_engine else read_spec(path)
-        self.spec: CamSpec = _used(said, layer, fusion)
+        self.spec: CamSpec = _used(said, layer, fusion, photo_range)
+        if show_channels is not None:
+            check_shown(show_channels, self.spec.input.channels)
+        self._show = show_channels
         self._owns_engine = engine is None
         self._engine = engine or open_engine(
             path, provider, allow_fallback, threads, options=options, manifest=self.manifest
@@ -112,6 +126,7 @@ class Explainer(Closing):
         self._runner = MethodRunner(self.spec, self._inference, self._open_tail, probe_batch)
         self._options = options
         self._wins = (allow_fallback, threads)
+        self._max_pixels = max_pixels
         self._tail: Tail | None = None
         self._lock = threading.Lock()
 
@@ -138,7 +153,9 @@ class Explainer(Closing):
             ImageError: The photo cannot be opened.
             ArrayError: An array of another shape or dtype, or with non-finite values.
         """
-        return image if isinstance(image, Prepared) else prepare(image, self.spec.input)
+        if isinstance(image, Prepared):
+            return image
+        return prepare(image, self.spec.input, self._max_pixels, show=self._show)
 
     def explain(
         self,
@@ -153,8 +170,9 @@ class Explainer(Closing):
         """Explain one image.
 
         Args:
-            image: A path, a Pillow image, uint8 (H, W), (H, W, 3) or (H, W, 4), a ready float32 tensor (C, H, W) or
-                (1, C, H, W) in the model's layout, or what `prepare` made.
+            image: A path (``.npy`` and ``.npz`` too), a Pillow image, a photo as array of integers (H, W) or (H, W, C)
+                (of four uint8 the last is transparency, unless the model takes four), a ready tensor (C, H, W) or
+                (1, C, H, W) in the model's layout and type (float32 for float16, too), or what `prepare` made.
             target: Class index or label; None for the top class.
             method: A name from `method_names`; None for the one that the file asks for.
             settings: A mapping or the method's settings object; None for the file's settings if the method is the
@@ -261,7 +279,7 @@ class Explainer(Closing):
             TargetError: There is no such class.
             EngineError: The model cannot be run, or returns non-finite values.
         """
-        if isinstance(images, np.ndarray) and images.ndim == 4 and images.dtype != np.uint8:
+        if isinstance(images, np.ndarray) and images.ndim == 4 and is_tensor(images, self.spec.input):
             tensors = list(check_tensor(images, self.spec.input))
             frames = [Frame.whole(self.spec.input.width, self.spec.input.height)] * len(tensors)
         else:
@@ -333,7 +351,7 @@ class Explainer(Closing):
         if min(n, batch) < 1:
             raise ArrayError(f"warm_up: expected at least 1 run of at least 1 image, got {n} of {batch}")
         shape = self.spec.input.shape(batch)
-        images = np.random.default_rng(0).standard_normal(shape).astype(self.spec.input.dtype)
+        images = as_input(np.random.default_rng(0).standard_normal(shape), self.spec.input.dtype)
         started = time.perf_counter()
         for _ in range(n):
             self.tensors(images)
@@ -405,6 +423,7 @@ class Explainer(Closing):
             counts=result.grouping.counts() if result.grouping is not None else None,
             times_ms=times,
             source=item.source,
+            notes=item.notes,
             layer=", ".join(layer.name for layer in layers),
             fusion=spec.fusion if len(layers) > 1 else None,
             provider=self.provider,
@@ -424,10 +443,14 @@ def _grid(result: CamResult, layers: Sequence[LayerTensors]) -> tuple[int, int]:
     return fused_grid([values.shape[2:] for values in (*finer, *(layer.activations for layer in layers))])
 
 
-def _used(spec: CamSpec, layer: str | None, fusion: str | None) -> CamSpec:
+def _used(spec: CamSpec, layer: str | None, fusion: str | None, photo_range: tuple[float, float] | None) -> CamSpec:
     """The spec with what the caller wants of it. Raises `SpecError`, `MethodError`."""
     if layer is not None:
         spec = spec.with_layer(layer)
+    if photo_range is not None:
+        low, high = photo_range
+        said = dataclasses.replace(spec.input, photo_range=(float(low), float(high)))
+        spec = dataclasses.replace(spec, input=said)
     if fusion is not None:
         check_fusion(fusion, spec.layers)
         spec = dataclasses.replace(spec, fusion=fusion)  # type: ignore[arg-type] - checked

@@ -58,6 +58,7 @@ class Explanation:
         smoothing: The noisy copies that the map is the mean of, or None.
         form: Whether a detail layer guided the map and how much contrast there was, for methods that can do either.
         detail: The detail layer's name where it guided the map, or None.
+        notes: What was doubtful about the photo's values, in sentences.
 
     >>> explanation = explainer.explain("two_dogs.jpg", target="Boston bull")   # doctest: +SKIP
     >>> explanation.peak                                                        # doctest: +SKIP
@@ -86,6 +87,7 @@ class Explanation:
     smoothing: Smoothing | None = None
     form: Form | None = None
     detail: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -198,7 +200,7 @@ class Explanation:
     def to_dict(self) -> dict[str, Any]:
         """The result as plain JSON values, without the arrays.
 
-        `reason` is there when empty, `smoothing`, `fusion` and `form` where there was one.
+        `reason` is there when empty, `smoothing`, `fusion`, `form` and `notes` where there was one.
         """
         data: dict[str, Any] = {
             "image": self.source,
@@ -216,6 +218,8 @@ class Explanation:
             data["smoothing"] = asdict(self.smoothing)
         if self.form is not None:
             data["form"] = {**asdict(self.form), "detail": self.detail}
+        if self.notes:
+            data["notes"] = list(self.notes)
         if self.empty:
             data["reason"] = self.reason
         return data

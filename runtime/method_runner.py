@@ -13,6 +13,7 @@ from .contract.spec import CamSpec
 from .inference import Inference, Tensors
 from .methods import CamResult, Method, Probing
 from .methods.layer_fusion import run_rule
+from .photos.preprocess import as_input
 from .smoothing import Smoothing, mean_result
 from .tail import Tail
 from .timing import timed
@@ -70,7 +71,7 @@ class MethodRunner:
 
         def ready(images: NDArray[np.float32]) -> NDArray[Any]:
             images = images.transpose(0, 2, 3, 1) if channels_last else images
-            return np.ascontiguousarray(images, dtype=self._input.dtype)
+            return as_input(images, self._input.dtype)
 
         return Probing(
             activations=raw.activations[index],

@@ -17,6 +17,7 @@ from .errors import MethodError
 from .methods.base import CamResult
 from .methods.numerics.resizing import resize
 from .methods.numerics.scaling import as_map
+from .photos.preprocess import as_input
 
 __all__ = ["Smoothing", "as_smoothing", "mean_result"]
 
@@ -56,7 +57,7 @@ class Smoothing:
         values = image.astype(np.float32)
         deviation = self.noise * float(np.ptp(values))
         noise = np.random.default_rng(self.seed).standard_normal((self.copies, *image.shape), np.float32)
-        return (values + deviation * noise).astype(image.dtype)
+        return as_input(values + deviation * noise, image.dtype)
 
 
 def as_smoothing(smooth: Smoothing | Mapping[str, Any] | int | None) -> Smoothing | None:

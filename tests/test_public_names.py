@@ -24,6 +24,7 @@ _FROZEN = {
         "ModelFileError",
         "ModelInfo",
         "OutputError",
+        "PhotoWarning",
         "Smoothing",
         "SpecError",
         "TargetError",

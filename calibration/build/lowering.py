@@ -17,6 +17,8 @@ from pathlib import Path
 from ...export.graph.loading import load_model, model_shell
 from ...export.precision import Plan, lower
 from ...export.precision.plain_model import plain_model
+from ...runtime.errors import OutputError
+from ...runtime.json_reader import parse_json
 from ..caches import Cache, cache_folder
 from .job import Job
 from .photos import CalibrationPhotos
@@ -72,8 +74,8 @@ class Lowering:
         if not own.exists():
             data = self.cache.read(own.name)
             if data is not None:
-                with contextlib.suppress(ValueError):  # damaged: learnt anew
-                    json.loads(data)
+                with contextlib.suppress(OutputError):  # damaged: learnt anew
+                    parse_json(data, own.name, OutputError)
                     own.write_bytes(data)
         return own
 

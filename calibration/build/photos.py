@@ -20,7 +20,7 @@ from ...runtime.contract.manifest import CalibrationRecord
 from ...runtime.contract.modelfile import file_sha256
 from ...runtime.contract.spec import InputSpec
 from ...runtime.errors import ImageError
-from ...runtime.photos.images import open_image
+from ...runtime.photos.photo import open_photo
 from .tensor_cache import TensorCache
 
 __all__ = ["FEWEST", "CalibrationPhotos", "PhotoSets", "choose_photos"]
@@ -137,7 +137,7 @@ def choose_photos(
             if len(photos) < calibrate:
                 flat[sha256] = _is_one_colour(cache.tensor(path, sha256), spec)
             else:
-                open_image(path)
+                open_photo(path, spec)
                 flat[sha256] = False
             photos.append((path, sha256))
         except ImageError as error:
@@ -171,7 +171,7 @@ def _divide(count: int, calibrate: int, verify: int) -> tuple[slice, slice, bool
 def _is_one_colour(tensor: NDArray[Any], spec: InputSpec) -> bool:
     """Whether every channel has one value only; where the photo is padded, that and the padding's."""
     channels = tensor if spec.layout == "NCHW" else np.moveaxis(tensor, -1, 0)
-    values = 2 if spec.resize.mode == "pad" else 1
+    values = 2 if spec.resize.mode in ("pad", "fit") else 1
     return all(len(np.unique(channel)) <= values for channel in channels)
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ...runtime.contract.manifest import SUFFIX
 from ...runtime.errors import OutputError
+from ...runtime.files import scratch_folder
 
 __all__ = ["check_folder", "publish", "staging_in"]
 
@@ -22,12 +21,11 @@ def staging_in(folder: Path, name: str) -> Iterator[Path]:
     Raises `OutputError` for what cannot be written, a full disk among others. Errors of any kind that name a file in
     it leave with the file's final place instead.
     """
-    # Named before it is made: with a name from mkdtemp, an interrupt before it is known here leaves the folder behind.
-    stage = folder / f".{name}.{uuid.uuid4().hex[:12]}.part"
+    stage = folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        stage.mkdir(mode=0o700)
-        yield stage
+        with scratch_folder(folder, name) as stage:
+            yield stage
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written ({error.strerror or error})") from error
     except Exception as error:
@@ -35,8 +33,6 @@ def staging_in(folder: Path, name: str) -> Iterator[Path]:
             part.replace(str(stage), str(folder)) if isinstance(part, str) else part for part in error.args
         )
         raise
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
 
 
 def publish(stage: Path, folder: Path) -> list[Path]:

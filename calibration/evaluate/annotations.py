@@ -7,6 +7,7 @@ photo's width and height; docs/evaluate.md describes the three formats.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,14 +20,20 @@ from numpy.typing import NDArray
 
 from ...runtime.contract.modelfile import file_sha256
 from ...runtime.contract.spec import OutputSpec
-from ...runtime.errors import ArrayError, CfcamError, ImageError
+from ...runtime.errors import ArrayError, CfcamError, ImageError, one_line
+from ...runtime.json_reader import parse_json, read_text
 from ...runtime.photos.frame import Frame
+from ...runtime.photos.images import opened_file
+from ...runtime.shown import shown_value
 from ...runtime.targets import resolve_target
 from ..measures.localisation import box_region, mask_region
 
 __all__ = ["Annotation", "AnnotationError", "Annotations", "read_boxes", "read_masks"]
 
 Box = tuple[float, float, float, float]
+
+#: COCO's largest file has half a gigabyte.
+_MOST_BYTES = 2**30
 
 
 class AnnotationError(CfcamError):
@@ -89,10 +96,7 @@ class Annotations:
 def read_boxes(path: str | os.PathLike[str]) -> Annotations:
     """Boxes of many photos: ``.json`` (a list of photos, or COCO's object) or ``.csv``. Raises `AnnotationError`."""
     file = Path(path)
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise AnnotationError(f"{file}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    text = read_text(file, AnnotationError, most=_MOST_BYTES)
     rows = _from_csv(file, text) if file.suffix.lower() == ".csv" else _from_json(file, text)
     found: dict[str, Annotation] = {}
     names: dict[str, str] = {}
@@ -124,72 +128,115 @@ def read_masks(folder: str | os.PathLike[str], object_value: int | None = None) 
 
 
 def _from_json(file: Path, text: str) -> Iterator[tuple[str, Annotation]]:
-    try:
-        data = json.loads(text)
-    except ValueError as error:
-        raise AnnotationError(f"{file}: is not valid JSON ({error})") from error
-    try:
-        if isinstance(data, dict):
-            yield from _from_coco(file, data)
-            return
-        for entry in data:
-            boxes = entry["boxes"] if "boxes" in entry else entry["boxes_xyxy"]
-            checked = tuple(_box(file, entry["file"], box) for box in boxes)
-            yield (
-                str(entry["file"]),
-                Annotation(checked, target=entry.get("target"), imagenet=entry.get("imagenet_idx")),
-            )
-    except (KeyError, TypeError, ZeroDivisionError) as error:
-        raise AnnotationError(
-            f"{file}: expected a list of {{'file', 'boxes', 'target'}} or COCO's {{'images', 'annotations'}}; "
-            f"{type(error).__name__}: {error}"
-        ) from error
+    data = parse_json(text, str(file), AnnotationError)
+    if isinstance(data, dict):
+        yield from _from_coco(file, data)
+        return
+    for number, entry in enumerate(_list(file, data, "the file")):
+        place = f"entry {number}"
+        boxes = _list(file, _of(file, entry, place, "boxes", "boxes_xyxy"), f"{place}: boxes")
+        name = _name(file, _of(file, entry, place, "file"), place)
+        checked = tuple(_box(file, name, box) for box in boxes)
+        yield name, Annotation(checked, target=_target(file, entry, place), imagenet=_whole(file, entry, place))
 
 
 def _from_coco(file: Path, data: dict[str, Any]) -> Iterator[tuple[str, Annotation]]:
-    images = {image["id"]: image for image in data["images"]}
-    for entry in data["annotations"]:
-        if entry["image_id"] not in images:
-            raise AnnotationError(
-                f"{file}: an annotation names the image {entry['image_id']}, which is not in 'images'"
-            )
-        image = images[entry["image_id"]]
-        x, y, w, h = entry["bbox"]
-        width, height = image["width"], image["height"]
-        corners = (x / width, y / height, min(1, (x + w) / width), min(1, (y + h) / height))
-        yield image["file_name"], Annotation((_box(file, image["file_name"], corners),))
+    images: dict[str, tuple[str, float, float]] = {}
+    for number, image in enumerate(_list(file, _of(file, data, "the file", "images"), "images")):
+        place = f"images[{number}]"
+        sides = [_of(file, image, place, side) for side in ("width", "height")]
+        if not all(isinstance(side, int | float) and side > 0 for side in sides):
+            raise AnnotationError(f"{file}: {place}: expected a width and a height above 0, got {shown_value(sides)}")
+        name = _name(file, _of(file, image, place, "file_name"), place)
+        images[repr(_of(file, image, place, "id"))] = (name, sides[0], sides[1])
+    for number, entry in enumerate(_list(file, _of(file, data, "the file", "annotations"), "annotations")):
+        place = f"annotations[{number}]"
+        key = repr(_of(file, entry, place, "image_id"))
+        if key not in images:
+            raise AnnotationError(f"{file}: an annotation names the image {key}, which is not in 'images'")
+        name, width, height = images[key]
+        x, y, w, h = _four(file, name, _of(file, entry, place, "bbox"))
+        yield (
+            name,
+            Annotation((_box(file, name, (x / width, y / height, min(1, (x + w) / width), min(1, (y + h) / height))),)),
+        )
 
 
 def _from_csv(file: Path, text: str) -> Iterator[tuple[str, Annotation]]:
-    reader = csv.DictReader(text.splitlines())
     wanted = {"file", "x0", "y0", "x1", "y1"}
-    if not wanted <= set(reader.fieldnames or ()):
-        raise AnnotationError(f"{file}: expected the columns file,x0,y0,x1,y1 and if wanted target, got "
-                              f"{','.join(reader.fieldnames or ()) or 'nothing'}")  # fmt: skip
-    for row in reader:
-        box = _box(file, row["file"], [row[key] for key in ("x0", "y0", "x1", "y1")])
-        yield row["file"], Annotation((box,), target=row.get("target") or None)
-
-
-def _box(file: Path, name: Any, values: Any) -> Box:
+    reader = csv.DictReader(io.StringIO(text, newline=""))
     try:
-        x0, y0, x1, y1 = (float(value) for value in values)
-    except (TypeError, ValueError):
-        raise AnnotationError(f"{file}: {name}: expected a box of four numbers, got {values!r}") from None
+        if not wanted <= set(reader.fieldnames or ()):
+            listed = ",".join(reader.fieldnames or ()) or "nothing"
+            raise AnnotationError(f"{file}: expected the columns file,x0,y0,x1,y1 and if wanted target, got {listed}")
+        for row in reader:
+            name = _name(file, row["file"], f"line {reader.line_num}")
+            box = _box(file, name, [row[key] for key in ("x0", "y0", "x1", "y1")])
+            yield name, Annotation((box,), target=row.get("target") or None)
+    except csv.Error as error:
+        raise AnnotationError(f"{file}: line {reader.line_num}: is not valid CSV ({one_line(error)})") from error
+
+
+def _of(file: Path, entry: Any, place: str, *keys: str) -> Any:
+    """The value of the first of `keys` that the entry has."""
+    found = [entry[key] for key in keys if key in entry] if isinstance(entry, dict) else []
+    if not found:
+        expected = "expected a list of {'file', 'boxes', 'target'} or COCO's {'images', 'annotations'}"
+        raise AnnotationError(f"{file}: {place}: has no '{keys[0]}': {expected}")
+    return found[0]
+
+
+def _list(file: Path, value: Any, place: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise AnnotationError(f"{file}: {place}: expected a list, got {shown_value(value)}")
+    return value
+
+
+def _name(file: Path, value: Any, place: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise AnnotationError(f"{file}: {place}: expected the name of a photo, got {shown_value(value)}")
+    return value
+
+
+def _target(file: Path, entry: dict[str, Any], place: str) -> int | str | None:
+    target = entry.get("target")
+    if isinstance(target, str):
+        return target
+    return _whole(file, entry, place, "target")
+
+
+def _whole(file: Path, entry: dict[str, Any], place: str, key: str = "imagenet_idx") -> int | None:
+    value = entry.get(key)
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        raise AnnotationError(f"{file}: {place}: {key}: expected a whole number, got {shown_value(value)}")
+    return value
+
+
+def _four(file: Path, name: str, values: Any) -> list[float]:
+    try:
+        numbers = [float(value) for value in values]
+    except (TypeError, ValueError, OverflowError):
+        numbers = []
+    if len(numbers) != 4 or isinstance(values, str) or any(isinstance(value, bool) for value in values):
+        raise AnnotationError(f"{file}: {name}: expected a box of four numbers, got {shown_value(values)}")
+    return numbers
+
+
+def _box(file: Path, name: str, values: Any) -> Box:
+    x0, y0, x1, y1 = _four(file, name, values)
     if not (0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1):
         raise AnnotationError(
-            f"{file}: {name}: expected x0 < x1 and y0 < y1 as fractions of the photo, from 0 to 1, got {values!r}"
+            f"{file}: {name}: expected x0 < x1 and y0 < y1 as fractions of the photo, from 0 to 1, got "
+            f"{shown_value(values)}"
         )
     return x0, y0, x1, y1
 
 
 def _open_mask(path: Path, object_value: int | None, frame: Frame) -> NDArray[np.bool_]:
-    from PIL import Image
-
     try:
-        with Image.open(path) as image:
+        with opened_file(path) as image:
             values = np.asarray(image)
-    except Exception as error:  # Pillow's decoders raise whatever they like on damaged data
+    except ImageError as error:
         raise ImageError(f"{path}: the mask cannot be read ({error})") from error
     if values.ndim != 2:
         raise ImageError(f"{path}: expected a mask with one value per pixel, got {values.shape[2]} channels")

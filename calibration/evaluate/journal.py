@@ -16,6 +16,7 @@ from typing import Any
 
 from ...runtime.closing import Closing
 from ...runtime.errors import OutputError
+from ...runtime.json_reader import parse_json
 from ..caches import Cache, cache_folder
 
 __all__ = ["Journal", "cached_journal"]
@@ -74,9 +75,9 @@ class Journal(Closing):
                 break
             whole += len(line)
             try:
-                entry = json.loads(line)
+                entry = parse_json(line, f"{self.path}: a line", OutputError)
                 self._known[entry.pop("key")] = entry
-            except (ValueError, KeyError, AttributeError, TypeError):
+            except (OutputError, KeyError, AttributeError, TypeError):
                 self.damaged += 1
         self._file.seek(0, os.SEEK_END)
 

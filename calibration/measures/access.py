@@ -15,6 +15,7 @@ from ...runtime.inference import LayerTensors, Tensors
 from ...runtime.methods import get_method
 from ...runtime.methods.layer_fusion import run_rule
 from ...runtime.photos.frame import Frame
+from ...runtime.photos.preprocess import as_input
 
 __all__ = ["EngineAccess"]
 
@@ -77,6 +78,5 @@ class EngineAccess:
         rows = range(len(activations[0]))
         return np.stack([run_rule(method, self._settings, spec.layers, layers, i, spec.fusion).map for i in rows])
 
-    def _ready(self, images: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-        values = images.astype(np.float32, copy=False)
-        return values.transpose(0, 2, 3, 1) if self._channels_last else values
+    def _ready(self, images: NDArray[np.floating[Any]]) -> NDArray[Any]:
+        return as_input(images.transpose(0, 2, 3, 1) if self._channels_last else images, self.input.dtype)

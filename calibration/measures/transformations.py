@@ -77,6 +77,8 @@ class Jpeg:
     def _one(self, planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
         from PIL import Image
 
+        if len(planes) not in (1, 3):  # JPEG knows grey and colour
+            return np.concatenate([self._one(plane[None]) for plane in planes])
         flip = self.spec.color == "bgr"
         pixels = planes[0] if len(planes) == 1 else (planes[::-1] if flip else planes).transpose(1, 2, 0)
         buffer = io.BytesIO()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +19,9 @@ import numpy as np
 
 from ...runtime.contract.manifest import Manifest
 from ...runtime.contract.modelfile import read_spec
+from ...runtime.engines.onnxruntime.words import log_severity
 from ...runtime.errors import EngineError, ImageError, MissingDependencyError, ModelFileError
+from ...runtime.files import scratch_folder
 from ...runtime.photos.preprocess import prepare
 from ...runtime.targets import TOP_CLASS
 from .value_matching import HANDS_ON, computed_values, match_values
@@ -203,7 +204,7 @@ def _on_cpu(model: ModelProto, outputs: Sequence[str]) -> Run:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = log_severity()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session: Any = onnxruntime.InferenceSession(_marked(model, outputs), options, providers=["CPUExecutionProvider"])
     return lambda feed: dict(zip(outputs, session.run(list(outputs), feed), strict=True))
@@ -215,7 +216,7 @@ def _rebuilt(model: ModelProto, outputs: Sequence[str], package: str) -> Iterato
     from ...runtime.engines.tensorrt.build import build_engine
     from ...runtime.engines.tensorrt.packages import load_package
 
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         path = Path(folder) / "marked.onnx"
         path.write_bytes(_marked(model, outputs))
         plan = build_engine(path, batch=(1, 1, 1), package=package)

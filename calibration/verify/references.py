@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ...runtime.cam import normalise
 from ...runtime.contract.spec import InputSpec
 from ...runtime.methods.cfcam.filtering import gaussian
+from ...runtime.photos.preprocess import as_input
 
 __all__ = ["jittered", "noise_map"]
 
@@ -23,7 +24,7 @@ def jittered(tensor: NDArray[Any], spec: InputSpec, seed: int) -> NDArray[Any]:
     step = np.asarray(spec.std, np.float64) ** -1 * spec.scale
     if spec.layout == "NCHW":
         step = step[:, None, None]
-    return (tensor + levels * step).astype(tensor.dtype)
+    return as_input(tensor + levels * step, tensor.dtype)
 
 
 def noise_map(grid: tuple[int, int], size: tuple[int, int], seed: int) -> NDArray[np.float32]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from onnx import ModelProto
 from ...runtime.contract.modelfile import read_spec
 from ...runtime.contract.spec import INT8_IN_HALF, CamSpec, LayerSpec
 from ...runtime.engines.onnxruntime.workarounds import session_workarounds
+from ...runtime.files import scratch_folder
 from ..errors import ExportError
 from ..graph import Graph, load_model
 from ..proof.checks import prove_file
@@ -86,7 +86,7 @@ def lower(
         raise ExportError(f"{source}: INT8 needs calibration images")
     spec = read_spec(source)
     calibration: dict[str, Any] | None = None
-    with staging_folder(output) as folder, tempfile.TemporaryDirectory() as name:
+    with staging_folder(output) as folder, scratch_folder() as name:
         scratch = Path(name)
         with watch("cut"):
             plain = plain_model(load_model(source), spec)

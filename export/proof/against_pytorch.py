@@ -89,16 +89,17 @@ class PyTorchJudge:
         return checks + self._layer(file, axes, nodes[-1])
 
     def _outputs(self, file: ExportedFile) -> list[Check]:
-        expected = eager_outputs(self._module, torch.from_numpy(file.images))
+        batches = torch.from_numpy(file.images).split(file.batch or len(file.images))
+        expected = zip(*(eager_outputs(self._module, batch) for batch in batches), strict=True)
         return [
-            Check(f"output '{name}' against eager PyTorch", relative_error(file.top.outputs[name], want.numpy()), 1e-4)
-            for name, want in zip(file.top.outputs, expected, strict=True)
+            Check(f"output '{name}' against eager PyTorch", relative_error(file.top.outputs[name], want), 1e-4)
+            for name, want in zip(file.top.outputs, (np.concatenate(parts) for parts in expected), strict=True)
         ]
 
     def _layer(self, file: ExportedFile, axes: Layout, node: fx.Node) -> list[Check]:
         graph, score = self._captured.graph, self._scores[0]
         places = _places(node.meta["val"].shape[1:], file.tail.shape[1:], axes)
-        tail = TailProgram(graph, node, score, _TOGETHER)
+        tail = TailProgram(graph, node, score, _together(file))
         passes: Evaluator | None = None
         own: list[Check] = []
         parts: list[list[Array]] = [[], [], [], []]
@@ -138,8 +139,9 @@ class PyTorchJudge:
         """The activations in PyTorch's float32; from the second turn on with other last bits of the images."""
         noise = torch.randn(file.images.shape, generator=torch.Generator().manual_seed(turn))
         images = torch.from_numpy(file.images) * (1 + (2**-23 if turn else 0) * noise)
-        (held,) = values_of(self._captured.graph, images, node)
-        return held.numpy().reshape(len(held), -1)[:, places]
+        parts = (values_of(self._captured.graph, batch, node)[0] for batch in images.split(file.batch or len(images)))
+        held = np.concatenate([part.numpy() for part in parts])
+        return held.reshape(len(held), -1)[:, places]
 
     def _own_autograd(
         self,
@@ -173,11 +175,16 @@ class PyTorchJudge:
         return []
 
 
+def _together(file: ExportedFile) -> int:
+    """How many images run at once: one where each is right by itself only."""
+    return 1 if file.batch == 1 else _TOGETHER
+
+
 def _pairs(file: ExportedFile) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Images, activations and classes, two by two; the last image is repeated where it has no other beside it."""
+    """Images, activations and classes, as many as run at once; the last is repeated where it has no other beside it."""
     everything = (file.images, file.top.activations, file.top.classes)
-    for start in range(0, len(file.images), _TOGETHER):
-        chosen = np.minimum(np.arange(start, start + _TOGETHER), len(file.images) - 1)
+    for start in range(0, len(file.images), _together(file)):
+        chosen = np.minimum(np.arange(start, start + _together(file)), len(file.images) - 1)
         images, activations, classes = (torch.from_numpy(array[chosen]) for array in everything)
         yield images, activations, classes
 

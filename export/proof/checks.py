@@ -16,8 +16,9 @@ scores and gradient alike, evaluated in float64 from the activations that ONNX R
    graph the images that pass may: an activation on a rounding boundary moves by a whole step in either arithmetic.
 5. `gradient_moves`: when the image changes (and the class does not), the gradient changes by as much as the
    exact one, which for pooling and a linear head means: not at all. When the class changes, likewise.
-6. `batch_equals_singles`, by the yardstick of 4; in quantised graphs the median image's activations count. A
-   file with a fixed batch gets the same images in another order; with a fixed batch of one there is nothing to compare.
+6. `batch_against_others`: gradients by the yardstick of 4, activations and scores: images in a batch against the same
+   images alone and in pairs; in quantised graphs the median image's activations and scores count. A file with a
+   fixed batch gets its images in another order, and beside others; with a batch of one there is nothing to compare.
 7. `explained_class`: the top class when none is asked for, else the one that is asked for.
 8. What guides the map (`guiding`): ``cam_detail`` leads to ``cam_activations``, ``cam_rivals`` agrees with differences.
 
@@ -25,7 +26,8 @@ Of a file with several target layers, 2 to 6 are measured for each, with a tail 
 know nothing of a backward pass that it shares with others.
 
 Weights and activations in float16 carry three digits, and a quantised value near a rounding
-boundary jumps by a step: for such files the limits of 1, 2 and 4 are widened to the constants below.
+boundary jumps by a step: for such files the limits of 1, 2 and 4 are widened to the constants below. Where float16
+comes behind the scores only, 2 is widened by what that rounds.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .batches import batch_against_others
 from .differences import gradient_against_differences
 from .exported_file import COARSE_GRADIENT, ExportedFile
 from .guiding import detail_leads_to_activations, rivals_against_differences
@@ -48,7 +51,6 @@ __all__ = [
     "LAYER_CHECKS",
     "Judge",
     "activations_lead_to_scores",
-    "batch_equals_singles",
     "explained_class",
     "gradient_in_float32",
     "gradient_moves",
@@ -111,10 +113,12 @@ def _of_every_layer(file: ExportedFile, measure: Judge) -> list[Check]:
 
 def outputs_unchanged(file: ExportedFile, plain: Mapping[str, Array]) -> list[Check]:
     """Each output of the plain model, in the exported file."""
-    limit = _COARSE_OUTPUT if file.coarse or file.spec.input.dtype == "float16" else 1e-5
     found = []
     for name, want in plain.items():
+        limit = _COARSE_OUTPUT if file.coarse or file.coarse_before or want.dtype == np.float16 else 1e-5
         have = file.top.outputs.get(name)
+        if have is not None and file.batch == 1 and have.shape == (len(file.images), want.size // len(file.images)):
+            want = want.reshape(have.shape)  # a single image's row comes without its batch
         if have is None or have.shape != want.shape:
             error = float("inf")
         elif want.dtype.kind != "f":
@@ -157,16 +161,19 @@ def tail_file_agrees(file: ExportedFile, path: str | os.PathLike[str]) -> list[C
 def _scores_check(file: ExportedFile, logits: Array, name: str) -> Check:
     """Logits (N, classes) against what the file gives."""
     scores = np.asarray(logits, np.float64)
+    largest = np.abs(scores).max()
     if file.spec.output.kind == "softmax":
         scores = np.exp(scores - scores.max(1, keepdims=True))
         scores /= scores.sum(1, keepdims=True)
     elif file.spec.output.kind == "sigmoid":
         scores = 1 / (1 + np.exp(-scores))
     given = file.top.outputs[file.spec.output.name].reshape(scores.shape).astype(np.float64)
+    # What is rounded behind the logits: themselves, or through an exponential.
+    rounded = file.score_rounding * max(np.abs(given).max(), 0.0 if file.spec.output.kind == "logits" else largest)
     if file.spec.output.kind == "logits":  # a log-softmax differs from its logits by one number per image
         scores, given = (s - s.mean(1, keepdims=True) for s in (scores, given))
     limit = _COARSER_SCORE if file.quantised and file.half else _COARSE_SCORE if file.coarse else 1e-4
-    return Check(name, relative_error(scores, given), limit)
+    return Check(name, relative_error(scores, given), float(limit + rounded / (np.abs(given).max() or 1.0)))
 
 
 def gradient_in_float32(file: ExportedFile) -> list[Check]:
@@ -211,41 +218,13 @@ def _movement(gradients: Array) -> float:
     return float(np.median(image_errors(np.roll(gradients, 1, axis=0), gradients)))
 
 
-def batch_equals_singles(file: ExportedFile) -> list[Check]:
-    """Each image alone (where the batch is fixed: in another place of the batch) gives what it gives in the batch."""
-    if file.batch == 1:
-        return []
-    images = file.images
-    # Every image gets another class: behind a linear head that is all in which their gradients differ.
-    classes = (file.top.classes + np.arange(len(images))) % file.spec.output.classes
-    together = file.explain(images, classes)
-    if file.batch is None:
-        name = "a batch against its singles"
-        parts = [file.explain(images[i : i + 1], classes[i : i + 1]) for i in range(len(images))]
-        gradients = np.concatenate([part.gradients for part in parts])
-        activations = np.concatenate([part.activations for part in parts])
-    else:
-        name = "a batch against itself in another order"
-        rolled = file.explain(np.roll(images, 1, axis=0), np.roll(classes, 1))
-        gradients, activations = (np.roll(a, -1, axis=0) for a in (rolled.gradients, rolled.activations))
-    share = float(np.median(file.yardstick.shares(gradients, together.gradients)))
-    limit = COARSE_GRADIENT if file.coarse else 1e-4
-    errors = image_errors(activations, together.activations)
-    # A kernel for another batch size may round a value to the next step of its quantisation, and so on from there.
-    moved = np.median(errors) if file.quantised else errors.max()
-    return [
-        Check(f"{name}, share of the allowed error", share, 1),
-        Check(f"{name}, activations", float(moved), limit),
-    ]
-
-
 #: What is measured on each target layer, in this order: what people read while they wait, and the checks.
 LAYER_CHECKS: dict[str, Callable[[ExportedFile], list[Check]]] = {
     "activations": activations_lead_to_scores,
     "differences": gradient_against_differences,
     "float32": gradient_in_float32,
     "movement": gradient_moves,
-    "batch": batch_equals_singles,
+    "batch": batch_against_others,
     "rivals": rivals_against_differences,
     "detail": detail_leads_to_activations,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ from .images import structured_images
 from .session import Session, release_memory
 from .yardstick import Yardstick
 
-__all__ = ["COARSE_GRADIENT", "Answer", "Exact", "ExportedFile", "open_exported_file", "plain_outputs"]
+__all__ = ["COARSE_GRADIENT", "Answer", "Exact", "ExportedFile", "coarse_values", "open_exported_file", "plain_outputs"]
 
 Array = NDArray[Any]
 
@@ -33,6 +33,8 @@ COARSE_GRADIENT = 2e-2
 _FEWEST_IMAGES = 5
 #: The exact tail takes so many images at once, where the batch is free: enough to have a batch, few for the memory.
 _AT_ONCE = 2
+#: Relative rounding of the types that are coarser than float32.
+_ROUNDING: dict[int | None, float] = {TensorProto.FLOAT16: 2.0**-11, TensorProto.BFLOAT16: 2.0**-8}
 #: Binary digits of a float16.
 _HALF_DIGITS = 11
 
@@ -58,6 +60,8 @@ class ExportedFile:
     graph: its contents, until `release`.
     images: the batch (N, ...) that it is proved with, in the layout and dtype of its input. batch: the fixed
     batch size of the file, or None. quantised, half: such values lie behind the layer. coarse: either of them.
+    coarse_before: float16 or quantised values lie before the layer. score_rounding: relative error that the type of
+    the values behind the logits makes.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class ExportedFile:
         self.graph: Graph | None = graph
         self.tail, self.images, self.batch = tail, images, batch
         self.further: list[ExportedFile] = []
+        self.coarse_before, self.score_rounding = False, 0.0
         self._probe, self._first = probe, first
         kinds = {node.op_type for node in tail.model.graph.node}
         self.quantised = "QuantizeLinear" in kinds
@@ -267,11 +272,24 @@ def open_exported_file(
             f"{f' or whole multiples of {batch}' if batch else ''}, got {images.dtype} {images.shape}"
         )
     file = ExportedFile(Path(path), spec, graph, tail, probe, images, batch)
+    file.coarse_before = coarse_values(graph, graph.ancestors([tail.layer]))
+    behind = graph.ancestors([spec.output.name]) - graph.ancestors([tail.score])
+    file.score_rounding = max((_ROUNDING.get(graph.elem_type(name), 0.0) for name in behind), default=0.0)
     for layer in spec.layers[1:]:
         turned = replace(spec, layers=(layer, *(other for other in spec.layers if other is not layer)), tail=None)
         tail = cut_tail(graph, turned, gradients=True)
         file.further.append(ExportedFile(Path(path), turned, graph, tail, _probe(graph, tail), images, batch, file))
+        file.further[-1].coarse_before = file.coarse_before
+        file.further[-1].score_rounding = file.score_rounding
     return file
+
+
+def coarse_values(graph: Graph, names: Iterable[str]) -> bool:
+    """Whether values among these are float16 or quantised."""
+    makers = [graph.producers[name].op_type for name in names if name in graph.producers]
+    return any("Quantize" in maker or maker.startswith("QLinear") for maker in makers) or any(
+        graph.elem_type(name) in _ROUNDING for name in names
+    )
 
 
 def _probe(graph: Graph, tail: Tail) -> Session | None:

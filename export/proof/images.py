@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from ...runtime.contract.spec import InputSpec
 
-__all__ = ["structured_images", "structured_noise"]
+__all__ = ["filled_up", "structured_images", "structured_noise"]
 
 #: Cells per side of the noise that is added up.
 _CELLS = (2, 5, 11, 32)
@@ -33,6 +33,12 @@ def structured_images(spec: InputSpec, count: int, seed: int = 0) -> NDArray[np.
     mean, std = (np.reshape(values, (-1, 1, 1)) for values in (spec.mean, spec.std))
     x = (pixels * spec.scale - mean) / std
     return np.ascontiguousarray(x if spec.layout == "NCHW" else x.transpose(0, 2, 3, 1), dtype=spec.dtype)
+
+
+def filled_up(images: NDArray[np.floating], batch: int | None) -> NDArray[np.floating]:
+    """As many images as a file with a fixed batch takes: the last one is repeated."""
+    missing = -len(images) % (batch or 1)
+    return np.concatenate([images, np.repeat(images[-1:], missing, axis=0)]) if missing else images
 
 
 def _enlarge(size: int, cells: int) -> NDArray[np.float64]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,11 +14,12 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from ...runtime.engines.onnxruntime.words import log_severity, refusal
 from ...runtime.engines.onnxruntime.workarounds import session_workarounds
 from ...runtime.errors import MissingDependencyError
+from ...runtime.files import scratch_folder
 from ..errors import ExportError
 from ..graph.loading import tensor_bytes
-from ..wording import first_line
 from ..writing import write_model
 
 __all__ = ["Session", "release_memory"]
@@ -44,7 +44,7 @@ def _readable(model: onnx.ModelProto | str) -> Iterator[str | bytes]:
     elif sum(tensor_bytes(tensor) for tensor in model.graph.initializer) < _LARGE:
         yield model.SerializeToString()
     else:
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch_folder() as folder:
             path = os.path.join(folder, "model.onnx")
             write_model(model, path)
             yield path
@@ -72,7 +72,7 @@ class Session:
                 "proving an export needs ONNX Runtime: install cfcam[cpu] or cfcam[gpu]"
             ) from error
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = log_severity()
         if threads is not None:
             options.intra_op_num_threads = threads
         if entries is None and isinstance(model, str):
@@ -85,7 +85,7 @@ class Session:
             with _readable(model) as source:
                 self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            raise ExportError(f"ONNX Runtime refuses the exported graph: {error}") from error
+            raise ExportError(f"ONNX Runtime refuses the graph: {refusal(error)}") from error
         release_memory()  # loading leaves the weights in their old form behind
         self.inputs = [value.name for value in self._session.get_inputs()]
         self.outputs = [value.name for value in self._session.get_outputs()]
@@ -102,5 +102,5 @@ class Session:
         try:
             values = self._session.run(None, dict(feeds))
         except Exception as error:
-            raise ExportError(f"ONNX Runtime cannot run the exported graph: {first_line(error)}") from error
+            raise ExportError(f"ONNX Runtime cannot run the graph: {refusal(error)}") from error
         return {name: np.asarray(value) for name, value in zip(self.outputs, values, strict=True)}

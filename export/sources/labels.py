@@ -6,12 +6,13 @@ from index to name (also as `id2label` inside a larger one, as model hubs write 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ...runtime.json_reader import parse_json, read_text
+from ...runtime.shown import shown_value
 from ..errors import ExportError
 
 __all__ = ["BACKGROUND", "check_labels", "read_labels"]
@@ -30,14 +31,7 @@ def read_labels(path: str | os.PathLike[str], offset: int = 0) -> tuple[str, ...
     path = Path(path)
     if offset < 0:
         raise ExportError(f"label offset: expected 0 or more, got {offset}")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise ExportError(f"{path}: no such label file") from error
-    except OSError as error:
-        raise ExportError(f"{path}: label file cannot be read ({error.strerror or error})") from error
-    except UnicodeDecodeError as error:
-        raise ExportError(f"{path}: label file is not UTF-8 text (byte {error.start})") from error
+    text = read_text(path, ExportError)
     labels = _from_json(path, text) if text.lstrip()[:1] in ("[", "{") else _from_lines(path, text)
     if not labels:
         raise ExportError(f"{path}: holds no labels")
@@ -63,10 +57,7 @@ def _from_lines(path: Path, text: str) -> list[str]:
 
 
 def _from_json(path: Path, text: str) -> list[str]:
-    try:
-        data = json.loads(text)
-    except ValueError as error:
-        raise ExportError(f"{path}: is not valid JSON ({error})") from error
+    data = parse_json(text, str(path), ExportError)
     if isinstance(data, dict) and isinstance(data.get("id2label"), dict):
         data = data["id2label"]
     if isinstance(data, dict):
@@ -90,5 +81,5 @@ def _name(path: Path, index: int, value: Any) -> str:
     if isinstance(value, list) and len(value) == 2:
         value = value[1]
     if not isinstance(value, str) or not value.strip():
-        raise ExportError(f"{path}: label {index} is not a name: {json.dumps(value)[:60]}")
+        raise ExportError(f"{path}: label {index} is not a name: {shown_value(value)}")
     return value.strip()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from onnx import ModelProto, TensorProto, TypeProto, helper
@@ -10,7 +10,7 @@ from onnx import ModelProto, TensorProto, TypeProto, helper
 from ..errors import ExportError
 from ..graph.graph import Dim, attribute, type_of
 
-__all__ = ["ImageInput", "image_input"]
+__all__ = ["ImageInput", "empty_batch", "fix_batch", "image_input"]
 
 _DTYPES: dict[int, Literal["float32", "float16"]] = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16"}
 
@@ -50,6 +50,8 @@ def image_input(model: ModelProto, size: tuple[int, int] | None = None) -> Image
         raise ExportError(f"{described}: expected float32 or float16{': ' * bool(advice)}{advice}")
     if len(shape) != 4:
         raise ExportError(f"{described}: expected four dimensions, (N, 3, H, W) or (N, H, W, 3)")
+    # Exporters write a free size as -1, and a free batch as 0 too.
+    shape = tuple(None if isinstance(d, int) and d < (1 if axis == 0 else 0) else d for axis, d in enumerate(shape))
     if any(isinstance(d, int) and d < 1 for d in shape):
         raise ExportError(f"{described}: has a dimension of {min(d for d in shape if isinstance(d, int))}")
     layout = _layout(model, entry.name, shape)
@@ -66,6 +68,23 @@ def image_input(model: ModelProto, size: tuple[int, int] | None = None) -> Image
     if batch is None and (not dims[0].dim_param or shape[0] in shape[1:]):
         dims[0].dim_param = "batch"
     return ImageInput(entry.name, layout, height, width, channels, _DTYPES[kind], batch)
+
+
+def empty_batch(model: ModelProto) -> bool:
+    """Whether an input states a batch of 0, which ONNX Runtime takes by its word."""
+    first = [entry.type.tensor_type.shape.dim[:1] for entry in model.graph.input]
+    return any(dim.HasField("dim_value") and dim.dim_value == 0 for dims in first for dim in dims)
+
+
+def fix_batch(model: ModelProto, image: ImageInput) -> ImageInput:
+    """Write a batch of one into the model, whose batch was free; the input as it is then."""
+    entry = next(entry for entry in model.graph.input if entry.name == image.name)
+    symbol = entry.type.tensor_type.shape.dim[0].dim_param
+    for info in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        for dim in info.type.tensor_type.shape.dim:
+            if symbol and dim.dim_param == symbol:
+                dim.dim_value = 1
+    return replace(image, batch=1)
 
 
 def _size(described: str, stated: list[Dim], size: tuple[int, int] | None) -> tuple[int, int]:

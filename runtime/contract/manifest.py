@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import CfcamError, EngineError, ManifestError
 from ..files import write_bytes
+from ..json_reader import read_json
 from .modelfile import file_sha256
 from .records import Format, dump
 from .spec import CamSpec
@@ -251,14 +252,9 @@ class Manifest:
             ManifestError: It cannot be read or does not validate.
         """
         path = cls.place(product)
-        try:
-            data = json.loads(path.read_text("utf-8"))
-        except FileNotFoundError:
+        if not os.path.lexists(path):
             return None
-        except OSError as error:
-            raise ManifestError(f"{path}: cannot be read ({error.strerror or error})") from error
-        except ValueError as error:
-            raise ManifestError(f"{path}: is not valid JSON ({error}): copy it again, or build it again") from error
+        data = read_json(path, ManifestError, remedy=": copy it again, or build it again")
         try:
             return cls.from_dict(data)
         except ManifestError as error:

@@ -6,18 +6,24 @@ Keys that this version does not know are kept, and written back by `dump`.
 
 from __future__ import annotations
 
+import re
+import sys
 import types
 import typing
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal
 
 from ..errors import CfcamError
+from ..shown import shown_value
 
 __all__ = ["Format", "dump"]
 
 # Sections keep the keys they do not know in this attribute, so that a file that a newer
 # minor version wrote survives being read and written by this one.
 _UNKNOWN = "_unknown_keys"
+
+_LARGEST_FLOAT = sys.float_info.max
+_TOO_LARGE = 2**63
 
 
 @dataclass(frozen=True)
@@ -34,9 +40,9 @@ class Format:
 
     def check_schema(self, schema: Any) -> None:
         """A newer major is refused, a newer minor is not."""
-        major = str(schema).split(".")[0]
-        if not isinstance(schema, str) or not major.isdigit():
-            raise self.error(f"{self.name} schema: expected 'MAJOR.MINOR', got {schema!r}")
+        if not isinstance(schema, str) or not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})*", schema):
+            raise self.error(f"{self.name} schema: expected 'MAJOR.MINOR', got {shown_value(schema)}")
+        major = schema.split(".")[0]
         if int(major) > int(self.schema.split(".")[0]):
             raise self.error(
                 f"{self.name} schema {schema} is newer than this cfcam reads ({self.schema}): {self.remedy}"
@@ -65,25 +71,34 @@ class Format:
         if origin in (typing.Union, types.UnionType):  # only X | None is used
             return None if value is None else self._convert(value, args[0], path)
         if origin is Literal:
-            if value not in args:
-                raise self.error(f"{self.name} {path}: expected one of {', '.join(map(repr, args))}, got {value!r}")
+            if not isinstance(value, str) or value not in args:
+                raise self.error(
+                    f"{self.name} {path}: expected one of {', '.join(map(repr, args))}, got {shown_value(value)}"
+                )
             return value
         if origin is tuple:
             if not isinstance(value, list | tuple):
-                raise self.error(f"{self.name} {path}: expected a list, got {value!r}")
+                raise self.error(f"{self.name} {path}: expected a list, got {shown_value(value)}")
             if args[-1] is not Ellipsis and len(args) != len(value):
                 raise self.error(f"{self.name} {path}: expected {len(args)} items, got {len(value)}")
             return tuple(self._convert(v, args[0], f"{path}[{i}]") for i, v in enumerate(value))
         if origin is dict:
             if not isinstance(value, dict):
-                raise self.error(f"{self.name} {path}: expected an object, got {value!r}")
+                raise self.error(f"{self.name} {path}: expected an object, got {shown_value(value)}")
+            if args and args[1] is str and not all(isinstance(text, str) for text in value.values()):
+                raise self.error(f"{self.name} {path}: expected an object of text, got {shown_value(value)}")
             return dict(value)
         if hasattr(hint, "__dataclass_fields__"):
             return self.load(hint, value, path)
-        if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if hint is float and is_number:
+            if not abs(value) <= _LARGEST_FLOAT:  # NaN is not either
+                raise self.error(f"{self.name} {path}: expected a finite number, got {shown_value(value)}")
             return float(value)
         if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-            raise self.error(f"{self.name} {path}: expected {hint.__name__}, got {value!r}")
+            raise self.error(f"{self.name} {path}: expected {hint.__name__}, got {shown_value(value)}")
+        if hint is int and abs(value) >= _TOO_LARGE:
+            raise self.error(f"{self.name} {path}: expected a number below 2 ** 63, got {shown_value(value)}")
         return value
 
 

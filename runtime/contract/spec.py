@@ -8,7 +8,7 @@ Rules of the format:
 1. ``schema`` is ``MAJOR.MINOR``. A newer *major* is refused, a newer *minor* is read.
 2. Sections and keys that this version does not know are kept, and written back.
 3. Every number that concerns pixels is in the units of ``x = (p * scale - mean) / std``
-   with ``p`` the 8-bit value (0 to 255).
+   with ``p`` from 0 to 255: the 8-bit value, or that share of another photo's range.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from ..errors import SpecError
+from ..json_reader import parse_json
 from .records import Format, dump
 
 __all__ = [
     "INT8_IN_HALF",
     "METADATA_KEY",
+    "SAME_SHAPE",
     "SCHEMA",
     "CamSpec",
     "DetailSpec",
@@ -45,7 +47,18 @@ INT8_IN_HALF = "int8+float16"
 #: Schema that this version writes.
 SCHEMA = "1.3"
 
+#: Pixels along one side of an input, and of the photo that is scaled for it: more is a number that went wrong, and
+#: would take all memory.
+_LARGEST_SIDE = 32_768
+_MOST_PIXELS = 2**26
+#: Classes, channels and cells of a grid.
+_MOST = 2**24
+
 _FORMAT = Format("CamSpec", SpecError, SCHEMA, "upgrade cfcam, or export the model again with this version")
+
+
+#: By how much the aspect ratios of photo and input may differ before resize mode ``fit`` pads.
+SAME_SHAPE = 1.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +68,9 @@ class ResizeSpec:
     mode: ``shorter`` scales the photo so that its shorter side is `size` and keeps the
     aspect ratio; ``stretch`` scales straight to the input's height and width, or to a
     square of `size` from which the input is cropped; ``pad`` scales so that the whole photo
-    fits and fills the rest with the mean colour.
+    fits and fills the rest with the mean colour; ``fit`` decides for each photo: it stretches one
+    whose aspect ratio is at most `SAME_SHAPE` times the input's, or the other way round, and pads
+    any other (schema 1.3).
     size: the shorter side in pixels before cropping (``shorter``, and ``stretch`` with a crop).
     interpolation: filter of the resize, always with antialiasing when it shrinks.
     crop: ``center`` cuts the input rectangle out of the middle; ``none`` needs a mode
@@ -63,13 +78,15 @@ class ResizeSpec:
     off is odd: ``nearest`` rounds half to even as torchvision does, ``down`` as transformers does.
     """
 
-    mode: Literal["shorter", "stretch", "pad"] = "shorter"
+    mode: Literal["shorter", "stretch", "pad", "fit"] = "shorter"
     size: int | None = None
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
     crop: Literal["center", "none"] = "center"
     corner: Literal["nearest", "down"] = "nearest"
 
     def validate(self, height: int, width: int) -> None:
+        if self.size is not None and self.size > _LARGEST_SIDE:
+            raise SpecError(f"CamSpec input.resize.size: expected at most {_LARGEST_SIDE} pixels, got {self.size}")
         if self.mode == "shorter":
             if self.size is None or self.size < 1:
                 raise SpecError("CamSpec input.resize.size: mode 'shorter' needs a shorter side of at least 1 pixel")
@@ -85,6 +102,8 @@ class ResizeSpec:
                 f"CamSpec input.resize.size: the photo is stretched to {self.size}x{self.size}, smaller than the "
                 f"{height}x{width} (height x width) that is cropped from it"
             )
+        elif self.mode == "fit" and self.size is not None:
+            raise SpecError("CamSpec input.resize.size: mode 'fit' goes straight to the input's size")
         if self.size is not None and self.crop != "center":
             raise SpecError(f"CamSpec input.resize.size: needs crop 'center', got '{self.crop}'")
 
@@ -93,24 +112,28 @@ class ResizeSpec:
 class InputSpec:
     """The image input: x = (p * scale - mean) / std, p in 0..255, per channel of `color`.
 
-    mean and std have one number per channel, in the order of `color`, in the units of
-    ``p * scale``.
+    color: ``rgb``, ``bgr``; ``gray``, Pillow's luma; or ``channels``, the photo's own in their order, as many as there
+    are means (schema 1.3). mean and std have one number per channel, in that order, in the units of ``p * scale``.
+    dtype: for integers x is rounded, and cut where the type ends (schema 1.3).
+    photo_range: the values (low, high) that p = 0 and p = 255 stand for in photos of more than 8 bits and of
+    floating-point numbers; None is 0 to 65535, or 0 to 1 (schema 1.3).
     """
 
     name: str
     layout: Literal["NCHW", "NHWC"] = "NCHW"
     height: int
     width: int
-    dtype: Literal["float32", "float16"] = "float32"
-    color: Literal["rgb", "bgr", "gray"] = "rgb"
+    dtype: Literal["float32", "float16", "uint8", "int8"] = "float32"
+    color: Literal["rgb", "bgr", "gray", "channels"] = "rgb"
     scale: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
     resize: ResizeSpec = field(default_factory=lambda: ResizeSpec(mode="stretch", crop="none"))
+    photo_range: tuple[float, float] | None = None
 
     @property
     def channels(self) -> int:
-        return 1 if self.color == "gray" else 3
+        return {"rgb": 3, "bgr": 3, "gray": 1, "channels": len(self.mean)}[self.color]
 
     def shape(self, batch: int) -> tuple[int, int, int, int]:
         """Shape of the input tensor for `batch` images, in the model's own layout."""
@@ -121,9 +144,14 @@ class InputSpec:
     def validate(self) -> None:
         if min(self.height, self.width) < 1:
             raise SpecError(f"CamSpec input: height and width must be positive, got {self.height}x{self.width}")
+        if max(self.height, self.width) > _LARGEST_SIDE or self.height * self.width > _MOST_PIXELS:
+            raise SpecError(
+                f"CamSpec input: expected at most {_LARGEST_SIDE} pixels along a side and {_MOST_PIXELS} in all, got "
+                f"{self.height}x{self.width}"
+            )
         for name in ("mean", "std"):
             values = getattr(self, name)
-            if len(values) != self.channels:
+            if len(values) != self.channels or not values:
                 raise SpecError(
                     f"CamSpec input.{name}: expected {self.channels} numbers for color "
                     f"'{self.color}', got {len(values)}"
@@ -132,6 +160,9 @@ class InputSpec:
             raise SpecError("CamSpec input: scale and std must not be zero")
         if not all(math.isfinite(v) for v in (self.scale, *self.mean, *self.std)):
             raise SpecError("CamSpec input: scale, mean and std must be finite")
+        low, high = self.photo_range or (0.0, 1.0)
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise SpecError(f"CamSpec input.photo_range: expected two finite numbers LOW < HIGH, got {low:g}, {high:g}")
         self.resize.validate(self.height, self.width)
 
 
@@ -158,6 +189,11 @@ class OutputSpec:
     def validate(self) -> None:
         if self.classes < 1:
             raise SpecError(f"CamSpec output.classes: expected at least 1, got {self.classes}")
+        if self.classes > _MOST or abs(self.label_offset) > _MOST:
+            raise SpecError(
+                f"CamSpec output: expected classes and label_offset of at most {_MOST}, got {self.classes} and "
+                f"{self.label_offset}"
+            )
         if self.labels is not None and len(self.labels) != self.classes:
             raise SpecError(f"CamSpec output.labels: {len(self.labels)} labels for {self.classes} classes")
 
@@ -182,10 +218,6 @@ class DetailSpec:
     prefix_tokens: int = 0
     why: str = ""
     activations: str = "cam_detail"
-
-    def validate(self) -> None:
-        if self.channels < 1 or min(self.grid) < 1:
-            raise SpecError(f"CamSpec detail layer '{self.name}': channels and grid must be positive")
 
     def as_layer(self) -> LayerSpec:
         """The same value as a target layer would be described."""
@@ -229,8 +261,15 @@ class LayerSpec:
     def validate(self) -> None:
         if self.channels < 1 or min(self.grid) < 1:
             raise SpecError(f"CamSpec layer '{self.name}': channels and grid must be positive")
+        if self.channels > _MOST or self.grid[0] * self.grid[1] > _MOST:
+            raise SpecError(
+                f"CamSpec layer '{self.name}': expected at most {_MOST} channels and cells, got {self.channels} and "
+                f"{self.grid[0]}x{self.grid[1]}"
+            )
+        if self.prefix_tokens < 0:
+            raise SpecError(f"CamSpec layer '{self.name}': prefix_tokens: expected 0 or more, got {self.prefix_tokens}")
         if self.detail is not None:
-            self.detail.validate()
+            self.detail.as_layer().validate()
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -273,6 +312,15 @@ class TailSpec:
     sha256: str
     inputs: tuple[str, ...]
     score: str
+
+    def validate(self) -> None:
+        if not self.file or "/" in self.file or "\\" in self.file or self.file in (".", "..") or "\0" in self.file:
+            raise SpecError(f"CamSpec tail.file: expected the name of a file beside this one, got '{self.file}'")
+        if not self.inputs or not all(self.inputs) or len(set(self.inputs)) < len(self.inputs) or not self.score:
+            raise SpecError(
+                f"CamSpec tail: expected the names of its inputs, each once, and of its score, got {list(self.inputs)} "
+                f"and '{self.score}'"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -321,10 +369,26 @@ class CamSpec:
         self.output.validate()
         for layer in self.layers:
             layer.validate()
+        if self.tail is not None:
+            self.tail.validate()
         for what in ("name", "activations", "gradients"):
             names = [getattr(layer, what) for layer in self.layers]
             if len(set(names)) < len(names):
                 raise SpecError(f"CamSpec layers: two of them have the same {what}: {', '.join(map(repr, names))}")
+        self._check_names()
+
+    def _check_names(self) -> None:
+        """No value without a name, and no output that is said to be two things."""
+        values = [value for layer in self.layers for value in (layer.name, layer.value)]
+        outputs = [self.output.name, *self.added_outputs]
+        for name in (self.input.name, self.target, self.output.score, self.method.name, *values, *outputs):
+            if not name:
+                raise SpecError("CamSpec: an input, an output, a layer or the method has an empty name")
+        if self.input.name == self.target:
+            raise SpecError(f"CamSpec target: '{self.target}' is the image input too")
+        twice = next((name for name in outputs if outputs.count(name) > 1), None)
+        if twice is not None:
+            raise SpecError(f"CamSpec: the output '{twice}' is named twice, as two different things")
 
     @property
     def layer(self) -> LayerSpec:
@@ -380,6 +444,8 @@ class CamSpec:
             data["more_layers"] = others
         else:
             del data["fusion"]  # there is nothing to fuse, and older versions know no such key
+        if self.input.photo_range is None:
+            del data["input"]["photo_range"]
         if self.tail is None:
             del data["tail"]
         return {**extra, **data}
@@ -432,8 +498,4 @@ class CamSpec:
         Raises:
             SpecError: The text is not JSON, a key is missing or wrong, or the schema is too new.
         """
-        try:
-            data = json.loads(text)
-        except ValueError as error:
-            raise SpecError(f"CamSpec: not valid JSON ({error})") from error
-        return cls.from_dict(data)
+        return cls.from_dict(parse_json(text, "CamSpec", SpecError))

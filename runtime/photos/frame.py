@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..contract.spec import InputSpec
+from ..contract.spec import SAME_SHAPE, InputSpec
 from ..errors import ArrayError
 
 __all__ = ["Frame"]
@@ -62,12 +62,15 @@ class Frame:
         """
         (w0, h0), (w, h) = photo, (spec.width, spec.height)
         rule = spec.resize
-        if rule.mode == "shorter":
+        mode = rule.mode
+        if mode == "fit":
+            mode = "stretch" if max(w0 * h, w * h0) <= SAME_SHAPE * min(w0 * h, w * h0) else "pad"
+        if mode == "shorter":
             short, long = min(photo), max(photo)
             size = rule.size or max(w, h)
             longer = int(size * long / short)
             w1, h1 = (size, longer) if w0 <= h0 else (longer, size)
-        elif rule.mode == "stretch":
+        elif mode == "stretch":
             w1, h1 = (rule.size, rule.size) if rule.size is not None else (w, h)
         else:
             scale = min(w / w0, h / h0)
@@ -118,6 +121,12 @@ class Frame:
         x0, y0 = self.to_photo(0, 0)
         x1, y1 = self.to_photo(*self.input)
         return max(x0, 0.0), max(y0, 0.0), min(x1, 1.0), min(y1, 1.0)
+
+    @property
+    def left_out(self) -> float:
+        """Share of the photo's area that the model did not see, 0 to 1."""
+        x0, y0, x1, y1 = self.seen
+        return 1 - max(x1 - x0, 0.0) * max(y1 - y0, 0.0)
 
     def on_photo(self) -> NDArray[np.bool_]:
         """Which input pixels lie on the photo, not in the padding.

@@ -3,21 +3,24 @@
 x = (p * scale - mean) / std with p the 8-bit value. There are 256 of them, so each channel's x is
 looked up in a table that was computed in double precision: the result is the correctly rounded
 float32. Resizing is Pillow's, on 8-bit pixels, which is also what torchvision does with a Pillow
-image.
+image. Photos of more bits keep them: they are resized as float32, and the formula is computed.
 """
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..contract.spec import InputSpec
-from ..errors import ArrayError
+from ..errors import ArrayError, PhotoWarning
 from ..timing import timed
 from .frame import Frame
-from .images import open_image, source_name
+from .images import source_name
+from .photo import Photo, check_shown, open_photo, picture_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,7 +28,10 @@ if TYPE_CHECKING:
 
     from .images import ImageLike
 
-__all__ = ["Prepared", "check_tensor", "prepare", "tensor_to_image"]
+__all__ = ["Prepared", "as_input", "check_tensor", "is_tensor", "prepare", "tensor_to_image"]
+
+#: Types of arrays that may be photos.
+_PHOTO_TYPES = ("uint8", "uint16", "int16", "uint32", "int32")
 
 #: A scaled photo with more pixels than this is never made as a whole: only the part inside the
 #: crop is computed. (A photo of 1 x 5000 pixels with a shorter side of 256 would have 327 million.)
@@ -38,7 +44,7 @@ class Prepared:
 
     photo: upright, RGB; of a ready tensor, the picture that it stands for. tensor: of the input's dtype, (C, H, W) or
     (H, W, C) by its layout. frame: where it lies on the photo. source: the photo's path, "array" or "image".
-    times_ms: milliseconds that ``decode`` and ``preprocess`` took.
+    times_ms: milliseconds that ``decode`` and ``preprocess`` took. notes: what was doubtful about the photo's values.
     """
 
     photo: Image.Image
@@ -46,42 +52,83 @@ class Prepared:
     frame: Frame
     source: str
     times_ms: dict[str, float]
+    notes: tuple[str, ...] = ()
 
 
-def prepare(source: ImageLike, spec: InputSpec) -> Prepared:
+def is_tensor(array: NDArray[Any], spec: InputSpec) -> bool:
+    """Whether an array is ready for the model; else it is a photo, or several.
+
+    Floating-point arrays are ready. Integers are, where the model takes that type and the shape is its input's.
+    """
+    if array.dtype == np.dtype(spec.dtype) and array.shape[-3:] == spec.shape(1)[1:]:
+        return True
+    return array.dtype.name not in _PHOTO_TYPES
+
+
+def as_input(values: NDArray[Any], dtype: str | np.dtype[Any]) -> NDArray[Any]:
+    """`values` as the type of a model's input: for integers rounded, and cut where the type ends."""
+    kind = np.dtype(dtype)
+    if kind.kind in "iu":
+        limits = np.iinfo(kind)
+        values = np.clip(np.rint(values), limits.min, limits.max)
+    return np.ascontiguousarray(values, dtype=kind)
+
+
+def prepare(
+    source: ImageLike, spec: InputSpec, max_pixels: int | None = None, *, show: Sequence[int] | None = None
+) -> Prepared:
     """Open a photo, then resize, crop or pad, and normalise it; a ready tensor is checked instead.
 
     Grey models get Pillow's luma (ITU-R 601-2), taken before resizing. Padding is filled with
-    the mean colour, which is x = 0 exactly.
+    the mean colour, which is x = 0 exactly (for integer inputs, what is nearest to it). What is doubtful about the
+    photo's values is warned of (`PhotoWarning`).
 
     Args:
-        source: A path, a Pillow image, uint8 (H, W), (H, W, 3) or (H, W, 4), or a float32 tensor of one image in the
-            model's own layout.
+        source: A path (``.npy`` and ``.npz`` too), a Pillow image, an array of integers (H, W), (H, W, C) or, in
+            uint8, (H, W, 4) in RGBA, or a ready tensor of one image in the model's own layout (see `is_tensor`).
         spec: The model's input.
+        max_pixels: As in `open_image`.
+        show: Numbers of the channels, from 1, that `Prepared.photo` shows: one or three; None for the usual ones.
 
     Raises:
-        ImageError: The photo cannot be opened.
+        ImageError: The photo cannot be opened, or has another number of channels.
         ArrayError: An array of another shape or dtype, or with non-finite values.
     """
     times: dict[str, float] = {}
-    if isinstance(source, np.ndarray) and source.dtype != np.uint8:
+    if show is not None:
+        check_shown(show, spec.channels)
+    if isinstance(source, np.ndarray) and is_tensor(source, spec):
         with timed(times, "preprocess"):
             tensors = check_tensor(source, spec)
         if len(tensors) != 1:
             raise ArrayError(f"expected one tensor per image, got shape {source.shape}")
         whole = Frame.whole(spec.width, spec.height)
-        return Prepared(tensor_to_image(tensors[0], spec), tensors[0], whole, "array", times)
+        return Prepared(tensor_to_image(tensors[0], spec, show), tensors[0], whole, "array", times)
     with timed(times, "decode"):
-        photo = open_image(source)
+        photo = open_photo(source, spec, max_pixels)
+    for note in photo.notes:
+        warnings.warn(note, PhotoWarning, stacklevel=2)
     with timed(times, "preprocess"):
-        frame = Frame.fit(photo.size, spec)
+        frame = Frame.fit(photo.picture.size, spec)
         tensor = _to_tensor(photo, frame, spec)
-    return Prepared(photo, tensor, frame, source_name(source), times)
+    return Prepared(_shown(photo, spec, show), tensor, frame, source_name(source), times, photo.notes)
 
 
-def _to_tensor(image: Image.Image, frame: Frame, spec: InputSpec) -> NDArray[Any]:
-    pixels = np.asarray(_cut(image.convert("L") if spec.color == "gray" else image, frame, spec))
-    pixels = pixels.reshape(*pixels.shape[:2], spec.channels)
+def _shown(photo: Photo, spec: InputSpec, show: Sequence[int] | None) -> Image.Image:
+    """The picture that is asked for, by the channels that the model takes; numbers of `bgr` mean R, G, B, too."""
+    if show is None:
+        return photo.picture
+    bands = photo.bands or (photo.picture.convert("L") if spec.color == "gray" else photo.picture).split()
+    return picture_of(np.stack([np.asarray(band) for band in bands], axis=-1), show)
+
+
+def _to_tensor(photo: Photo, frame: Frame, spec: InputSpec) -> NDArray[Any]:
+    if photo.bands is None:
+        picture = photo.picture.convert("L") if spec.color == "gray" else photo.picture
+        pixels = np.asarray(_cut(picture, frame, spec))
+        pixels = pixels.reshape(*pixels.shape[:2], spec.channels)
+    else:  # one by one: Pillow would take the fourth of four for transparency
+        pixels = np.stack([np.asarray(_cut(band, frame, spec)) for band in photo.bands], axis=-1)
     if spec.color == "bgr":
         pixels = pixels[:, :, ::-1]
     levels = np.arange(256) * spec.scale
@@ -89,11 +136,14 @@ def _to_tensor(image: Image.Image, frame: Frame, spec: InputSpec) -> NDArray[Any
     top, left = (max(0, -offset) for offset in reversed(frame.offset))
     rows, columns = slice(top, top + pixels.shape[0]), slice(left, left + pixels.shape[1])
     for channel, (mean, std) in enumerate(zip(spec.mean, spec.std, strict=True)):
-        table = ((levels - mean) / std).astype(np.float32)
-        planes[channel, rows, columns] = table[pixels[:, :, channel]]
+        plane = pixels[:, :, channel]
+        if pixels.dtype == np.uint8:
+            planes[channel, rows, columns] = ((levels - mean) / std).astype(np.float32)[plane]
+        else:  # cubic filters overshoot, which 8-bit pixels are kept from, too
+            planes[channel, rows, columns] = (np.clip(plane.astype(np.float64), 0, 255) * spec.scale - mean) / std
     if spec.layout == "NHWC":
         planes = planes.transpose(1, 2, 0)
-    return np.ascontiguousarray(planes, dtype=spec.dtype)
+    return as_input(planes, spec.dtype)
 
 
 def _cut(image: Image.Image, frame: Frame, spec: InputSpec) -> Image.Image:
@@ -113,14 +163,16 @@ def _cut(image: Image.Image, frame: Frame, spec: InputSpec) -> Image.Image:
 def check_tensor(array: NDArray[Any], spec: InputSpec) -> NDArray[Any]:
     """A ready input tensor for one image, or for N: returned as (N, ...) in the input's dtype.
 
-    array: float32 in the model's own layout, (C, H, W) or (N, C, H, W) (or its NHWC forms).
+    array: float32, or of the input's dtype, in the model's own layout, (C, H, W) or (N, C, H, W) (or its NHWC forms).
     Raises `ArrayError` for no image, another shape or dtype, and for NaN or infinity.
     """
     one = spec.shape(1)[1:]
-    if array.dtype != np.float32 and array.dtype != np.dtype(spec.dtype):
+    integers = spec.dtype in ("uint8", "int8")
+    expected = spec.dtype if integers else "float32"  # rounding is for whoever makes integers of numbers that are none
+    if array.dtype != np.dtype(expected) and array.dtype != np.dtype(spec.dtype):
         raise ArrayError(
-            f"input '{spec.name}': expected a float32 tensor, got {array.dtype}: convert it with "
-            "astype(numpy.float32), or give a photo as uint8 (H, W, 3)"
+            f"input '{spec.name}': expected a {expected} tensor, got {array.dtype}: convert it with "
+            f"astype(numpy.{expected}), or give a photo as uint8 (H, W, {spec.channels})"
         )
     if array.shape[-3:] != one or array.ndim not in (3, 4):
         axes = "C, H, W" if spec.layout == "NCHW" else "H, W, C"
@@ -135,16 +187,13 @@ def check_tensor(array: NDArray[Any], spec: InputSpec) -> NDArray[Any]:
     return np.ascontiguousarray(array.reshape(-1, *one), dtype=spec.dtype)
 
 
-def tensor_to_image(tensor: NDArray[Any], spec: InputSpec) -> Image.Image:
-    """The picture that a ready tensor (C, H, W), in the model's layout, stands for: p from x, as RGB."""
-    from PIL import Image
+def tensor_to_image(tensor: NDArray[Any], spec: InputSpec, show: Sequence[int] | None = None) -> Image.Image:
+    """The picture that a ready tensor (C, H, W), in the model's layout, stands for: p from x, as RGB.
 
+    show: as for `prepare`.
+    """
     planes = tensor.astype(np.float64)
     if spec.layout == "NCHW":
         planes = planes.transpose(1, 2, 0)
-    levels = np.clip(np.rint((planes * spec.std + spec.mean) / spec.scale), 0, 255).astype(np.uint8)
-    if spec.color == "bgr":
-        levels = levels[:, :, ::-1]
-    if spec.color == "gray":
-        levels = np.repeat(levels, 3, axis=2)
-    return Image.fromarray(np.ascontiguousarray(levels))
+    levels = (planes * spec.std + spec.mean) / spec.scale
+    return picture_of(levels[:, :, ::-1] if spec.color == "bgr" else levels, show)

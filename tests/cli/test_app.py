@@ -149,9 +149,9 @@ def test_debug_after_two_dashes_is_a_file(capsys):
     assert capsys.readouterr().err == "cfcam: error: --debug: no such file\n"
 
 
-def test_ctrl_c_is_one_line_and_not_done(failing, capsys):
+def test_ctrl_c_is_one_line_and_has_its_exit_code(failing, capsys):
     failing(KeyboardInterrupt())
-    assert main(["inspect", "a.onnx"]) == 2
+    assert main(["inspect", "a.onnx"]) == 130
     assert capsys.readouterr().err.strip() == "cfcam: interrupted"
 
 

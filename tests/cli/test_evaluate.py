@@ -145,7 +145,7 @@ def test_nothing_readable(model, tmp_path, monkeypatch, capsys):
     assert main(["evaluate", model, "--images", "a.png", "--report", "r.html"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert "a.png: is not an image that Pillow can read" in err
+    assert "a.png: is not an image of a kind that is read" in err
     assert not (tmp_path / "r.html").exists()
 
 

@@ -56,7 +56,7 @@ def folder(tmp_path, monkeypatch):
         (["--input-size", "big"], "input size"),
         (["--kwargs", "classes=3"], "not valid JSON"),
         (["--kwargs", '{"clases": 3}'], "clases"),
-        (["--labels", "none.txt"], "no such label file"),
+        (["--labels", "none.txt"], "No such file"),
         (["--weights", "none.pt"], "no such weights file"),
         (["--preset", "caffe"], "caffe"),
         (["-o", "."], "is a folder"),

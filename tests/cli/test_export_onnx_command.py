@@ -4,10 +4,13 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import onnx
 import onnx_classifiers
 import pytest
 from cfcam.cli import main
+from cfcam.runtime.contract.spec import SCHEMA
+from PIL import Image
 
 
 @pytest.fixture
@@ -68,7 +71,7 @@ def test_what_is_written_and_said(folder, capsys):
     assert "cam_activations -> logits" in out
     assert main(["inspect", "new/x.cam.onnx", "--json"]) == 0
     spec = json.loads(capsys.readouterr().out)
-    assert spec["schema"] == "1.2"
+    assert spec["schema"] == SCHEMA
     assert spec["source"]["kind"] == "onnx"
     assert spec["tail"]["file"] == "x.tail.onnx"
     assert spec["output"]["labels"] == ["background", *"abcdef"]
@@ -114,6 +117,22 @@ def test_several_layers_and_what_is_said_of_each(folder, capsys):
     assert not (folder / "y.cam.onnx").exists()
 
 
+def test_photos_for_the_proof(folder, capsys):
+    (folder / "photos").mkdir()
+    command = ["export", "--onnx", "net.onnx", "--images", "photos", "-o", "x.cam.onnx"]
+    for count, name in enumerate("abcdefg"):
+        Image.fromarray(np.random.default_rng(count).integers(0, 256, (40, 50, 3), np.uint8)).save(f"photos/{name}.png")
+        if count == 0:
+            assert main(command) == 2
+            assert "the proof needs at least two photos" in capsys.readouterr().err
+    (folder / "photos" / "b.png").write_bytes(b"no photo")
+    assert main(command) == 0
+    out, err = capsys.readouterr()
+    assert "b.png" in err
+    row = next(line for line in out.splitlines() if line.startswith("images whose gradient is not zero"))
+    assert row.split()[-4] == "5"
+
+
 def test_pytorch_is_not_needed(folder):
     """The whole road, from the plain model to the picture, where importing torch fails."""
     code = """
@@ -129,6 +148,7 @@ class Absent:
 sys.meta_path.insert(0, Absent())
 from PIL import Image
 from cfcam.cli import main
+from PIL import Image
 Image.effect_mandelbrot((80, 60), (-2, -1, 1, 1), 50).convert("RGB").save("photo.png")
 code = main(["export", "--onnx", "net.onnx", "--with-tail", "-o", "x.cam.onnx"])
 code = code or main(["explain", "x.cam.onnx", "photo.png", "-o", "why.png"])

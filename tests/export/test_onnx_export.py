@@ -360,11 +360,12 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
         export_onnx(path, tmp_path / "file" / "a.onnx")
 
 
-def test_a_model_whose_free_batch_is_none_is_told_from_a_wrong_export(tmp_path: Path) -> None:
+def test_a_model_that_does_not_run_is_told_from_a_wrong_export(tmp_path: Path) -> None:
     b = onnx_classifiers.Builder()
     onnx_classifiers._head(b, onnx_classifiers._features(b))
-    flat = b("Reshape", "logits", b.constant(np.array([1, onnx_classifiers.CLASSES])), out="scores")
-    path = saved(tmp_path, b.model({flat: [1, onnx_classifiers.CLASSES]}, ["N", 3, 32, 32]))
+    beyond = b("Gather", "logits", b.constant(np.array([10_000])), axis=0)
+    scores = b("Add", "logits", beyond, out="scores")
+    path = saved(tmp_path, b.model({scores: ["N", onnx_classifiers.CLASSES]}, ["N", 3, 32, 32]))
     with pytest.raises(ExportError, match=r"net\.onnx: the model itself does not run on \d+ images"):
         export_onnx(path, tmp_path / "a.onnx")
 

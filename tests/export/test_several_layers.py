@@ -18,6 +18,7 @@ from cfcam.export import ExportError, ExportReport, LayerError, export_onnx, exp
 from cfcam.export.reverse import LayerView, differentiate
 from cfcam.export.writing import write_model
 from cfcam.runtime.contract.modelfile import read_spec
+from cfcam.runtime.contract.spec import SCHEMA
 from cfcam.runtime.engines.tensorrt.build import parse_onnx
 from counted import Work, executed
 from onnx import ModelProto, helper
@@ -83,7 +84,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
 def test_the_file_says_what_it_holds(exported: ExportReport) -> None:
     spec = read_spec(exported.path)
     assert spec == exported.spec
-    assert (spec.schema, spec.fusion) == ("1.2", "gate")
+    assert (spec.schema, spec.fusion) == (SCHEMA, "gate")
     assert [(la.name, la.channels, la.grid, la.pooled) for la in spec.layers] == [
         ("act:2", 16, (6, 6), True),
         ("act:0", 8, (20, 20), False),

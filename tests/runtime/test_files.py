@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+
 import pytest
+from cfcam.runtime import files
 from cfcam.runtime.errors import OutputError
-from cfcam.runtime.files import atomic_path, write_bytes
+from cfcam.runtime.files import atomic_path, part_name, scratch_folder, write_bytes
+
+_KILLED = """
+import os, signal
+from pathlib import Path
+from cfcam.runtime.files import atomic_path, scratch_folder
+with atomic_path("x.bin") as file, scratch_folder(Path(".")) as folder:
+    file.write_bytes(b"half")
+    (folder / "inside").touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
 def test_written_and_replaced(tmp_path):
@@ -60,3 +76,44 @@ def test_the_umask_is_not_touched(tmp_path, monkeypatch):
     monkeypatch.setattr("os.umask", lambda mask: pytest.fail("the umask was set"))
     write_bytes(tmp_path / "x.bin", b"new")
     assert (tmp_path / "x.bin").read_bytes() == b"new"
+
+
+@pytest.mark.skipif(files.fcntl is None, reason="needs locks")
+def test_what_a_killed_process_leaves_goes_with_the_next_write(tmp_path):
+    killed = subprocess.run([sys.executable, "-c", _KILLED], cwd=tmp_path, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    left = list(tmp_path.iterdir())
+    assert len(left) == 2
+    for path in left:
+        os.utime(path, (0, 0))
+    files._tidied.discard(str(tmp_path.resolve()))
+    write_bytes(tmp_path / "y.bin", b"")
+    assert [path.name for path in tmp_path.iterdir()] == ["y.bin"]
+
+
+@pytest.mark.skipif(files.fcntl is None, reason="needs locks")
+def test_what_somebody_still_writes_stays(tmp_path):
+    stranger = tmp_path / ".x.part"
+    stranger.touch()
+    os.utime(stranger, (0, 0))
+    with atomic_path(tmp_path / "x.bin") as file, scratch_folder(tmp_path) as folder:
+        for path in (file, folder):
+            os.utime(path, (0, 0))
+        files._tidied.clear()
+        write_bytes(tmp_path / "y.bin", b"")
+        assert file.exists()
+        assert folder.exists()
+        new = tmp_path / part_name("z")  # not locked yet
+        new.touch()
+        files._tidied.clear()
+        write_bytes(tmp_path / "y.bin", b"")
+        assert new.exists()
+    assert stranger.exists()
+    assert not folder.exists()
+
+
+def test_a_name_that_is_only_just_short_enough(tmp_path):
+    write_bytes(tmp_path / ("ä" * 127), b"1")
+    assert (tmp_path / ("ä" * 127)).read_bytes() == b"1"
+    with pytest.raises(OutputError, match="zero byte"):
+        write_bytes("a\0b", b"")

@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...closing import Closing
-from ...errors import EngineError, MissingDependencyError, one_line
+from ...errors import EngineError, MissingDependencyError
 from ..base import EngineInfo
 from ..options import EngineOptions, full_name, short_name
 from .binding import BoundSession
 from .options import CPU, GPU_PROVIDERS, graphs_of, provider_list, session_options
+from .words import refusal
 from .workarounds import session_workarounds
 
 __all__ = ["OnnxRuntimeEngine"]
@@ -79,7 +80,7 @@ class OnnxRuntimeEngine(Closing):
         try:
             values = session.run(names, feed) if bound is None else bound.run(names, feed)
         except Exception as error:  # its exceptions have no common base
-            raise EngineError(f"{self._path}: {self._info.backend} failed: {one_line(error)}") from error
+            raise EngineError(f"{self._path}: {self._info.backend} failed: {refusal(error)}") from error
         return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
 
     def close(self) -> None:
@@ -125,7 +126,7 @@ class OnnxRuntimeEngine(Closing):
             )
         except Exception as error:  # its exceptions have no common base
             raise EngineError(
-                f"{self._path}: onnxruntime {ort.__version__} cannot load it: {one_line(error)}"
+                f"{self._path}: onnxruntime {ort.__version__} cannot load it: {refusal(error)}"
             ) from error
 
     def _typed(self, name: str, value: NDArray[Any]) -> NDArray[Any]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from ...errors import EngineError
 from ..options import EngineOptions, short_name
+from .words import log_severity
 
 __all__ = ["CPU", "GPU_PROVIDERS", "graphs_of", "provider_list", "session_options"]
 
@@ -29,14 +30,12 @@ _LEVELS = {
     "extended": "ORT_ENABLE_EXTENDED",
     "all": "ORT_ENABLE_ALL",
 }
-#: Only fatal messages: errors come back as exceptions, with the same words.
-_QUIET = 4
 
 
 def session_options(ort: Any, options: EngineOptions) -> Any:
     """The `SessionOptions` object."""
     made = ort.SessionOptions()
-    made.log_severity_level = _QUIET
+    made.log_severity_level = log_severity()
     made.graph_optimization_level = getattr(ort.GraphOptimizationLevel, _LEVELS[options.graph_optimization])
     if options.threads is not None:
         made.intra_op_num_threads = options.threads

@@ -61,7 +61,11 @@ def test_a_class_in_a_csv_may_be_a_label(tmp_path):
     ("name", "text", "words"),
     [
         ("a.json", "{", "a.json: is not valid JSON"),
-        ("a.json", [{"name": "x.jpg"}], "a.json: expected a list of {'file', 'boxes', 'target'} or COCO's"),
+        (
+            "a.json",
+            [{"name": "x.jpg"}],
+            "a.json: entry 0: has no 'boxes': expected a list of {'file', 'boxes', 'target'} or COCO's",
+        ),
         ("a.json", [], "a.json: holds no boxes"),
         (
             "a.json",

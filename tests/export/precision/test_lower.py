@@ -59,7 +59,11 @@ def test_detail_and_rivals_go_along(plan: Plan, tmp_path: Path) -> None:
     before, after = read_spec(source).layer, read_spec(made.path).layer
     assert before.detail is not None
     assert after.detail is not None
-    assert (after.detail.name, after.detail.grid, after.rivals) == (before.detail.name, before.detail.grid, "cam_rivals")
+    assert (after.detail.name, after.detail.grid, after.rivals) == (
+        before.detail.name,
+        before.detail.grid,
+        "cam_rivals",
+    )
     with Explainer(source) as one, Explainer(made.path) as other:
         (a,), (b,) = one.tensors(IMAGES).layers, other.tensors(IMAGES, one.tensors(IMAGES).classes).layers
     for x, y in ((a.detail, b.detail), (a.rivals, b.rivals)):

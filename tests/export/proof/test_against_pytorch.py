@@ -46,6 +46,27 @@ class Exported(NamedTuple):
     notes: list[str]
 
 
+class NormalisesOverItsBatch(torch.nn.Module):
+    """A batch norm that keeps no statistics: right for a single image, which it normalises over its own cells."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = torch.nn.Conv2d(3, 8, 3, 2), torch.nn.BatchNorm2d(8, track_running_stats=False)
+        self.second, self.head = torch.nn.Conv2d(8, 12, 3, 2), torch.nn.Linear(12, 5)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        features = torch.relu(self.second(torch.relu(self.norm(self.first(image)))))
+        return self.head(features.mean((2, 3)))
+
+
+def test_a_module_that_is_right_for_single_images_is_judged_image_by_image(tmp_path: Path) -> None:
+    report = export_torch(seeded(NormalisesOverItsBatch()), SIZE, tmp_path / "x.cam.onnx")
+    assert any("depends on the other images of its batch" in note for note in report.warnings)
+    assert METHOD in {check.name for check in report.proof.checks}
+    shape = onnx.load(report.path).graph.input[0].type.tensor_type.shape
+    assert shape.dim[0].dim_value == 1
+
+
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     folder = tmp_path_factory.mktemp("judged")

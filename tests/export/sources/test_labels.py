@@ -57,7 +57,7 @@ def test_bad_files(tmp_path, text, words):
 
 
 def test_missing_file_and_folder(tmp_path):
-    with pytest.raises(ExportError, match="no such label file"):
+    with pytest.raises(ExportError, match="No such file"):
         read_labels(tmp_path / "none.txt")
     with pytest.raises(ExportError, match="cannot be read"):
         read_labels(tmp_path)

@@ -46,7 +46,7 @@ def test_stretch_and_pad():
 _SIDES = st.integers(1, 4000)
 
 
-@given(_SIDES, _SIDES, st.sampled_from(["shorter", "stretch", "pad"]), st.floats(0, 1), st.floats(0, 1))
+@given(_SIDES, _SIDES, st.sampled_from(["shorter", "stretch", "pad", "fit"]), st.floats(0, 1), st.floats(0, 1))
 def test_there_and_back(width, height, mode, x, y):
     frame = Frame.fit((width, height), _spec(mode, 60 if mode == "shorter" else None, height=40, width=56))
     assert frame.to_photo(*frame.to_input(x, y)) == pytest.approx((x, y), abs=1e-9)
@@ -55,7 +55,7 @@ def test_there_and_back(width, height, mode, x, y):
     assert 0 <= y0 < y1 <= 1
 
 
-@given(st.integers(30, 300), st.integers(30, 300), st.sampled_from(["shorter", "stretch", "pad"]))
+@given(st.integers(30, 300), st.integers(30, 300), st.sampled_from(["shorter", "stretch", "pad", "fit"]))
 def test_a_ramp_lands_where_the_geometry_says(width, height, mode):
     """A map that is linear in the photo's own coordinates must come back as those coordinates."""
     frame = Frame.fit((width, height), _spec(mode, 60 if mode == "shorter" else None, height=40, width=56))
@@ -92,3 +92,26 @@ def test_place_scales_down_and_checks():
 def test_without_a_photo_nothing_moves():
     map_ = np.random.default_rng(0).random((40, 56), np.float32)
     assert np.array_equal(Frame.whole(56, 40).place(map_), map_)
+
+
+@pytest.mark.parametrize(
+    ("photo", "mode"),
+    [
+        ((560, 400), "stretch"),  # the input's own shape, 7:5
+        ((500, 400), "stretch"),  # 5:4
+        ((700, 400), "stretch"),  # 1.75, a quarter more than 1.4
+        ((704, 400), "pad"),
+        ((448, 400), "stretch"),  # 1.12, a quarter less
+        ((444, 400), "pad"),
+        ((400, 560), "pad"),
+    ],
+)
+def test_fit_decides_by_the_shape_of_the_photo(photo, mode):
+    fitted = Frame.fit(photo, _spec("fit", height=40, width=56))
+    assert fitted == Frame.fit(photo, _spec(mode, height=40, width=56))
+    assert fitted.left_out == 0
+
+
+def test_what_is_left_out():
+    assert Frame.fit((512, 256), _spec("shorter", 256)).left_out == pytest.approx(1 - 224**2 / (512 * 256))
+    assert Frame.fit((512, 256), _spec("pad")).left_out == 0

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from cfcam.runtime.errors import ArrayError, ImageError
-from cfcam.runtime.photos.images import find_images, open_image
+from cfcam.runtime.photos.images import find_images, open_image, pixel_limit
 from PIL import Image
 from shared_data import shared_path
 
@@ -110,12 +113,12 @@ def test_sixteen_bit_colour(tmp_path):
     assert np.asarray(open_image(path))[0, 0].tolist() == [255, 128, 0]
 
 
-def test_floating_point_and_32_bit_pixels_are_refused(tmp_path):
+def test_floating_point_and_32_bit_pixels_have_a_range(tmp_path):
     Image.new("F", (2, 2), 0.5).save(tmp_path / "f.tif")
-    with pytest.raises(ImageError, match="floating-point"):
-        open_image(tmp_path / "f.tif")
-    with pytest.raises(ImageError, match="32-bit"):
-        open_image(Image.new("I", (2, 2), 70000))
+    assert np.asarray(open_image(tmp_path / "f.tif")).ravel().tolist() == [128] * 12  # of 127.5
+    for beyond in (Image.new("F", (2, 2), 1.5), Image.new("I", (2, 2), 70000)):
+        with pytest.raises(ImageError, match=r"outside the 0:(1|65535) .*--photo-range"):
+            open_image(beyond)
 
 
 def test_cmyk(tmp_path):
@@ -201,6 +204,13 @@ def _names(paths: list[Path]) -> list[str]:
     return [path.name for path in paths]
 
 
+def test_a_folder_without_images_stands_for_its_arrays(tmp_path):
+    np.save(tmp_path / "bands.npy", np.zeros((4, 4, 5)))
+    assert find_images([tmp_path]) == [tmp_path / "bands.npy"]
+    Image.new("RGB", (2, 2)).save(tmp_path / "photo.png")  # beside images, an array may be a map or a mask
+    assert find_images([tmp_path]) == [tmp_path / "photo.png"]
+
+
 def test_finding_images(tmp_path):
     folder = tmp_path / "photos"
     (folder / "deeper").mkdir(parents=True)
@@ -222,3 +232,89 @@ def test_finding_images(tmp_path):
         find_images([tmp_path / "none"])
     with pytest.raises(ImageError, match=r"\*\.gif: matches no image files"):
         find_images([f"{folder}/*.gif"])
+
+
+def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path):
+    # 49 million pixels by its header, and no data: decoding it would say that it is truncated.
+    (tmp_path / "large.png").write_bytes(_png(7000, 7000, 8, b""))
+    words = "large.png: has 7000 x 7000 pixels, more than the limit of 40000000: .* --max-pixels 49000000 "
+    with pytest.raises(ImageError, match=words):
+        open_image(tmp_path / "large.png")
+    with pytest.raises(ImageError, match="truncated"):  # as the message says
+        open_image(tmp_path / "large.png", max_pixels=49_000_000)
+    with pixel_limit(49_000_000), pytest.raises(ImageError, match="truncated"):
+        open_image(tmp_path / "large.png")
+
+
+@pytest.mark.parametrize("kind", ["png", "webp"])
+def test_the_limit_is_exact_and_the_advice_works(tmp_path, kind):
+    photo = _half_and_half()  # 32 pixels
+    photo.save(tmp_path / f"x.{kind}", lossless=True)
+    enough = 64 if kind == "webp" else 32
+    with pytest.raises(ImageError, match=f"--max-pixels {enough} "):
+        open_image(tmp_path / f"x.{kind}", max_pixels=enough - 1)
+    assert open_image(tmp_path / f"x.{kind}", max_pixels=enough).size == (8, 4)
+
+
+def test_arrays_and_open_images_have_the_same_limit():
+    for source in (np.zeros((4, 8, 3), np.uint8), _half_and_half()):
+        with pytest.raises(ImageError, match="8 x 4 pixels, more than the limit of 31"):
+            open_image(source, max_pixels=31)
+    for count in (0, -1, 2.5, True, "many"):
+        with pytest.raises(ArrayError, match="max_pixels: expected a whole number"):
+            open_image(_half_and_half(), max_pixels=count)
+
+
+_PEAK = """
+import resource, sys
+from cfcam.runtime import open_image
+assert open_image(sys.argv[1]).size == (6300, 6340)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux alone")
+def test_the_largest_photo_takes_less_than_600_megabytes(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGBA", (6340, 6300), (9, 8, 7, 6)).save(tmp_path / "x.png", exif=exif, compress_level=1)
+    done = subprocess.run([sys.executable, "-c", _PEAK, tmp_path / "x.png"], capture_output=True, text=True, check=True)
+    assert int(done.stdout) * 1024 < 600e6
+
+
+def test_only_formats_that_are_meant_are_read(tmp_path, monkeypatch):
+    from PIL import EpsImagePlugin
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_: pytest.fail("another program was started"))
+    data = io.BytesIO()
+    _half_and_half().save(data, "EPS")
+    (tmp_path / "x.jpg").write_bytes(data.getvalue())
+    with pytest.raises(ImageError, match=r"x\.jpg: is not an image of a kind that is read \(avif, bmp, "):
+        open_image(tmp_path / "x.jpg")
+
+
+def test_the_orientation_is_said_once(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    _half_and_half().save(tmp_path / "x.jpg", exif=exif)
+    upright = open_image(tmp_path / "x.jpg")
+    assert upright.size == (4, 8)
+    assert open_image(upright).size == (4, 8)
+
+
+def test_bands_give_what_the_whole_image_gives(monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (33, 7, 4), np.uint8)
+    images = [Image.fromarray(pixels), Image.fromarray(pixels).convert("LA"), Image.fromarray(pixels).quantize(16)]
+    images.append(Image.fromarray(pixels[..., 0].astype(np.uint16) * 257))
+    whole = [np.asarray(open_image(image)) for image in images]
+    monkeypatch.setattr("cfcam.runtime.photos.images._BAND", 20)
+    for image, expected in zip(images, whole, strict=True):
+        np.testing.assert_array_equal(np.asarray(open_image(image)), expected)
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".jpg", "zero\0byte.jpg", "\udcff.jpg", "a\ud800.jpg"])
+def test_a_name_that_the_system_does_not_take_is_that_photos_error(tmp_path, name):
+    (path,) = find_images([str(tmp_path / name)])
+    with pytest.raises(ImageError) as caught:
+        open_image(path)
+    assert str(caught.value).isprintable()

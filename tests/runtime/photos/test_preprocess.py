@@ -9,7 +9,7 @@ import pytest
 from cfcam.runtime.contract.spec import InputSpec, ResizeSpec
 from cfcam.runtime.errors import ArrayError
 from cfcam.runtime.photos.frame import Frame
-from cfcam.runtime.photos.preprocess import check_tensor, prepare, tensor_to_image
+from cfcam.runtime.photos.preprocess import as_input, check_tensor, prepare, tensor_to_image
 from PIL import Image
 from tiny_model import VARIANTS
 
@@ -153,3 +153,40 @@ def test_a_ready_tensor_is_prepared_already():
         prepare(np.stack([tensor, tensor]), _SPEC)
     with pytest.raises(ArrayError, match="at least one image"):
         check_tensor(tensor[None][:0], _SPEC)
+
+
+@pytest.mark.parametrize("size", [(36, 20), (60, 20), (20, 60)])
+def test_a_marked_pixel_is_found_again_where_fit_put_it(size):
+    """Photos that are stretched, padded above and below, and padded left and right."""
+    spec = replace(_SPEC, resize=ResizeSpec(mode="fit", crop="none"))
+    pixels = np.zeros((size[1], size[0], 3), np.uint8)
+    pixels[size[1] - 5 : size[1] - 2, 2:5] = 255
+    prepared = prepare(pixels, spec)
+    placed = prepared.frame.place(prepared.tensor[0])  # the tensor's own brightness, as a map
+    assert placed.shape == pixels.shape[:2]
+    y, x = np.unravel_index(np.nanargmax(placed), placed.shape)
+    assert (abs(x - 3) <= 1, abs(y - (size[1] - 4)) <= 1) == (True, True)
+    assert not np.isnan(placed).any()
+
+
+@pytest.mark.parametrize(("dtype", "mean"), [("uint8", 0.0), ("int8", 128.0)])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_integer_inputs(dtype, mean, layout):
+    spec = replace(_SPEC, dtype=dtype, layout=layout, scale=1.0, mean=(mean,) * 3, std=(1.0,) * 3)
+    made = prepare(_photo(), spec)
+    wanted = (np.asarray(_photo()).astype(int) - int(mean)).astype(dtype)
+    wanted = wanted if layout == "NHWC" else wanted.transpose(2, 0, 1)
+    assert made.tensor.dtype == np.dtype(dtype)
+    np.testing.assert_array_equal(made.tensor, wanted)
+    again = prepare(made.tensor, spec)  # is ready, although a photo could look like that
+    np.testing.assert_array_equal(again.tensor, made.tensor)
+    np.testing.assert_array_equal(np.asarray(again.photo), np.asarray(_photo()))
+    with pytest.raises(ArrayError, match=f"expected a {dtype} tensor, got float32"):
+        check_tensor(made.tensor.astype(np.float32), spec)
+
+
+def test_as_input_rounds_and_cuts_integers_only():
+    values = np.array([-300.0, -1.5, 0.6, 254.6, 300.0])
+    assert as_input(values, "uint8").tolist() == [0, 0, 1, 255, 255]
+    assert as_input(values, "int8").tolist() == [-128, -2, 1, 127, 127]
+    assert as_input(values, "float32").tolist() == np.float32(values).tolist()
