@@ -101,6 +101,7 @@ def _spec_rows(spec: CamSpec) -> dict[str, str]:
         "output": f"{output.name}, {output.kind}, {output.classes} classes{score}",
         "labels": labels + (f", offset {output.label_offset}" if output.label_offset else ""),
         **{("layer" if index == 0 else f"layer {index + 1}"): _layer(layer) for index, layer in enumerate(spec.layers)},
+        "detail": _detail(spec),
         **({"fusion": f"{spec.fusion} of the layers' maps"} if len(spec.layers) > 1 else {}),
         "method": spec.method.name + (f" {spec.method.settings}" if spec.method.settings else ""),
         "precision": spec.precision,
@@ -115,7 +116,15 @@ def _print_rows(rows: dict[str, str]) -> None:
 
 def _layer(layer: LayerSpec) -> str:
     text = f"{layer.name}: {layer.channels} channels, {layer.grid[0]}x{layer.grid[1]}"
-    return text + (", before the last pooling" if layer.pooled else "")
+    text += ", before the last pooling" if layer.pooled else ""
+    return text + (", with the rivals' gradient" if layer.rivals is not None else "")
+
+
+def _detail(spec: CamSpec) -> str:
+    detail = spec.layer.detail
+    if detail is None:
+        return "none"
+    return f"{detail.name}: {detail.channels} channels, {detail.grid[0]}x{detail.grid[1]}"
 
 
 def _resize(spec: InputSpec) -> str:

@@ -93,13 +93,15 @@ def _torch(model: str, weights: str | None, kwargs: str | None, input_size: str 
 def _print(found: LayerList) -> None:
     rows = []
     for layer in found.layers:
-        mark = "*" if layer.default else "x" if layer.refused else ""
+        mark = "*" if layer.default else "+" if layer.detail else "x" if layer.refused else ""
         cells = [layer.name, _shape(layer), _sides(layer.grid), layer.operator]
         rows.append([mark, *(map(Bold, cells) if layer.default else cells), str(layer.depth), ", ".join(layer.aliases)])
     print_rows(("", "layer", "shape", "grid", "operator", "depth", "also called"), rows, right=("depth",))
     default = found.default
     if default is not None:
         say(f"* the default: {default.why}")
+        if found.detail is not None:
+            say("+ its detail layer: finer activations that sharpen the map, without a gradient (--detail)")
     elif found.layers:
         say("no default: no value enters a last pooling or flatten that all of the score passes; name one")
     else:

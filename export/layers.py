@@ -30,7 +30,7 @@ class Layer:
     that shape. grid: (H, W), None for a size that is not fixed. prefix_tokens: class and register
     tokens in front of the grid's. depth: number of the graph's operators that come before.
     default: this is what is taken when no layer is named; why: the reason. refused: why the
-    gradient cannot be taken here; empty where it can.
+    gradient cannot be taken here; empty where it can. detail: this is the default's detail layer.
     """
 
     name: str
@@ -45,6 +45,7 @@ class Layer:
     default: bool = False
     why: str = ""
     refused: str = ""
+    detail: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,19 @@ class LayerList:
         """The layer that is taken when none is named; None when it must be named."""
         return next((layer for layer in self.layers if layer.default), None)
 
+    @property
+    def detail(self) -> Layer | None:
+        """The default's detail layer, which sharpens its maps; None where it has none."""
+        return next((layer for layer in self.layers if layer.detail), None)
+
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
-        default = self.default
-        return {**asdict(self), "default": None if default is None else default.name}
+        default, detail = self.default, self.detail
+        names = {
+            "default": None if default is None else default.name,
+            "detail": None if detail is None else detail.name,
+        }
+        return {**asdict(self), **names}
 
 
 def list_layers(
@@ -120,12 +130,15 @@ def _of_onnx(model: Any, score: str | int | None) -> LayerList:
 
 def _listed(graph: Graph, score: Score, *, anywhere: bool = False) -> list[Layer]:
     from .reverse.candidates import blocker, candidates
+    from .reverse.detail import find_detail
     from .reverse.path import find_path, refusal
     from .reverse.rewriting import find_rewrite
 
     known = candidates(graph, score, anywhere=anywhere)
     on_way = find_path(graph, graph.input_names, [score.value]).nodes
     may_refuse = any(find_rewrite(node) is None and refusal(node) is not None for node in on_way)
+    default = next((candidate for candidate in known if candidate.default), None)
+    detail = None if default is None else find_detail(graph, default, known)
     layers = []
     for candidate in known:
         stop = blocker(graph, candidate.name, score.value) if may_refuse else None
@@ -143,6 +156,7 @@ def _listed(graph: Graph, score: Score, *, anywhere: bool = False) -> list[Layer
                 default=candidate.default,
                 why=candidate.why,
                 refused="" if stop is None else refusal(stop) or "",
+                detail=detail is not None and candidate.name == detail.name,
             )
         )
     return layers

@@ -3,7 +3,7 @@
 With z the logits and c the explained class, the gradient of logsumexp over j != c of z_j with respect to the layer: the
 others' gradients, weighed by the softmax over them. The idea of contrast: Wang and Wang, "Why Not Other Classes?",
 NeurIPS 2022. Written only where it costs one vector-matrix product: behind the layer nothing but a pooling and a linear
-head, whose gradient is the same for every image and every place.
+head, whose gradient is the same at every place.
 """
 
 from __future__ import annotations
@@ -15,9 +15,18 @@ from ..graph import Graph
 from .candidates import Candidate
 from .core import backward
 from .emitter import Emitter, Value
+from .path import find_path
 from .score import Score
 
 __all__ = ["rivals_gradient"]
+
+_SUMS = {"Add", "Sub", "Sum", "Concat"}
+#: In the one of their inputs that comes from the layer.
+_LINEAR = _SUMS | {
+    "GlobalAveragePool", "AveragePool", "ReduceMean", "ReduceSum", "Gemm", "MatMul", "Conv", "BatchNormalization",
+    "Mul", "Div", "Neg", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Dropout", "Cast",
+    "Slice", "Gather", "Split", "Expand", "QuantizeLinear", "DequantizeLinear",
+}  # fmt: skip
 
 
 def rivals_gradient(
@@ -30,7 +39,7 @@ def rivals_gradient(
     if score.kind not in ("logits", "softmax") or score.classes < 2 or slope is None:
         return None
     constant = all(slope.dims[axis] == 1 for axis in layer.axes.grid_axes)
-    if not constant or not _is_fixed(graph, slope, classes):
+    if not constant or not _is_linear(graph, layer.name, score.value):
         return None
     seed = _share_of_rivals(graph, emitter, score, classes)
     found = backward(graph, emitter, {score.value: seed}, [layer.name])[layer.name]
@@ -43,10 +52,14 @@ def rivals_gradient(
     return emitter.cast(found, TensorProto.FLOAT)
 
 
-def _is_fixed(graph: Graph, slope: Value, classes: Value) -> bool:
-    """Whether the gradient depends on the class alone, not on the image."""
-    behind = graph.ancestors([slope.name], stops={classes.name})
-    return not any(graph.is_float(name) for name in behind & set(graph.input_names))
+def _is_linear(graph: Graph, layer: str, score: str) -> bool:
+    """Whether nothing but linear operators lies between the two, and what quantisation puts between these."""
+    path = find_path(graph, [layer], [score])
+    for node in path.nodes:
+        read = [name for name in node.input if name in path.values]
+        if node.op_type not in _LINEAR or (len(read) > 1 and node.op_type not in _SUMS):
+            return False
+    return True
 
 
 def _share_of_rivals(graph: Graph, emitter: Emitter, score: Score, classes: Value) -> Value:
