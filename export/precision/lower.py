@@ -103,7 +103,7 @@ def lower(
                 with watch("round weights"):
                     network = round_weights(network, channel_means(network, kept))
         with watch("differentiate"):
-            made = differentiate(network, plain.layers, spec.output.name, view=plain.views)
+            made = differentiate(network, plain.layers, spec.output, view=plain.views)
         new = _spec(spec, made, plan)
         notes = list(made.notes)
         with watch("write"):
@@ -138,7 +138,7 @@ def _quantised(
 ) -> ModelProto:
     pooled = [name for name, layer in zip(plain.layers, spec.layers, strict=True) if layer.pooled]
     with watch("quantise"):
-        network = quantise(plain.model, plan, images, scratch, score=spec.output.name, pooled=pooled, ranges=ranges)
+        network = quantise(plain.model, plan, images, scratch, score=spec.output, pooled=pooled, ranges=ranges)
     if plan.correct_bias:
         with watch("correct biases"):
             network = correct_biases(network, plain.model, channel_means(plain.model, images))
