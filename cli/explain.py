@@ -29,6 +29,12 @@ SCHEMA = "cfcam.explain/1"
 #: Share of a photo that may be left out without a warning.
 _MUCH = 1 / 3
 
+#: What is said of a product that the gate has not passed.
+_NOT_PASSED = {
+    "failed": "the gate found its explanations too far from the reference",
+    "undecided": "whether its explanations agree with the reference is undecided: the gate had too few photos",
+}
+
 
 def explain(
     model: ProductFile,
@@ -117,7 +123,7 @@ def explain(
         show_channels=None if show_channels is None else _numbers(show_channels),
     ) as explainer:
         if explainer.manifest is not None and explainer.manifest.passed is False:
-            note(f"cfcam: warning: {model}: the gate found its explanations too far from the reference", stderr())
+            note(f"cfcam: warning: {model}: {_NOT_PASSED[explainer.manifest.verdict or 'failed']}", stderr())
         chosen, used = explainer.resolve_method(method, options)  # a wrong one is known before the first image
         targets = list(dict.fromkeys(resolve_target(text, explainer.spec.output) for text in target or ["-1"]))
         results: list[dict[str, Any]] = []
@@ -264,7 +270,11 @@ def _document(explainer: Explainer) -> dict[str, Any]:
             "layer": spec.layer.name,
             **({"layers": [layer.name for layer in spec.layers]} if len(spec.layers) > 1 else {}),
             "spec_version": spec.schema,
-            **({} if manifest is None else {"precision": manifest.precision, "gate_passed": manifest.passed}),
+            **(
+                {}
+                if manifest is None
+                else {"precision": manifest.precision, "gate_passed": manifest.passed, "gate": manifest.verdict}
+            ),
         },
         "provider": explainer.provider,
     }

@@ -74,9 +74,12 @@ def _manifest_rows(manifest: Manifest) -> dict[str, str]:
     rows = {
         "built for": f"{backend.name} {backend.version}" + (f" ({backend.provider})" if backend.provider else ""),
         "built": f"{manifest.created}, from {manifest.source.file}, sha256 {manifest.source.sha256[:16]}...",
-        "gate": {True: "passed", False: "FAILED: its explanations are too far from the reference", None: "not asked"}[
-            manifest.passed
-        ],
+        "gate": {
+            "passed": "passed",
+            "failed": "FAILED: its explanations are too far from the reference",
+            "undecided": _undecided(manifest),
+            None: "not asked",
+        }[manifest.verdict],
     }
     if target is not None:
         capability = f"compute capability {target.compute_capability}" if target.compute_capability else ""
@@ -86,6 +89,13 @@ def _manifest_rows(manifest: Manifest) -> dict[str, str]:
             f"{calibration.calibrator}, {calibration.count} images, sha256 {calibration.sha256[:16]}..."
         )
     return rows
+
+
+def _undecided(manifest: Manifest) -> str:
+    gate = manifest.gate or {}
+    needed = gate.get("photos_needed")
+    more = f", about {needed} would decide" if needed else ""
+    return f"UNDECIDED: {gate.get('count')} photos{more}; readers that know two verdicts see it as not passed"
 
 
 def _spec_rows(spec: CamSpec) -> dict[str, str]:
