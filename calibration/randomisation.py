@@ -24,12 +24,12 @@ from onnx import ModelProto, numpy_helper
 from ..export.graph import Graph, load_model
 from ..export.precision.plain_model import PlainModel, plain_model
 from ..export.reverse import differentiate
-from ..export.reverse.score import find_score
+from ..export.reverse.score import find_score, score_of
 from ..export.tail.cutting import open_exported
 from ..export.writing import set_spec, write_model
 from ..runtime.closing import Closing
 from ..runtime.contract.modelfile import read_spec
-from ..runtime.contract.spec import CamSpec
+from ..runtime.contract.spec import CamSpec, OutputSpec
 from ..runtime.errors import ArrayError, MethodError, ModelFileError
 from ..runtime.explainer import Explainer
 from ..runtime.files import scratch_folder
@@ -62,7 +62,7 @@ class WeightLayer:
     tensors: tuple[str, ...]
 
 
-def weight_layers(model: ModelProto, score: str | None = None) -> list[WeightLayer]:
+def weight_layers(model: ModelProto, score: OutputSpec | None = None) -> list[WeightLayer]:
     """The layers with weights on the way to the class scores, from the head downwards.
 
     Kernels and matrices with their biases, those of convolutions, Gemm and MatMul. The parameters of batch
@@ -70,7 +70,8 @@ def weight_layers(model: ModelProto, score: str | None = None) -> list[WeightLay
     negative variance makes no network.
     """
     graph = open_exported(model)
-    on_way = graph.ancestors([find_score(graph, score).value])
+    found_score = find_score(graph) if score is None else score_of(graph, score)
+    on_way = graph.ancestors([found_score.value])
     found: list[WeightLayer] = []
     taken: set[str] = set()
     for node in reversed(graph.nodes):
@@ -161,7 +162,7 @@ class RandomisedNetworks(Closing):
                 f"{os.fspath(path)}: is quantised, and the spread of quantised weights cannot be drawn"
             )
         plain = plain_model(load_model(path), spec, fold=False)
-        chosen = stage_layers(weight_layers(plain.model, spec.output.name), stages, order)
+        chosen = stage_layers(weight_layers(plain.model, spec.output), stages, order)
         self.names = [name for name, _ in chosen]
         self.explainers: list[Explainer] = []
         with ExitStack() as stack:
@@ -187,7 +188,7 @@ def _export_again(plain: PlainModel, spec: CamSpec, path: Path) -> None:
     made = differentiate(
         plain.model,
         plain.layers,
-        spec.output.name,
+        spec.output,
         view=plain.views,
         target=spec.target,
         chosen=spec.chosen,

@@ -75,6 +75,10 @@ def build(
     allow_failing: Annotated[
         bool, typer.Option("--allow-failing", help="Write what fails the gate too; its manifest says so.")
     ] = False,
+    allow_undecided: Annotated[
+        bool,
+        typer.Option("--allow-undecided", help="Write what so few photos do not decide too; its manifest says so."),
+    ] = False,
     timing_cache: Annotated[
         str | None,
         typer.Option(
@@ -99,14 +103,15 @@ def build(
     """Build an explained file for a target, or for several.
 
     Lowers the precision, builds TensorRT engines where the configuration asks for them, compares the explanations
-    with those of the float32 file, and writes the products with a manifest beside each. When the gate fails, nothing
-    is written but a report, and the exit code is 1.
+    with those of the float32 file, and writes the products with a manifest beside each. When the gate fails, or is
+    undecided because there are too few photos, nothing is written but a report, and the exit code is 1.
     """
     from ..runtime.errors import ImageError
 
     if len(config) > 1:
         options = {"--limit": limit, "--timing-cache": timing_cache, "--output": output, "--max-pixels": max_pixels}
         flags = {"--onnx-only": onnx_only, "--auto-precision": auto_precision, "--allow-failing": allow_failing}
+        flags["--allow-undecided"] = allow_undecided
         words = [model, *(f"--images={one}" for one in images or [])]
         words += [f"{name}={value}" for name, value in options.items() if value is not None]
         words += [name for name, given in {**flags, "--json": json}.items() if given]
@@ -127,6 +132,7 @@ def build(
             "onnx_only": onnx_only,
             "auto_precision": auto_precision,
             "allow_failing": allow_failing,
+            "allow_undecided": allow_undecided,
             "timing_cache": None if timing_cache is None else Path(timing_cache),
         },
     )
@@ -193,7 +199,10 @@ def _print(report: BuildReport) -> None:
         print_report(report.gate)
     for path in report.files:
         say(f"{path}: {file_size(path.stat().st_size)}")
-    if report.passed is False and not report.products:
-        say("nothing was built: see the report, try --auto-precision, or take it as it is with --allow-failing")
+    if report.gate is not None and not report.products:
+        if report.gate.verdict == "undecided":
+            say("nothing was built: give more photos with --images, or take it as it is with --allow-undecided")
+        else:
+            say("nothing was built: see the report, try --auto-precision, or take it as it is with --allow-failing")
     if report.products and report.job.command:
         say(f"on the target, beside the graph: {shlex.join(report.job.command)}")

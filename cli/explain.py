@@ -29,13 +29,24 @@ SCHEMA = "cfcam.explain/1"
 #: Share of a photo that may be left out without a warning.
 _MUCH = 1 / 3
 
+#: What is said of a product that the gate has not passed.
+_NOT_PASSED = {
+    "failed": "the gate found its explanations too far from the reference",
+    "undecided": "whether its explanations agree with the reference is undecided: the gate had too few photos",
+}
+
 
 def explain(
     model: ProductFile,
     images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Images, folders, or patterns ('*.jpg').")],
     target: Annotated[
         list[str] | None,
-        typer.Option("--target", "-t", metavar="INDEX|LABEL", help="Class to explain (default: top). Repeatable."),
+        typer.Option(
+            "--target",
+            "-t",
+            metavar="INDEX|LABEL",
+            help="Class to explain (default: top); of a regression + or -, or age+, 0-. Repeatable.",
+        ),
     ] = None,
     method: Annotated[
         str | None, typer.Option("--method", "-m", metavar="NAME", help="cfcam, gradcam, layercam, scorecam, ...")
@@ -121,7 +132,7 @@ def explain(
         show_channels=None if show_channels is None else _numbers(show_channels),
     ) as explainer:
         if explainer.manifest is not None and explainer.manifest.passed is False:
-            note(f"cfcam: warning: {model}: the gate found its explanations too far from the reference", stderr())
+            note(f"cfcam: warning: {model}: {_NOT_PASSED[explainer.manifest.verdict or 'failed']}", stderr())
         chosen, used = explainer.resolve_method(method, options)  # a wrong one is known before the first image
         if contrast is not None:
             options = _with_contrast(explainer, chosen.name, used, contrast)
@@ -214,7 +225,13 @@ def _result(explanation: Explanation, place: Path | None, top: int, output: Outp
     result = {**explanation.to_dict(), "output": None if place is None else str(place)}
     if explanation.frame.left_out > _MUCH:
         result["left_out"] = round(explanation.frame.left_out, 3)
-    if top:
+    if top and explanation.value is not None and explanation.logits is not None:
+        unit = output.unit
+        result["top"] = [
+            {"target": k, "label": output.label(k)[:-1] or "value", "value": float(explanation.logits[k]), "unit": unit}
+            for k in range(min(top, output.values))
+        ]
+    elif top:
         best = (-explanation.probabilities).argsort(kind="stable")[:top]
         result["top"] = [
             {"target": int(i), "label": output.label(int(i)), "probability": float(explanation.probabilities[i])}
@@ -278,7 +295,11 @@ def _document(explainer: Explainer) -> dict[str, Any]:
             "layer": spec.layer.name,
             **({"layers": [layer.name for layer in spec.layers]} if len(spec.layers) > 1 else {}),
             "spec_version": spec.schema,
-            **({} if manifest is None else {"precision": manifest.precision, "gate_passed": manifest.passed}),
+            **(
+                {}
+                if manifest is None
+                else {"precision": manifest.precision, "gate_passed": manifest.passed, "gate": manifest.verdict}
+            ),
         },
         "provider": explainer.provider,
     }
@@ -286,7 +307,8 @@ def _document(explainer: Explainer) -> dict[str, Any]:
 
 def _print(results: Sequence[dict[str, Any]]) -> None:
     written = any(result["output"] for result in results)
-    columns = ["image", "class", "probability", "peak x, y", *(["written"] if written else [])]
+    what = "probability" if all("value" not in result for result in results) else "value"
+    columns = ["image", "class", what, "peak x, y", *(["written"] if written else [])]
     rows: list[list[str]] = []
     previous = None
     for result in results:
@@ -294,11 +316,16 @@ def _print(results: Sequence[dict[str, Any]]) -> None:
         where = f"{peak[0]:.2f}, {peak[1]:.2f}" if peak else f"none: {result.get('reason', 'empty map')}"
         numbered = result["label"] != str(result["target"])
         name = f"{result['label']} ({result['target']})" if numbered else result["label"]
-        cells = [result["image"], name, f"{result['probability']:.1%}", where]
+        cells = [result["image"], name, _measured(result), where]
         rows.append(cells + ([result["output"] or ""] if written else []))
         best = result.get("top", []) if result["image"] != previous else []  # the same for every target
-        rows += [
-            ["", f"  {rank}. {entry['label']}", f"{entry['probability']:.1%}"] for rank, entry in enumerate(best, 1)
-        ]
+        rows += [["", f"  {rank}. {entry['label']}", _measured(entry)] for rank, entry in enumerate(best, 1)]
         previous = result["image"]
-    print_rows(columns, rows, right=("probability",))
+    print_rows(columns, rows, right=(what,))
+
+
+def _measured(result: dict[str, Any]) -> str:
+    """A class's probability, or a regression's value with its unit."""
+    if "value" in result:
+        return " ".join(filter(None, (f"{result['value']:.4g}", result["unit"])))
+    return f"{result['probability']:.1%}"

@@ -16,7 +16,7 @@ from .sources import photo_batch, report_failures
 if TYPE_CHECKING:
     from ..export.report import ExportReport
     from ..export.sources.preprocessing import Preprocessing
-    from ..runtime.contract.spec import CamSpec, InputSpec
+    from ..runtime.contract.spec import CamSpec, InputSpec, OutputSpec
 
 __all__ = ["BUILT_IN_LABELS", "export", "export_model", "print_report", "read_label_option"]
 
@@ -82,7 +82,22 @@ def export(
     score: Annotated[
         str | None,
         typer.Option(
-            "--score", metavar="OUTPUT", help="Output with the class scores: its name, with --model its position."
+            "--score", metavar="OUTPUT", help="Output with the scores: its name; with --model its key or position."
+        ),
+    ] = None,
+    score_kind: Annotated[
+        Literal["logits", "softmax", "sigmoid", "log-softmax", "regression"] | None,
+        typer.Option("--score-kind", help="What that output holds, where it is not seen or is to be seen otherwise."),
+    ] = None,
+    unit: Annotated[
+        str | None, typer.Option("--unit", metavar="TEXT", help="Unit of the values, with --score-kind regression.")
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            "--reference",
+            metavar="FILE.npy",
+            help="A stored embedding: explain how similar the model's output is to it.",
         ),
     ] = None,
     grid: Annotated[
@@ -193,6 +208,9 @@ def export(
         "labels": read_label_option(labels, label_offset),
         "label_offset": label_offset,
         "multi_label": multi_label,
+        "score_kind": score_kind,
+        "unit": unit,
+        "reference": None if reference is None else _stored_vector(reference),
         "with_tail": with_tail,
         "images": _photos(images) if images else None,
     }
@@ -210,11 +228,7 @@ def export(
         report = _announced(export_onnx, onnx, output, **options)
     else:
         assert model is not None
-        if score is not None and not score.isdigit():
-            raise typer.BadParameter(
-                f"--score: with --model expected the output's position (0 is the first), got '{score}'"
-            )
-        options |= {"grid": cells, "score": None if score is None else int(score), "opset": opset}
+        options |= {"grid": cells, "score": score, "opset": opset}
         own = model.startswith("transformers:") and preset is None
         report = _from_torch(model, weights, json_object(kwargs, "--kwargs"), size, output, own, prepared, options)
     print_report(report)
@@ -240,6 +254,21 @@ def _one_source(model: str | None, onnx: str | None, only_model: dict[str, Any],
         given = [name for name, value in options.items() if value is not None]
         if given and (kind == "--onnx") == (onnx is not None):
             raise typer.BadParameter(f"{', '.join(given)}: not with {kind}")
+
+
+def _stored_vector(path: str) -> Any:
+    """The array in a .npy file. Raises `ExportError`."""
+    import numpy as np
+
+    from ..export import ExportError
+
+    try:
+        stored = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ExportError(f"{path}: --reference needs a .npy file with one vector ({error})") from error
+    if not isinstance(stored, np.ndarray) or stored.dtype.kind not in "fiu":
+        raise ExportError(f"{path}: --reference needs a .npy file with one vector of numbers")
+    return stored
 
 
 def _for_each(given: list[_Given], count: int, option: str) -> list[_Given | None]:
@@ -326,6 +355,11 @@ def _detail(spec: CamSpec) -> str:
     return f", detail {detail.name} ({detail.channels} channels, {detail.grid[0]}x{detail.grid[1]})"
 
 
+def _count(output: OutputSpec) -> str:
+    values = f"{output.values} value{'s' * (output.values > 1)}"
+    return values if output.values else f"{output.classes} classes"
+
+
 def print_report(report: ExportReport) -> None:
     """The proof and what was written, on stdout."""
     rows = [
@@ -343,7 +377,7 @@ def print_report(report: ExportReport) -> None:
     layers = ", ".join(f"{la.name} ({la.channels} channels, {la.grid[0]}x{la.grid[1]})" for la in spec.layers)
     say(
         f"{report.path}: {size}, layer{'s' if len(spec.layers) > 1 else ''} {layers}{_detail(spec)}, "
-        f"{spec.output.classes} classes, "
+        f"{_count(spec.output)}, "
         f"{sum(report.seconds.values()):.1f} s"
     )
     if spec.tail is not None:

@@ -74,9 +74,12 @@ def _manifest_rows(manifest: Manifest) -> dict[str, str]:
     rows = {
         "built for": f"{backend.name} {backend.version}" + (f" ({backend.provider})" if backend.provider else ""),
         "built": f"{manifest.created}, from {manifest.source.file}, sha256 {manifest.source.sha256[:16]}...",
-        "gate": {True: "passed", False: "FAILED: its explanations are too far from the reference", None: "not asked"}[
-            manifest.passed
-        ],
+        "gate": {
+            "passed": "passed",
+            "failed": "FAILED: its explanations are too far from the reference",
+            "undecided": _undecided(manifest),
+            None: "not asked",
+        }[manifest.verdict],
     }
     if target is not None:
         capability = f"compute capability {target.compute_capability}" if target.compute_capability else ""
@@ -88,17 +91,27 @@ def _manifest_rows(manifest: Manifest) -> dict[str, str]:
     return rows
 
 
+def _undecided(manifest: Manifest) -> str:
+    gate = manifest.gate or {}
+    needed = gate.get("photos_needed")
+    more = f", about {needed} would decide" if needed else ""
+    return f"UNDECIDED: {gate.get('count')} photos{more}; readers that know two verdicts see it as not passed"
+
+
 def _spec_rows(spec: CamSpec) -> dict[str, str]:
     output = spec.output
     score = "" if output.score == output.name else f", differentiated: {output.score}"
-    labels = f"{output.label(0)}, {output.label(1)}, ..." if output.labels and output.classes > 1 else "none"
+    shown = [output.label(index) for index in range(min(output.classes, 2))]
+    labels = ", ".join([*shown, *(["..."] if output.classes > 2 else [])]) if output.labels else "none"
+    count = f"{output.classes} classes" if not output.values else f"{output.values} value{'s' * (output.values > 1)}"
+    count += f" in {output.unit}" if output.unit else ""
     return {
         "source": f"{spec.source.name} ({spec.source.kind}), sha256 {spec.source.sha256[:16]}...",
         "input": f"{spec.input.name}, {spec.input.layout} {spec.input.height}x{spec.input.width}, {spec.input.dtype}, "
         f"{spec.input.color}",
         "pixels": f"(p * {_short(spec.input.scale)} - [{_list(spec.input.mean)}]) / [{_list(spec.input.std)}]",
         "resize": _resize(spec.input),
-        "output": f"{output.name}, {output.kind}, {output.classes} classes{score}",
+        "output": f"{output.name}, {output.kind}, {count}{score}",
         "labels": labels + (f", offset {output.label_offset}" if output.label_offset else ""),
         **{("layer" if index == 0 else f"layer {index + 1}"): _layer(layer) for index, layer in enumerate(spec.layers)},
         "detail": _detail(spec),

@@ -44,7 +44,7 @@ def layers(
     ] = None,
     score: Annotated[
         str | None,
-        typer.Option("--score", metavar="OUTPUT", help="Output to explain: a name (ONNX) or a position (PyTorch)."),
+        typer.Option("--score", metavar="OUTPUT", help="Output to explain: its name, or a PyTorch model's position."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -81,13 +81,11 @@ def _torch(model: str, weights: str | None, kwargs: str | None, input_size: str 
 
     arguments = json_object(kwargs, "--kwargs")
     size = parse_input_size(input_size or "224")
-    if score is not None and not score.isdecimal():
-        raise typer.BadParameter(f"--score: outputs of a PyTorch model are numbered from 0, got '{score}'")
     with quiet_stdout():
         loaded = load(model, arguments, weights)
         if input_size is None and loaded.size is not None:
             size = loaded.size
-        return list_layers(loaded.module, size, None if score is None else int(score))
+        return list_layers(loaded.module, size, score)
 
 
 def _print(found: LayerList) -> None:

@@ -14,24 +14,24 @@ __all__ = ["print_layerwise", "print_report"]
 
 
 def print_report(report: VerifyReport) -> None:
-    """Print the measures as tables on stdout, every limit that was missed, and whether it passed."""
+    """Print the measures as tables on stdout, every limit that was missed or is undecided, and the verdict."""
     from ..calibration.verify.table import COLUMNS, place_rows, place_title, top_rows
 
     parts = [("network", top_rows(report))]
     parts += [(place_title(one), place_rows(report, one)) for one in report.places]
     for title, rows in parts:
-        cells = [
-            [Bold(row.title), *row.cells, Bold("FAILED")] if row.failed else [row.title, *row.cells] for row in rows
-        ]
+        cells = [[Bold(row.title), *row.cells, Bold(row.mark)] if row.mark else [row.title, *row.cells] for row in rows]
         print_rows(("", *COLUMNS, ""), cells, title=title, right=COLUMNS)
         say()
     for failure in report.failures:
         say(f"FAILED: {failure.text}")
-    verdict = "passed" if report else f"FAILED: {len(report.failures)} limits were missed"
+    for one in report.undecided:
+        say(f"undecided: {one.text}")
+    count = f"{len(report.photos)} photos" + (f" of {report.given}" if report.given > len(report.photos) else "")
     candidate = report.candidate
     say(
         f"{candidate.path} ({candidate.precision}, {candidate.provider}) against {report.reference.path}: "
-        f"method {report.method}, {len(report.photos)} photos, {report.seconds:.1f} s: {verdict}"
+        f"method {report.method}, {count}, {report.seconds:.1f} s: {report.verdict_text}"
     )
 
 

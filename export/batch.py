@@ -55,6 +55,7 @@ def why_single_images(graph: Graph, spec: InputSpec, images: np.ndarray | None, 
     Raises:
         ExportError: an image has no answer of its own.
     """
+    count = len(graph.nodes)
     try:
         found = find_score(graph, score)
         values = [*dict.fromkeys((found.output, found.value))]
@@ -64,9 +65,11 @@ def why_single_images(graph: Graph, spec: InputSpec, images: np.ndarray | None, 
     if images is None or len(images) < 2:
         images = structured_images(spec, batch if isinstance(batch, int) else 5)
     coarse = coarse_values(graph, graph.ancestors(values))
-    if isinstance(batch, int):
-        return refuse_company(graph, spec.name, images, values, coarse=coarse)
-    return why_single(graph, spec.name, images, values, coarse=coarse)
+    compare = refuse_company if isinstance(batch, int) else why_single
+    reason = compare(graph, spec.name, images, values, coarse=coarse)
+    del graph.nodes[count:]  # what was written to find the scores is written again for the export
+    graph.reindex()
+    return reason
 
 
 def restore_batch(graph: Graph, name: str, batch: int | None) -> bool:

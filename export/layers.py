@@ -110,14 +110,15 @@ def list_layers(
 
 def _of_onnx(model: Any, score: str | int | None) -> LayerList:
     from .reverse.opening import open_model
-    from .reverse.score import find_score
+    from .reverse.score import find_score, score_of
     from .writing import spec_of
 
     spec = spec_of(model)
     graph, _ = open_model(model)
     if score is None and spec is not None:
-        score = spec.output.name
-    found = find_score(graph, None if score is None else str(score))
+        found = score_of(graph, spec.output)
+    else:
+        found = find_score(graph, None if score is None else str(score))
     layers = _listed(graph, found)
     exported = None
     if spec is not None:
@@ -171,14 +172,15 @@ def _of_torch(module: Any, example: int | Sequence[int], score: str | int | None
     from .traced.capture import capture
     from .traced.convert import plain_to_onnx
     from .traced.names import Names
-    from .traced.outputs import score_output
+    from .traced.outputs import check_scores, output_place
 
     height, width = (example, example) if isinstance(example, int) else tuple(example)
     captured = capture(module, torch.empty(1, 3, height, width))
-    position, _ = score_output(captured.outputs, captured.output_names, score)
+    place = None if score is None else output_place(captured.output_names, score)
+    check_scores(captured.outputs, place)
     plain = plain_to_onnx(captured)
     graph, _ = open_model(plain)
-    found = find_score(graph, plain.graph.output[position].name)
+    found = find_score(graph, None if place is None else plain.graph.output[place].name)
     names = Names(captured, graph, found.value)
     layers = []
     for layer in _listed(graph, found, anywhere=True):

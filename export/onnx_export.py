@@ -6,21 +6,22 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from onnx import ModelProto, TensorProto
 
 from ..runtime.contract.modelfile import file_sha256
-from ..runtime.contract.spec import CamSpec, DetailSpec, InputSpec, LayerSpec, OutputSpec, SourceSpec
-from .batch import keep_batch, restore_batch, why_single_images
+from ..runtime.contract.spec import CamSpec, DetailSpec, InputSpec, LayerSpec, SourceSpec
+from .batch import keep_batch, why_single_images
 from .errors import ExportError, LayerError
-from .graph import Graph, load_model, tensor_bytes, value_info
+from .graph import Graph, load_model, tensor_bytes
 from .options import ExportOptions
 from .proof.checks import Judge, prove_file
 from .proof.exported_file import ExportedFile, open_exported_file, plain_outputs
 from .proof.images import filled_up
 from .proof.results import Proof
+from .proof.score_values import doubts_about_scores, probabilities_as_given
 from .proof.session import release_memory
 from .report import ExportReport, Stopwatch
 from .reverse import Differentiated, TargetLayer, differentiate
@@ -29,8 +30,9 @@ from .reverse.detail import NONE, detail_asked
 from .reverse.differentiate import LayerView, Views
 from .reverse.opening import open_model, refuse_randomness
 from .reverse.score import Score
-from .sources.labels import check_labels
+from .scores import asked_score, expose_score, output_spec, score_notes
 from .sources.onnx_input import ImageInput, empty_batch, fix_batch, image_input
+from .sources.onnx_outputs import tensor_outputs
 from .sources.preprocessing import Preprocessing, preset
 from .tail.file import tail_path, write_tail
 from .target_layers import Asked, asked_layers
@@ -114,7 +116,8 @@ class PlainClassifier:
         layers: the target layers, by names of the graph. views: how they hold their grids. names: what the new file
             calls them, None where that is the name of the value.
         detail: the detail layer, where it is known (None: there is none). detail_name: what the new file calls it.
-        score: the output (or value) that holds the class scores; None takes the first (N, classes).
+        score: the class scores, or the output (or value) that holds them; None takes the one that fits.
+        labels: those that the file itself names.
         tools: packages that made the model, beside onnx and ONNX Runtime.
         judge: what its origin checks of each layer.
         images: to prove the new file with; None makes some.
@@ -132,7 +135,8 @@ class PlainClassifier:
     detail: Candidate | None = None
     detail_known: bool = False
     detail_name: str | None = None
-    score: str | None = None
+    score: Score | str | None = None
+    labels: Sequence[str] | None = None
     tools: Sequence[str] = ()
     judge: Judge | None = None
     images: np.ndarray | None = None
@@ -146,8 +150,12 @@ def open_plain(
     if empty_batch(model):
         plain = model  # as it is from the next line on; the file itself runs on no image at all
     image = image_input(model, options.input_size)
+    tensors_only, labels, left_out = tensor_outputs(model)
+    if tensors_only is not model:
+        model = plain = tensors_only
     graph, notes = open_model(model)
     refuse_randomness(graph)
+    notes = [*left_out, *notes]
     if (kept := keep_batch(graph, image.name, known.get("score"))) is not None:
         graph, more = open_model(kept[0])
         notes += [*more, kept[1]]
@@ -159,8 +167,8 @@ def open_plain(
     elif reason is not None:
         image = fix_batch(model, image)
         graph, notes = open_model(model)
-        notes.append(f"the batch is fixed to 1 in the exported file: {reason}")
-    return PlainClassifier(graph, image, spec, plain, source, images=images, notes=notes, **known)
+        notes = [*left_out, *notes, f"the batch is fixed to 1 in the exported file: {reason}"]
+    return PlainClassifier(graph, image, spec, plain, source, labels=labels, images=images, notes=notes, **known)
 
 
 def _images(given: Any, spec: InputSpec, batch: int | None) -> np.ndarray | None:
@@ -173,26 +181,25 @@ def export_plain(plain: PlainClassifier, output: Path, options: ExportOptions, w
     graph, notes = plain.graph, plain.notes
     with watch("differentiate"):
         source_outputs = graph.output_names
-        added_output = _expose(graph, plain.score)
         asked = asked_layers(plain.layers)
         detail = plain.detail if plain.detail_known else detail_asked(options.detail, asked)
         # Several layers are explained as they always were, unless a detail layer is asked for.
         rivals = not options.multi_label and (len(asked) == 1 or detail not in (None, NONE))
-        scores = plain.score or graph.output_names[0]
-        if restore_batch(graph, scores, plain.image.batch):
-            notes.append(f"'{scores}' comes without a batch: the exported file gives (1, classes), not (classes,)")
-        made = differentiate(graph, plain.layers, plain.score, view=plain.views, detail=detail, rivals=rivals)
+        batch = plain.image.batch
+        score = plain.score if isinstance(plain.score, Score) else asked_score(graph, plain.score, options, batch)
+        added = expose_score(graph, score)
+        made = differentiate(graph, plain.layers, score, view=plain.views, detail=detail, rivals=rivals)
         notes += made.notes
         del plain.graph  # its weights are not held through the proof
     spec = CamSpec(
         input=plain.input,
-        output=_output_spec(made.score, options),
+        output=output_spec(score, options, options.labels or plain.labels),
         layers=_layer_specs(made, plain.names, plain.detail_name),
         precision=_precision(made.graph),
         source=plain.source,
         tools=tool_versions(*plain.tools, "onnx", "onnxruntime"),
     )
-    notes += _notes(made, added_output)
+    notes += score_notes(score, added)
     with staging_folder(output) as folder:
         staged = folder / output.name
         with watch("write"):
@@ -203,35 +210,32 @@ def export_plain(plain: PlainClassifier, output: Path, options: ExportOptions, w
         with watch("prove"):
             file = open_exported_file(staged, graph=made.graph, images=plain.images)
             del made, graph
-            proof = _prove(plain, file, source_outputs, folder)
+            proof = _prove(plain, file, score, source_outputs, folder)
         proof.demand(output)
     return ExportReport(output, spec, proof, watch.seconds, notes)
 
 
-def _prove(plain: PlainClassifier, file: ExportedFile, outputs: list[str], folder: Path) -> Proof:
+def _prove(plain: PlainClassifier, file: ExportedFile, score: Score, outputs: list[str], folder: Path) -> Proof:
     try:
         expected = plain_outputs(plain.plain, file)
     except ExportError as error:
         name = plain.plain if isinstance(plain.plain, Path) else plain.source.name
         raise ExportError(f"{name}: the model itself does not run on {len(file.images)} images: {error}") from error
+    plain.notes += doubts_about_scores(file, score)
     plain.plain = ModelProto()  # nobody needs its weights any more
     release_memory()
     tail = None if file.spec.tail is None else folder / file.spec.tail.file
-    return prove_file(file, {name: expected[name] for name in outputs}, tail=tail, judge=plain.judge)
+    proof = prove_file(
+        file, {name: expected[name] for name in outputs if name in expected}, tail=tail, judge=plain.judge
+    )
+    proof.checks += probabilities_as_given(file, score, expected)
+    return proof
 
 
 def _refuse_overwriting(path: Path, output: Path) -> None:
     for target in (output, tail_path(output)):
         if target.exists() and path.exists() and os.path.samefile(target, path):
             raise ExportError(f"{target}: is the model itself, give the exported file another name")
-
-
-def _expose(graph: Graph, score: str | None) -> str | None:
-    """Make an inner value that is named as the score an output; its name, or None when nothing was to do."""
-    if score is None or score in graph.output_names or score not in graph.producers:
-        return None  # where there is no such value, that is said later
-    graph.outputs.append(value_info(graph, score))
-    return score
 
 
 def _input_spec(image: ImageInput, preprocessing: Preprocessing) -> InputSpec:
@@ -241,24 +245,6 @@ def _input_spec(image: ImageInput, preprocessing: Preprocessing) -> InputSpec:
     if len({*spec.mean}) > 1 or len({*spec.std}) > 1:
         raise ExportError(f"input '{image.name}' has one channel: give one number for mean and std, not one per colour")
     return replace(spec, color="gray", mean=spec.mean[:1], std=spec.std[:1])
-
-
-def _output_spec(score: Score, options: ExportOptions) -> OutputSpec:
-    labels = options.labels
-    check_labels(labels, score.classes)
-    kind: Literal["logits", "softmax", "sigmoid", "binary"] = score.kind
-    if options.multi_label and kind == "softmax":
-        raise ExportError(f"multi-label: output '{score.output}' is a softmax, its classes exclude each other")
-    if options.multi_label and kind == "logits":
-        kind = "binary"
-    return OutputSpec(
-        name=score.output,
-        kind=kind,
-        score=score.value,
-        classes=score.classes,
-        labels=None if labels is None else tuple(labels),
-        label_offset=options.label_offset,
-    )
 
 
 def _layer_specs(
@@ -316,14 +302,3 @@ def _precision(graph: Graph) -> str:
         if tensor.data_type in sizes:
             sizes[tensor.data_type] += tensor_bytes(tensor)
     return "float16" if sizes[TensorProto.FLOAT16] > sizes[TensorProto.FLOAT] else "float32"
-
-
-def _notes(made: Differentiated, added_output: str | None) -> list[str]:
-    notes = []
-    if made.score.kind in ("softmax", "sigmoid"):
-        notes.append(
-            f"output '{made.score.output}' is a {made.score.kind}: the gradient is that of the logit before it"
-        )
-    if added_output is not None:
-        notes.append(f"'{added_output}' is not an output of the model: it was added as one")
-    return notes

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from .errors import ExportError
+from .reverse.score import ScoreKind
 from .sources.preprocessing import Preprocessing
 from .target_layers import Asked
 
@@ -32,7 +33,12 @@ class ExportOptions:
             look for one, or ``none``. None is ``auto`` for a single layer, and ``none`` for several.
         view: how the layer's value is to be read, a `LayerView`; of several layers one for each (ONNX files).
         score: what holds the class scores: the position of a module's output, or the name of a file's output (or
-            of a value inside it, which becomes one more output); None takes the first (N, classes).
+            of a value inside it, which becomes one more output); None takes the one called "logits", or the first
+            (N, classes) that no other output is computed from, and a single number per image only if there is no other.
+        score_kind: what that output holds, where it cannot be seen or is to be seen otherwise: ``logits``, ``softmax``,
+            ``sigmoid``, ``log-softmax``, or ``regression`` for values that are no scores of classes. unit: of a
+            regression's values.
+        reference: a stored embedding (D,); the cosine of the output's angle to it is explained.
         multi_label: the classes are independent, so that each logit gets a sigmoid of its own (a model
             that ends in a sigmoid says so by itself).
         input_size: (height, width) of an ONNX file that leaves them open.
@@ -52,6 +58,9 @@ class ExportOptions:
     detail: str | None = None
     view: Any = None
     score: str | int | None = None
+    score_kind: ScoreKind | None = None
+    unit: str | None = None
+    reference: Any = None
     multi_label: bool = False
     input_size: tuple[int, int] | None = None
     preprocessing: Preprocessing | None = None

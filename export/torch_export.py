@@ -27,13 +27,12 @@ from .report import ExportReport, Stopwatch
 from .reverse import Score
 from .reverse.candidates import Candidate, candidates, choose_layer
 from .reverse.detail import AUTO, NONE, choose_detail, detail_asked
-from .reverse.score import find_score
-from .sources.labels import check_labels
+from .scores import asked_score
 from .target_layers import asked_layers, for_each_layer, refuse_repeated
 from .traced.capture import capture
 from .traced.convert import plain_to_onnx
 from .traced.names import Names
-from .traced.outputs import score_output
+from .traced.outputs import check_scores, output_place
 from .writing import state_dict_sha256, write_model
 
 __all__ = ["export_torch"]
@@ -75,19 +74,20 @@ def export_torch(
     shape = _example(example)
     with watch("capture"):
         captured = capture(module, shape)
-    position, classes = score_output(captured.outputs, captured.output_names, options.score)
-    check_labels(options.labels, classes)
+    place = None if options.score is None else output_place(captured.output_names, options.score)
+    check_scores(captured.outputs, place)
     with watch("convert"):
         model = plain_to_onnx(captured, options.opset or DEFAULT_OPSET)
         if options.keep_plain is not None:
             write_model(model, options.keep_plain)
         weights = state_dict_sha256(module.state_dict())
         source = SourceSpec(kind="torch", name=options.name or type(module).__name__, sha256=weights)
-        plain = open_plain(model, model, options, source, score=model.graph.output[position].name)
+        asked_output = None if place is None else model.graph.output[place].name
+        plain = open_plain(model, model, options, source, score=asked_output)
         del model
     with watch("layer"):
-        score = find_score(plain.graph, plain.score)
-        names = Names(captured, plain.graph, score.value)
+        plain.score = score = asked_score(plain.graph, asked_output, options, plain.image.batch)
+        names = Names(captured, plain.graph, score.base)
         asked = asked_layers(options.layer)
         grids = for_each_layer(options.grid, len(asked), "grids", lambda given: isinstance(given[0], int))
         layers = [_layer(plain.graph, score, names, *one) for one in zip(asked, grids, strict=True)]
@@ -97,7 +97,7 @@ def export_torch(
         _choose_detail(plain, score, layers, names, options.detail)
         known = {name: (one.axes, names.nodes(one.name)) for name, one in zip(plain.names, layers, strict=True)}
     plain.tools = ("torch", "onnxscript")
-    plain.judge = PyTorchJudge(module, captured, known, names.nodes(score.value), plain.notes)
+    plain.judge = PyTorchJudge(module, captured, known, names.nodes(score.base), score, plain.notes)
     del names
     report = export_plain(plain, Path(output), options, watch)
     return replace(report, plain_path=None if options.keep_plain is None else Path(options.keep_plain))

@@ -403,14 +403,16 @@ class Explainer(Closing):
                 reason = "the map is zero everywhere"
             heat = self._heat(result)
         times["total"] = sum(times.values())
-        probabilities = class_probabilities(raw.scores[index], spec.output.kind)
-        target = int(raw.classes[index])
+        target, values = int(raw.classes[index]), spec.output.values
+        probabilities = np.zeros(0, np.float32)
+        if not values:
+            probabilities = class_probabilities(raw.scores[index], spec.output.kind)
         best = np.argsort(-probabilities, kind="stable")[:_TOP]
         return Explanation(
             map=heat,
             target=target,
             label=spec.output.label(target),
-            probability=float(probabilities[target]),
+            probability=None if values else float(probabilities[target]),
             probabilities=probabilities,
             logits=None if raw.logits is None else raw.logits[index],
             top=[(int(i), spec.output.label(int(i)), float(probabilities[i])) for i in best],
@@ -430,6 +432,8 @@ class Explainer(Closing):
             smoothing=work.smoothing,
             form=result.form,
             detail=layers[0].detail.name if layers[0].detail is not None and _is_guided(result) else None,
+            value=float(raw.scores[index][target % values]) if values else None,
+            unit=spec.output.unit,
         )
 
 

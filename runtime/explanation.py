@@ -38,10 +38,10 @@ class Explanation:
         map: Float32 (H, W) in [0, 1], in the frame of the model's input; all zero when `empty`.
         target: Index of the explained class, in the model's own order.
         label: Its label, or its number.
-        probability: Of that class.
-        probabilities: Float32 (K,), of all classes.
+        probability: Of that class; None of a regression.
+        probabilities: Float32 (K,), of all classes; empty of a regression.
         logits: Float32 (K,), the scores before softmax or sigmoid; None where the file gives only probabilities.
-        top: (index, label, probability) of the best classes, best first.
+        top: (index, label, probability) of the best classes, best first; of a regression none.
         frame: Where the input lies on the photo.
         photo: The upright RGB photo (not a copy).
         grid: (h, w) of the layer's activations; with several layers, the finest.
@@ -59,6 +59,8 @@ class Explanation:
         form: Whether a detail layer guided the map and how much contrast there was, for methods that can do either.
         detail: The detail layer's name where it guided the map, or None.
         notes: What was doubtful about the photo's values, in sentences.
+        value: Of a regression, the value that is explained; None of classes.
+        unit: Of the value, where the file says it.
 
     >>> explanation = explainer.explain("two_dogs.jpg", target="Boston bull")   # doctest: +SKIP
     >>> explanation.peak                                                        # doctest: +SKIP
@@ -68,7 +70,7 @@ class Explanation:
     map: NDArray[np.float32]
     target: int
     label: str
-    probability: float
+    probability: float | None
     probabilities: NDArray[np.float32]
     logits: NDArray[np.float32] | None
     top: list[tuple[int, str, float]]
@@ -88,6 +90,8 @@ class Explanation:
     form: Form | None = None
     detail: str | None = None
     notes: tuple[str, ...] = ()
+    value: float | None = None
+    unit: str | None = None
 
     @property
     def empty(self) -> bool:
@@ -165,10 +169,17 @@ class Explanation:
             picture,
             self.label,
             how if self.label == str(self.target) or self.empty else f"class {self.target}, {how}",
-            value=_percent(self.probability),
+            value=self.measured,
             bar=not self.empty,
             alert=self.empty,
         )
+
+    @property
+    def measured(self) -> str:
+        """The probability, or a regression's value with its unit, for people."""
+        if self.probability is not None:
+            return _percent(self.probability)
+        return " ".join(filter(None, (f"{self.value:.4g}", self.unit)))
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the overlay or the raw map, under a temporary name that is then changed.
@@ -200,7 +211,8 @@ class Explanation:
     def to_dict(self) -> dict[str, Any]:
         """The result as plain JSON values, without the arrays.
 
-        `reason` is there when empty, `smoothing`, `fusion`, `form` and `notes` where there was one.
+        `reason` is there when empty; `smoothing`, `fusion`, `form` and `notes` where there was one; `value` and `unit` of a
+        regression.
         """
         data: dict[str, Any] = {
             "image": self.source,
@@ -212,6 +224,8 @@ class Explanation:
             "counts": self.counts,
             "times_ms": {stage: round(ms, 3) for stage, ms in self.times_ms.items()},
         }
+        if self.value is not None:
+            data |= {"value": self.value, "unit": self.unit}
         if self.fusion is not None:
             data["fusion"] = self.fusion
         if self.smoothing is not None:

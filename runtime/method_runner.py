@@ -43,6 +43,7 @@ class MethodRunner:
 
     def __init__(self, spec: CamSpec, inference: Inference, tail: Callable[[], Tail], batch: int) -> None:
         self._input, self._layers, self._fusion = spec.input, spec.layers, spec.fusion
+        self._partial = spec.output.partial
         self._independent = spec.output.kind in ("sigmoid", "binary")
         self._inference, self._tail = inference, tail
         self._batch = max(batch, inference.info.batch or 1)
@@ -82,6 +83,7 @@ class MethodRunner:
             probabilities=lambda images: self._inference.probabilities(ready(images)),
             tail=lambda activations: self._tail().logits(activations, tensor),
             independent=self._independent,
+            partial=self._partial,
             batch=self._batch,
             progress=progress,
         )

@@ -13,7 +13,7 @@ __all__ = ["class_probabilities", "softmax"]
 
 
 def class_probabilities(
-    scores: NDArray[np.floating[Any]], kind: Literal["logits", "softmax", "sigmoid", "binary"]
+    scores: NDArray[np.floating[Any]], kind: Literal["logits", "softmax", "sigmoid", "binary", "regression"]
 ) -> NDArray[np.float32]:
     """Probabilities from the output that a model shows.
 
@@ -26,13 +26,18 @@ def class_probabilities(
         float32 (..., K), computed in double precision.
 
     Raises:
-        ArrayError: Another kind.
+        ArrayError: Another kind; a ``regression`` has no probabilities.
     """
     values = scores.astype(np.float64)
     if kind == "logits":
         values = softmax(values)
     elif kind == "binary":
         values = np.exp(-np.logaddexp(0, -values))
+    elif kind == "regression":
+        raise ArrayError(
+            "the file's scores are values of a regression, which has no probabilities: explain and verify work with it "
+            "by methods such as cfcam or gradcam; what measures a class's probability does not"
+        )
     elif kind not in ("softmax", "sigmoid"):
         raise ArrayError(f"unknown kind of output '{kind}'")
     return values.astype(np.float32)

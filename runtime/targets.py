@@ -25,17 +25,18 @@ def resolve_target(target: Target, output: OutputSpec) -> int:
     Args:
         target: None or -1 for the top class, an index from 0, or a string: a label, one of the names of a label that
             lists several ("Boston bull, Boston terrier"), or an index in digits. Case does not matter, unless only case
-            tells two labels apart.
+            tells two labels apart. Of a regression: the name or number of a value with + (larger, also without a sign)
+            or - (smaller), the sign alone where there is one value; None is the first value, larger.
         output: The model's classes and labels.
 
     Returns:
-        Its index in the model's own order, or -1 for the top class.
+        Its index in the model's own order, or -1 for the top class of a classifier.
 
     Raises:
         TargetError: The target is out of range, unknown or ambiguous.
     """
     if target is None:
-        return TOP_CLASS
+        return 0 if output.values else TOP_CLASS
     if isinstance(target, str):
         return _from_text(target.strip(), output)
     try:
@@ -69,6 +70,8 @@ def resolve_targets(targets: Target | Iterable[Target], count: int, output: Outp
 
 
 def _in_range(index: int, output: OutputSpec) -> int:
+    if index == TOP_CLASS and output.values:
+        return 0  # no value of a regression is the top one
     if index == TOP_CLASS or 0 <= index < output.classes:
         return index
     raise TargetError(
@@ -78,6 +81,8 @@ def _in_range(index: int, output: OutputSpec) -> int:
 
 
 def _from_text(text: str, output: OutputSpec) -> int:
+    if output.values and (side := _side(text, output)) is not None:
+        return side
     names = _names(output)
     for matches in (
         [i for i, label in enumerate(output.labels or ()) if label == text],
@@ -102,6 +107,18 @@ def _from_text(text: str, output: OutputSpec) -> int:
     near = difflib.get_close_matches(text.lower(), names, n=3, cutoff=0.5)
     hint = ", ".join(f"'{output.label(i)}' ({i})" for i in dict.fromkeys(names[name][0] for name in near))
     raise TargetError(f"no class is called '{text}'" + (f"; nearest: {hint}" if hint else "; give a class index"))
+
+
+def _side(text: str, output: OutputSpec) -> int | None:
+    """What makes a value of a regression larger or smaller: "age-", "0-", "-" of a single one; None for neither."""
+    name, sign = (text[:-1], text[-1]) if text[-1:] in ("+", "-") else (text, "+")
+    called = {output.label(index)[:-1].lower(): index for index in range(output.values)}
+    index = called.get(name.lower())
+    if index is None and name.isdecimal() and int(name) < output.values:
+        index = int(name)
+    if index is None and not name and output.values == 1:
+        index = 0
+    return None if index is None else index + (output.values if sign == "-" else 0)
 
 
 def _names(output: OutputSpec) -> dict[str, list[int]]:

@@ -15,7 +15,7 @@ from cfcam.export.torch_export import _layer
 from cfcam.export.traced.capture import Captured, capture
 from cfcam.export.traced.convert import plain_to_onnx
 from cfcam.export.traced.names import Names
-from cfcam.export.traced.outputs import score_output
+from cfcam.export.traced.outputs import check_scores, output_place
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
@@ -52,10 +52,12 @@ class Opened(NamedTuple):
 
 def opened(net: nn.Module, image: Tensor, score: str | int | None = None) -> Opened:
     captured = capture(net.eval(), image)
-    position, _ = score_output(captured.outputs, captured.output_names, score)
+    place = None if score is None else output_place(captured.output_names, score)
+    check_scores(captured.outputs, place)
     graph, _ = open_model(plain_to_onnx(captured))
-    found = find_score(graph, graph.output_names[position])
-    return Opened(captured, graph, found, Names(captured, graph, found.value), position)
+    names = graph.output_names
+    found = find_score(graph, None if place is None else names[place])
+    return Opened(captured, graph, found, Names(captured, graph, found.value), names.index(found.source))
 
 
 def held_by(graph: Graph, name: str, images: Tensor | NDArray[Any]) -> NDArray[Any]:

@@ -118,9 +118,12 @@ class Calibration(_Section):
 
 
 class Gate(_Section):
-    """The comparison with float32. images: photos at most. thresholds: what differs from the precision's own."""
+    """The comparison with float32.
 
-    images: int = Field(default=100, ge=1)
+    images: photos at most; fewer where the verdict is known before. thresholds: what differs from the precision's own.
+    """
+
+    images: int = Field(default=400, ge=1)
     thresholds: _Thresholds = Field(default_factory=_Thresholds)  # type: ignore[valid-type]
 
 

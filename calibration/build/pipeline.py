@@ -1,11 +1,13 @@
 """From an explained file to products for a target: lower the precision, build engines, judge, write.
 
-Nothing is in its place before everything is done, and nothing at all unless the gate passes or is overruled.
+Nothing is in its place before everything is done, and nothing at all unless the gate passes or is overruled: what is
+undecided is as little handed over as what fails.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -40,7 +42,7 @@ class Progress(Protocol):
 class BuildReport:
     """What came of a build.
 
-    products: what was written, each with its manifest; empty where the gate failed. files: all that was written.
+    products: what was written, each with its manifest; empty where the gate was not passed. files: all that there is.
     gate: None where nothing was judged. ran_on: what the gate ran: the product, or its graph where it cannot run
     here. notes: what a person should know. attempts: of a search for a precision.
     """
@@ -57,6 +59,7 @@ class BuildReport:
 
     @property
     def passed(self) -> bool | None:
+        """Whether every limit was shown to be kept, False also where that is undecided; None where nobody judged."""
         return None if self.gate is None else bool(self.gate)
 
     def to_dict(self) -> dict[str, Any]:
@@ -67,6 +70,7 @@ class BuildReport:
             "products": [str(path) for path in self.products],
             "files": [str(path) for path in self.files],
             "passed": self.passed,
+            "verdict": None if self.gate is None else self.gate.verdict,
             "ran_on": self.ran_on,
             "gate": None if self.gate is None else self.gate.to_dict(),
             "photos": None if self.photos is None else self.photos.to_dict(),
@@ -114,6 +118,7 @@ def build(
     *,
     onnx_only: bool = False,
     allow_failing: bool = False,
+    allow_undecided: bool = False,
     auto_precision: bool = False,
     timing_cache: Path | None = None,
     progress: Progress | None = None,
@@ -123,6 +128,7 @@ def build(
 
     photos: to calibrate and to judge with. onnx_only: write the graph and the command that builds the engine.
     allow_failing: write what fails, or what cannot be judged for want of photos, and say so in the manifest.
+    allow_undecided: write what so few photos neither pass nor fail, and say so in the manifest; allow_failing does too.
     auto_precision: look for the fastest assignment of precisions that passes. timing_cache: folder of
     TensorRT's timings; None for the user's cache. tried: told each attempt of that search as a sentence.
 
@@ -134,7 +140,9 @@ def build(
     refuse_missing_photos(job, photos, allow_failing, auto_precision)
     sets = None if not photos else steps.timed("photos", lambda: _choose(job, photos, steps))
     with staging_in(output, job.stem) as stage:
-        graph, attempts = _lowered(job, sets, stage, auto_precision, steps, tried or (lambda text: None))
+        graph, attempts = _lowered(
+            job, sets, stage, auto_precision, steps, tried or (lambda text: None), allow_undecided
+        )
         steps.timed("graph", lambda: finish_graph(job, graph))
         calibration = None if sets is None else sets.calibration
         products = _products(job, graph, timing_cache or cache_folder("tensorrt"), steps)
@@ -148,17 +156,17 @@ def build(
             # A manifest keeps the gate's figures, without those of single photos.
             record = None if gate is None else {**gate.to_dict(photos=False), "ran_on": ran_on}
             product.write_manifest(job, calibration, record)
-        failed = output / f"{job.stem}.failed-gate.html"
-        if gate is not None and not gate and not allow_failing:
-            files = _save_failure(gate, stage / "failed", failed, steps)
+        of_earlier = {output / name for outcome in ("failed", "undecided") for name in _report_names(job, outcome)}
+        verdict = "passed" if gate is None else gate.verdict
+        if gate is not None and not (gate or allow_failing or (allow_undecided and verdict == "undecided")):
+            files = _save_report(gate, stage / verdict, output / _report_names(job, verdict)[0], steps)
             products = []
         else:
             files = publish(stage, output)
-            of_earlier = [failed, failed.with_suffix(".json")]
             if not job.command:
-                of_earlier.append(output / job.script_name)
-            for stale in of_earlier:
-                stale.unlink(missing_ok=True)
+                of_earlier.add(output / job.script_name)
+        for stale in of_earlier.difference(files):
+            stale.unlink(missing_ok=True)
     return BuildReport(
         job=job,
         products=tuple(output / product.path.name for product in products),
@@ -217,6 +225,7 @@ def _lowered(
     auto_precision: bool,
     steps: _Steps,
     tried: Callable[[str], None],
+    undecided: bool,
 ) -> tuple[Path, tuple[Attempt, ...]]:
     """The graph in its precision, in `stage`; and what was tried for it."""
     scratch = stage / "scratch"
@@ -225,7 +234,8 @@ def _lowered(
     plan, attempts = job.config.plan, ()
     if auto_precision:
         assert sets is not None
-        plan, attempts = steps.timed("search", lambda: search(job, sets, scratch, lowering, steps.tell, tried))
+        search_plan = functools.partial(search, job, sets, scratch, lowering, steps.tell, tried)
+        plan, attempts = steps.timed("search", lambda: search_plan(allow_undecided=undecided))
     proved = any(attempt.chosen and attempt.passed for attempt in attempts)
     graph = steps.timed("precision", lambda: lowering(plan, stage / job.graph_name, prove=not proved))
     steps.notes += lowering.notes
@@ -275,8 +285,13 @@ def _verify(
     return verified(graph), f"{graph.name} on cpu"
 
 
-def _save_failure(gate: VerifyReport, folder: Path, path: Path, steps: _Steps) -> list[Path]:
-    """The report of a gate that was missed, made in `folder`, where the products would have been; what was written."""
+def _report_names(job: Job, outcome: str) -> tuple[str, str]:
+    """The report of a gate that was not passed, and its figures."""
+    return f"{job.stem}.{outcome}-gate.html", f"{job.stem}.{outcome}-gate.json"
+
+
+def _save_report(gate: VerifyReport, folder: Path, path: Path, steps: _Steps) -> list[Path]:
+    """Of a gate that was not passed, made in `folder`, and put where the products would have been; what was written."""
     folder.mkdir()
     page = folder / path.name
     page.with_suffix(".json").write_text(json.dumps(gate.to_dict(), indent=2) + "\n")
@@ -284,5 +299,4 @@ def _save_failure(gate: VerifyReport, folder: Path, path: Path, steps: _Steps) -
         gate.save_html(page)
     except MissingDependencyError as error:  # after all that work, figures are better than nothing
         steps.notes.append(str(error))
-        path.unlink(missing_ok=True)  # of an earlier build
     return publish(folder, path.parent)

@@ -31,7 +31,7 @@ class Product:
     graph: FileRecord | None = None
 
     def write_manifest(self, job: Job, calibration: CalibrationPhotos | None, gate: dict[str, Any] | None) -> Manifest:
-        """Write what is known beside the product. gate: with ``passed``; None where nothing was judged."""
+        """Write what is known beside the product. gate: what it said; None where nothing was judged."""
         config, spec = job.config, read_spec(self.path.with_name(job.graph_name))
         for_another_machine = config.builds_engines and self.graph is None
         learnt = config.plan.calibrator if config.plan.quantised else "means of channels"

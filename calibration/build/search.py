@@ -48,8 +48,9 @@ Lower = Callable[..., Path]
 class Attempt:
     """One assignment and what came of it.
 
-    name: for people. int8_share: of the multiplications. passed: the gate. failures: what it missed. ms: median time of
-    one image, where the product runs in ONNX Runtime on the CPU. chosen: whether it became the product.
+    name: for people. int8_share: of the multiplications. passed: the gate. failures: what it missed, and what is
+    undecided. ms: median time of one image, where the product runs in ONNX Runtime on the CPU. chosen: whether it
+    became the product.
     """
 
     name: str
@@ -94,14 +95,22 @@ def candidates(
 
 
 def search(
-    job: Job, sets: PhotoSets, scratch: Path, lower: Lower, tell: Callable[..., None], tried: Callable[[str], None]
+    job: Job,
+    sets: PhotoSets,
+    scratch: Path,
+    lower: Lower,
+    tell: Callable[..., None],
+    tried: Callable[[str], None],
+    *,
+    allow_undecided: bool = False,
 ) -> tuple[Plan, tuple[Attempt, ...]]:
     """Lower and judge the candidates until one passes; the plan that was chosen, and all attempts.
 
     Where the product runs in ONNX Runtime on the CPU, what passed is timed against float32, interleaved, and the
     faster one is taken: INT8 that is slower than float32 is no gain. Elsewhere the most multiplications in INT8
     decide. When nothing passes, float32 comes out, which the gate then judges as usual. A plan that passes is proved,
-    and one that fails its proof, or cannot be made, has failed.
+    and one that fails its proof, or cannot be made, has failed. allow_undecided: what so few photos do not decide is
+    taken for passed.
     """
     nodes = read_nodes(job.source, job.spec)
     on_cpu = job.config.backend == "onnxruntime" and job.config.engine_options.provider == "cpu"
@@ -120,8 +129,10 @@ def search(
         try:
             lower(plan, path, prove=False)
             report = verify_product(job, path, sets.gate, pictures=0)
-            failures = tuple(failure.text for failure in report.failures)
-            if report:  # what is worth taking is worth proving
+            failures = tuple(one.text for one in report.failures)
+            if not allow_undecided:
+                failures += tuple(f"undecided: {one.text}" for one in report.undecided)
+            if not failures:  # what is worth taking is worth proving
                 lower(plan, path)
         except ExportError as error:  # nothing left to quantise, a proof that fails
             failures = (str(error).replace(f"{scratch}/", ""),)

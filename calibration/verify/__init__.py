@@ -10,8 +10,8 @@ from ...runtime.moved import old_names
 from .results import SCHEMA, VerifyReport
 from .run import verify
 from .thresholds import Thresholds, VerifyError
-from .verdict import Failure
+from .verdict import Failure, Undecided
 
-__all__ = ["SCHEMA", "Failure", "Thresholds", "VerifyError", "VerifyReport", "verify"]
+__all__ = ["SCHEMA", "Failure", "Thresholds", "Undecided", "VerifyError", "VerifyReport", "verify"]
 
 __getattr__ = old_names(__name__, {"GateError": VerifyError, "GateReport": VerifyReport})

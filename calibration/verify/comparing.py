@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 __all__ = ["Comparer", "Failed", "PhotoMeasures", "PlaceMeasures", "Shown"]
 
 
+#: So much may float32 round differently: a hundredth of what float16 does.
+_ROUNDING = 1e-5
+
+
 @dataclass(frozen=True)
 class PlaceMeasures:
     """One photo, one layer (or the fused map). Everything is against the reference's map of its top class.
@@ -52,6 +56,16 @@ class PlaceMeasures:
     empty: str | None
     empty_reference: str | None
 
+    @property
+    def identical(self) -> bool:
+        """Whether both files have the same map for the top class, and tell the second one from it equally well, but for
+        what float32 rounds differently in a batch of another size."""
+        if self.empty is not None or self.empty_reference is not None:
+            return self.empty is not None and self.empty_reference is not None
+        apart = self.sensitivity - self.sensitivity_reference
+        no_second = math.isnan(self.sensitivity) and math.isnan(self.sensitivity_reference)
+        return 1 - self.candidate.pearson <= _ROUNDING and (no_second or abs(apart) <= _ROUNDING)
+
 
 @dataclass(frozen=True)
 class PhotoMeasures:
@@ -60,7 +74,7 @@ class PhotoMeasures:
 
     logits_max, logits_mean: largest and mean difference over the classes, in standard deviations of the
     reference's logits of this photo; jitter_max, jitter_mean: the same of the reference on a jittered photo.
-    places: in the order of `ComparedFile.places`.
+    places: in the order of `ComparedFile.places`. same_scores: but for float32's rounding.
     """
 
     index: int
@@ -75,6 +89,12 @@ class PhotoMeasures:
     jitter_max: float
     jitter_mean: float
     places: tuple[PlaceMeasures, ...]
+    same_scores: bool = False
+
+    @property
+    def identical(self) -> bool:
+        """Whether scores and maps of both files are the same for both classes, but for float32's rounding."""
+        return self.same_scores and all(one.identical for one in self.places)
 
 
 @dataclass(frozen=True)
@@ -210,6 +230,7 @@ class Comparer:
             jitter_max=jitter_max,
             jitter_mean=jitter_mean,
             places=tuple(_measure_place(self._seed + photo.index, *place_maps) for place_maps in maps),
+            same_scores=np.allclose(logits, _scores(candidate)[row], rtol=_ROUNDING, atol=_ROUNDING * np.ptp(logits)),
         )
 
     def _decision(self, raw: Tensors, row: int) -> int:

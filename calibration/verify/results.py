@@ -8,14 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...runtime.contract.manifest import Outcome
 from ...runtime.files import write_bytes
 from ..json_values import plain
 from .comparing import Failed, PhotoMeasures
 from .layerwise import LayerwiseReport
 from .pictures import Case, save_sheet
-from .summary import MeasureSummary, PlaceSummary
+from .summary import MeasureSummary, PlaceSummary, weight
 from .thresholds import Thresholds
-from .verdict import Failure, moved_limit
+from .verdict import Failure, Undecided, Verdict, moved_limit
 
 __all__ = ["SCHEMA", "FileFacts", "Top1", "VerifyReport"]
 
@@ -45,7 +46,10 @@ class Top1:
 
 @dataclass(frozen=True, eq=False)
 class VerifyReport:
-    """True when no threshold was missed. Photos that could not be read are in `failed` and miss none by themselves.
+    """True when every limit was shown to be kept; `verdict` tells what failed from what is undecided.
+
+    Photos that could not be read are in `failed` and miss no limit by themselves. photos: those that were looked at, of
+    so many that were `given`; fewer where the verdict was known before.
 
     logits_max, logits_mean: largest difference on any photo, and mean one, in standard deviations of the reference's
     logits of a photo; jitter_max, jitter_mean: the same of the reference on jittered photos. NaN for one class.
@@ -67,18 +71,47 @@ class VerifyReport:
     photos: tuple[PhotoMeasures, ...]
     failures: tuple[Failure, ...]
     failed: tuple[Failed, ...]
+    undecided: tuple[Undecided, ...] = ()
+    given: int = 0
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0
     cases: tuple[Case, ...] = field(default=(), repr=False)
 
     def __bool__(self) -> bool:
-        return not self.failures
+        return self.verdict == "passed"
+
+    @property
+    def verdict(self) -> Outcome:
+        """``passed``, ``failed``, or ``undecided`` where the photos show neither."""
+        return Verdict(self.failures, self.undecided).outcome
+
+    @property
+    def photos_needed(self) -> int | None:
+        """Photos that would about decide an undecided verdict; None where no number can be named."""
+        return Verdict((), self.undecided).photos_needed
+
+    @property
+    def verdict_text(self) -> str:
+        """The verdict in words."""
+        if self.verdict == "passed":
+            return "passed"
+        if self.verdict == "failed":
+            count = len(self.failures)
+            return f"FAILED: {count} {'limit was' if count == 1 else 'limits were'} missed"
+        needed = self.photos_needed
+        more = "too close to a limit to say how many would decide" if needed is None else f"about {needed} would decide"
+        count = len(self.photos)
+        return f"UNDECIDED: {count} photo{'' if count == 1 else 's'}, {more}"
 
     def to_dict(self, *, photos: bool = True) -> dict[str, Any]:
         """As plain JSON values, null for what is no number. photos: with a row for every photo."""
         document: dict[str, Any] = {
             "schema": SCHEMA,
             "passed": bool(self),
+            "verdict": self.verdict,
+            "undecided": [dataclasses.asdict(one) for one in self.undecided],
+            "photos_needed": self.photos_needed,
+            "given": self.given,
             "failures": [dataclasses.asdict(one) for one in self.failures],
             "candidate": dataclasses.asdict(self.candidate),
             "reference": dataclasses.asdict(self.reference),
@@ -132,6 +165,7 @@ def _place(summary: PlaceSummary, thresholds: Thresholds) -> dict[str, Any]:
         "moved_peaks": None if most is None else {"limit": most.share, "by": most.by},
         "empty_maps": {"lost": summary.lost, "gained": summary.gained},
         "typical_scale": summary.typical_scale,
+        "light_photos": summary.light,
     }
 
 
@@ -158,6 +192,7 @@ def _photo(photo: PhotoMeasures, places: tuple[PlaceSummary, ...]) -> dict[str, 
         "layers": {
             summary.place.name: {
                 **dataclasses.asdict(one.candidate),
+                "weight": 1.0 if summary.typical_scale else weight(one),
                 "clusters": one.clusters,
                 "empty": one.empty,
                 "empty_reference": one.empty_reference,

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import math
 import os
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,17 +19,16 @@ from ..statistics import mean_of_known
 from ..workers import share_cores
 from .compared_file import ComparedFile, open_files
 from .comparing import Comparer, Failed, PhotoMeasures
+from .deciding import planned_looks, risks
 from .pictures import draw_cases
 from .results import FileFacts, Top1, VerifyReport
 from .summary import PlaceSummary, summarise
 from .thresholds import Thresholds
-from .verdict import missed_limits
+from .verdict import Verdict, judge
 
 __all__ = ["verify"]
 
 Source = str | os.PathLike[str] | Explainer
-
-_FEW = 20
 
 _log = logging.getLogger("cfcam.calibration.verify")
 
@@ -60,6 +60,8 @@ def verify(
     both, None for all cores.
     batch: photos per inference. seed: of the jitter and the noise map. pictures: how many of the worst photos are drawn
     for each layer, 0 for none. progress: told how many photos of how many are done.
+    The photos are taken in an order of chance, in steps (`planned_looks`), until the verdict is known: not all of them
+    may be needed.
 
     Raises `VerifyError` for files that do not belong together, `ImageError` when no photo can be read, `EngineError`
     when the candidate can explain none, and what `Explainer` raises.
@@ -88,22 +90,42 @@ def verify(
         comparer = Comparer(compared, base, seed)
         measured: list[PhotoMeasures] = []
         failed: list[Failed] = []
-        for done, results in _measured(comparer, [Path(one) for one in photos], batch, workers):
-            measured += [one for one in results if isinstance(one, PhotoMeasures)]
-            failed += [one for one in results if isinstance(one, Failed)]
-            if progress is not None:
-                progress(done, len(photos))
+        places: tuple[PlaceSummary, ...] = ()
+        verdict = Verdict()
+        order = _shuffled(photos, seed)
+        looks = planned_looks(len(photos))
+        done = 0
+        for look, risk in zip(looks, risks(len(looks)), strict=True):
+            for count, results in _measured(comparer, order[done:look], batch, workers):
+                measured += [one for one in results if isinstance(one, PhotoMeasures)]
+                failed += [one for one in results if isinstance(one, Failed)]
+                if progress is not None:
+                    progress(done + count, len(photos))
+            done = look
+            if not measured:
+                continue
+            measured.sort(key=lambda one: one.index)
+            places = tuple(
+                summarise(place, [one.places[number] for one in measured]) for number, place in enumerate(base.places)
+            )
+            verdict = judge(
+                places,
+                sum(one.agrees for one in measured),
+                len(measured),
+                sum(one.candidate for one in failed),
+                thresholds,
+                identical=all(one.identical for one in measured),
+                risk=risk,
+            )
+            _log.info("after %d of %d photos: %s", done, len(photos), verdict.outcome)
+            if verdict.outcome != "undecided":
+                break
         if not measured:
             raise _nothing(failed)
-        measured.sort(key=lambda one: one.index)
-        places = tuple(
-            summarise(place, [one.places[number] for one in measured]) for number, place in enumerate(base.places)
-        )
         agreeing = sum(one.agrees for one in measured)
-        broken = sum(one.candidate for one in failed)
-        failures = missed_limits(places, agreeing, len(measured), broken, thresholds)
         # The layers that fell short; all of them when none did, or when what failed has no layer.
-        short = {one.place for one in failures if one.place is not None} or {one.place.name for one in places}
+        short = {one.place for one in (*verdict.failures, *verdict.undecided) if one.place is not None}
+        short = short or {one.place.name for one in places}
         drawn = [(number, one.place.name) for number, one in enumerate(places) if one.place.name in short]
         return VerifyReport(
             candidate=_facts(compared),
@@ -119,7 +141,9 @@ def verify(
             jitter_mean=mean_of_known([one.jitter_mean for one in measured]),
             places=places,
             photos=tuple(measured),
-            failures=failures,
+            failures=verdict.failures,
+            undecided=verdict.undecided,
+            given=len(photos),
             failed=tuple(failed),
             warnings=_warnings(places, len(measured)),
             cases=draw_cases(comparer, measured, drawn, pictures) if pictures else (),
@@ -127,11 +151,17 @@ def verify(
         )
 
 
+def _shuffled(photos: Sequence[str | os.PathLike[str]], seed: int) -> list[tuple[int, Path]]:
+    """Photos and their places in the list, in an order of chance: the first looks must not see one class alone."""
+    numbered = [(index, Path(one)) for index, one in enumerate(photos)]
+    random.Random(seed).shuffle(numbered)
+    return numbered
+
+
 def _measured(
-    comparer: Comparer, photos: Sequence[Path], batch: int, workers: int
+    comparer: Comparer, numbered: Sequence[tuple[int, Path]], batch: int, workers: int
 ) -> Iterator[tuple[int, list[PhotoMeasures | Failed]]]:
     """(photos done so far, results of some more), a batch at a time and `workers` of them at once."""
-    numbered = list(enumerate(photos))
     # A short set is shared out among the workers too.
     step = max(1, min(batch, -(-len(numbered) // workers)))
     parts = [numbered[start : start + step] for start in range(0, len(numbered), step)]
@@ -165,8 +195,6 @@ def _facts(file: ComparedFile) -> FileFacts:
 
 def _warnings(places: Sequence[PlaceSummary], count: int) -> tuple[str, ...]:
     warnings = []
-    if count < _FEW:
-        warnings.append(f"{count} photos say little: take {_FEW} at least, better 100")
     for one in places:
         if one.count == 0:
             continue  # a failure
@@ -174,7 +202,12 @@ def _warnings(places: Sequence[PlaceSummary], count: int) -> tuple[str, ...]:
             warnings.append(
                 f"{one.place.name}: the reference's maps do not tell two classes apart, scores take a typical scale"
             )
-        elif one.count < count:
+        elif one.light:
+            warnings.append(
+                f"{one.place.name}: on {one.light} of {one.count} photos the reference's maps of both classes are "
+                "nearly the same: they count for less"
+            )
+        if 0 < one.count < count:
             warnings.append(
                 f"{one.place.name}: {count - one.count} photos have no map in the reference and are left out"
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,19 +37,26 @@ _NODES = 10
 
 @dataclass(frozen=True)
 class Row:
-    """cells: as many as `COLUMNS`, empty where there is nothing to say. failed: a threshold was missed."""
+    """cells: as many as `COLUMNS`, empty where there is nothing to say. failed: a limit was missed. undecided: the
+    photos do not show whether it is kept."""
 
     title: str
     cells: tuple[str, ...]
     failed: bool
+    undecided: bool = False
+
+    @property
+    def mark(self) -> str:
+        """What stands at the end of the row."""
+        return "FAILED" if self.failed else "undecided" if self.undecided else ""
 
 
 def top_rows(report: VerifyReport) -> list[Row]:
     """What concerns the network as a whole."""
-    top, missed = report.top1, _missed(report, None)
+    top, mark = report.top1, _marks(report, None)
     interval = f"{top.share:.3f} [{top.low:.3f}, {top.high:.3f}]"
     return [
-        Row(TITLES["top1"], (interval, "", "", _least(report.thresholds.top1), "", "", ""), "top1" in missed),
+        Row(TITLES["top1"], (interval, "", "", _least(report.thresholds.top1), "", "", ""), *mark("top1")),
         Row(
             "logits, |difference| / spread",
             (_number(report.logits_mean), _number(report.logits_max), "", "", _number(report.jitter_mean), "", ""),
@@ -73,7 +81,7 @@ def place_rows(report: VerifyReport, summary: PlaceSummary) -> list[Row]:
     """What concerns one layer, or the fused map."""
     if summary.count == 0:
         return [Row(TITLES["reference_maps"], ("0", "", "", ">= 1", "", "", ""), True)]
-    missed, limits = _missed(report, summary.place.name), report.thresholds
+    mark, limits = _marks(report, summary.place.name), report.thresholds
     most = moved_limit(summary, limits)
     rows = []
     for name, one in summary.measures.items():
@@ -83,16 +91,16 @@ def place_rows(report: VerifyReport, summary: PlaceSummary) -> list[Row]:
         if name == "moved":
             limit, worst, show = "" if most is None else f"<= {most}", "", _percent
         cells = (show(one.candidate), worst, score, limit, show(one.jitter), show(one.other), show(one.noise))
-        rows.append(Row(TITLES[name], cells, name in missed))
+        rows.append(Row(TITLES[name], cells, *mark(name)))
     if not math.isnan(summary.clusters):
         cells = (_number(summary.clusters), "", "", "", _number(summary.clusters_jitter), "", "")
         rows.append(Row(TITLES["clusters"], cells, False))
     if not math.isnan(summary.kept):
         both = f"{summary.sensitivity:.4f} of {summary.sensitivity_reference:.4f}"
         cells = (both, "", _number(summary.kept), _around_1(limits.class_sensitivity), "", "", "")
-        rows.append(Row(TITLES["class_sensitivity"], cells, "class_sensitivity" in missed))
+        rows.append(Row(TITLES["class_sensitivity"], cells, *mark("class_sensitivity")))
     cells = (f"{summary.lost} of {summary.count}", "", "", _most(limits.empty_maps), "", "", "")
-    rows.append(Row(TITLES["empty_maps"], cells, "empty_maps" in missed))
+    rows.append(Row(TITLES["empty_maps"], cells, *mark("empty_maps")))
     return rows
 
 
@@ -109,8 +117,12 @@ def layerwise_rows(report: LayerwiseReport) -> list[tuple[str, ...]]:
     ]
 
 
-def _missed(report: VerifyReport, place: str | None) -> set[str]:
-    return {one.measure for one in report.failures if one.place == place}
+def _marks(report: VerifyReport, place: str | None) -> Callable[[str], tuple[bool, bool]]:
+    """Of a measure in one place: whether its limit was missed, and whether that is undecided."""
+    missed, undecided = (
+        {one.measure for one in found if one.place == place} for found in (report.failures, report.undecided)
+    )
+    return lambda measure: (measure in missed, measure in undecided)
 
 
 def _number(value: float) -> str:

@@ -106,7 +106,7 @@ def lower(
             made = differentiate(
                 network,
                 plain.layers,
-                spec.output.name,
+                spec.output,
                 view=plain.views,
                 detail=plain.detail,
                 rivals=spec.layer.rivals is not None,
@@ -145,7 +145,7 @@ def _quantised(
 ) -> ModelProto:
     pooled = [name for name, layer in zip(plain.layers, spec.layers, strict=True) if layer.pooled]
     with watch("quantise"):
-        network = quantise(plain.model, plan, images, scratch, score=spec.output.name, pooled=pooled, ranges=ranges)
+        network = quantise(plain.model, plan, images, scratch, score=spec.output, pooled=pooled, ranges=ranges)
     if plan.correct_bias:
         with watch("correct biases"):
             network = correct_biases(network, plain.model, channel_means(plain.model, images))

@@ -18,9 +18,10 @@ from typing import Any
 import onnx
 from onnx import ModelProto
 
+from ...runtime.contract.spec import OutputSpec
 from ..errors import ExportError
 from ..graph import Graph, open_graph, prune, save_model, share_subexpressions
-from ..reverse.score import find_score
+from ..reverse.score import score_of
 from .calibration_images import CalibrationImages
 from .plan import Plan
 
@@ -39,14 +40,15 @@ def quantise(
     images: CalibrationImages,
     folder: Path,
     *,
-    score: str,
+    score: OutputSpec,
     pooled: Sequence[str] = (),
     ranges: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ModelProto:
     """`model` with its weights (per channel) and activations in INT8, as `plan` says.
 
-    folder: for files on the way. score: the output with the class scores. pooled: target layers that enter a pooling.
+    folder: for files on the way. score: what the explained file says of its class scores.
+    pooled: target layers that enter a pooling.
     ranges: a file in which the ranges of all values are kept; where it is there, no image is run.
     progress: told (batches done, all). Raises `ExportError`, also where nothing could be quantised.
     """
@@ -95,7 +97,7 @@ def quantise(
         raise ExportError("nothing was quantised: the model has no operator that ONNX Runtime can quantise")
     for name in graph.output_names:
         _unquantise_upwards(graph, name)
-    _unquantise_upwards(graph, find_score(graph, score).value)
+    _unquantise_upwards(graph, score_of(graph, score).value)
     for name in pooled:
         _unquantise(graph, name)
     share_subexpressions(graph)  # zero points, one vector for each weight

@@ -29,7 +29,7 @@ from torch import fx, nn
 from ..axes.layout import NCHW, Layout, in_order
 from ..reverse import Candidate, write_gradients
 from ..reverse.opening import open_model
-from ..reverse.score import find_score
+from ..reverse.score import Score, find_score
 from ..traced.capture import Captured
 from ..traced.convert import tail_to_onnx
 from ..traced.eager import eager_outputs, own_gradient
@@ -61,7 +61,8 @@ class PyTorchJudge:
     Args:
         module: the user's own. captured: its program.
         layers: by the name of each target layer: how it holds its grid, and the captured values that it is.
-        scores: those that the logits are.
+        scores: those that the model's own scores are. score: what was made of them: which column each class is, and
+            with which sign.
         notes: where to put what the user should know.
     """
 
@@ -71,9 +72,11 @@ class PyTorchJudge:
         captured: Captured,
         layers: Mapping[str, tuple[Layout, Sequence[fx.Node]]],
         scores: Sequence[fx.Node],
+        score: Score,
         notes: list[str],
     ) -> None:
         self._module, self._captured = module, captured
+        self._columns, self._signs = torch.tensor(score.columns), torch.tensor(score.signs, dtype=torch.float64)
         self._layers, self._scores, self._notes = layers, scores, notes
 
     def __call__(self, file: ExportedFile) -> list[Check]:
@@ -81,9 +84,10 @@ class PyTorchJudge:
         checks = [] if file.is_further else self._outputs(file)
         axes, nodes = self._layers[file.spec.layer.name]
         if not nodes or not self._scores:  # named as in the plain export
+            what = f"score '{file.spec.output.score}'" if nodes else f"layer '{file.spec.layer.name}'"
             self._notes.append(
-                f"layer '{file.spec.layer.name}' is a value of PyTorch's ONNX export, which the module does not have: "
-                "its gradient was compared with differences, not with autograd"
+                f"{what} is a value of the ONNX graph, which the module does not have: the gradient was compared with "
+                "differences, not with autograd"
             )
             return checks
         return checks + self._layer(file, axes, nodes[-1])
@@ -93,7 +97,8 @@ class PyTorchJudge:
         expected = zip(*(eager_outputs(self._module, batch) for batch in batches), strict=True)
         return [
             Check(f"output '{name}' against eager PyTorch", relative_error(file.top.outputs[name], want), 1e-4)
-            for name, want in zip(file.top.outputs, (np.concatenate(parts) for parts in expected), strict=True)
+            # The export may have added outputs behind them.
+            for name, want in zip(file.top.outputs, (np.concatenate(parts) for parts in expected), strict=False)
         ]
 
     def _layer(self, file: ExportedFile, axes: Layout, node: fx.Node) -> list[Check]:
@@ -103,18 +108,19 @@ class PyTorchJudge:
         passes: Evaluator | None = None
         own: list[Check] = []
         parts: list[list[Array]] = [[], [], [], []]
-        for images, activations, classes in _pairs(file):
+        for images, activations, asked in _pairs(file):
             release_memory()
             held, scores, *border = run_in_float64(graph, images, node, score, *tail.border)
+            classes, signs = self._sides(asked, held.dim())
             gradient = tail.gradient(held, border, classes)
             if passes is None:
                 passes = _differentiated(tail, [held, *border])
                 own = self._own_autograd(file.spec.layer.name, images, held, scores, classes, gradient)
             given = held.reshape(len(held), -1).clone()
             given[:, places.reshape(-1)] = activations.double().reshape(len(held), -1)
-            at_its_values = tail.gradient(given.reshape(held.shape), border, classes)
-            differentiated = _run(passes, tail, [held, *border], classes)
-            for part, value in zip(parts, (held, gradient, differentiated, at_its_values), strict=True):
+            at_its_values = tail.gradient(given.reshape(held.shape), border, classes) * signs
+            differentiated = _run(passes, tail, [held, *border], classes) * signs.numpy()
+            for part, value in zip(parts, (held, gradient * signs, differentiated, at_its_values), strict=True):
                 part.append(np.asarray(value).reshape(len(held), -1)[:, places])
         exact, autograd, differentiated, at_its_values = (np.concatenate(part)[: len(file.images)] for part in parts)
         rounding = Yardstick(exact, lambda turn: self._rounded(file, node, places, turn))
@@ -134,6 +140,13 @@ class PyTorchJudge:
             Check(f"{name}, share of the allowed error (worst image)", float(shares.max()), 1),
             *own,
         ]
+
+    def _sides(self, classes: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The columns of the model's own scores that the classes are, and their signs, to multiply a gradient with."""
+        if not len(self._columns):
+            return classes, torch.ones(1)
+        signs = self._signs[classes]
+        return self._columns[classes], signs.reshape(-1, *(1,) * (rank - 1))
 
     def _rounded(self, file: ExportedFile, node: fx.Node, places: Array, turn: int) -> Array:
         """The activations in PyTorch's float32; from the second turn on with other last bits of the images."""
@@ -203,7 +216,7 @@ def _differentiated(tail: TailProgram, values: Sequence[torch.Tensor]) -> Evalua
     # The gradient is wanted as the value is held: tokens count as a grid of one row.
     axes = NCHW if len(shape) == 4 else in_order(1, int(values[0].shape[1]))
     layer = Candidate("layer", "", "", shape, axes, 0)
-    return Evaluator(write_gradients(graph, [layer], find_score(graph, graph.output_names[0])).model)
+    return Evaluator(write_gradients(graph, [layer], find_score(graph, graph.output_names[0], "logits")).model)
 
 
 def _run(passes: Evaluator, tail: TailProgram, values: Sequence[torch.Tensor], classes: torch.Tensor) -> Array:

@@ -160,17 +160,21 @@ def tail_file_agrees(file: ExportedFile, path: str | os.PathLike[str]) -> list[C
 
 def _scores_check(file: ExportedFile, logits: Array, name: str) -> Check:
     """Logits (N, classes) against what the file gives."""
-    scores = np.asarray(logits, np.float64)
+    scores, output = np.asarray(logits, np.float64), file.spec.output
     largest = np.abs(scores).max()
-    if file.spec.output.kind == "softmax":
+    shown = output.score if output.score in file.top.outputs else output.name
+    if shown == output.score:
+        pass
+    elif output.kind == "softmax":
         scores = np.exp(scores - scores.max(1, keepdims=True))
         scores /= scores.sum(1, keepdims=True)
-    elif file.spec.output.kind == "sigmoid":
+    elif output.kind == "sigmoid":
         scores = 1 / (1 + np.exp(-scores))
-    given = file.top.outputs[file.spec.output.name].reshape(scores.shape).astype(np.float64)
+    given = file.top.outputs[shown].reshape(scores.shape).astype(np.float64)
     # What is rounded behind the logits: themselves, or through an exponential.
-    rounded = file.score_rounding * max(np.abs(given).max(), 0.0 if file.spec.output.kind == "logits" else largest)
-    if file.spec.output.kind == "logits":  # a log-softmax differs from its logits by one number per image
+    rounded = file.score_rounding * max(np.abs(given).max(), 0.0 if output.kind == "logits" else largest)
+    # A log-softmax differs from its logits by one number per image.
+    if output.kind == "logits" and shown != output.score:
         scores, given = (s - s.mean(1, keepdims=True) for s in (scores, given))
     limit = _COARSER_SCORE if file.quantised and file.half else _COARSE_SCORE if file.coarse else 1e-4
     return Check(name, relative_error(scores, given), float(limit + rounded / (np.abs(given).max() or 1.0)))

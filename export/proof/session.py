@@ -88,7 +88,8 @@ class Session:
             raise ExportError(f"ONNX Runtime refuses the graph: {refusal(error)}") from error
         release_memory()  # loading leaves the weights in their old form behind
         self.inputs = [value.name for value in self._session.get_inputs()]
-        self.outputs = [value.name for value in self._session.get_outputs()]
+        numbers = (v for v in self._session.get_outputs() if v.type.startswith("tensor(") and "string" not in v.type)
+        self.outputs = [value.name for value in numbers]
 
     def run_in_batches(self, feeds: Mapping[str, NDArray[Any]], size: int) -> dict[str, NDArray[np.generic]]:
         """`run` on `size` rows of every input at a time; of the feeds, those that the model takes."""
@@ -98,9 +99,11 @@ class Session:
         return {name: np.concatenate([np.atleast_1d(part[name]) for part in parts]) for name in self.outputs}
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.generic]]:
-        """All outputs by name. Raises `ExportError` with the backend's words."""
+        """All outputs that are tensors of numbers, by name. Raises `ExportError` with the backend's words."""
+        if not self.outputs:
+            return {}  # ONNX Runtime takes no names for all of them
         try:
-            values = self._session.run(None, dict(feeds))
+            values = self._session.run(self.outputs, dict(feeds))
         except Exception as error:
             raise ExportError(f"ONNX Runtime cannot run the graph: {refusal(error)}") from error
         return {name: np.asarray(value) for name, value in zip(self.outputs, values, strict=True)}

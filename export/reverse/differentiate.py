@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, TensorProto, helper
 
+from ...runtime.contract.spec import OutputSpec
 from ..axes.layout import NCHW, Layout, in_order
 from ..errors import ExportError, LayerError, UnsupportedOperatorError
 from ..graph import Graph, fold_batch_norms, fold_constants, prune, value_info
@@ -25,7 +26,7 @@ from .opening import open_model
 from .path import find_path
 from .rewriting import rewrite_path
 from .rivals import rivals_gradient
-from .score import Score, find_score
+from .score import Score, find_score, score_of
 
 __all__ = ["DetailLayer", "Differentiated", "LayerView", "TargetLayer", "differentiate", "list_layers"]
 
@@ -127,7 +128,7 @@ def list_layers(model: ModelProto, score: str | None = None) -> list[Candidate]:
 def differentiate(
     model: ModelProto | Graph,
     layer: Asked = None,
-    score: str | None = None,
+    score: str | OutputSpec | Score | None = None,
     *,
     view: Views = None,
     detail: str | tuple[str, Layout] | Candidate | None = None,
@@ -142,7 +143,8 @@ def differentiate(
     model: or its graph, as `open_model` gives it; it is not changed.
     layer: a value's or a node's name, default: what enters the last spatial pooling; or several of
     them, in any order: one backward pass reaches them all, and the further ones' outputs are
-    numbered. score: the output to explain, default: the first of shape (N, classes). view: of the layer; of
+    numbered. score: the output to explain, by its name, as an exported file states it, or as it was found in this graph
+    before; default: see `find_score`. view: of the layer; of
     several, one for each. detail: see `choose_detail`. rivals: add the rivals' gradient where the head is linear. The
     remaining names are those of what is added.
 
@@ -151,7 +153,9 @@ def differentiate(
     a (N, classes) score or one that already has values of the new names.
     """
     graph, notes = (model.copy(), []) if isinstance(model, Graph) else open_model(model)
-    found_score = find_score(graph, score)
+    if isinstance(score, OutputSpec):
+        score = score_of(graph, score)
+    found_score = score if isinstance(score, Score) else find_score(graph, score)
     layers = _chosen_layers(graph, found_score, asked_layers(layer), view)
     for found in layers:
         stop = blocker(graph, found.name, found_score.value)
@@ -315,8 +319,9 @@ def _chosen_class(graph: Graph, emitter: Emitter, score: Score, target: str) -> 
     graph.inputs.append(helper.make_tensor_value_info(target, TensorProto.INT64, [batch]))
     graph.types[target] = (TensorProto.INT64, (batch,))
     graph.names.add(target)
-    wanted, value = emitter.value(target), emitter.value(score.value)
-    if len(score.shape) != 2:
+    # Where the scores do not determine the output, as the mean of several views, the top class is the output's.
+    wanted, value = emitter.value(target), emitter.value(score.value if score.exact else score.output)
+    if value.shape is None or len(value.shape) != 2:
         value = emitter.reshape(value, value, (batch, score.classes))
     top = emitter("ArgMax", value, axis=1, keepdims=0)
     return emitter.where(wanted < 0, top, wanted)

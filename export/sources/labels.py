@@ -42,8 +42,7 @@ def check_labels(labels: Sequence[str] | None, classes: int) -> None:
     """Raises `ExportError` unless there is a label for every class (or none at all)."""
     if labels is None or len(labels) == classes:
         return
-    hint = ": its one logit speaks for one class, name that one alone" if classes == 1 and len(labels) == 2 else ""
-    raise ExportError(f"{len(labels)} labels for a model of {classes} class{'' if classes == 1 else 'es'}{hint}")
+    raise ExportError(f"{len(labels)} labels for a model of {classes} class{'' if classes == 1 else 'es'}")
 
 
 def _from_lines(path: Path, text: str) -> list[str]:

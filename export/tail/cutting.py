@@ -19,7 +19,7 @@ from ..errors import LayerError
 from ..graph import Graph, Shape, attribute, extract, fold_constants, open_graph
 from ..graph.graph import reads
 from ..proof.float64 import Evaluator
-from ..reverse.score import find_score
+from ..reverse.score import score_of
 
 __all__ = ["Tail", "cut", "cut_tail", "find_detail_value", "find_layer_value", "index_map", "open_exported"]
 
@@ -90,7 +90,7 @@ def cut_tail(model: ModelProto | Graph, spec: CamSpec, *, gradients: bool = Fals
     """
     graph = model if isinstance(model, Graph) else open_exported(model)
     layer = find_layer_value(graph, spec)
-    score = find_score(graph, spec.output.name)
+    score = score_of(graph, spec.output)
     outputs = [score.value, *((spec.layer.gradients, spec.chosen) if gradients else ())]
     part, others = cut(graph, layer, outputs, inputs=[spec.target] if gradients else [])
     return Tail(part, layer, tuple(others), graph.shape(layer) or (), score.value, index_map(graph, spec.layer, layer))
@@ -101,7 +101,7 @@ def find_layer_value(graph: Graph, spec: CamSpec) -> str:
 
     Raises `LayerError`.
     """
-    on_way = graph.ancestors([find_score(graph, spec.output.name).value])
+    on_way = graph.ancestors([score_of(graph, spec.output).value])
     chain = _rearranged_from(graph, spec.layer.activations)
     # The name that the spec gives may be a tracer's, which stands for another value here: its shape counts too.
     fitting = [value for value in chain if value in on_way and _holds(graph.shape(value), spec.layer)]

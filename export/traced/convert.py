@@ -27,6 +27,7 @@ def plain_to_onnx(captured: Captured, opset: int = DEFAULT_OPSET) -> onnx.ModelP
     """The model as PyTorch itself exports it, with its own names. Raises `ExportError`."""
     model = _convert(for_converter(captured.program), opset)
     _name_batch(model)
+    _name_outputs(model, captured.output_names)
     return model
 
 
@@ -78,6 +79,24 @@ def _strip_traces(model: onnx.ModelProto) -> None:
     model.graph.ClearField("metadata_props")
     model.ClearField("metadata_props")
     model.graph.ClearField("value_info")
+
+
+def _name_outputs(model: onnx.ModelProto, names: Sequence[str]) -> None:
+    """Give the outputs the names that the module gives them, where they have one that is free."""
+    graph = model.graph
+    taken = {name for node in graph.node for name in (*node.input, *node.output)}
+    taken |= {entry.name for entry in (*graph.input, *graph.initializer)}
+    for output, name in zip(graph.output, names, strict=False):
+        makers = [node for node in graph.node if output.name in node.output]
+        if not name or name in taken or names.count(name) > 1 or not makers:
+            continue
+        for node in graph.node:
+            for names_of in (node.input, node.output):
+                for place, old in enumerate(names_of):
+                    if old == output.name:
+                        names_of[place] = name
+        taken.add(name)
+        output.name = name
 
 
 def _name_batch(model: onnx.ModelProto) -> None:

@@ -13,7 +13,7 @@ from torch import fx, nn
 
 from ..errors import ExportError
 
-__all__ = ["by_class", "named_tensors", "score_output", "tensors_only", "written_shape"]
+__all__ = ["by_class", "check_scores", "named_tensors", "output_place", "tensors_only", "written_shape"]
 
 
 def named_tensors(result: Any, name: str = "") -> list[tuple[str, torch.Tensor]]:
@@ -72,29 +72,29 @@ def by_class(scores: torch.Tensor) -> torch.Tensor:
     return scores.unsqueeze(1) if scores.dim() == 1 else scores.flatten(1)
 
 
-def score_output(outputs: Sequence[fx.Node], names: Sequence[str], asked: int | str | None = None) -> tuple[int, int]:
-    """(place, classes) of the output that holds the class scores.
+def output_place(names: Sequence[str], asked: int | str) -> int:
+    """The place of the output that is asked for by its place or name. Raises `ExportError` where there is none.
 
-    outputs, names: of a captured program. asked: which of them, by its place or name; None takes the one called
-    "logits", or the first of shape (N, K), (N, K, 1, 1), or (N,) for a single class.
-    Raises `ExportError` when no output has that shape.
+    names: what the module calls its outputs ("" where they have no name).
     """
     if isinstance(asked, str):
-        if asked not in names:
+        if asked in names:
+            return names.index(asked)
+        if not asked.isdecimal():
             known = ", ".join(repr(name) for name in names if name) or "none has a name"
             raise ExportError(f"score output '{asked}': the model has no such output ({known}); its place will do too")
-        asked = names.index(asked)
-    if asked is not None and not 0 <= asked < len(outputs):
-        raise ExportError(f"score output {asked}: the model has {len(outputs)} outputs (0 to {len(outputs) - 1})")
-    chosen = [*range(len(outputs))] if asked is None else [asked]
+        asked = int(asked)
+    if not 0 <= asked < len(names):
+        raise ExportError(f"score output {asked}: the model has {len(names)} outputs (0 to {len(names) - 1})")
+    return asked
+
+
+def check_scores(outputs: Sequence[fx.Node], asked: int | None = None) -> None:
+    """Raise `ExportError` where no output (or not the one that is asked for) can be the scores of classes."""
     values = [node.meta["val"] for node in outputs]
-    if asked is None and len(names) == len(outputs):
-        # Beside the scores there may be features or auxiliary heads of the same shape.
-        chosen.sort(key=lambda index: (names[index] != "logits", values[index].dim() < 2))
-    for index in chosen:
-        batch, *sizes = values[index].shape or (1,)
-        if not isinstance(batch, int) and values[index].is_floating_point() and all(s == 1 for s in sizes[1:]):
-            return index, sizes[0] if sizes else 1
+    for value in values if asked is None else [values[asked]]:
+        if value.is_floating_point() and all(size == 1 for size in value.shape[2:]):
+            return
     shapes = ", ".join(f"{i}: {written_shape(value)}" for i, value in enumerate(values))
     raise ExportError(
         f"no output looks like class scores of shape (N, classes); the model returns {shapes}. "

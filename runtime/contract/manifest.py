@@ -16,7 +16,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..errors import CfcamError, EngineError, ManifestError
 from ..files import write_bytes
@@ -36,6 +36,7 @@ __all__ = [
     "CalibrationRecord",
     "FileRecord",
     "Manifest",
+    "Outcome",
     "ProductRecord",
     "Target",
 ]
@@ -45,6 +46,9 @@ SCHEMA = "1.0"
 
 #: What the name of a product's manifest ends in, after the product's whole name.
 SUFFIX = ".manifest.json"
+
+#: What the gate can say.
+Outcome = Literal["passed", "failed", "undecided"]
 
 _FORMAT = Format("manifest", ManifestError, SCHEMA, "upgrade cfcam, or build it again with this version")
 
@@ -125,7 +129,7 @@ class Manifest:
         engine: `EngineOptions` to open it with, as JSON.
         spec: The `CamSpec`, as JSON.
         calibration: The images that INT8 was calibrated with.
-        gate: What the gate said, with ``passed``; None where it was not asked.
+        gate: What the gate said, with ``passed`` and ``verdict``; None where it was not asked.
         tools: Versions of what made it, by name.
         created: ISO 8601, UTC.
 
@@ -151,8 +155,14 @@ class Manifest:
 
     def __post_init__(self) -> None:
         _FORMAT.check_schema(self.schema)
-        if self.gate is not None and not isinstance(self.gate.get("passed"), bool):
+        if self.gate is None:
+            return
+        if not isinstance(self.gate.get("passed"), bool):
             raise ManifestError("manifest gate.passed: expected true or false")
+        if self.verdict not in get_args(Outcome):
+            raise ManifestError(f"manifest gate.verdict: expected one of {', '.join(get_args(Outcome))}")
+        if (self.verdict == "passed") != self.gate["passed"]:
+            raise ManifestError("manifest gate: passed and verdict contradict each other")
 
     @staticmethod
     def place(product: str | os.PathLike[str]) -> Path:
@@ -179,8 +189,19 @@ class Manifest:
 
     @property
     def passed(self) -> bool | None:
-        """What the gate said; None where it was not asked."""
+        """Whether the gate was passed, False also where it is undecided; None where it was not asked."""
         return None if self.gate is None else self.gate["passed"]
+
+    @property
+    def verdict(self) -> Outcome | None:
+        """What the gate said, in one of three words; None where it was not asked.
+
+        ``undecided``: the photos were too few to show that the limits are kept, or that one is missed. Manifests that
+        were written before have ``passed`` alone, and so have their readers: to them, undecided is not passed.
+        """
+        if self.gate is None:
+            return None
+        return self.gate.get("verdict", "passed" if self.gate["passed"] else "failed")
 
     @property
     def cam_spec(self) -> CamSpec:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import MethodError
 from ..probabilities import class_probabilities
 from .base import FloatArray
 
@@ -38,6 +39,7 @@ class Probing:
         probabilities: From images to probabilities.
         tail: From activations (N, C, h, w) to logits.
         independent: Each logit has a sigmoid of its own, instead of a softmax over all.
+        partial: The model's probabilities are not those of its logits alone (`OutputSpec`).
         batch: How many images or activations are made at a time.
         progress: Called with how many runs are done, and how many there will be.
     """
@@ -50,6 +52,7 @@ class Probing:
     probabilities: Run
     tail: Run
     independent: bool = False
+    partial: bool = False
     batch: int = 16
     progress: Callable[[int, int], None] | None = None
 
@@ -61,7 +64,15 @@ class Probing:
 
         Returns:
             Float32 (N, K).
+
+        Raises:
+            MethodError: The model's probabilities are not those of its logits alone.
         """
+        if self.partial:
+            raise MethodError(
+                "the model rounds, chooses, joins or averages probabilities behind its softmax, which the tail "
+                "has not: take a method that asks the whole model, such as scorecam"
+            )
         return class_probabilities(self.tail(activations), "binary" if self.independent else "logits")
 
     def sweep(self, run: Run, count: int, make: Callable[[slice], FloatArray]) -> NDArray[np.float64]:

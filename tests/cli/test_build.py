@@ -61,11 +61,19 @@ def test_json_with_ten_corrupt_photos_among_a_hundred(
 def test_words_for_people(tiny_path: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_photos(tmp_path / "photos", 6)
     arguments = ["build", str(tiny_path("logits")), "--images", str(tmp_path / "photos"), "-o", str(tmp_path / "out")]
-    assert main([*arguments, "--config", "jetson-orin-fp16", "--onnx-only"]) == 0
-    out, err = capsys.readouterr()
+    command = [*arguments, "--config", "jetson-orin-fp16", "--onnx-only"]
+    assert main(command) == 1
+    out, _ = capsys.readouterr()
+    assert "nothing was built: give more photos with --images, or take it as it is with --allow-undecided" in out
+    assert "undecided: top-1 agreement 1.000 (6 of 6 photos), limit 0.98: about " in out
+    assert main([*command, "--allow-undecided"]) == 1
+    out, _ = capsys.readouterr()
     assert "6 photos judge" in out
+    assert "UNDECIDED: 6 photos, about " in out
     assert "on the target, beside the graph: trtexec --onnx=logits.jetson-orin-fp16.onnx" in out
-    assert "6 photos say little" in err
+    product = str(tmp_path / "out" / "logits.jetson-orin-fp16.onnx")
+    assert main(["inspect", product]) == 0
+    assert "UNDECIDED: 6 photos" in capsys.readouterr().out
     assert main([*arguments, "--config", "cpu", "--limit", "3"]) == 2
     assert "--limit: nothing is calibrated with precision float32" in capsys.readouterr().err
 
@@ -79,6 +87,7 @@ def test_several_configurations_have_a_process_each(
     half = tmp_path / "half.yaml"
     half.write_text("backend: onnx\nprecision: float16\n")
     words = ["build", str(tiny_path("logits")), "-o", str(tmp_path / "out"), "--images", str(photos)]
+    words.append("--allow-undecided")
     assert main([*words, "--config", "cpu", "--config", str(half), "--limit", "16"]) == 2, "the worst of both"
     assert "--limit: nothing is calibrated with precision float32" in capfd.readouterr().err
     assert listing(tmp_path / "out") == ["logits.half.onnx", "logits.half.onnx.manifest.json"]
@@ -117,7 +126,7 @@ def test_a_build_that_is_killed_leaves_nothing_that_looks_finished(
     assert running.wait() == -signal.SIGKILL, "it was done before it could be killed"
     assert [path.name for path in out.iterdir() if not path.name.startswith(".")] == []
     assert all(path.name.endswith(".part") for path in out.iterdir())
-    assert main([*words, "-o", str(out)]) == 0  # and another one is not in its way
+    assert main([*words, "-o", str(out), "--allow-undecided"]) == 1  # undecided, and another one is not in its way
     with Explainer(out / "logits.rtx.onnx") as explainer:
         assert explainer.spec.precision == "float16"
 

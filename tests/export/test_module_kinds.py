@@ -211,17 +211,21 @@ class Detector(Base):
 def test_one_logit_explains_the_class_that_a_high_logit_means(tmp_path: Path) -> None:
     net = seeded(Detector())
     report, found = explained(net, tmp_path, labels=["defect"])
-    assert (report.spec.output.kind, report.spec.output.classes) == ("binary", 1)
+    assert (report.spec.output.kind, report.spec.output.labels) == ("binary", ("not defect", "defect"))
     expected = net(_IMAGES).sigmoid().detach().numpy()
-    np.testing.assert_allclose(probabilities(found)[:, 0], expected, atol=1e-6)
-    assert [(explanation.target, explanation.label) for explanation in found] == [(0, "defect")] * 3
+    np.testing.assert_allclose(probabilities(found)[:, 1], expected, atol=1e-6)
+    np.testing.assert_allclose(probabilities(found).sum(1), 1, atol=1e-6)
+    assert [explanation.target for explanation in found] == (expected > 0.5).astype(int).tolist()
+    slopes = net.fc.weight.detach()[0].numpy()
     with Explainer(report.path) as explainer:
-        raw = explainer.tensors(list(_IMAGES.numpy()), 0)
-    # The gradient is that of the logit itself: of the class, not of its absence.
-    slopes = net.fc.weight.detach()[0] / raw.gradients[0, 0].size
-    np.testing.assert_allclose(raw.gradients.mean((2, 3)), np.broadcast_to(slopes, (3, 7)), rtol=1e-5)
-    with pytest.raises(ExportError, match="2 labels for a model of 1 class: its one logit speaks for one class"):
-        export_torch(net, _SIZE, tmp_path / "y.cam.onnx", labels=["fine", "defect"])
+        for target, sign in ((1, 1), (0, -1), ("defect", 1), ("not defect", -1)):
+            raw = explainer.tensors(list(_IMAGES.numpy()), target)
+            wanted = sign * slopes / raw.gradients[0, 0].size
+            np.testing.assert_allclose(raw.gradients.mean((2, 3)), np.broadcast_to(wanted, (3, 7)), rtol=1e-5)
+    both = export_torch(net, _SIZE, tmp_path / "y.cam.onnx", labels=["fine", "defect"])
+    assert both.spec.output.labels == ("fine", "defect")
+    with pytest.raises(ExportError, match="3 labels for a model of 2 classes"):
+        export_torch(net, _SIZE, tmp_path / "z.cam.onnx", labels=["a", "b", "c"])
 
 
 def test_several_labels_at_once(tmp_path: Path) -> None:

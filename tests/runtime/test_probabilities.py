@@ -25,3 +25,8 @@ def test_another_kind_is_refused() -> None:
     kind: Any = "percent"
     with pytest.raises(ArrayError, match="unknown kind of output 'percent'"):
         class_probabilities(np.zeros((1, 2)), kind)
+
+
+def test_a_regression_has_no_probabilities() -> None:
+    with pytest.raises(ArrayError, match="a regression, which has no probabilities"):
+        class_probabilities(np.zeros((1, 2), np.float32), "regression")

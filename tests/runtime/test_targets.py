@@ -80,3 +80,27 @@ def test_many():
     assert resolve_targets(np.array([1, 2]), 2, _OUTPUT) == [1, 2]
     with pytest.raises(TargetError, match="or 3, one per image, got 2"):
         resolve_targets([1, 2], 3, _OUTPUT)
+
+
+@pytest.mark.parametrize(
+    ("labels", "texts"),
+    [
+        (None, {"0+": 0, "1": 1, "0-": 2, "1-": 3}),
+        (("age+", "height+", "age-", "height-"), {"age+": 0, "AGE": 0, "height-": 3, "1-": 3, "0": 0}),
+    ],
+)
+def test_values_of_a_regression_become_larger_or_smaller(labels, texts) -> None:
+    output = OutputSpec(name="y", kind="regression", score="y", classes=4, labels=labels)
+    assert {text: resolve_target(text, output) for text in texts} == texts
+    assert [resolve_target(target, output) for target in (None, -1, 2)] == [0, 0, 2]
+    for wrong in ("+", "-", "2+", "weight-"):
+        with pytest.raises(TargetError):
+            resolve_target(wrong, output)
+
+
+def test_a_single_value_needs_no_name() -> None:
+    output = OutputSpec(name="y", kind="regression", score="y", classes=2)
+    assert [resolve_target(text, output) for text in ("+", "-", "0", "0-")] == [0, 1, 0, 1]
+    named = OutputSpec(name="y", kind="regression", score="y", classes=2, labels=("age+", "age-"))
+    assert [resolve_target(text, named) for text in ("+", "-", "age", "age-")] == [0, 1, 0, 1]
+    assert [output.label(index) for index in range(2)] == ["+", "-"]

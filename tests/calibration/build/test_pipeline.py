@@ -115,6 +115,38 @@ def test_what_fails_is_not_handed_over(tiny_path: Callable[[str], Path], tmp_pat
     assert manifest.gate["failures"]
 
 
+def test_what_is_undecided_is_not_handed_over(
+    tiny_path: Callable[[str], Path], tmp_path: Path, photos: list[Path]
+) -> None:
+    half = parse_config("backend: onnxruntime\nprecision: float16\n", "f.yaml")
+    source, out = tiny_path("logits"), tmp_path / "out"
+    report = build(source, "half", half, out, photos)
+    assert report.gate is not None
+    assert (report.passed, report.gate.verdict, report.products) == (False, "undecided", ())
+    assert listing(out) == ["logits.half.undecided-gate.html", "logits.half.undecided-gate.json"]
+    document = json.loads((out / "logits.half.undecided-gate.json").read_text())
+    assert (document["passed"], document["verdict"]) == (False, "undecided")
+    assert document["photos_needed"] > len(report.gate.photos)
+    allowed = build(source, "half", half, out, photos, allow_undecided=True)
+    assert listing(out) == ["logits.half.onnx", "logits.half.onnx.manifest.json"]  # the report is gone
+    manifest = Manifest.read(allowed.products[0])
+    assert manifest is not None
+    assert (manifest.passed, manifest.verdict) == (False, "undecided")
+    # The limits that so few photos can show: then it passes.
+    easy = "{last_score: 0.3, last_iou_score: 0.3, top1: 0.7, moved_peaks: 0.3, class_sensitivity: 0.6}"
+    decided = parse_config(f"backend: onnxruntime\nprecision: float16\ngate: {{thresholds: {easy}}}", "f.yaml")
+    assert build(source, "half", decided, out, photos).passed
+
+
+@pytest.mark.usefixtures("broken_pass")
+def test_what_fails_is_no_less_refused_where_the_undecided_is_allowed(
+    tiny_path: Callable[[str], Path], tmp_path: Path, photos: list[Path]
+) -> None:
+    report = build(tiny_path("logits"), "cpu", CPU, tmp_path, photos, allow_undecided=True)
+    assert report.gate is not None
+    assert (report.gate.verdict, report.products) == ("failed", ())
+
+
 def test_engines_are_built_for_every_target(
     tiny_path: Callable[[str], Path], tmp_path: Path, photos: list[Path]
 ) -> None:

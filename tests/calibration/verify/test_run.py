@@ -67,7 +67,7 @@ def test_frozen_gradients_are_caught_in_every_layer(mobilenet, photos, tmp_path)
     with Explainer(mobilenet, threads=1) as explainer:
         raw = explainer.tensors([photos[0]], TOP_CLASS)
     frozen = spoilt_files.freeze_gradients(mobilenet, tmp_path / "f.cam.onnx", [one.gradients for one in raw.layers])
-    report = verify(frozen, mobilenet, photos[1:6], pictures=2)
+    report = verify(frozen, mobilenet, photos[1:9], pictures=2)
     assert not report
     assert report.top1.share == 1, "no label shows it"
     assert report.logits_max == 0
@@ -94,17 +94,20 @@ def test_the_gradient_of_another_class_is_caught(mobilenet, photos, tmp_path):
         assert _score(report, number) < 0.5, "as far off as another class's map"
 
 
-def test_a_broken_calibration_is_caught_and_a_good_one_passes(tiny_path, photos, tmp_path):
+def test_a_broken_calibration_is_caught_and_a_good_one_is_not(tiny_path, photos, tmp_path):
     plain = tiny_path("logits")
     good = spoilt_files.quantise(plain, tmp_path / "good.cam.onnx", _tensors(plain, photos))
     passed = verify(good, plain, photos, pictures=0)
-    assert passed, [one.text for one in passed.failures]
+    assert passed.verdict == "undecided", [one.text for one in passed.failures]
+    assert passed.photos_needed is not None
+    assert 50 < passed.photos_needed < 500
+    assert passed.verdict_text == f"UNDECIDED: 9 photos, about {passed.photos_needed} would decide"
     assert passed.thresholds == Thresholds.for_precision("int8")
     assert 0.95 < _score(passed) < 1
     grey = [np.full_like(_tensors(plain, photos[:1])[0], level) for level in (0.1, 0.3, 0.5)]
     broken = spoilt_files.quantise(plain, tmp_path / "broken.cam.onnx", grey)
     report = verify(broken, plain, photos, pictures=0)
-    assert {"top1", "spearman", "pearson", "iou", "moved", "class_sensitivity"} == _missed(report)
+    assert {"top1", "spearman", "pearson", "moved"} <= _missed(report)
 
 
 def test_the_wrong_order_of_colours_is_caught(tiny_path, photos, tmp_path):
@@ -118,7 +121,7 @@ def test_the_wrong_order_of_colours_is_caught(tiny_path, photos, tmp_path):
 
 
 @pytest.mark.parametrize("variant", ["nhwc", "float16", "fixed-batch", "softmax-and-logits"])
-def test_another_form_of_the_same_network_passes(tiny_path, photos, variant):
+def test_another_form_of_the_same_network_misses_nothing(tiny_path, photos, variant):
     report = verify(tiny_path(variant), tiny_path("logits"), photos, pictures=0)
-    assert report, [one.text for one in report.failures]
+    assert not report.failures, [one.text for one in report.failures]
     assert _score(report) > 0.9999

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from cfcam.export.errors import ExportError
-from cfcam.export.traced.capture import capture
-from cfcam.export.traced.outputs import score_output
+from cfcam.export.traced.outputs import output_place
 from opened_modules import held_by, opened
 from small_nets import HeadConv, TwoOutputs, seeded
 from torch import nn
@@ -15,8 +14,8 @@ EXAMPLE = torch.zeros(1, 3, 40, 40)
 
 
 def scores(net: nn.Module, asked: int | str | None = None) -> tuple[int, int]:
-    captured = capture(seeded(net), EXAMPLE)
-    return score_output(captured.outputs, captured.output_names, asked)
+    module = opened(seeded(net), EXAMPLE, asked)
+    return module.position, module.score.classes
 
 
 def test_the_score_is_the_logit_before_the_final_softmax() -> None:
@@ -35,10 +34,15 @@ def test_the_first_output_of_shape_n_by_classes_is_the_score_and_another_can_be_
     assert scores(TwoOutputs(), "logits") == (1, 10)
     with pytest.raises(ExportError, match=r"no output looks like class scores.*0: \(N, 16, "):
         scores(TwoOutputs(), 0)
-    with pytest.raises(ExportError, match="the model has 2 outputs"):
-        scores(TwoOutputs(), 7)
-    with pytest.raises(ExportError, match=r"score output 'probs': the model has no such output \('grid', 'logits'\)"):
-        scores(TwoOutputs(), "probs")
+
+
+def test_an_output_is_named_by_its_key_or_its_place() -> None:
+    names = ("age", "emotion", "")
+    assert [output_place(names, asked) for asked in ("emotion", "2", 0)] == [1, 2, 0]
+    with pytest.raises(ExportError, match="the model has 3 outputs"):
+        output_place(names, 7)
+    with pytest.raises(ExportError, match=r"score output 'probs': the model has no such output \('age', 'emotion'\)"):
+        output_place(names, "probs")
 
 
 def test_a_segmentation_model_is_told_what_cfcam_explains() -> None:

@@ -97,6 +97,8 @@ def test_unknown_keys_and_newer_minors_are_kept(product: Path) -> None:
         ("spec", {"schema": "1.0"}, "CamSpec layer: missing"),
         ("engine", {"threds": 2}, "unknown key 'threds': did you mean 'threads'"),
         ("gate", {"score": 1}, r"gate\.passed: expected true or false"),
+        ("gate", {"passed": False, "verdict": "maybe"}, r"gate\.verdict: expected one of passed, failed, undecided"),
+        ("gate", {"passed": True, "verdict": "undecided"}, "passed and verdict contradict each other"),
         ("created", KeyError, "manifest created: missing"),
     ],
 )
@@ -185,3 +187,18 @@ def test_it_cannot_be_written_everywhere(product: Path, tmp_path: Path) -> None:
         manifest_of(product).write(product)
     with pytest.raises(CfcamError):
         Manifest.read(product)
+
+
+def test_a_verdict_has_three_values_and_older_manifests_have_two(tmp_path):
+    product = tmp_path / "x.onnx"
+    product.write_bytes(b"x")
+    for gate, verdict in (
+        ({"passed": True}, "passed"),
+        ({"passed": False}, "failed"),
+        ({"passed": False, "verdict": "undecided"}, "undecided"),
+        ({"passed": True, "verdict": "passed"}, "passed"),
+        (None, None),
+    ):
+        manifest = manifest_of(product, gate=gate)
+        assert manifest.verdict == verdict
+        assert Manifest.from_dict(manifest.to_dict()).verdict == verdict

@@ -1,0 +1,82 @@
+"""What the values of the scores themselves say: whether they can be what the file takes them for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...runtime.probabilities import class_probabilities
+from ..errors import ExportError
+from ..reverse.score import Score
+from .exported_file import ExportedFile
+from .results import Check
+
+__all__ = ["doubts_about_scores", "probabilities_as_given"]
+
+Array = NDArray[Any]
+
+#: Probabilities in float16 or in 256 steps add up to 1 by this.
+_ROUNDED = 2e-2
+
+
+def doubts_about_scores(file: ExportedFile, score: Score) -> list[str]:
+    """Sentences about scores in which no softmax or sigmoid was seen, but whose values are no logits.
+
+    Raises `ExportError` where they are certainly none: probabilities that add up to 1, vectors of length 1.
+    """
+    if score.recognised:
+        return []
+    values = file.top.outputs[file.spec.output.name].reshape(len(file.images), -1).astype(np.float64)
+    if score.columns:
+        values = values[:, 1:]
+    name, every = score.source, f"on all {len(values)} images of the proof"
+    inside = bool(((values >= 0) & (values <= 1)).all())
+    # Logits that hardly move may happen to lie there: numbers that add up to 1 on every image do not happen.
+    if inside and values.shape[1] > 1 and np.allclose(values.sum(1), 1, atol=_ROUNDED):
+        raise ExportError(
+            f"output '{name}' holds numbers from 0 to 1 that add up to 1 {every}, and no softmax was found that "
+            "made them: they are probabilities, not logits; say so with --score-kind softmax, or name "
+            "the logits with --score NAME"
+        )
+    if values.shape[1] > 2 and np.allclose(np.linalg.norm(values, axis=1), 1, atol=1e-3):
+        raise ExportError(
+            f"output '{name}' is a vector of length 1 {every}: an embedding, which has no classes; --reference "
+            "FILE.npy explains its similarity to a stored vector, --score-kind logits takes its numbers for scores"
+        )
+    if inside:
+        return [
+            f"output '{name}' lies between 0 and 1 {every}, and no sigmoid was found that made it: it was taken for "
+            "logits; if it holds probabilities, export again with --score-kind sigmoid (or softmax)"
+        ]
+    if values.shape[1] > 1 and (values <= 0).all() and np.allclose(np.exp(values).sum(1), 1, atol=_ROUNDED):
+        return [
+            f"output '{name}' holds logarithms of probabilities {every}, and no log-softmax was found that made them: "
+            "the gradient is that of the logarithm, not of the logit"
+        ]
+    return []
+
+
+def probabilities_as_given(file: ExportedFile, score: Score, plain: dict[str, Array]) -> list[Check]:
+    """The probability that people are shown, against the one that the source itself gives out."""
+    given = plain.get(score.source)
+    if given is None or file.spec.output.kind == "regression" or not score.recognised or given.dtype.kind != "f":
+        return []
+    shown = class_probabilities(_rows(file, file.top.outputs[file.spec.output.name]), file.spec.output.kind)
+    given = (_rows(file, given).astype(np.float64) - score.offset) / score.factor
+    if score.columns:
+        shown = shown[:, 1:]
+    if given.shape[1] > shown.shape[1]:
+        return []
+    if given.shape[1] < shown.shape[1]:  # the best of them
+        shown = -np.sort(-shown, axis=1)[:, : given.shape[1]]
+    if not ((given >= -1e-3) & (given <= 1.001)).all():  # logits, or their logarithms
+        return []
+    coarse = file.coarse or not score.exact or file.spec.input.dtype == "float16"
+    error = float(np.abs(shown - given).max(initial=0))
+    return [Check("probability as the source gives it", error, _ROUNDED if coarse else 1e-5)]
+
+
+def _rows(file: ExportedFile, values: Array) -> Array:
+    return values.reshape(len(file.images), -1)
