@@ -211,8 +211,8 @@ class Explanation:
     def to_dict(self) -> dict[str, Any]:
         """The result as plain JSON values, without the arrays.
 
-        `reason` is there when empty; `smoothing`, `fusion`, `form` and `notes` where there was one; `value` and `unit` of a
-        regression.
+        `reason` is there when empty; `smoothing`, `fusion`, `form` and `notes` where there was one; of a regression
+        `value` and `unit`.
         """
         data: dict[str, Any] = {
             "image": self.source,
