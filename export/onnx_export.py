@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, TensorProto
 
+from ..runtime.checks import check_path, expect
 from ..runtime.contract.modelfile import file_sha256
 from ..runtime.contract.spec import CamSpec, InputSpec, LayerSpec, SourceSpec
+from ..runtime.errors import ModelFileError, OutputError
 from .batch import keep_batch, why_single_images
 from .errors import ExportError, LayerError
 from .graph import Graph, load_model, tensor_bytes
@@ -75,9 +77,11 @@ def export_onnx(
     >>> report.spec.layer.name, bool(report.proof)                             # doctest: +SKIP
     ('t168', True)
     """
+    expect("export_onnx", "options", options, ExportOptions, None, error=ExportError)
     options = (options or ExportOptions()).but(changes)
     options.refuse("an ONNX file", "opset", "keep_plain")
-    path, output = Path(path), Path(output)
+    path = check_path("export_onnx", path, ModelFileError)
+    output = check_path("export_onnx", output, OutputError, "output")
     watch = Stopwatch(options.progress)
     _refuse_overwriting(path, output)
     with watch("load"):

@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..runtime.checks import check_path, expect
 from ..runtime.contract.spec import SourceSpec
-from ..runtime.errors import ArrayError
+from ..runtime.errors import ArrayError, OutputError
 from .axes.layout import raster
-from .errors import LayerError
+from .errors import ExportError, LayerError
 from .graph import Graph
 from .onnx_export import export_plain, open_plain
 from .options import DEFAULT_OPSET, ExportOptions
@@ -27,6 +28,7 @@ from .report import ExportReport, Stopwatch
 from .reverse import Score
 from .reverse.candidates import Candidate, candidates, choose_layer
 from .scores import asked_score
+from .sources.preprocessing import parse_input_size
 from .target_layers import asked_layers, for_each_layer, refuse_repeated
 from .traced.capture import capture
 from .traced.convert import plain_to_onnx
@@ -67,6 +69,9 @@ def export_torch(
         OutputError: cannot be written.
         MissingDependencyError: no ONNX Runtime.
     """
+    expect("export_torch", "module", module, nn.Module, error=ExportError)
+    expect("export_torch", "options", options, ExportOptions, None, error=ExportError)
+    output = check_path("export_torch", output, OutputError, "output")
     options = (options or ExportOptions()).but(changes)
     options.refuse("a PyTorch module", "view", "input_size")
     watch = Stopwatch(options.progress)
@@ -97,7 +102,7 @@ def export_torch(
     plain.tools = ("torch", "onnxscript")
     plain.judge = PyTorchJudge(module, captured, known, names.nodes(score.base), score, plain.notes)
     del names
-    report = export_plain(plain, Path(output), options, watch)
+    report = export_plain(plain, output, options, watch)
     return replace(report, plain_path=None if options.keep_plain is None else Path(options.keep_plain))
 
 
@@ -125,5 +130,5 @@ def _example(example: torch.Tensor | int | Sequence[int]) -> torch.Tensor:
                 f"example: expected a float32 tensor (N, C, H, W), got {example.dtype} {tuple(example.shape)}"
             )
         return example
-    height, width = (example, example) if isinstance(example, int) else tuple(example)
-    return torch.empty(1, 3, height, width)
+    expect("export_torch", "example", example, torch.Tensor, int, Sequence)
+    return torch.empty(1, 3, *parse_input_size(example, "example"))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .checks import check_path
 from .errors import OutputError
 from .files import write_bytes
 from .photos.frame import Frame
@@ -187,7 +188,7 @@ class Explanation:
         Raises:
             OutputError: The suffix is another one, or the file cannot be written.
         """
-        path = Path(path)
+        path = check_path("save", path, OutputError)
         suffix = path.suffix.lower()
         if suffix not in _SUFFIXES:
             raise OutputError(f"{path}: unknown kind of file '{suffix}': expected .png, .jpg or .npy")

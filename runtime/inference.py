@@ -72,6 +72,12 @@ class Inference:
     def __init__(self, path: Path, spec: CamSpec, engine: Engine) -> None:
         self._path, self._spec, self._engine = path, spec, engine
         self.info = engine.describe()
+        lacking = [name for name in (spec.output.name, *spec.added_outputs) if name not in self.info.outputs]
+        if lacking:
+            raise EngineError(
+                f"{path}: its CamSpec names the outputs {', '.join(lacking)}, but the model's outputs are "
+                f"{', '.join(self.info.outputs)}: another tool has changed the file, export or build it again"
+            )
         self._where = f"{spec.precision} on '{self.info.provider}'"
 
     def tensors(self, images: NDArray[Any], classes: NDArray[np.int64], frames: Sequence[Frame]) -> Tensors:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Literal, get_args
 
+from ...runtime.checks import expect
 from ...runtime.contract.spec import InputSpec, ResizeSpec
+from ...runtime.shown import shown_value
 from ..errors import ExportError
 
 __all__ = ["PRESETS", "Preprocessing", "parse_input_size", "parse_numbers", "parse_resize", "preset"]
@@ -64,15 +67,19 @@ class Preprocessing:
         choices = {"color": Color, "mode": Mode, "interpolation": Interpolation, "crop": Crop, "corner": Corner}
         for name, allowed in choices.items():
             value = getattr(self, name)
-            if value not in get_args(allowed):
-                raise ExportError(f"{name}: expected one of {', '.join(get_args(allowed))}, got '{value}'")
+            if not isinstance(value, str) or value not in get_args(allowed):
+                raise ExportError(f"{name}: expected one of {', '.join(get_args(allowed))}, got {shown_value(value)}")
         for name in ("mean", "std"):
             values = getattr(self, name)
+            expect("preprocessing", name, values, Sequence, error=ExportError)
             if len(values) != 3:
                 raise ExportError(f"{name}: expected three numbers R,G,B, got {len(values)}")
-        numbers = (self.scale, *self.mean, *self.std)
-        if not all(math.isfinite(v) for v in numbers):
-            raise ExportError("scale, mean and std must be finite numbers")
+        expect("preprocessing", "shorter", self.shorter, int, None, error=ExportError)
+        numbers = (self.scale, self.ratio, *self.mean, *self.std)
+        for value in numbers:
+            expect("preprocessing", "scale, ratio, mean or std", value, int, float, error=ExportError)
+        if not all(abs(value) <= sys.float_info.max for value in numbers) or self.ratio <= 0:
+            raise ExportError("scale, mean and std must be finite numbers, ratio one above 0")
         if self.scale == 0:
             raise ExportError("scale: must not be zero, the image would vanish")
         if 0 in self.std:
@@ -203,10 +210,9 @@ def preset(name: str) -> Preprocessing:
     Raises:
         ExportError: There is no such preset.
     """
-    try:
-        return PRESETS[name]
-    except KeyError:
-        raise ExportError(f"preset: expected one of {', '.join(PRESETS)}, got '{name}'") from None
+    if not isinstance(name, str) or name not in PRESETS:
+        raise ExportError(f"preset: expected one of {', '.join(PRESETS)}, got {shown_value(name)}")
+    return PRESETS[name]
 
 
 def parse_numbers(text: str, what: str, count: int = 3) -> tuple[float, ...]:

@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
+from ..checks import expect
 from ..errors import SpecError
 from ..json_reader import parse_json
 from .records import Format, dump
@@ -340,6 +342,7 @@ class CamSpec:
 
     def __post_init__(self) -> None:
         _FORMAT.check_schema(self.schema)
+        _FORMAT.check_types(self)
         if not self.layers:
             raise SpecError("CamSpec layers: expected at least one target layer")
         self.input.validate()
@@ -389,6 +392,7 @@ class CamSpec:
         Raises:
             SpecError: The file has no such target layer.
         """
+        expect("with_layer", "name", name, str, error=SpecError)
         for index, layer in enumerate(self.layers):
             if layer.name == name:
                 return replace(self, layers=(layer,), tail=self.tail if index == 0 else None)
@@ -403,7 +407,12 @@ class CamSpec:
 
         Returns:
             The copy.
+
+        Raises:
+            SpecError: An argument is of the wrong kind.
         """
+        expect("with_method", "name", name, str, error=SpecError)
+        expect("with_method", "settings", settings, Mapping, error=SpecError)
         return replace(self, method=MethodSpec(name=name, settings=dict(settings)))
 
     def to_dict(self) -> dict[str, Any]:

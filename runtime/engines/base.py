@@ -7,9 +7,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Engine", "EngineInfo"]
+from ..checks import expect
+
+__all__ = ["Engine", "EngineInfo", "check_feed"]
 
 
 @dataclass(frozen=True)
@@ -69,3 +72,13 @@ class Engine(AbstractContextManager["Engine", None], Protocol):
     def close(self) -> None:
         """Free the model. Calling it again does nothing; `infer` raises afterwards."""
         ...
+
+
+def check_feed(inputs: Any, outputs: Any) -> None:
+    """Raise `ArrayError` unless `inputs` are arrays by name, and `outputs` names or None."""
+    expect("infer", "inputs", inputs, Mapping)
+    for name, value in inputs.items():
+        expect("infer", f"inputs['{name}']", value, np.ndarray)
+    expect("infer", "outputs", outputs, Sequence, None)
+    for name in outputs or ():
+        expect("infer", "outputs", name, str)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ...closing import Closing
 from ...errors import EngineError, MissingDependencyError
-from ..base import EngineInfo
+from ..base import EngineInfo, check_feed
 from ..options import EngineOptions, full_name, short_name
 from .binding import BoundSession
 from .options import CPU, GPU_PROVIDERS, graphs_of, provider_list, session_options
@@ -75,7 +75,10 @@ class OnnxRuntimeEngine(Closing):
         session, bound = self._session, self._bound
         if session is None:
             raise EngineError(f"{self._path}: the engine is closed")
+        check_feed(inputs, outputs)
         names = list(self._info.outputs if outputs is None else outputs)
+        if not names:  # which ONNX Runtime takes for all of them
+            return {}
         feed = {name: self._typed(name, value) for name, value in inputs.items()}
         try:
             values = session.run(names, feed) if bound is None else bound.run(names, feed)
