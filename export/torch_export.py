@@ -100,7 +100,8 @@ def export_torch(
         plain.names = [names.shown(value, name) for value, name in zip(plain.layers, asked, strict=True)]
         known = {name: (one.axes, names.nodes(one.name)) for name, one in zip(plain.names, layers, strict=True)}
     plain.tools = ("torch", "onnxscript")
-    plain.judge = PyTorchJudge(module, captured, known, names.nodes(score.base), score, plain.notes)
+    nodes = names.nodes(score.base)
+    plain.judge = PyTorchJudge(module, captured, known, nodes, plain.notes, score.columns, score.signs)
     del names
     report = export_plain(plain, output, options, watch)
     return replace(report, plain_path=None if options.keep_plain is None else Path(options.keep_plain))

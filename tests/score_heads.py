@@ -66,4 +66,5 @@ def run(model: ModelProto | Graph, *more: str) -> dict[str, NDArray]:
         probe.outputs = [*probe.outputs, *(value_info(probe, name) for name in missing)]
         model = probe.to_model()
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return dict(zip([o.name for o in session.get_outputs()], session.run(None, {"image": IMAGES}), strict=True))
+    values = [np.asarray(value) for value in session.run(None, {"image": IMAGES})]
+    return dict(zip([o.name for o in session.get_outputs()], values, strict=True))

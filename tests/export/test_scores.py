@@ -117,7 +117,7 @@ def test_an_embedding_has_no_classes_and_a_similarity(tmp_path: Path) -> None:
     with Explainer(report.path) as explainer:
         found = explainer.explain_batch(list(IMAGES), "+")
         assert explainer.explain(IMAGES[0], "similarity-").target == 1
-    np.testing.assert_allclose([one.value for one in found], cosine, rtol=1e-4)
+    np.testing.assert_allclose([one.value or 0 for one in found], cosine, rtol=1e-4)
 
 
 def test_a_regression_has_a_value_and_two_directions(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_regression_has_a_value_and_two_directions(tmp_path: Path) -> None:
     np.testing.assert_allclose(slopes["age-"], -slopes["age+"])
     z = logits(classes=2)[1]
     assert [found[name].target for name in found] == [0, 2, 3, 1]
-    np.testing.assert_allclose([one.value for one in found.values()], [z[0], z[0], z[1], z[1]], rtol=1e-5)
+    np.testing.assert_allclose([one.value or 0 for one in found.values()], [z[0], z[0], z[1], z[1]], rtol=1e-5)
     assert (default.target, default.probability, default.unit) == (0, None, "years")
     assert default.measured == f"{default.value:.4g} years"
     assert default.to_dict()["probability"] is None
