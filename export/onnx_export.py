@@ -36,6 +36,7 @@ from .sources.onnx_outputs import tensor_outputs
 from .sources.preprocessing import Preprocessing, preset
 from .tail.file import tail_path, write_tail
 from .target_layers import Asked
+from .unrunnable import leave_out_unrunnable
 from .writing import set_spec, spec_of, staging_folder, tool_versions, write_model
 
 __all__ = ["PlainClassifier", "export_onnx", "export_plain", "open_plain"]
@@ -154,6 +155,9 @@ def open_plain(
     graph, notes = open_model(model)
     refuse_randomness(graph)
     notes = [*left_out, *notes]
+    if (unrunnable := leave_out_unrunnable(graph, known.get("score"))) is not None:
+        notes += unrunnable
+        plain = model = graph.to_model()
     if (kept := keep_batch(graph, image.name, known.get("score"))) is not None:
         graph, more = open_model(kept[0])
         notes += [*more, kept[1]]

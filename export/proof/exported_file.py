@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 
 from ...runtime.contract.spec import CamSpec
-from ...runtime.errors import ArrayError, ModelFileError
+from ...runtime.errors import ArrayError, ModelFileError, SpecError
 from ..graph import Graph, attribute, load_model, value_info
 from ..tail.cutting import Tail, cut_tail, open_exported
 from ..writing import spec_of
+from .contract import contradictions
 from .float64 import Evaluator
 from .images import structured_images
 from .session import Session, release_memory
@@ -234,6 +235,7 @@ def open_exported_file(
 
     Raises:
         ModelFileError: not an exported file.
+        SpecError: what it says about itself is not what its graph is.
         LayerError: its layer is not found.
         ArrayError: images that do not fit.
         MissingDependencyError: no ONNX Runtime.
@@ -244,6 +246,8 @@ def open_exported_file(
     spec = spec_of(graph.model)
     if spec is None:
         raise ModelFileError(f"{path}: was made without cfcam export: run 'cfcam export --onnx {path}' first")
+    if found := contradictions(graph, spec):
+        raise SpecError(f"{path}: its CamSpec contradicts its graph: {found[0]}: export the model again")
     tail = cut_tail(graph, spec, gradients=True)
     probe = _probe(graph, tail)
     first = (graph.shape(spec.input.name) or (None,))[0]

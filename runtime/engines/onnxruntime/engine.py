@@ -61,6 +61,7 @@ class OnnxRuntimeEngine(Closing):
             batch=fixed,
             min_batch=fixed or 1,
             max_batch=fixed,
+            takes={value.name: (_dtype(value.type), _sizes(value.shape)) for value in session.get_inputs()},
         )
         # Last, since it may hold a thread.
         self._bound = self._bind(session, actual, options)
@@ -135,6 +136,16 @@ class OnnxRuntimeEngine(Closing):
     def _typed(self, name: str, value: NDArray[Any]) -> NDArray[Any]:
         integer = self._integers.get(name)
         return value if integer is None or value.dtype.kind != "i" else value.astype(integer, copy=False)
+
+
+def _dtype(kind: str) -> str:
+    """numpy's name of a type such as ``tensor(float)``."""
+    name = kind.removeprefix("tensor(").removesuffix(")")
+    return {"float": "float32", "double": "float64"}.get(name, name)
+
+
+def _sizes(shape: Sequence[Any]) -> tuple[int | None, ...]:
+    return tuple(size if isinstance(size, int) and size >= 0 else None for size in shape)
 
 
 def _import() -> Any:
