@@ -154,10 +154,10 @@ def open_plain(
         model = plain = tensors_only
     graph, notes = open_model(model)
     refuse_randomness(graph)
-    notes = [*left_out, *notes]
     if (unrunnable := leave_out_unrunnable(graph, known.get("score"))) is not None:
-        notes += unrunnable
+        left_out = [*left_out, *unrunnable]
         plain = model = graph.to_model()
+    notes = [*left_out, *notes]
     if (kept := keep_batch(graph, image.name, known.get("score"))) is not None:
         graph, more = open_model(kept[0])
         notes += [*more, kept[1]]
@@ -223,9 +223,7 @@ def _prove(plain: PlainClassifier, file: ExportedFile, score: Score, outputs: li
     plain.plain = ModelProto()  # nobody needs its weights any more
     release_memory()
     tail = None if file.spec.tail is None else folder / file.spec.tail.file
-    proof = prove_file(
-        file, {name: expected[name] for name in outputs if name in expected}, tail=tail, judge=plain.judge
-    )
+    proof = prove_file(file, expected.only(outputs), tail=tail, judge=plain.judge)
     proof.checks += probabilities_as_given(file, score, expected)
     return proof
 

@@ -21,10 +21,20 @@ from ..writing import spec_of
 from .contract import contradictions
 from .float64 import Evaluator
 from .images import structured_images
+from .results import relative_error
 from .session import Session, release_memory
 from .yardstick import Yardstick
 
-__all__ = ["COARSE_GRADIENT", "Answer", "Exact", "ExportedFile", "coarse_values", "open_exported_file", "plain_outputs"]
+__all__ = [
+    "COARSE_GRADIENT",
+    "Answer",
+    "Exact",
+    "ExportedFile",
+    "PlainOutputs",
+    "coarse_values",
+    "open_exported_file",
+    "plain_outputs",
+]
 
 Array = NDArray[Any]
 
@@ -58,7 +68,7 @@ class ExportedFile:
     images: the batch (N, ...) that it is proved with, in the layout and dtype of its input. batch: the fixed
     batch size of the file, or None. quantised, half: such values lie behind the layer. coarse: either of them.
     coarse_before: float16 or quantised values lie before the layer. score_rounding: relative error that the type of
-    the values behind the logits makes.
+    the values behind the logits makes. has_quantisers: values are quantised, before the layer or behind it.
     """
 
     def __init__(
@@ -73,7 +83,7 @@ class ExportedFile:
     ) -> None:
         self.path, self.spec, self.tail, self.images, self.batch = path, spec, tail, images, batch
         self.further: list[ExportedFile] = []
-        self.coarse_before, self.score_rounding = False, 0.0
+        self.coarse_before, self.has_quantisers, self.score_rounding = False, False, 0.0
         self._probe, self._first = probe, first
         kinds = {node.op_type for node in tail.model.graph.node}
         self.quantised = "QuantizeLinear" in kinds
@@ -99,10 +109,11 @@ class ExportedFile:
 
     def explain(self, images: Array, targets: Sequence[int] | Array) -> Answer:
         """Run the file on images (N, ...) for targets (N,), in batches of the size that it takes."""
+        return self._answer(self.session, images, np.asarray(targets, np.int64))
+
+    def _answer(self, session: Session, images: Array, targets: Array) -> Answer:
         spec = self.spec
-        targets = np.asarray(targets, np.int64)
-        feeds = {spec.input.name: images, spec.target: targets}
-        found = self.session.run_in_batches(feeds, self.batch or len(images))
+        found = session.run_in_batches({spec.input.name: images, spec.target: targets}, self.batch or len(images))
         return Answer(
             {n: v for n, v in found.items() if n in self.plain_names},
             found[spec.layer.activations],
@@ -125,6 +136,20 @@ class ExportedFile:
     def other(self) -> Answer:
         """The file's answer for all images when other classes are asked for, see `other_classes`."""
         return self.explain(self.images, self.other_classes)
+
+    @cached_property
+    def node_by_node(self) -> Answer:
+        """As `top`, without ONNX Runtime's optimisations: no kernel takes several quantised nodes at once."""
+        session = Session(str(self.path), optimise=False)
+        return self._answer(session, self.images, np.full(len(self.images), -1))
+
+    @cached_property
+    def quantised_scores(self) -> float:
+        """Relative error of the scores that the kernels for quantised values make by themselves; 0 without any."""
+        if not self.has_quantisers:
+            return 0.0
+        name = self.spec.output.name
+        return relative_error(self.node_by_node.outputs[name], self.top.outputs[name])
 
     @cached_property
     def exact(self) -> Exact:
@@ -264,14 +289,15 @@ def open_exported_file(
         )
     file = ExportedFile(Path(path), spec, tail, probe, images, batch)
     file.coarse_before = coarse_values(graph, graph.ancestors([tail.layer]))
+    file.has_quantisers = any(node.op_type == "QuantizeLinear" for node in graph.nodes)
     behind = graph.ancestors([spec.output.name]) - graph.ancestors([tail.score])
     file.score_rounding = max((_ROUNDING.get(graph.elem_type(name), 0.0) for name in behind), default=0.0)
     for layer in spec.layers[1:]:
         turned = replace(spec, layers=(layer, *(other for other in spec.layers if other is not layer)), tail=None)
         tail = cut_tail(graph, turned, gradients=True)
         file.further.append(ExportedFile(Path(path), turned, tail, _probe(graph, tail), images, batch, file))
-        file.further[-1].coarse_before = file.coarse_before
-        file.further[-1].score_rounding = file.score_rounding
+        for name in ("coarse_before", "has_quantisers", "score_rounding"):
+            setattr(file.further[-1], name, getattr(file, name))
     return file
 
 
@@ -293,11 +319,28 @@ def _probe(graph: Graph, tail: Tail) -> Session | None:
     return Session(probed.to_model())
 
 
-def plain_outputs(plain: str | os.PathLike[str] | ModelProto, file: ExportedFile) -> dict[str, Array]:
+def plain_outputs(plain: str | os.PathLike[str] | ModelProto, file: ExportedFile) -> PlainOutputs:
     """The outputs of the plain model (a path or its contents) for the images of `file`.
 
     Best asked for before the file is run: then two networks are never in memory at once.
     Raises `ExportError` for a model that does not run.
     """
-    session = Session(plain if isinstance(plain, ModelProto) else os.fspath(plain))
-    return session.run_in_batches({file.spec.input.name: file.images}, file.batch or len(file.images))
+    feeds, size = {file.spec.input.name: file.images}, file.batch or len(file.images)
+    source = plain if isinstance(plain, ModelProto) else os.fspath(plain)
+    found = PlainOutputs(Session(source).run_in_batches(feeds, size))
+    if file.has_quantisers:
+        release_memory()
+        found.node_by_node = Session(source, optimise=False).run_in_batches(feeds, size)
+    return found
+
+
+class PlainOutputs(dict[str, Array]):
+    """Outputs of a plain model by name; node_by_node: the same without optimisations, where values are quantised."""
+
+    node_by_node: dict[str, Array] | None = None
+
+    def only(self, names: Iterable[str]) -> PlainOutputs:
+        """Those of these names, as far as there are any."""
+        chosen = PlainOutputs({name: self[name] for name in names if name in self})
+        chosen.node_by_node = self.node_by_node
+        return chosen
