@@ -16,6 +16,7 @@ from .checks import check_path
 from .errors import OutputError
 from .files import write_bytes
 from .photos.frame import Frame
+from .shown import utf8
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -237,7 +238,7 @@ class Explanation:
         Returns:
             `to_dict` in one line.
         """
-        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+        return json.dumps(utf8(self.to_dict()), ensure_ascii=False, allow_nan=False)
 
 
 def _percent(probability: float) -> str:
