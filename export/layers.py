@@ -101,10 +101,11 @@ def list_layers(
 def _of_onnx(model: Any, score: str | int | None) -> LayerList:
     from .reverse.opening import open_model
     from .reverse.score import find_score, score_of
+    from .sources.onnx_outputs import tensor_outputs
     from .writing import spec_of
 
     spec = spec_of(model)
-    graph, _ = open_model(model)
+    graph, _ = open_model(tensor_outputs(model)[0])
     if score is None and spec is not None:
         found = score_of(graph, spec.output)
     else:

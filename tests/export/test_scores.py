@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from cfcam.export import ExportError, export_onnx
+from cfcam.export.layers import list_layers
 from cfcam.export.report import ExportReport
 from cfcam.runtime import Explainer
 from numpy.typing import NDArray
@@ -69,6 +70,7 @@ def test_a_dictionary_is_left_out_and_its_labels_are_kept(tmp_path: Path) -> Non
     kind = onnx.helper.make_map_type_proto(TensorProto.STRING, number)
     model.graph.output.append(onnx.helper.make_value_info("loss", onnx.helper.make_sequence_type_proto(kind)))
     report = exported(tmp_path, model)
+    assert list_layers(tmp_path / "net.onnx").score == "logits"
     assert report.spec.output.labels == tuple(labels)
     assert any("'label', 'loss': no tensor of numbers, left out; 'p' holds" in note for note in report.warnings)
     with Explainer(report.path) as explainer:
