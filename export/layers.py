@@ -152,17 +152,15 @@ def _listed(graph: Graph, score: Score, *, anywhere: bool = False) -> list[Layer
 
 def _of_torch(module: Any, example: int | Sequence[int], score: str | int | None) -> LayerList:
     """The layers of the module's plain export, by the names and operators that they have in PyTorch."""
-    import torch
-
     from .reverse.opening import open_model
     from .reverse.score import find_score
     from .traced.capture import capture
     from .traced.convert import plain_to_onnx
+    from .traced.image import example_image
     from .traced.names import Names
     from .traced.outputs import check_scores, output_place
 
-    height, width = (example, example) if isinstance(example, int) else tuple(example)
-    captured = capture(module, torch.empty(1, 3, height, width))
+    captured = capture(module, example_image(module, example))
     place = None if score is None else output_place(captured.output_names, score)
     check_scores(captured.outputs, place)
     plain = plain_to_onnx(captured)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ from .reverse.differentiate import LayerView, Views
 from .reverse.opening import open_model, refuse_randomness
 from .reverse.score import Score
 from .scores import asked_score, expose_score, output_spec, score_notes
+from .sources.assumed import settle
+from .sources.fixed_inputs import fix_inputs
 from .sources.onnx_input import ImageInput, empty_batch, fix_batch, image_input
 from .sources.onnx_outputs import tensor_outputs
 from .sources.preprocessing import Preprocessing, preset
@@ -148,7 +150,10 @@ def open_plain(
     """Open a plain model, once for the whole export. known: more of what is known about it."""
     if empty_batch(model):
         plain = model  # as it is from the next line on; the file itself runs on no image at all
-    image = image_input(model, options.input_size)
+    inputs = options.inputs or {}
+    image = image_input(model, options.input_size, options.channels, inputs)
+    if said := fix_inputs(model, inputs, image):
+        plain = model  # which takes the image alone, as the exported file does
     tensors_only, labels, left_out = tensor_outputs(model)
     if tensors_only is not model:
         model = plain = tensors_only
@@ -157,11 +162,12 @@ def open_plain(
     if (unrunnable := leave_out_unrunnable(graph, known.get("score"))) is not None:
         left_out = [*left_out, *unrunnable]
         plain = model = graph.to_model()
-    notes = [*left_out, *notes]
     if (kept := keep_batch(graph, image.name, known.get("score"))) is not None:
         graph, more = open_model(kept[0])
         notes += [*more, kept[1]]
-    spec = _input_spec(image, options.preprocessing or preset("torchvision"))
+    preprocessing, assumed = settle(options.preprocessing or preset("torchvision"), image)
+    said = [*said, *assumed, *left_out]
+    spec = _input_spec(image, preprocessing)
     images = _images(options.images, spec, image.batch)
     reason = why_single_images(graph, spec, images, known.get("score"))
     if image.batch is not None:
@@ -169,8 +175,10 @@ def open_plain(
     elif reason is not None:
         image = fix_batch(model, image)
         graph, notes = open_model(model)
-        notes = [*left_out, *notes, f"the batch is fixed to 1 in the exported file: {reason}"]
-    return PlainClassifier(graph, image, spec, plain, source, labels=labels, images=images, notes=notes, **known)
+        notes = [*notes, f"the batch is fixed to 1 in the exported file: {reason}"]
+    return PlainClassifier(
+        graph, image, spec, plain, source, labels=labels, images=images, notes=[*said, *notes], **known
+    )
 
 
 def _images(given: Any, spec: InputSpec, batch: int | None) -> np.ndarray | None:
@@ -235,12 +243,9 @@ def _refuse_overwriting(path: Path, output: Path) -> None:
 
 
 def _input_spec(image: ImageInput, preprocessing: Preprocessing) -> InputSpec:
-    spec = preprocessing.input_spec(image.name, image.height, image.width, layout=image.layout, dtype=image.dtype)
-    if image.channels == 3:
-        return spec
-    if len({*spec.mean}) > 1 or len({*spec.std}) > 1:
-        raise ExportError(f"input '{image.name}' has one channel: give one number for mean and std, not one per colour")
-    return replace(spec, color="gray", mean=spec.mean[:1], std=spec.std[:1])
+    return preprocessing.input_spec(
+        image.name, image.height, image.width, layout=image.layout, dtype=image.dtype, channels=image.channels
+    )
 
 
 def _layer_specs(made: Differentiated, names: Sequence[str | None] | None) -> tuple[LayerSpec, ...]:

@@ -45,6 +45,9 @@ class ExportOptions:
         multi_label: the classes are independent, so that each logit gets a sigmoid of its own (a model
             that ends in a sigmoid says so by itself).
         input_size: (height, width) of an ONNX file that leaves them open.
+        channels: of the image; None takes what the model says, or three.
+        inputs: values of further inputs by name, for one image, which are kept in the file. Arrays with a first axis
+            of 1 are repeated for every image.
         preprocessing: how a photo becomes the input; None is the preset ``torchvision``.
         labels: one per class, in the model's order. label_offset: see `OutputSpec`.
         name: what the new file calls its source; None takes the module's class, or the file's name.
@@ -65,6 +68,8 @@ class ExportOptions:
     reference: Any = None
     multi_label: bool = False
     input_size: tuple[int, int] | None = None
+    channels: int | None = None
+    inputs: Mapping[str, Any] | None = None
     preprocessing: Preprocessing | None = None
     labels: Sequence[str] | None = None
     label_offset: int = 0
