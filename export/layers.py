@@ -30,7 +30,8 @@ class Layer:
     that shape. grid: (H, W), None for a size that is not fixed. prefix_tokens: class and register
     tokens in front of the grid's. depth: number of the graph's operators that come before.
     default: this is what is taken when no layer is named; why: the reason. refused: why the
-    gradient cannot be taken here; empty where it can.
+    gradient cannot be taken here; empty where it can. assumed: the layout could not be followed from the image, and is
+    what the shape looks like.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Layer:
     default: bool = False
     why: str = ""
     refused: str = ""
+    assumed: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,16 +123,13 @@ def _of_onnx(model: Any, score: str | int | None) -> LayerList:
 
 
 def _listed(graph: Graph, score: Score, *, anywhere: bool = False) -> list[Layer]:
-    from .reverse.candidates import blocker, candidates
-    from .reverse.path import find_path, refusal
-    from .reverse.rewriting import find_rewrite
+    from .reverse.candidates import candidates
+    from .reverse.usable import refusals
 
     known = candidates(graph, score, anywhere=anywhere)
-    on_way = find_path(graph, graph.input_names, [score.value]).nodes
-    may_refuse = any(find_rewrite(node) is None and refusal(node) is not None for node in on_way)
+    refused = refusals(graph, score, [candidate.name for candidate in known])
     layers = []
     for candidate in known:
-        stop = blocker(graph, candidate.name, score.value) if may_refuse else None
         layers.append(
             Layer(
                 name=candidate.name,
@@ -144,7 +143,8 @@ def _listed(graph: Graph, score: Score, *, anywhere: bool = False) -> list[Layer
                 depth=candidate.depth,
                 default=candidate.default,
                 why=candidate.why,
-                refused="" if stop is None else refusal(stop) or "",
+                assumed=candidate.assumed,
+                refused=refused.get(candidate.name, ""),
             )
         )
     return layers

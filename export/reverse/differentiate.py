@@ -235,7 +235,14 @@ def _viewed(layer: Candidate, view: LayerView) -> Candidate:
         if (view.layout == "NTC") != (len(shape) == 3):
             raise LayerError(f"layer '{layer.name}' has shape {shape}, which cannot be {view.layout}")
         layer = replace(layer, axes=Layout("NHWC") if view.layout == "NHWC" else NCHW)
-    if layer.layout != "NTC" or (view.grid is None and view.prefix_tokens is None):
+    if layer.layout != "NTC":
+        if view.grid is not None and view.grid != layer.grid:
+            have, wanted = ("x".join(map(str, sides)) for sides in (layer.grid, view.grid))
+            raise LayerError(
+                f"layer '{layer.name}' has a grid of {have}, not {wanted}: a grid is given for tokens only"
+            )
+        return layer
+    if view.grid is None and view.prefix_tokens is None:
         return layer
     tokens = int(shape[1] or 0)
     prefix = layer.prefix_tokens
