@@ -130,7 +130,8 @@ def _print_rows(rows: dict[str, str]) -> None:
 
 def _layer(layer: LayerSpec) -> str:
     text = f"{layer.name}: {layer.channels} channels, {layer.grid[0]}x{layer.grid[1]}"
-    return text + (", before the last pooling" if layer.pooled else "")
+    text += ", before the last pooling" if layer.pooled else ""
+    return text + (f", layout {layer.layout} assumed" if layer.assumed else "")
 
 
 def _photo_range(spec: InputSpec) -> str:

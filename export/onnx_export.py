@@ -22,6 +22,7 @@ from .options import ExportOptions
 from .proof.checks import Judge, prove_file
 from .proof.exported_file import ExportedFile, open_exported_file, plain_outputs
 from .proof.images import filled_up
+from .proof.placement import CHECK
 from .proof.results import Proof
 from .proof.score_values import doubts_about_scores, probabilities_as_given
 from .proof.session import release_memory
@@ -218,6 +219,7 @@ def export_plain(plain: PlainClassifier, output: Path, options: ExportOptions, w
             del made, graph
             proof = _prove(plain, file, score, source_outputs, folder)
         proof.demand(output)
+        notes += _assumed_layouts(spec, proof)
     return ExportReport(output, spec, proof, watch.seconds, notes)
 
 
@@ -268,7 +270,22 @@ def _layer_spec(made: TargetLayer, name: str | None) -> LayerSpec:
         prefix_tokens=layer.prefix_tokens,
         activations=made.activations,
         gradients=made.gradients,
+        assumed=layer.assumed,
     )
+
+
+def _assumed_layouts(spec: CamSpec, proof: Proof) -> list[str]:
+    """What was assumed about the target layers, and whether the patch test bears it out."""
+    tests = [check for check in proof.checks if check.name.endswith(CHECK)]
+    options = {"NTC": "--grid says otherwise", "torch": "--layer names another layer"}
+    return [
+        f"layer '{layer.name}': its axes could not be followed from the image, and are assumed to be {layer.layout}, "
+        f"{layer.channels} channels of {layer.grid[0]}x{layer.grid[1]}; patches of the image "
+        f"{'cannot tell' if test.note else 'are found where this puts them'}; "
+        + options.get(layer.layout, options.get(spec.source.kind, "--layout says otherwise"))
+        for layer, test in zip(spec.layers, tests, strict=True)
+        if layer.assumed
+    ]
 
 
 def _precision(graph: Graph) -> str:

@@ -20,9 +20,10 @@ scores and gradient alike, evaluated in float64 from the activations that ONNX R
    images alone and in pairs; in quantised graphs the median image's activations and scores count. A file with a
    fixed batch gets its images in another order, and beside others; with a batch of one there is nothing to compare.
 7. `explained_class`: the top class when none is asked for, else the one that is asked for.
+8. `placement`: patches of the image are changed, and no other reading of the layer's grid knows better where.
 
-Of a file with several target layers, 2 to 6 are measured for each, with a tail of its own: the differences of a layer
-know nothing of a backward pass that it shares with others.
+Of a file with several target layers, 2 to 6 and 8 are measured for each, with a tail of its own: the differences of a
+layer know nothing of a backward pass that it shares with others.
 
 Weights and activations in float16 carry three digits, and a quantised value near a rounding
 boundary jumps by a step: for such files the limits of 1, 2 and 4 are widened to the constants below, those of 1 and 2
@@ -44,6 +45,7 @@ from numpy.typing import NDArray
 from .batches import batch_against_others
 from .differences import gradient_against_differences
 from .exported_file import COARSE_GRADIENT, ExportedFile, PlainOutputs
+from .placement import placement
 from .results import Check, Proof, image_errors, of_layer, relative_error
 from .session import Session
 
@@ -254,4 +256,5 @@ LAYER_CHECKS: dict[str, Callable[[ExportedFile], list[Check]]] = {
     "float32": gradient_in_float32,
     "movement": gradient_moves,
     "batch": batch_against_others,
+    "placement": placement,
 }

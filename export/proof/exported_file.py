@@ -121,6 +121,13 @@ class ExportedFile:
             found[spec.chosen].astype(np.int64),
         )
 
+    def activations(self, images: Array, together: int) -> Array:
+        """The layer's activations (N, C, H, W) of images (N, ...); `together`: how many at once, in a free batch."""
+        size = self.batch or together
+        filled = np.concatenate([images, np.repeat(images[-1:], -len(images) % size if self.batch else 0, axis=0)])
+        feeds = {self.spec.input.name: filled, self.spec.target: np.full(len(filled), -1)}
+        return self.session.run_in_batches(feeds, size)[self.spec.layer.activations][: len(images)]
+
     @cached_property
     def plain_names(self) -> list[str]:
         """Outputs of the plain model."""

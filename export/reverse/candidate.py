@@ -82,13 +82,18 @@ class Values:
             self._found[name] = self._candidate(name) if name in self._depths else None
         return self._found[name]
 
+    def named(self, name: str) -> Candidate | None:
+        """A candidate that somebody asks for by its name: its grid may be one that no place of the image is left in."""
+        found = self.candidate(name)
+        return found if found is not None or self.axes.has_place(name) else self._candidate(name, guess=True)
+
     @cached_property
     def features(self) -> set[str]:
         """Values that are more than the image in other numbers or in another order."""
         mixing = [node for node in self.graph.nodes if node.op_type in _MIXING]
         return self.graph.descendants([output for node in mixing for output in node.output if output])
 
-    def _candidate(self, name: str) -> Candidate | None:
+    def _candidate(self, name: str, guess: bool = False) -> Candidate | None:
         shape = self.graph.shape(name)
         if shape is None or not self.graph.is_float(name) or len(shape) not in (3, 4):
             return None
@@ -98,7 +103,7 @@ class Values:
         axes, sizes, assumed = self.axes.layout(name), self.axes.sizes(name), self.axes.is_assumed(name)
         if axes is not None and sizes is not None:
             shape = (shape[0], *sizes[1:])
-        elif self.axes.is_lost(name):
+        elif guess or self.axes.is_lost(name):
             axes, assumed = _guessed(self.graph, name, shape), True
         if axes is None:
             return None

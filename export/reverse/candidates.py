@@ -104,7 +104,7 @@ def choose_layer(
     shape = graph.shape(value) or ()
     if axes is not None:
         return Candidate(value, node.name, node.op_type, shape, axes, depth)
-    made = values.candidate(value)
+    made = values.named(value)
     tokens = shape[1] if len(shape) == 3 and isinstance(shape[1], int) else 0
     if made is None and grid is not None and (given := raster(*grid, tokens)) is not None:
         return Candidate(value, node.name, node.op_type, shape, given, depth)

@@ -232,7 +232,8 @@ class LayerSpec:
     always (N, C, H, W). grid: its (H, W). pooled: True when this is the value that enters
     the last global pooling, so that its gradient is constant over the grid.
     activations, gradients: names of the outputs. prefix_tokens: class and register tokens
-    that were set aside (token layouts only).
+    that were set aside (token layouts only). assumed: the layout could not be followed from the
+    image when the file was made, and is what the value's shape looks like.
     """
 
     name: str
@@ -244,6 +245,7 @@ class LayerSpec:
     prefix_tokens: int = 0
     activations: str = "cam_activations"
     gradients: str = "cam_gradients"
+    assumed: bool = False
 
     def validate(self) -> None:
         if self.channels < 1 or min(self.grid) < 1:
