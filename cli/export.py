@@ -385,10 +385,11 @@ def print_report(report: ExportReport) -> None:
             f"{check.value:.3g}",
             f"{'>=' if check.at_least else '<='} {check.limit:.3g}",
             "ok" if check.ok else "FAILED",
+            check.note,
         )
         for check in report.proof.checks
     ]
-    print_rows(("check", "value", "limit", ""), rows, right=("value", "limit"))
+    print_rows(("check", "value", "limit", "", ""), rows, right=("value", "limit"))
     spec = report.spec
     size = file_size(Path(report.path).stat().st_size)
     layers = ", ".join(f"{la.name} ({la.channels} channels, {la.grid[0]}x{la.grid[1]})" for la in spec.layers)

@@ -250,6 +250,8 @@ class _Follow:
             return without(before, gone, keep=len(sizes) == rank)
         if kind in _PRODUCTS:
             return self._product(node, before, sizes)
+        if kind in ("ArgMax", "ArgMin"):
+            return without(before, [int(attribute(node, "axis", 0)) % rank], keep=len(sizes) == rank)
         if kind in _ATTENTION and rank == 3:
             return (*before[:-1], fresh("C", sizes[-1]))
         if kind in _PLANAR:

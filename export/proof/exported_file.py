@@ -20,7 +20,7 @@ from ..tail.cutting import Tail, cut_tail, open_exported
 from ..writing import spec_of
 from .contract import contradictions
 from .float64 import Evaluator
-from .images import structured_images
+from .images import filled_up, structured_images
 from .results import relative_error
 from .session import Session, release_memory
 from .yardstick import Yardstick
@@ -124,7 +124,7 @@ class ExportedFile:
     def activations(self, images: Array, together: int) -> Array:
         """The layer's activations (N, C, H, W) of images (N, ...); `together`: how many at once, in a free batch."""
         size = self.batch or together
-        filled = np.concatenate([images, np.repeat(images[-1:], -len(images) % size if self.batch else 0, axis=0)])
+        filled = filled_up(images, self.batch)
         feeds = {self.spec.input.name: filled, self.spec.target: np.full(len(filled), -1)}
         return self.session.run_in_batches(feeds, size)[self.spec.layer.activations][: len(images)]
 
