@@ -208,8 +208,7 @@ def _nearest(key: Any, own: Mapping[Any, Mark], others: Mapping[_Key, Mark]) -> 
     """Which of `others` hold what `key` among its `own` kind holds: several, where they hold the same numbers.
 
     Blocks whose branches are scaled by next to nothing, as many are before training, hold nearly the same: where
-    there are as many of them on both sides, they belong together in the order of computation. So do values that hold
-    the same to the last bit, whose gradients need not be the same.
+    there are as many of them on both sides, they belong together in the order of computation.
     """
     if key not in own:
         return []
@@ -218,9 +217,7 @@ def _nearest(key: Any, own: Mapping[Any, Mark], others: Mapping[_Key, Mark]) -> 
     mine, theirs = (list(dict.fromkeys(m.tobytes() for m in marks.values())) for marks in (here, there))
     if len(mine) == len(theirs):
         wanted = theirs[mine.index(mark.tobytes())]
-        same = [k for k, m in there.items() if m.tobytes() == wanted]
-        own_same = [k for k, m in here.items() if m.tobytes() == mark.tobytes()]
-        return [same[own_same.index(key)]] if len(own_same) == len(same) else same
+        return [k for k, m in there.items() if m.tobytes() == wanted]
     distances = {k: _distance(mark, m) for k, m in others.items()}
     least = min(distances.values(), default=_SAME)
     return [k for k, distance in distances.items() if distance == least < _SAME]
