@@ -69,7 +69,7 @@ _WRONG: list[Callable[[], Any]] = [
     lambda: np.zeros((4, 4, 0), np.uint8),
     lambda: np.zeros((8, 4, 4), np.float32),
     lambda: np.broadcast_to(np.float32(0), (10**6, 3, 32, 48))[:0],
-    lambda: np.rec.array([(1, 2.0)]),
+    lambda: np.array([(1, 2.0)], dtype=[("a", int), ("b", float)]),
     lambda: np.ma.masked_all((3, 3)),
 ]
 

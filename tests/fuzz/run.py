@@ -46,7 +46,8 @@ def main() -> int:
     failed = 0
     with tempfile.TemporaryDirectory() as name:
         if asked.only:
-            run_case(*asked.only.split(":", 1), Path(name))
+            kind, _, seed = asked.only.partition(":")
+            run_case(kind, seed, Path(name))
             return 0
         for kind in asked.kind or KINDS:
             count, started = max(1, round(KINDS[kind][1] * asked.scale)), time.monotonic()
