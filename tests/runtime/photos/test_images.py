@@ -262,7 +262,7 @@ def test_arrays_and_open_images_have_the_same_limit():
             open_image(source, max_pixels=31)
     for count in (0, -1, 2.5, True, "many"):
         with pytest.raises(ArrayError, match="max_pixels: expected a whole number"):
-            open_image(_half_and_half(), max_pixels=count)
+            open_image(_half_and_half(), max_pixels=count)  # type: ignore[arg-type]
 
 
 _PEAK = """
