@@ -269,7 +269,8 @@ class _Follow:
         """Of an operator on planes whose input is (N, H, W, C) by definition."""
         if len(sizes) != 4 or len(before) != 4:
             return None
-        turned = planar(*([x[i] for i in (0, 3, 1, 2)] for x in (before, sizes)), self._batch)
+        first = (0, 3, 1, 2)
+        turned = planar(tuple(before[i] for i in first), [sizes[i] for i in first], self._batch)
         return None if turned is None else tuple(turned[i] for i in (0, 2, 3, 1))
 
     def _product(self, node: NodeProto, before: Axes, sizes: list[int]) -> Axes | None:

@@ -128,8 +128,10 @@ def test_a_layer_can_be_named_by_its_node(tmp_path: Path) -> None:
 
 def test_the_view_of_a_layer_can_be_given(tmp_path: Path) -> None:
     path = saved(tmp_path, onnx_classifiers.tokens())
-    report = export_onnx(path, tmp_path / "a.onnx", view=LayerView(grid=(2, 8)))
-    assert (report.spec.layer.grid, report.spec.layer.prefix_tokens) == ((2, 8), 1)
+    report = export_onnx(path, tmp_path / "a.onnx", view=LayerView(grid=(4, 4)))
+    assert (report.spec.layer.grid, report.spec.layer.prefix_tokens) == ((4, 4), 1)
+    with pytest.raises(ProofError, match=r"read as a grid of 4x4, .* export it with --grid 4x4"):
+        export_onnx(path, tmp_path / "b.onnx", view=LayerView(grid=(2, 8)))
     with pytest.raises(LayerError, match="17 tokens"):
         export_onnx(path, tmp_path / "b.onnx", view=LayerView(grid=(3, 3), prefix_tokens=1))
 
