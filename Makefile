@@ -21,11 +21,12 @@ export PIP_NO_COMPILE := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test zoo lint style types pytest pytest-runtime gpu gpu-suite wheels-check format clean
+.PHONY: help demo test fuzz zoo lint style types pytest pytest-runtime gpu gpu-suite wheels-check format clean
 
 help:
 	@echo "make demo   export a pretrained network and explain a photo with it (writes demo-output/)"
 	@echo "make test   linters, type checks and all tests, the runtime's also without PyTorch and onnx"
+	@echo "make fuzz   thousands of wrong photos, documents and calls; each is answered or refused in a sentence (minutes)"
 	@echo "make zoo    export and judge every architecture we know (writes docs/results/zoo.md; under an hour; resumes where it stopped)"
 	@echo "make gpu    tests of engines on an NVIDIA GPU; says so loudly where there is none"
 	@echo "make wheels-check   ask pip which extras have wheels for a Jetson; installs nothing"
@@ -40,6 +41,10 @@ demo: $(VENV)/stamp-demo
 # Types are checked beside the tests: before them they would leave the other core idle for a minute.
 test: style
 	@$(MAKE) --no-print-directory -j 2 types pytest pytest-runtime
+
+# FUZZ holds options: --kind photo, --seed 1, --scale 10, --only photo:0.17
+fuzz: $(VENV)/stamp-dev
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(PY) -m fuzz.run $(FUZZ)
 
 zoo: $(VENV)/stamp-dev
 	$(PY) benchmarks/zoo.py -j 2 --output docs/results/zoo.md

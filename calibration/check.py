@@ -25,7 +25,7 @@ from ..export.proof.images import filled_up
 from ..export.report import Stopwatch
 from ..runtime.contract.modelfile import file_sha256, read_model_info, read_spec
 from ..runtime.contract.spec import CamSpec
-from ..runtime.errors import EngineError, MissingDependencyError, ModelFileError
+from ..runtime.errors import EngineError, MissingDependencyError, ModelFileError, SpecError
 from .json_values import plain
 from .repeated_weights import repeated_weights
 from .tensorrt_table import tensorrt_refusals
@@ -34,6 +34,7 @@ __all__ = ["CheckReport", "CheckRow", "check_file"]
 
 Status = Literal["ok", "failed", "warning"]
 
+_SAME_CONTRACT = "input, scores and layers are as the file says"
 #: So many examples are named in a note.
 _NAMED = 3
 
@@ -109,9 +110,13 @@ def check_file(
         model = load_model(path)
         try:
             file = open_exported_file(path, model=model, images=_filled_up(images, path, spec))
+        except SpecError as error:
+            report.rows.append(CheckRow(_SAME_CONTRACT, "failed", note=str(error)))
+            return report
         except LayerError as error:
             report.rows.append(CheckRow("the layer is a value that leads to the scores", "failed", note=str(error)))
             return report
+    report.rows.append(CheckRow(_SAME_CONTRACT, "ok"))
     report.images = len(file.images)
     plain = None
     if source is not None:
@@ -133,7 +138,8 @@ def check_file(
 
 def _filled_up(images: NDArray[Any] | None, path: str, spec: CamSpec) -> NDArray[Any] | None:
     """As many images as a file with a fixed batch takes: the last one is repeated."""
-    declared = next(value.shape for value in read_model_info(path).inputs if value.name == spec.input.name)
+    shapes = (value.shape for value in read_model_info(path).inputs if value.name == spec.input.name)
+    declared = next(shapes, None)
     if images is None or not declared or not isinstance(declared[0], int):
         return images
     return filled_up(images, declared[0])

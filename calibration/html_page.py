@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..runtime.bench.machine import describe_machine, versions
 from ..runtime.errors import MissingDependencyError
 from ..runtime.files import write_bytes
+from ..runtime.shown import shown
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -31,11 +32,17 @@ def page_template(package: str, **filters: Callable[..., Any]) -> Template:
     except ImportError as error:
         raise MissingDependencyError("the report needs Jinja2: install cfcam[report]") from error
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_clean
     )
     environment.filters["base"] = lambda path: Path(path).name
     environment.filters.update(filters)
     return environment.from_string(resources.files(package).joinpath("report.html.j2").read_text(encoding="utf-8"))
+
+
+def _clean(value: Any) -> Any:
+    """What a page shows of a name: text that UTF-8 can hold. Pictures are text too, and stay whole."""
+    text = str(value) if isinstance(value, Path) else value
+    return shown(text, most=2**31) if type(text) is str else text
 
 
 def machine() -> dict[str, str]:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.cam import cam_results
+from ..runtime.checks import check_integer, expect
 from ..runtime.errors import MethodError
 from ..runtime.methods import CamResult, CfcamSettings
 from .json_values import plain
@@ -155,8 +156,9 @@ def measure_part(sample: LayerSample, settings: CfcamSettings | None = None, *, 
         ArrayError: The arrays are such that `cam_results` refuses them.
         MethodError: `random_groupings` is out of range.
     """
-    if random_groupings < 1:
-        raise MethodError(f"random_groupings: expected at least 1, got {random_groupings}")
+    expect("measure_part", "sample", sample, LayerSample)
+    expect("measure_part", "settings", settings, CfcamSettings, None, error=MethodError)
+    check_integer("measure_part", "random_groupings", random_groupings, 1, 10_000)
     settings = settings or CfcamSettings()
     if settings.last is None:
         settings = replace(settings, last=sample.last)
@@ -193,6 +195,7 @@ def measure_parts(
         ArrayError: As `measure_part`.
         MethodError: As `measure_part`.
     """
+    expect("measure_parts", "samples", samples, Iterable)
     return PartsReport(tuple(measure_part(s, settings, random_groupings=random_groupings) for s in samples))
 
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..runtime.errors import ArrayError
+from ..runtime.errors import ArrayError, one_line
 
 __all__ = ["class_sensitivity", "pearson"]
 
@@ -25,7 +25,15 @@ def pearson(map_a: ArrayLike, map_b: ArrayLike) -> float:
     Raises:
         ArrayError: The shapes differ, there are fewer than two values, or some are not finite.
     """
-    a, b = (np.asarray(values, np.float64) for values in (map_a, map_b))
+    try:
+        a, b = (np.asarray(values) for values in (map_a, map_b))
+        if {a.dtype.kind, b.dtype.kind} - set("biuf"):
+            raise ArrayError(f"correlation: expected two arrays of numbers, got {a.dtype} and {b.dtype}")
+        a, b = a.astype(np.float64), b.astype(np.float64)
+    except ArrayError:
+        raise
+    except Exception as error:  # whatever somebody else's array says about itself
+        raise ArrayError(f"correlation: expected two arrays of numbers ({one_line(error)})") from error
     if a.shape != b.shape or a.size < 2:
         raise ArrayError(f"correlation: expected two maps of one shape with at least 2 cells, got {a.shape}, {b.shape}")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import typer
 
 from .console import DONE, DONE_IN_PART, file_size, note, print_rows, quiet_stdout, say, stderr
-from .options import MaxPixels, json_object
+from .options import MaxPixels, json_object, needing
 from .sources import photo_batch, report_failures
 
 if TYPE_CHECKING:
@@ -131,6 +131,18 @@ def export(
             "--input-size", metavar="N|HxW", help="Input height and width in pixels; what the model says, else 224."
         ),
     ] = None,
+    channels: Annotated[
+        int | None,
+        typer.Option("--channels", metavar="N", min=1, help="Channels of the image; what the model says, else 3."),
+    ] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            metavar="NAME=VALUE|FILE.npy",
+            help="Fix an input beside the image; its value is kept in the file. Repeatable.",
+        ),
+    ] = None,
     preset: Annotated[
         Literal["torchvision", "tf", "lite"] | None,
         typer.Option(
@@ -142,14 +154,22 @@ def export(
         str | None, typer.Option("--scale", metavar="S", help="x = (p * S - mean) / std, p in 0..255; 1/255 is fine.")
     ] = None,
     mean: Annotated[
-        str | None, typer.Option("--mean", metavar="R,G,B", help="In the units of p * scale, always in this order.")
+        str | None,
+        typer.Option("--mean", metavar="R,G,B", help="In the units of p * scale; one per channel, or one for all."),
     ] = None,
     std: Annotated[str | None, typer.Option("--std", metavar="R,G,B", help="As --mean.")] = None,
     color: Annotated[
-        Literal["rgb", "bgr"] | None, typer.Option("--color", help="Channel order that the model takes.")
+        Literal["rgb", "bgr", "gray", "channels"] | None,
+        typer.Option("--color", help="Channels that the model takes; 'channels': the photo's own, in their order."),
+    ] = None,
+    photo_range: Annotated[
+        str | None,
+        typer.Option(
+            "--photo-range", metavar="LOW:HIGH", help="Black and full brightness of photos of more than 8 bits."
+        ),
     ] = None,
     resize: Annotated[
-        str | None, typer.Option("--resize", metavar="shorter:N|stretch|pad", help="How the photo is scaled.")
+        str | None, typer.Option("--resize", metavar="shorter:N|stretch|pad|fit", help="How the photo is scaled.")
     ] = None,
     interpolation: Annotated[
         Literal["nearest", "bilinear", "bicubic", "lanczos"] | None,
@@ -180,6 +200,7 @@ def export(
     from ..export.sources.preprocessing import parse_input_size, parse_numbers, parse_resize
     from ..export.sources.preprocessing import preset as named_preset
     from ..runtime.errors import OutputError
+    from ..runtime.photos.levels import parse_photo_range
 
     _one_source(
         model,
@@ -196,6 +217,7 @@ def export(
         "color": color,
         "interpolation": interpolation,
         "crop": crop,
+        "photo_range": None if photo_range is None else parse_photo_range(photo_range),
         **({} if resize is None else parse_resize(resize)),
     }
 
@@ -213,6 +235,8 @@ def export(
         "reference": None if reference is None else _stored_vector(reference),
         "with_tail": with_tail,
         "images": _photos(images) if images else None,
+        "channels": channels,
+        "inputs": _fixed(inputs or []),
     }
     size = None if input_size is None else parse_input_size(input_size)
     count = len(layer or [""])
@@ -269,6 +293,15 @@ def _stored_vector(path: str) -> Any:
     if not isinstance(stored, np.ndarray) or stored.dtype.kind not in "fiu":
         raise ExportError(f"{path}: --reference needs a .npy file with one vector of numbers")
     return stored
+
+
+def _fixed(texts: list[str]) -> dict[str, Any] | None:
+    """Values of inputs by name. Raises `ExportError`."""
+    if not texts:
+        return None
+    with needing("fixing an input", "onnx", "onnx"):
+        from ..export.sources.fixed_inputs import parse_input
+    return dict(map(parse_input, texts))
 
 
 def _for_each(given: list[_Given], count: int, option: str) -> list[_Given | None]:
@@ -368,10 +401,11 @@ def print_report(report: ExportReport) -> None:
             f"{check.value:.3g}",
             f"{'>=' if check.at_least else '<='} {check.limit:.3g}",
             "ok" if check.ok else "FAILED",
+            check.note,
         )
         for check in report.proof.checks
     ]
-    print_rows(("check", "value", "limit", ""), rows, right=("value", "limit"))
+    print_rows(("check", "value", "limit", "", ""), rows, right=("value", "limit"))
     spec = report.spec
     size = file_size(Path(report.path).stat().st_size)
     layers = ", ".join(f"{la.name} ({la.channels} channels, {la.grid[0]}x{la.grid[1]})" for la in spec.layers)

@@ -40,6 +40,7 @@ def inspect(model: ProductFile, json: Json = False) -> None:
     else:
         more = {} if manifest is None else _manifest_rows(manifest)
         form = f"ONNX opset {info.opset}, IR {info.ir_version}, {info.producer or 'producer unknown'}"
+        more |= {name: text for name, text in info.metadata.items() if name.startswith("Image.")}
         values = {"inputs": ", ".join(map(_value, info.inputs)), "outputs": ", ".join(map(_value, info.outputs))}
         _print_rows({**_file_rows(info.path, info.bytes, digest, form), **more, **_spec_rows(spec), **values})
     raise typer.Exit(0)
@@ -109,7 +110,8 @@ def _spec_rows(spec: CamSpec) -> dict[str, str]:
         "source": f"{spec.source.name} ({spec.source.kind}), sha256 {spec.source.sha256[:16]}...",
         "input": f"{spec.input.name}, {spec.input.layout} {spec.input.height}x{spec.input.width}, {spec.input.dtype}, "
         f"{spec.input.color}",
-        "pixels": f"(p * {_short(spec.input.scale)} - [{_list(spec.input.mean)}]) / [{_list(spec.input.std)}]",
+        "pixels": f"(p * {_short(spec.input.scale)} - [{_list(spec.input.mean)}]) / [{_list(spec.input.std)}]"
+        + _photo_range(spec.input),
         "resize": _resize(spec.input),
         "output": f"{output.name}, {output.kind}, {count}{score}",
         "labels": labels + (f", offset {output.label_offset}" if output.label_offset else ""),
@@ -130,7 +132,8 @@ def _print_rows(rows: dict[str, str]) -> None:
 def _layer(layer: LayerSpec) -> str:
     text = f"{layer.name}: {layer.channels} channels, {layer.grid[0]}x{layer.grid[1]}"
     text += ", before the last pooling" if layer.pooled else ""
-    return text + (", with the rivals' gradient" if layer.rivals is not None else "")
+    text += ", with the rivals' gradient" if layer.rivals is not None else ""
+    return text + (f", layout {layer.layout} assumed" if layer.assumed else "")
 
 
 def _detail(spec: CamSpec) -> str:
@@ -138,6 +141,10 @@ def _detail(spec: CamSpec) -> str:
     if detail is None:
         return "none"
     return f"{detail.name}: {detail.channels} channels, {detail.grid[0]}x{detail.grid[1]}"
+
+
+def _photo_range(spec: InputSpec) -> str:
+    return "" if spec.photo_range is None else f"; deep photos from {':'.join(map(_short, spec.photo_range))}"
 
 
 def _resize(spec: InputSpec) -> str:

@@ -101,7 +101,7 @@ def _print(found: LayerList) -> None:
         if found.detail is not None:
             say("+ its detail layer: finer activations that sharpen the map, without a gradient (--detail)")
     elif found.layers:
-        say("no default: no value enters a last pooling or flatten that all of the score passes; name one")
+        say("no default: no value with a grid is passed by every way to the score; name one")
     else:
         say("no value of this model has a grid of features on the way to the score")
     for reason in dict.fromkeys(layer.refused for layer in found.layers if layer.refused):
@@ -118,7 +118,7 @@ def _print(found: LayerList) -> None:
 def _shape(layer: Layer) -> str:
     sizes = ", ".join("?" if size is None else str(size) for size in layer.shape)
     tokens = f", {layer.prefix_tokens} prefix" if layer.prefix_tokens else ""
-    return f"({sizes}) {layer.layout}{tokens}"
+    return f"({sizes}) {layer.layout}{tokens}{', assumed' if layer.assumed else ''}"
 
 
 def _sides(grid: tuple[Any, Any]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..runtime.errors import ArrayError, EngineError, ImageError
+from ..runtime.shown import shown_message
 from .console import note
 
 if TYPE_CHECKING:
@@ -94,5 +95,5 @@ def failure(source: str | Path, error: Exception) -> dict[str, str]:
 def report_failures(entries: Iterable[Mapping[str, Any]], console: Console | None = None) -> None:
     """Say them on stderr; console: a running progress display to print above."""
     for entry in entries:
-        named = entry["image"] in entry["error"]
+        named = shown_message(entry["image"]) in entry["error"]  # which is clean already
         note(f"cfcam: error: {entry['error'] if named else entry['image'] + ': ' + entry['error']}", console)

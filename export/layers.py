@@ -30,7 +30,8 @@ class Layer:
     that shape. grid: (H, W), None for a size that is not fixed. prefix_tokens: class and register
     tokens in front of the grid's. depth: number of the graph's operators that come before.
     default: this is what is taken when no layer is named; why: the reason. refused: why the
-    gradient cannot be taken here; empty where it can. detail: this is the default's detail layer.
+    gradient cannot be taken here; empty where it can. assumed: the layout could not be followed from the image, and is
+    what the shape looks like. detail: this is the default's detail layer.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Layer:
     why: str = ""
     refused: str = ""
     detail: bool = False
+    assumed: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,10 +113,11 @@ def list_layers(
 def _of_onnx(model: Any, score: str | int | None) -> LayerList:
     from .reverse.opening import open_model
     from .reverse.score import find_score, score_of
+    from .sources.onnx_outputs import tensor_outputs
     from .writing import spec_of
 
     spec = spec_of(model)
-    graph, _ = open_model(model)
+    graph, _ = open_model(tensor_outputs(model)[0])
     if score is None and spec is not None:
         found = score_of(graph, spec.output)
     else:
@@ -130,19 +133,16 @@ def _of_onnx(model: Any, score: str | int | None) -> LayerList:
 
 
 def _listed(graph: Graph, score: Score, *, anywhere: bool = False) -> list[Layer]:
-    from .reverse.candidates import blocker, candidates
+    from .reverse.candidates import candidates
     from .reverse.detail import find_detail
-    from .reverse.path import find_path, refusal
-    from .reverse.rewriting import find_rewrite
+    from .reverse.usable import refusals
 
     known = candidates(graph, score, anywhere=anywhere)
-    on_way = find_path(graph, graph.input_names, [score.value]).nodes
-    may_refuse = any(find_rewrite(node) is None and refusal(node) is not None for node in on_way)
+    refused = refusals(graph, score, [candidate.name for candidate in known])
     default = next((candidate for candidate in known if candidate.default), None)
     detail = None if default is None else find_detail(graph, default, known)
     layers = []
     for candidate in known:
-        stop = blocker(graph, candidate.name, score.value) if may_refuse else None
         layers.append(
             Layer(
                 name=candidate.name,
@@ -156,7 +156,8 @@ def _listed(graph: Graph, score: Score, *, anywhere: bool = False) -> list[Layer
                 depth=candidate.depth,
                 default=candidate.default,
                 why=candidate.why,
-                refused="" if stop is None else refusal(stop) or "",
+                assumed=candidate.assumed,
+                refused=refused.get(candidate.name, ""),
                 detail=detail is not None and candidate.name == detail.name,
             )
         )
@@ -165,17 +166,15 @@ def _listed(graph: Graph, score: Score, *, anywhere: bool = False) -> list[Layer
 
 def _of_torch(module: Any, example: int | Sequence[int], score: str | int | None) -> LayerList:
     """The layers of the module's plain export, by the names and operators that they have in PyTorch."""
-    import torch
-
     from .reverse.opening import open_model
     from .reverse.score import find_score
     from .traced.capture import capture
     from .traced.convert import plain_to_onnx
+    from .traced.image import example_image
     from .traced.names import Names
     from .traced.outputs import check_scores, output_place
 
-    height, width = (example, example) if isinstance(example, int) else tuple(example)
-    captured = capture(module, torch.empty(1, 3, height, width))
+    captured = capture(module, example_image(module, example))
     place = None if score is None else output_place(captured.output_names, score)
     check_scores(captured.outputs, place)
     plain = plain_to_onnx(captured)

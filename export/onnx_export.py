@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from onnx import ModelProto, TensorProto
 
+from ..runtime.checks import check_path, expect
 from ..runtime.contract.modelfile import file_sha256
 from ..runtime.contract.spec import CamSpec, DetailSpec, InputSpec, LayerSpec, SourceSpec
+from ..runtime.errors import ModelFileError, OutputError
 from .batch import keep_batch, why_single_images
 from .errors import ExportError, LayerError
 from .graph import Graph, load_model, tensor_bytes
@@ -20,6 +22,7 @@ from .options import ExportOptions
 from .proof.checks import Judge, prove_file
 from .proof.exported_file import ExportedFile, open_exported_file, plain_outputs
 from .proof.images import filled_up
+from .proof.placement import CHECK
 from .proof.results import Proof
 from .proof.score_values import doubts_about_scores, probabilities_as_given
 from .proof.session import release_memory
@@ -31,11 +34,14 @@ from .reverse.differentiate import LayerView, Views
 from .reverse.opening import open_model, refuse_randomness
 from .reverse.score import Score
 from .scores import asked_score, expose_score, output_spec, score_notes
+from .sources.assumed import settle
+from .sources.fixed_inputs import fix_inputs
 from .sources.onnx_input import ImageInput, empty_batch, fix_batch, image_input
 from .sources.onnx_outputs import tensor_outputs
 from .sources.preprocessing import Preprocessing, preset
 from .tail.file import tail_path, write_tail
 from .target_layers import Asked, asked_layers
+from .unrunnable import leave_out_unrunnable
 from .writing import set_spec, spec_of, staging_folder, tool_versions, write_model
 
 __all__ = ["PlainClassifier", "export_onnx", "export_plain", "open_plain"]
@@ -77,9 +83,11 @@ def export_onnx(
     >>> report.spec.layer.name, bool(report.proof)                             # doctest: +SKIP
     ('t168', True)
     """
+    expect("export_onnx", "options", options, ExportOptions, None, error=ExportError)
     options = (options or ExportOptions()).but(changes)
     options.refuse("an ONNX file", "opset", "keep_plain")
-    path, output = Path(path), Path(output)
+    path = check_path("export_onnx", path, ModelFileError)
+    output = check_path("export_onnx", output, OutputError, "output")
     watch = Stopwatch(options.progress)
     _refuse_overwriting(path, output)
     with watch("load"):
@@ -149,17 +157,24 @@ def open_plain(
     """Open a plain model, once for the whole export. known: more of what is known about it."""
     if empty_batch(model):
         plain = model  # as it is from the next line on; the file itself runs on no image at all
-    image = image_input(model, options.input_size)
+    inputs = options.inputs or {}
+    image = image_input(model, options.input_size, options.channels, inputs)
+    if said := fix_inputs(model, inputs, image):
+        plain = model  # which takes the image alone, as the exported file does
     tensors_only, labels, left_out = tensor_outputs(model)
     if tensors_only is not model:
         model = plain = tensors_only
     graph, notes = open_model(model)
     refuse_randomness(graph)
-    notes = [*left_out, *notes]
+    if (unrunnable := leave_out_unrunnable(graph, known.get("score"))) is not None:
+        left_out = [*left_out, *unrunnable]
+        plain = model = graph.to_model()
     if (kept := keep_batch(graph, image.name, known.get("score"))) is not None:
         graph, more = open_model(kept[0])
         notes += [*more, kept[1]]
-    spec = _input_spec(image, options.preprocessing or preset("torchvision"))
+    preprocessing, assumed = settle(options.preprocessing or preset("torchvision"), image)
+    said = [*said, *assumed, *left_out]
+    spec = _input_spec(image, preprocessing)
     images = _images(options.images, spec, image.batch)
     reason = why_single_images(graph, spec, images, known.get("score"))
     if image.batch is not None:
@@ -167,8 +182,10 @@ def open_plain(
     elif reason is not None:
         image = fix_batch(model, image)
         graph, notes = open_model(model)
-        notes = [*left_out, *notes, f"the batch is fixed to 1 in the exported file: {reason}"]
-    return PlainClassifier(graph, image, spec, plain, source, labels=labels, images=images, notes=notes, **known)
+        notes = [*notes, f"the batch is fixed to 1 in the exported file: {reason}"]
+    return PlainClassifier(
+        graph, image, spec, plain, source, labels=labels, images=images, notes=[*said, *notes], **known
+    )
 
 
 def _images(given: Any, spec: InputSpec, batch: int | None) -> np.ndarray | None:
@@ -212,6 +229,7 @@ def export_plain(plain: PlainClassifier, output: Path, options: ExportOptions, w
             del made, graph
             proof = _prove(plain, file, score, source_outputs, folder)
         proof.demand(output)
+        notes += _assumed_layouts(spec, proof)
     return ExportReport(output, spec, proof, watch.seconds, notes)
 
 
@@ -225,9 +243,7 @@ def _prove(plain: PlainClassifier, file: ExportedFile, score: Score, outputs: li
     plain.plain = ModelProto()  # nobody needs its weights any more
     release_memory()
     tail = None if file.spec.tail is None else folder / file.spec.tail.file
-    proof = prove_file(
-        file, {name: expected[name] for name in outputs if name in expected}, tail=tail, judge=plain.judge
-    )
+    proof = prove_file(file, expected.only(outputs), tail=tail, judge=plain.judge)
     proof.checks += probabilities_as_given(file, score, expected)
     return proof
 
@@ -239,12 +255,9 @@ def _refuse_overwriting(path: Path, output: Path) -> None:
 
 
 def _input_spec(image: ImageInput, preprocessing: Preprocessing) -> InputSpec:
-    spec = preprocessing.input_spec(image.name, image.height, image.width, layout=image.layout, dtype=image.dtype)
-    if image.channels == 3:
-        return spec
-    if len({*spec.mean}) > 1 or len({*spec.std}) > 1:
-        raise ExportError(f"input '{image.name}' has one channel: give one number for mean and std, not one per colour")
-    return replace(spec, color="gray", mean=spec.mean[:1], std=spec.std[:1])
+    return preprocessing.input_spec(
+        image.name, image.height, image.width, layout=image.layout, dtype=image.dtype, channels=image.channels
+    )
 
 
 def _layer_specs(
@@ -267,6 +280,7 @@ def _layer_spec(made: TargetLayer, name: str | None) -> LayerSpec:
         prefix_tokens=layer.prefix_tokens,
         activations=made.activations,
         gradients=made.gradients,
+        assumed=layer.assumed,
     )
 
 
@@ -291,6 +305,20 @@ def _fixed_grid(layer: Candidate) -> tuple[int, int]:
     if height is None or width is None:
         raise LayerError(f"layer '{layer.name}' has a grid that is not fixed, {layer.shape}: give its size with view")
     return height, width
+
+
+def _assumed_layouts(spec: CamSpec, proof: Proof) -> list[str]:
+    """What was assumed about the target layers, and whether the patch test bears it out."""
+    tests = [check for check in proof.checks if check.name.endswith(CHECK)]
+    options = {"NTC": "--grid says otherwise", "torch": "--layer names another layer"}
+    return [
+        f"layer '{layer.name}': its axes could not be followed from the image, and are assumed to be {layer.layout}, "
+        f"{layer.channels} channels of {layer.grid[0]}x{layer.grid[1]}; patches of the image "
+        f"{'cannot tell' if test.note else 'are found where this puts them'}; "
+        + options.get(layer.layout, options.get(spec.source.kind, "--layout says otherwise"))
+        for layer, test in zip(spec.layers, tests, strict=True)
+        if layer.assumed
+    ]
 
 
 def _precision(graph: Graph) -> str:

@@ -7,8 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from ..runtime.checks import expect
+from ..runtime.shown import shown_value
 from .errors import ExportError
 from .reverse.score import ScoreKind
+from .sources.labels import MOST_BEFORE, check_texts
 from .sources.preprocessing import Preprocessing
 from .target_layers import Asked
 
@@ -16,6 +19,8 @@ __all__ = ["DEFAULT_OPSET", "ExportOptions"]
 
 #: The lowest opset that PyTorch's converter writes; every runtime since 2023 reads it.
 DEFAULT_OPSET = 18
+
+_LARGEST_SIDE = 32_768
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,6 +47,9 @@ class ExportOptions:
         multi_label: the classes are independent, so that each logit gets a sigmoid of its own (a model
             that ends in a sigmoid says so by itself).
         input_size: (height, width) of an ONNX file that leaves them open.
+        channels: of the image; None takes what the model says, or three.
+        inputs: values of further inputs by name, for one image, which are kept in the file. Arrays with a first axis
+            of 1 are repeated for every image.
         preprocessing: how a photo becomes the input; None is the preset ``torchvision``.
         labels: one per class, in the model's order. label_offset: see `OutputSpec`.
         name: what the new file calls its source; None takes the module's class, or the file's name.
@@ -63,6 +71,8 @@ class ExportOptions:
     reference: Any = None
     multi_label: bool = False
     input_size: tuple[int, int] | None = None
+    channels: int | None = None
+    inputs: Mapping[str, Any] | None = None
     preprocessing: Preprocessing | None = None
     labels: Sequence[str] | None = None
     label_offset: int = 0
@@ -72,6 +82,43 @@ class ExportOptions:
     keep_plain: str | os.PathLike[str] | None = None
     with_tail: bool = False
     progress: Callable[[str], None] | None = None
+
+    def __post_init__(self) -> None:
+        kinds: dict[str, tuple[Any, ...]] = {
+            "layer": (str, Sequence, None),
+            "grid": (Sequence, None),
+            "score": (str, int, None),
+            "score_kind": (str, None),
+            "unit": (str, None),
+            "multi_label": (bool,),
+            "input_size": (Sequence, None),
+            "preprocessing": (Preprocessing, None),
+            "labels": (Sequence, None),
+            "label_offset": (int,),
+            "name": (str, None),
+            "opset": (int, None),
+            "keep_plain": (str, os.PathLike, None),
+            "with_tail": (bool,),
+            "progress": (Callable, None),
+        }
+        for name, allowed in kinds.items():
+            expect("export", name, getattr(self, name), *allowed, error=ExportError)
+        if self.layer is not None and not isinstance(self.layer, str):
+            for one in self.layer:
+                expect("export", "layer", one, str, None, error=ExportError)
+        self._check_sizes()
+        check_texts(self.labels)
+
+    def _check_sizes(self) -> None:
+        pairs = self.grid or ()
+        every = [("grid", pair) for pair in ([pairs] if _is_pair(pairs) else pairs) if pair is not None]
+        for name, pair in [*every, *([] if self.input_size is None else [("input_size", self.input_size)])]:
+            if not _is_pair(pair) or min(pair) < 1 or max(pair) > _LARGEST_SIDE:
+                raise ExportError(
+                    f"export: {name}: expected (height, width) of 1 to {_LARGEST_SIDE}, got {shown_value(pair)}"
+                )
+        if not 0 <= self.label_offset <= MOST_BEFORE:
+            raise ExportError(f"label offset: expected 0 to {MOST_BEFORE}, got {shown_value(self.label_offset)}")
 
     def but(self, changes: Mapping[str, Any]) -> ExportOptions:
         """These options with some of them changed. Raises `ExportError` for a name that is none."""
@@ -86,3 +133,7 @@ class ExportOptions:
         given = [name for name in names if getattr(self, name) is not None]
         if given:
             raise ExportError(f"{', '.join(given)}: not for {source}")
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, Sequence) and len(value) == 2 and all(type(side) is int for side in value)

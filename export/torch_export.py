@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..runtime.checks import check_path, expect
 from ..runtime.contract.spec import SourceSpec
-from ..runtime.errors import ArrayError
+from ..runtime.errors import OutputError
 from .axes.layout import raster
-from .errors import LayerError
+from .errors import ExportError, LayerError
 from .graph import Graph
 from .onnx_export import PlainClassifier, export_plain, open_plain
 from .options import DEFAULT_OPSET, ExportOptions
@@ -31,6 +32,7 @@ from .scores import asked_score
 from .target_layers import asked_layers, for_each_layer, refuse_repeated
 from .traced.capture import capture
 from .traced.convert import plain_to_onnx
+from .traced.image import example_image, fixed_inputs
 from .traced.names import Names
 from .traced.outputs import check_scores, output_place
 from .writing import state_dict_sha256, write_model
@@ -52,7 +54,8 @@ def export_torch(
     Args:
         module: a classifier of one image batch (N, C, H, W) float32; it is run in eval mode and
             left as it was. It may return a tensor, or a tuple, list or dict of tensors.
-        example: the input's shape: a tensor (N, C, H, W), the side of a square, or (H, W).
+        example: the input's shape: a tensor (N, C, H, W), the side of a square, or (H, W). Without a tensor the image
+            has `channels`, or three, or where the module does not run on three, as many as its first convolution takes.
         output: the file to write.
         options: what is asked for.
         changes: fields of `ExportOptions`, which win over `options`.
@@ -68,10 +71,25 @@ def export_torch(
         OutputError: cannot be written.
         MissingDependencyError: no ONNX Runtime.
     """
+    expect("export_torch", "module", module, nn.Module, error=ExportError)
+    expect("export_torch", "options", options, ExportOptions, None, error=ExportError)
+    output = check_path("export_torch", output, OutputError, "output")
     options = (options or ExportOptions()).but(changes)
     options.refuse("a PyTorch module", "view", "input_size")
     watch = Stopwatch(options.progress)
-    shape = _example(example)
+    with fixed_inputs(module, options.inputs or {}):
+        return _export(module, example, Path(output), options, watch)
+
+
+def _export(
+    module: nn.Module,
+    example: torch.Tensor | int | Sequence[int],
+    output: Path,
+    options: ExportOptions,
+    watch: Stopwatch,
+) -> ExportReport:
+    """`export_torch` of a module that takes the image alone."""
+    shape = example_image(module, example, options.channels)
     with watch("capture"):
         captured = capture(module, shape)
     place = None if options.score is None else output_place(captured.output_names, options.score)
@@ -83,7 +101,10 @@ def export_torch(
         weights = state_dict_sha256(module.state_dict())
         source = SourceSpec(kind="torch", name=options.name or type(module).__name__, sha256=weights)
         asked_output = None if place is None else model.graph.output[place].name
-        plain = open_plain(model, model, options, source, score=asked_output)
+        fixed = [f"input '{name}' of forward is fixed, and kept in the file" for name in options.inputs or {}]
+        of_image = replace(options, inputs=None, channels=shape.shape[1])
+        plain = open_plain(model, model, of_image, source, score=asked_output)
+        plain.notes += fixed
         del model
     with watch("layer"):
         plain.score = score = asked_score(plain.graph, asked_output, options, plain.image.batch)
@@ -97,9 +118,10 @@ def export_torch(
         _choose_detail(plain, score, layers, names, options.detail)
         known = {name: (one.axes, names.nodes(one.name)) for name, one in zip(plain.names, layers, strict=True)}
     plain.tools = ("torch", "onnxscript")
-    plain.judge = PyTorchJudge(module, captured, known, names.nodes(score.base), score, plain.notes)
+    nodes = names.nodes(score.base)
+    plain.judge = PyTorchJudge(module, captured, known, nodes, plain.notes, score.columns, score.signs)
     del names
-    report = export_plain(plain, Path(output), options, watch)
+    report = export_plain(plain, output, options, watch)
     return replace(report, plain_path=None if options.keep_plain is None else Path(options.keep_plain))
 
 
@@ -130,14 +152,3 @@ def _layer(graph: Graph, score: Score, names: Names, asked: str | None, grid: tu
     if grid is not None and layer.grid != tuple(grid):
         raise LayerError(f"layer '{shown}' has a grid of {layer.grid[0]}x{layer.grid[1]}, not {tuple(grid)}")
     return layer
-
-
-def _example(example: torch.Tensor | int | Sequence[int]) -> torch.Tensor:
-    if isinstance(example, torch.Tensor):
-        if example.dim() != 4 or example.dtype != torch.float32:
-            raise ArrayError(
-                f"example: expected a float32 tensor (N, C, H, W), got {example.dtype} {tuple(example.shape)}"
-            )
-        return example
-    height, width = (example, example) if isinstance(example, int) else tuple(example)
-    return torch.empty(1, 3, height, width)

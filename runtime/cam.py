@@ -17,11 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import ArrayError, MethodError
+from .errors import ArrayError, MethodError, one_line
 from .methods import CamResult, get_method, make_settings
+from .shown import shown_value
 
 __all__ = ["EmptyMapWarning", "cam_map", "cam_results", "normalise"]
 
+#: Pixels along a side of a picture.
+_LONGEST = 32_768
 _FLOATS = (np.float16, np.float32, np.float64)
 
 
@@ -149,7 +152,7 @@ def normalise(grid_map: ArrayLike, size: int | Sequence[int] | None = None) -> N
     Raises:
         ArrayError: The map or the size is not of that kind.
     """
-    values = np.asarray(grid_map)
+    values = _array("map", grid_map)
     if values.ndim != 2 or 0 in values.shape or values.dtype not in _FLOATS:
         raise ArrayError(f"map: expected a float array (H, W), got {values.dtype} of shape {values.shape}")
     if not np.isfinite(values).all() or values.min() < 0:
@@ -171,17 +174,25 @@ def normalise(grid_map: ArrayLike, size: int | Sequence[int] | None = None) -> N
 
 def _size(size: int | Sequence[int]) -> tuple[int, int]:
     pair = (size, size) if isinstance(size, int | np.integer) else tuple(size) if isinstance(size, Sequence) else ()
-    whole = all(isinstance(side, int | np.integer) and not isinstance(side, bool) and side > 0 for side in pair)
+    whole = all(
+        isinstance(side, int | np.integer) and not isinstance(side, bool) and 0 < side <= _LONGEST for side in pair
+    )
     if len(pair) != 2 or not whole:
-        raise ArrayError(f"size: expected a side or (height, width) in pixels, at least 1, got {size!r}")
+        raise ArrayError(
+            f"size: expected a side or (height, width) in pixels, 1 to {_LONGEST}, got {shown_value(size)}"
+        )
     return int(pair[0]), int(pair[1])
 
 
-def _checked(name: str, array: ArrayLike) -> NDArray[np.floating[Any]]:
+def _array(name: str, array: ArrayLike) -> NDArray[Any]:
     try:
-        values = np.asarray(array)
+        return np.asarray(array)
     except Exception as error:  # whatever the other library's array says about itself
-        raise ArrayError(f"{name}: cannot be read as a numpy array ({error})") from error
+        raise ArrayError(f"{name}: cannot be read as a numpy array ({one_line(error)})") from error
+
+
+def _checked(name: str, array: ArrayLike) -> NDArray[np.floating[Any]]:
+    values = _array(name, array)
     if values.ndim not in (3, 4):
         raise ArrayError(f"{name}: expected (N, C, H, W) or (C, H, W), got shape {values.shape}")
     if values.dtype not in _FLOATS:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,16 @@ import numpy as np
 from .errors import ArrayError, CfcamError, MethodError
 from .shown import shown_value
 
-__all__ = ["check_choice", "check_count", "check_flag", "check_integer", "check_number", "did_you_mean", "expect"]
+__all__ = [
+    "check_choice",
+    "check_count",
+    "check_flag",
+    "check_integer",
+    "check_number",
+    "check_path",
+    "did_you_mean",
+    "expect",
+]
 
 _WORDS = {
     str: "text",
@@ -46,10 +56,26 @@ def expect(where: str, name: str, value: Any, *kinds: Any, error: type[CfcamErro
         ArrayError: The value is of another type (unless `error` is another kind).
     """
     types = tuple(type(None) if kind is None else kind for kind in kinds)
-    if isinstance(value, types) and (not isinstance(value, bool) or bool in types):
+    scalar = isinstance(value, np.ndarray) and value.ndim == 0  # which says of itself that it can be iterated
+    if isinstance(value, types) and (not isinstance(value, bool) or bool in types) and not scalar:
         return
     words = " or ".join(_WORDS.get(kind, kind.__name__) for kind in types)
     raise error(f"{where}: {name}: expected {words}, got {shown_value(value)} ({type(value).__name__})")
+
+
+def check_path(where: str, path: Any, error: type[CfcamError], name: str = "path") -> Path:
+    """The path, checked: text or an `os.PathLike` that a file can be called. Raises `error`."""
+    expect(where, name, path, str, os.PathLike, error=error)
+    try:
+        found = Path(path)
+        fits = b"\0" not in os.fsencode(found)
+    except (TypeError, UnicodeEncodeError):  # a PathLike of bytes, or half a character
+        found, fits = Path(), False
+    if not fits:
+        raise error(f"{where}: {name}: no file can be called {shown_value(path)}")
+    if not found.name:
+        raise error(f"{found}: is a folder, a file was expected")
+    return found
 
 
 def check_count(name: str, value: Any, low: int = 1, high: int = 2**31 - 1) -> None:
@@ -87,5 +113,7 @@ def check_choice(where: str, name: str, value: Any, choices: Sequence[str]) -> N
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """How a message goes on behind an unknown `name`: with the nearest of those that are `known`, where one is near."""
+    if len(name) > 200:  # nobody's slip of the keyboard, and slow to compare
+        return "."
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     return f"; did you mean '{near[0]}'?" if near else "."

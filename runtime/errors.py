@@ -54,7 +54,7 @@ class ImageError(CfcamError):
 
 
 class ArrayError(CfcamError, ValueError):
-    """An array has the wrong shape or dtype, or holds NaN or infinity."""
+    """An array has the wrong shape or dtype, or holds NaN or infinity; or another argument is of the wrong kind."""
 
 
 class TargetError(CfcamError, ValueError):

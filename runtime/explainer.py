@@ -6,20 +6,20 @@ import dataclasses
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .cam import normalise
+from .checks import check_count, check_path, expect
 from .closing import Closing
 from .contract.manifest import Manifest
 from .contract.modelfile import read_spec
 from .contract.spec import CamSpec, LayerSpec
 from .engines.base import Engine
 from .engines.opening import open_engine, read_manifest
-from .errors import ArrayError
+from .errors import ArrayError, EngineError, ModelFileError
 from .explanation import Explanation
 from .inference import Inference, LayerTensors, Tensors
 from .method_runner import MethodRunner, Progress, Work
@@ -29,6 +29,7 @@ from .photos.frame import Frame
 from .photos.photo import check_shown
 from .photos.preprocess import Prepared, as_input, check_tensor, is_tensor, prepare
 from .probabilities import class_probabilities
+from .shown import shown_value
 from .smoothing import Smoothing, as_smoothing
 from .tail import Tail
 from .targets import Target, resolve_targets
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 __all__ = ["Explainer", "Tensors"]
 
 _TOP = 5
+#: Images at a time: more is a slip of the keyboard, and would ask for all memory there is.
+_LARGEST_BATCH = 4096
 
 
 class Explainer(Closing):
@@ -106,9 +109,18 @@ class Explainer(Closing):
         photo_range: tuple[float, float] | None = None,
         show_channels: Sequence[int] | None = None,
     ) -> None:
-        if probe_batch < 1:
-            raise ArrayError(f"probe_batch: expected at least 1, got {probe_batch}")
-        self.path = Path(path)
+        check_count("probe_batch", probe_batch, high=_LARGEST_BATCH)
+        self.path = check_path("Explainer", path, ModelFileError)
+        for name, value, kinds in (
+            ("layer", layer, (str, None)),
+            ("fusion", fusion, (str, None)),
+            ("manifest", manifest, (Manifest, None)),
+        ):
+            expect("Explainer", name, value, *kinds)
+        if max_pixels is not None:
+            check_count("max_pixels", max_pixels)
+        if engine is not None and not (hasattr(engine, "describe") and hasattr(engine, "infer")):
+            raise ArrayError(f"Explainer: engine: expected an open engine, got {shown_value(engine)}")
         #: Of a product, what was built and what the gate said of it; None of a file without one.
         self.manifest: Manifest | None = manifest or read_manifest(path, machine=engine is None)
         is_engine = self.manifest is not None and self.manifest.is_engine
@@ -129,6 +141,7 @@ class Explainer(Closing):
         self._max_pixels = max_pixels
         self._tail: Tail | None = None
         self._lock = threading.Lock()
+        self._closed = False
 
     @property
     def provider(self) -> str:
@@ -224,6 +237,7 @@ class Explainer(Closing):
         Raises:
             CfcamError: As `explain`.
         """
+        expect("explain", "progress", progress, Callable, None)
         work = Work(*self.resolve_method(method, settings), as_smoothing(smooth), progress)
         inputs = self._inputs(images)
         wanted = resolve_targets(targets, len(inputs), self.spec.output)
@@ -348,8 +362,8 @@ class Explainer(Closing):
             ArrayError: `n` or `batch` is out of range.
             EngineError: The model cannot be run.
         """
-        if min(n, batch) < 1:
-            raise ArrayError(f"warm_up: expected at least 1 run of at least 1 image, got {n} of {batch}")
+        check_count("warm_up: n", n, high=10_000)
+        check_count("warm_up: batch", batch, high=_LARGEST_BATCH)
         shape = self.spec.input.shape(batch)
         images = as_input(np.random.default_rng(0).standard_normal(shape), self.spec.input.dtype)
         started = time.perf_counter()
@@ -363,8 +377,10 @@ class Explainer(Closing):
         """Free the engines, unless the engine was given by the caller."""
         if self._owns_engine:
             self._engine.close()
-        if self._tail is not None:
-            self._tail.close()
+        with self._lock:
+            self._closed = True
+            if self._tail is not None:
+                self._tail.close()
 
     def _layers(self, method: Method) -> tuple[LayerSpec, ...]:
         """The target layers that a method works with."""
@@ -372,6 +388,8 @@ class Explainer(Closing):
 
     def _open_tail(self) -> Tail:
         with self._lock:
+            if self._closed:
+                raise EngineError(f"{self.path}: the explainer is closed: open the file again")
             if self._tail is None:
                 # The tail is an ONNX file, also beside a TensorRT engine, whose options say nothing about it.
                 is_engine = self.manifest is not None and self.manifest.is_engine

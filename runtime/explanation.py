@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .checks import check_path
 from .errors import OutputError
 from .files import write_bytes
 from .photos.frame import Frame
+from .shown import utf8
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -193,7 +195,7 @@ class Explanation:
         Raises:
             OutputError: The suffix is another one, or the file cannot be written.
         """
-        path = Path(path)
+        path = check_path("save", path, OutputError)
         suffix = path.suffix.lower()
         if suffix not in _SUFFIXES:
             raise OutputError(f"{path}: unknown kind of file '{suffix}': expected .png, .jpg or .npy")
@@ -244,7 +246,7 @@ class Explanation:
         Returns:
             `to_dict` in one line.
         """
-        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+        return json.dumps(utf8(self.to_dict()), ensure_ascii=False, allow_nan=False)
 
 
 def _percent(probability: float) -> str:

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .contract.spec import CamSpec, LayerSpec
-from .engines.base import Engine
-from .errors import EngineError
+from .engines.base import Engine, EngineInfo
+from .errors import EngineError, SpecError
 from .photos.frame import Frame
 from .probabilities import class_probabilities
 from .targets import TOP_CLASS
@@ -74,6 +74,13 @@ class Inference:
     def __init__(self, path: Path, spec: CamSpec, engine: Engine) -> None:
         self._path, self._spec, self._engine = path, spec, engine
         self.info = engine.describe()
+        lacking = [name for name in (spec.output.name, *spec.added_outputs) if name not in self.info.outputs]
+        if lacking:
+            raise EngineError(
+                f"{path}: its CamSpec names the outputs {', '.join(lacking)}, but the model's outputs are "
+                f"{', '.join(self.info.outputs)}: another tool has changed the file, export or build it again"
+            )
+        _refuse_another_graph(path, spec, self.info)
         self._where = f"{spec.precision} on '{self.info.provider}'"
 
     def tensors(self, images: NDArray[Any], classes: NDArray[np.int64], frames: Sequence[Frame]) -> Tensors:
@@ -129,6 +136,24 @@ class Inference:
 
     def _by_class(self, name: str, value: NDArray[np.float32]) -> NDArray[np.float32]:
         return by_class(self._path, name, value, self._spec.output.classes)
+
+
+def _refuse_another_graph(path: Path, spec: CamSpec, info: EngineInfo) -> None:
+    """Raise `SpecError` where the file takes other images than its `CamSpec` says, as far as the engine knows."""
+    if not info.takes:
+        return
+    advice = "the metadata belong to another graph: export the model again"
+    if spec.input.name not in info.takes:
+        raise SpecError(f"{path}: CamSpec names the input '{spec.input.name}', found {', '.join(info.takes)}; {advice}")
+    dtype, sizes = info.takes[spec.input.name]
+    stated = spec.input.shape(1)[1:]
+    same = len(sizes) == 4 and all(a in (None, b) for a, b in zip(sizes[1:], stated, strict=True))
+    if dtype != spec.input.dtype or not same:
+        said, found = (f"(N, {', '.join('?' if n is None else str(n) for n in one)})" for one in (stated, sizes[1:]))
+        raise SpecError(
+            f"{path}: CamSpec says that input '{spec.input.name}' is {spec.input.dtype} {said}, in the file it is "
+            f"{dtype} {found}; {advice}"
+        )
 
 
 def infer_all(engine: Engine, feed: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> dict[str, NDArray[Any]]:

@@ -21,13 +21,15 @@ from .photos.preprocess import as_input
 
 __all__ = ["Smoothing", "as_smoothing", "mean_result"]
 
+_MOST_COPIES = 1000
+
 
 @dataclass(frozen=True, kw_only=True)
 class Smoothing:
     """Explain `copies` of the image with Gaussian noise, and take the mean of the maps.
 
     Attributes:
-        copies: How many, at least 1.
+        copies: How many, 1 to 1000; they are in memory together.
         noise: Standard deviation, as a share of the preprocessed image's range (largest minus smallest value), 0 to 10.
             The paper finds 0.1 to 0.2 good, with 50 copies.
         seed: Of the noise. Every image gets the same noise, whatever is explained with it.
@@ -41,7 +43,7 @@ class Smoothing:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_integer("smoothing", "copies", self.copies, 1)
+        check_integer("smoothing", "copies", self.copies, 1, _MOST_COPIES)
         check_number("smoothing", "noise", self.noise, 0, 10)
         check_integer("smoothing", "seed", self.seed, 0)
 

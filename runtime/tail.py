@@ -84,8 +84,6 @@ class Tail:
 
 
 def _checked(model: Path, tail: TailSpec) -> Path:
-    if Path(tail.file).name != tail.file:
-        raise ModelFileError(f"{model}: expected the name of a file beside it as its tail, got '{tail.file}'")
     path = model.with_name(tail.file)
     if not path.is_file():
         raise ModelFileError(f"{path}: no such file; it is the tail of {model.name}, and must lie beside it")

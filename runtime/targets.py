@@ -7,8 +7,11 @@ import operator
 from collections.abc import Iterable
 from typing import SupportsIndex
 
+import numpy as np
+
 from .contract.spec import OutputSpec
 from .errors import TargetError
+from .shown import shown, shown_value
 
 __all__ = ["TOP_CLASS", "Target", "resolve_target", "resolve_targets"]
 
@@ -44,7 +47,7 @@ def resolve_target(target: Target, output: OutputSpec) -> int:
             return _in_range(operator.index(target), output)
     except TypeError:
         pass
-    raise TargetError(f"target: expected a class index, a label or None, got {target!r}")
+    raise TargetError(f"target: expected a class index, a label or None, got {shown_value(target)}")
 
 
 def resolve_targets(targets: Target | Iterable[Target], count: int, output: OutputSpec) -> list[int]:
@@ -61,6 +64,8 @@ def resolve_targets(targets: Target | Iterable[Target], count: int, output: Outp
     Raises:
         TargetError: A target is out of range, unknown or ambiguous, or there are not `count` of them.
     """
+    if isinstance(targets, np.ndarray) and targets.ndim == 0:
+        targets = targets.item()
     if isinstance(targets, str) or not isinstance(targets, Iterable):
         return [resolve_target(targets, output)] * count
     each = list(targets)
@@ -75,8 +80,8 @@ def _in_range(index: int, output: OutputSpec) -> int:
     if index == TOP_CLASS or 0 <= index < output.classes:
         return index
     raise TargetError(
-        f"target {index} is out of range: the model has {output.classes} classes, 0 to {output.classes - 1} "
-        "(leave the target out for the top class)"
+        f"target {shown_value(index)} is out of range: the model has {output.classes} classes, 0 to "
+        f"{output.classes - 1} (leave the target out for the top class)"
     )
 
 
@@ -102,11 +107,14 @@ def _from_text(text: str, output: OutputSpec) -> int:
         pass
     if not output.labels:
         raise TargetError(
-            f"target '{text}': the model file has no labels: give a class index, 0 to {output.classes - 1}"
+            f"target '{shown(text)}': the model file has no labels: give a class index, 0 to {output.classes - 1}"
         )
-    near = difflib.get_close_matches(text.lower(), names, n=3, cutoff=0.5)
-    hint = ", ".join(f"'{output.label(i)}' ({i})" for i in dict.fromkeys(names[name][0] for name in near))
-    raise TargetError(f"no class is called '{text}'" + (f"; nearest: {hint}" if hint else "; give a class index"))
+    # A text that long is nobody's slip of the keyboard, and slow to compare.
+    near = difflib.get_close_matches(text.lower(), names, n=3, cutoff=0.5) if len(text) <= 200 else []
+    hint = ", ".join(f"'{shown(output.label(i))}' ({i})" for i in dict.fromkeys(names[name][0] for name in near))
+    raise TargetError(
+        f"no class is called '{shown(text)}'" + (f"; nearest: {hint}" if hint else "; give a class index")
+    )
 
 
 def _side(text: str, output: OutputSpec) -> int | None:

@@ -58,12 +58,13 @@ def logits(classes: int = CLASSES) -> NDArray[np.float64]:
     return run(head(outputs={"logits": TensorProto.FLOAT}, classes=classes))["logits"].astype(np.float64)
 
 
-def run(model: ModelProto | Graph, *more: str) -> dict[str, NDArray]:
-    """Outputs for `IMAGES`, and further values of a graph."""
+def run(model: ModelProto | Graph, *more: str, **feeds: NDArray) -> dict[str, NDArray]:
+    """Outputs for `IMAGES`, and further values of a graph. feeds: further inputs."""
     if isinstance(model, Graph):
         probe = model.copy()
         missing = [name for name in dict.fromkeys(more) if name not in probe.output_names]
         probe.outputs = [*probe.outputs, *(value_info(probe, name) for name in missing)]
         model = probe.to_model()
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return dict(zip([o.name for o in session.get_outputs()], session.run(None, {"image": IMAGES}), strict=True))
+    values = [np.asarray(value) for value in session.run(None, {"image": IMAGES, **feeds})]
+    return dict(zip([o.name for o in session.get_outputs()], values, strict=True))

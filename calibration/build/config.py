@@ -19,6 +19,9 @@ from ..verify.thresholds import Thresholds
 
 __all__ = ["TENSORRT", "BuildConfig"]
 
+_LARGEST_BATCH = 4096
+_MOST_PHOTOS = 10**7
+
 #: Backends whose product is a built engine.
 TENSORRT = ("tensorrt", "tensorrt_rtx")
 
@@ -60,9 +63,9 @@ class Batch(_Section):
     Height and width are those of the file. A file whose batch is fixed keeps its own.
     """
 
-    min: int = Field(default=1, ge=1)
-    opt: int = Field(default=1, ge=1)
-    max: int = Field(default=1, ge=1)
+    min: int = Field(default=1, ge=1, le=_LARGEST_BATCH)
+    opt: int = Field(default=1, ge=1, le=_LARGEST_BATCH)
+    max: int = Field(default=1, ge=1, le=_LARGEST_BATCH)
 
     @model_validator(mode="after")
     def _in_order(self) -> Batch:
@@ -83,7 +86,7 @@ class Builder(_section_of(BuilderOptions)):
 
     compute_capability: tuple[ComputeCapability, ...] = ()
     optimization_level: int = Field(default=3, ge=0, le=5)
-    workspace_mb: int | None = Field(default=None, ge=1)
+    workspace_mb: int | None = Field(default=None, ge=1, le=2**20)
 
 
 class Method(_Section):
@@ -103,8 +106,8 @@ class Budgets(_Section):
     p99_ms: 99 of 100 explanations, photo to map, one at a time. memory_mb: of the process, MiB.
     """
 
-    p99_ms: float | None = Field(default=None, gt=0)
-    memory_mb: float | None = Field(default=None, gt=0)
+    p99_ms: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    memory_mb: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
 
 class Calibration(_Section):
@@ -113,8 +116,8 @@ class Calibration(_Section):
     images: how many; means take 16 of them at most. seed: of their choice.
     """
 
-    images: int = Field(default=256, ge=1)
-    seed: int = 0
+    images: int = Field(default=256, ge=1, le=_MOST_PHOTOS)
+    seed: int = Field(default=0, ge=0, lt=2**32)
 
 
 class Gate(_Section):
@@ -123,7 +126,7 @@ class Gate(_Section):
     images: photos at most; fewer where the verdict is known before. thresholds: what differs from the precision's own.
     """
 
-    images: int = Field(default=400, ge=1)
+    images: int = Field(default=400, ge=1, le=_MOST_PHOTOS)
     thresholds: _Thresholds = Field(default_factory=_Thresholds)  # type: ignore[valid-type]
 
 

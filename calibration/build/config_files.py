@@ -11,12 +11,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from ...runtime.errors import CfcamError
+from ...runtime.json_reader import read_text
 from ...runtime.methods import get_method, make_settings
+from ...runtime.shown import shown, shown_value
 from .config import BuildConfig
+from .yaml_reader import parse_yaml
 
 __all__ = ["ConfigError", "config_names", "config_schema", "read_config"]
 
@@ -48,37 +50,23 @@ def read_config(name: str | os.PathLike[str]) -> tuple[str, BuildConfig]:
             hint = _nearest(text, config_names())
             known = ", ".join(config_names())
             raise ConfigError(
-                f"configuration '{text}': unknown{hint}: expected one of {known}, or a path to a .yaml file"
+                f"configuration '{shown(text)}': unknown{hint}: expected one of {known}, or a path to a .yaml file"
             )
         return text, parse_config((_folder() / f"{text}{_SUFFIX}").read_text("utf-8"), text + _SUFFIX)
     path = Path(text)
-    try:
-        content = path.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not text in UTF-8") from error
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
-    return path.stem, parse_config(content, str(path))
+    return path.stem, parse_config(read_text(path, ConfigError), str(path))
 
 
 def parse_config(text: str, where: str) -> BuildConfig:
     """The configuration in `text`. where: the file, for messages. Raises `ConfigError` with all that is wrong."""
-    try:
-        data = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}:" if mark is not None else ""
-        problem = getattr(error, "problem", None) or str(error)
-        raise ConfigError(f"{where}:{line} not valid YAML ({' '.join(problem.split())})") from error
+    data = parse_yaml(text, where, ConfigError)
     if not isinstance(data, dict):
         raise ConfigError(f"{where}: expected keys and values such as 'backend: onnxruntime'")
     try:
         # As JSON, so that a YAML list may be a tuple while a number in quotes is none.
-        config = BuildConfig.model_validate_json(json.dumps(data, default=str))
+        config = BuildConfig.model_validate_json(json.dumps(data))
     except ValidationError as error:
         raise ConfigError(f"{where}: {'; '.join(_words(one) for one in error.errors())}") from error
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"{where}: says what JSON cannot ({error})") from error
     try:
         _ = config.plan, config.engine_options, config.builder_options, config.thresholds  # for what they raise
         if config.method is not None:
@@ -86,20 +74,6 @@ def parse_config(text: str, where: str) -> BuildConfig:
     except CfcamError as error:
         raise ConfigError(f"{where}: {error}") from error
     return config
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that comes twice, of which YAML readers otherwise take the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key.start_mark)
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' comes twice", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
 
 
 def _folder() -> Any:
@@ -120,7 +94,7 @@ def _words(problem: Any) -> str:
     if not path:
         return message
     value = problem["input"]
-    shown = "" if isinstance(value, dict | list) else f", got {value!r}"
+    shown = "" if isinstance(value, dict | list) else f", got {shown_value(value)}"
     return f"{path}: {message}{shown}"
 
 

@@ -13,6 +13,7 @@ from ...runtime.engines.options import full_name
 from ...runtime.errors import CfcamError, EngineError, MissingDependencyError, ModelFileError, OutputError
 from ...runtime.methods import get_method
 from .config import BuildConfig
+from .nodes import refuse_unknown_nodes
 from .staging import check_folder
 from .trtexec import trtexec_command
 
@@ -90,6 +91,7 @@ def make_job(source: Path, config_name: str, config: BuildConfig, output: Path, 
     if importlib.util.find_spec("onnxruntime") is None:
         raise MissingDependencyError("building needs ONNX Runtime: install cfcam[cpu] or cfcam[gpu]")
     full_name(config.engine_options.provider)
+    refuse_unknown_nodes(source, spec, config.plan.float_nodes)
     command: tuple[str, ...] = ()
     targets: tuple[str | None, ...] = ()
     stem = f"{_stem(source)}.{config_name}"

@@ -10,11 +10,13 @@ from pathlib import Path
 
 from onnx import NodeProto
 
+from ...export.errors import ExportError
 from ...export.graph import Graph, attribute, load_model, open_graph
 from ...export.precision.plain_model import plain_model
+from ...runtime.checks import did_you_mean
 from ...runtime.contract.spec import CamSpec
 
-__all__ = ["Node", "Nodes", "read_nodes"]
+__all__ = ["Node", "Nodes", "read_nodes", "refuse_unknown_nodes"]
 
 _MULTIPLYING = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
@@ -67,6 +69,20 @@ def read_nodes(source: Path, spec: CamSpec) -> Nodes:
     near = [name for back in (True, False) for name in _nearest(graph, plain.layers, order, back)]
     convolutions = [node.name for node in chosen if node.op_type == "Conv"]
     return Nodes(found, ends, tuple(dict.fromkeys(near)), tuple(convolutions[:1]))
+
+
+def refuse_unknown_nodes(source: Path, spec: CamSpec, names: Sequence[str]) -> None:
+    """Raise `ExportError` where a plan names nodes that the plain network inside the explained file has not."""
+    if not names:
+        return
+    model = plain_model(load_model(source), spec).model
+    known = {node.name for node in (*model.graph.node, *open_graph(model)[0].nodes)}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ExportError(
+            f"quantisation.float_nodes: {source.name} has no node '{unknown[0]}'{did_you_mean(unknown[0], known)} "
+            f"Names are those of the plain network, such as {', '.join(sorted(known)[:3])}"
+        )
 
 
 def _macs(graph: Graph, node: NodeProto) -> int:

@@ -17,6 +17,7 @@ from typing import Any
 from ...runtime.closing import Closing
 from ...runtime.errors import OutputError
 from ...runtime.json_reader import parse_json
+from ...runtime.shown import utf8
 from ..caches import Cache, cache_folder
 
 __all__ = ["Journal", "cached_journal"]
@@ -55,7 +56,7 @@ class Journal(Closing):
 
     def add(self, key: str, entry: dict[str, Any]) -> None:
         """Append a line, and hand it to the system at once. Raises `OutputError`."""
-        line = json.dumps({"key": key, **entry}, allow_nan=False) + "\n"
+        line = json.dumps(utf8({"key": key, **entry}), allow_nan=False) + "\n"
         try:
             self._file.write(line.encode())
             self._file.flush()
@@ -64,7 +65,11 @@ class Journal(Closing):
         self._known[key] = entry
 
     def close(self) -> None:
-        self._file.close()
+        """Close the file. Raises `OutputError`: what a full disk did not take is tried once more here."""
+        try:
+            self._file.close()
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be written ({error.strerror or error})") from error
 
     def _read(self) -> None:
         self._file.seek(0)

@@ -202,7 +202,7 @@ class _Trials:
         for one in samples:
             a, g = one.activations[None], one.gradients[None]
             clean = rule(a, g)[0]
-            random = np.random.default_rng([self._seed, zlib.crc32(one.name.encode())])
+            random = np.random.default_rng([self._seed, zlib.crc32(one.name.encode(errors="surrogateescape"))])
             stable.append(agreement(clean, rule(a, noisy(g, 1.0, random))[0]))
             size = (one.image.shape[1], one.image.shape[2])
             values.append(self._value(one, normalise(clean, size)))

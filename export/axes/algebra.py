@@ -30,6 +30,7 @@ __all__ = [
     "fresh",
     "has_place",
     "image_axes",
+    "is_assumed",
     "joined",
     "layout_of",
     "planar",
@@ -46,7 +47,8 @@ Kind = Literal["N", "H", "W", "C", "T", "?"]
 class Root:
     """A whole axis that the parts are digits of.
 
-    kind "T" is a token axis that holds more than the grid: `prefix` tokens, then the ones
+    assumed: that it counts rows, or columns, of the image was not followed from there: the operator that takes it for
+    such says so. kind "T" is a token axis that holds more than the grid: `prefix` tokens, then the ones
     of `parts`, then `suffix` more; without parts it holds places in an order that is lost.
     """
 
@@ -55,6 +57,7 @@ class Root:
     prefix: int = 0
     parts: tuple[Part, ...] = ()
     suffix: int = 0
+    assumed: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,8 @@ Axis = tuple[Part, ...]  # the empty product is an axis of size 1
 Axes = tuple[Axis, ...]
 
 
-def fresh(kind: Any, size: int) -> Axis:
-    return () if size == 1 else (Part(Root(kind, size), 1, size),)
+def fresh(kind: Any, size: int, *, assumed: bool = False) -> Axis:
+    return () if size == 1 else (Part(Root(kind, size, assumed=assumed), 1, size),)
 
 
 def count(parts: Sequence[Part]) -> int:
@@ -124,10 +127,15 @@ def planar(before: Axes, sizes: Sequence[int], batch: Root) -> Axes | None:
     if len(sizes) != 4 or len(before) != 4:
         return None
     channels = before[1] if count(before[1]) == sizes[1] else fresh("C", sizes[1])
-    if [plain_kind(axis) for axis in before[2:]] == ["H", "W"]:
-        return (before[0], channels, resized(before[2], sizes[2]), resized(before[3], sizes[3]))
+    if _counts(before[2], "H") and _counts(before[3], "W") and any(before[2:]):
+        # An only row that is enlarged is rows again.
+        rows, columns = (
+            resized(a, s) if a else fresh(k, s) for a, s, k in zip(before[2:], sizes[2:], "HW", strict=True)
+        )
+        return (before[0], channels, rows, columns)
     if _is_batch(before[0]) and not has_place(before[2]) and not has_place(before[3]):
-        return (before[0], channels, fresh("H", sizes[2]), fresh("W", sizes[3]))
+        rows, columns = (fresh(kind, size, assumed=True) for kind, size in zip("HW", sizes[2:], strict=True))
+        return (before[0], channels, rows, columns)
     return (before[0], channels, blank(batch, sizes[2]), blank(batch, sizes[3]))
 
 
@@ -173,11 +181,25 @@ def _is_batch(axis: Axis) -> bool:
 
 
 def _are_grid(rows: Axis, columns: Axis, channels: Axis) -> bool:
-    """Whether the three are H, W and C. Cells may be blocks whose own cells count as channels."""
-    if (plain_kind(rows), plain_kind(columns)) != ("H", "W"):
+    """Whether the three are H, W and C. Cells may be blocks whose own cells count as channels.
+
+    A single row, or column, leaves no trace of its axis; of a single cell nothing is left.
+    """
+    if not (_counts(rows, "H") and _counts(columns, "W") and rows + columns):
         return False
-    inside = {rows[0].root, columns[0].root}
+    inside = {part.root for part in rows + columns}
     return all(part.root in inside or part.root.kind in ("C", "?") for part in channels)
+
+
+def _counts(axis: Axis, kind: Kind) -> bool:
+    """Whether an axis counts rows ("H"), or columns; a single one counts as either."""
+    return not axis or plain_kind(axis) == kind
+
+
+def is_assumed(axes: Axes) -> bool:
+    """Whether the grid of a value with these axes was assumed somewhere on the way."""
+    parts = [part for axis in axes for part in axis]
+    return any(part.root.assumed or any(inner.root.assumed for inner in part.root.parts) for part in parts)
 
 
 def plain_kind(axis: Axis) -> Kind:
@@ -194,14 +216,15 @@ def has_place(axis: Axis) -> bool:
 
 
 def _grid_digits(parts: Axis) -> tuple[Digit, ...] | None:
-    """The parts as digits, when they are exactly those of one H and one W."""
+    """The parts as digits, when they are exactly those of one H and one W, or of the only row or column."""
     roots = {part.root for part in parts}
-    # A grid of one row (or column) leaves no trace of that axis, and is no grid to look at.
-    if sorted(root.kind for root in roots) != ["H", "W"]:
+    kinds = sorted(root.kind for root in roots)
+    if kinds not in (["H", "W"], ["H"], ["W"]):
         return None
     if any(math.prod(p.size for p in parts if p.root is root) != root.size for root in roots):
         return None
-    return tuple(Digit("H" if p.root.kind == "H" else "W", p.stride, p.size) for p in parts)
+    digits = tuple(Digit("H" if p.root.kind == "H" else "W", p.stride, p.size) for p in parts)
+    return {"H": (*digits, Digit("W", 1, 1)), "W": (Digit("H", 1, 1), *digits)}.get("".join(kinds), digits)
 
 
 def _join(parts: Axis) -> Axis:
@@ -254,7 +277,7 @@ def without(axes: Axes, gone: Sequence[int], keep: bool) -> Axes:
         span = math.prod(part.size for part in lost)
         # Only the lowest digits may go: a mean over neighbours. Anything else has no place.
         kind: Kind = root.kind if _covers_lowest(lost, span) else "?"
-        coarse = Root(kind, root.size // span)
+        coarse = Root(kind, root.size // span, assumed=root.assumed)
 
         def renew(part: Part, root: Root = root, coarse: Root = coarse, span: int = span) -> Part:
             if part.root is not root:
@@ -292,7 +315,8 @@ def resized(axis: Axis, size: int) -> Axis:
     if count(axis) == size:
         return axis
     kind = plain_kind(axis)
-    return fresh(kind if kind in ("H", "W", "C", "T") else "?", size)
+    assumed = any(part.root.assumed for part in axis)
+    return fresh(kind if kind in ("H", "W", "C", "T") else "?", size, assumed=assumed)
 
 
 def forget(axis: Axis, selected: Axis) -> Axis:

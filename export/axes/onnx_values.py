@@ -7,7 +7,7 @@ size is a number and the batch is known by its size where it is merged into wind
 
 from __future__ import annotations
 
-from onnx import NodeProto, helper
+from onnx import NodeProto, ValueInfoProto, helper
 
 from ...runtime.errors import ModelFileError
 from ..graph import Graph, Shape, attribute, fold_constants
@@ -22,6 +22,7 @@ from .algebra import (
     fresh,
     has_place,
     image_axes,
+    is_assumed,
     joined,
     layout_of,
     plain_kind,
@@ -42,15 +43,28 @@ _RESHAPES = {"Reshape", "Flatten", "Squeeze", "Unsqueeze"}
 _PLANAR = {
     "AveragePool", "BatchNormalization", "Conv", "ConvTranspose", "DepthToSpace", "GlobalAveragePool",
     "GlobalLpPool", "GlobalMaxPool", "GroupNormalization", "InstanceNormalization", "LRN", "LpPool", "MaxPool",
-    "QLinearConv", "Resize", "SpaceToDepth", "Upsample",
+    "QLinearConv", "Resize", "SpaceToDepth", "Upsample", "ConvInteger", "FusedConv", "QLinearAveragePool",
+    "QLinearGlobalAveragePool", "NhwcConv", "NhwcFusedConv", "NhwcMaxPool",
 }  # fmt: skip
+# Of these, the ones that always take (N, H, W, C); others say so by an attribute.
+_CHANNELS_LAST = {"NhwcConv", "NhwcFusedConv", "NhwcMaxPool"}
 _REDUCTIONS = {
     "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
-    "ReduceSum", "ReduceSumSquare",
+    "ReduceSum", "ReduceSumSquare", "QLinearReduceMean",
 }  # fmt: skip
-_ATTENTION = {"Attention", "MultiHeadAttention"}
+_ATTENTION = {"Attention", "MultiHeadAttention", "QAttention"}
+# Products, and which of their inputs is the second factor.
+_PRODUCTS = {
+    "MatMul": 1, "FusedMatMul": 1, "TransposeMatMul": 1, "Gemm": 1, "FusedGemm": 1, "MatMulInteger": 1,
+    "MatMulIntegerToFloat": 1, "DynamicQuantizeMatMul": 1, "QLinearMatMul": 3, "QGemm": 3,
+}  # fmt: skip
 # Operators whose result has its input's shape but not its order, or whose axes mean something new.
-_LOSING = {"Einsum", "GatherElements", "GatherND", "ReverseSequence", "ScatterElements", "ScatterND", "TopK"}
+_LOSING = {
+    "Compress", "Einsum", "GRU", "GatherElements", "GatherND", "GridSample", "LSTM", "MaxRoiPool", "MaxUnpool",
+    "OneHot", "RNN", "ReverseSequence", "RoiAlign", "ScatterElements", "ScatterND", "TopK", *_PRODUCTS,
+}  # fmt: skip
+# What these say of a value is about its shape, not about its places.
+_SIZES = {"NonZero", "Shape", "Size"}
 
 
 class AxisMap:
@@ -69,13 +83,22 @@ class AxisMap:
         axes = self._axes.get(name)
         return None if axes is None else layout_of(axes)
 
+    def is_assumed(self, name: str) -> bool:
+        """Whether an operator on the way took axes that are not known for those of the image."""
+        return is_assumed(self._axes.get(name, ()))
+
+    def has_place(self, name: str) -> bool | None:
+        """Whether places of the image can still be told apart in the value; None where nothing is known."""
+        return None if self.is_lost(name) else any(has_place(axis) for axis in self._axes[name][1:])
+
     def is_lost(self, name: str) -> bool:
-        """Whether nothing is known about the value's axes, so that one may guess from its shape."""
+        """Whether so little is known about the value's axes that one may guess from its shape."""
         axes = self._axes.get(name)
         if axes is None:
             return True
         windows = len(axes[0]) > 1  # the batch and something else
-        return not windows and not any(has_place(axis) for axis in axes[1:])
+        unknown = any(part.root.kind == "?" for axis in axes for part in axis)
+        return unknown and not windows and not any(has_place(axis) for axis in axes[1:])
 
 
 def map_axes(graph: Graph) -> AxisMap:
@@ -84,12 +107,20 @@ def map_axes(graph: Graph) -> AxisMap:
     axes: dict[str, Axes] = {}
     for name in graph.input_names:
         shape = sizes.get(name)
-        if shape is not None and len(shape) == 4 and shape[0] == batch.size and graph.is_float(name):
-            axes[name] = image_axes(batch, shape) if shape[1] <= 4 or shape[3] > 4 else _channels_last(batch, shape)
+        if shape is not None and len(shape) == 4 and shape[0] == batch.size:
+            axes[name] = image_axes(batch, shape) if _channels_first(shape) else _channels_last(batch, shape)
     follow = _Follow(graph, sizes, axes, batch)
     for node in graph.nodes:
         follow(node)
     return AxisMap(axes)
+
+
+def _channels_first(shape: list[int]) -> bool:
+    """Where an image has its channels: 3 of them, else 1, else the fewer."""
+    for channels in (3, 1):
+        if (shape[1] == channels) != (shape[3] == channels):
+            return shape[1] == channels
+    return shape[1] <= shape[3]
 
 
 def _channels_last(batch: Root, sizes: list[int]) -> Axes:
@@ -148,6 +179,7 @@ def _with_numbers(graph: Graph, number: int = _BATCH) -> tuple[Graph, dict[str, 
     for info in twin.outputs:
         info.type.tensor_type.ClearField("shape")
     del twin.model.graph.value_info[:]
+    twin.model.graph.value_info.extend(_of_other_domains(graph, batch))
     twin.types.clear()
     try:
         twin.infer()
@@ -162,6 +194,19 @@ def _with_numbers(graph: Graph, number: int = _BATCH) -> tuple[Graph, dict[str, 
     return twin, sizes, Root("N", batch)
 
 
+def _of_other_domains(graph: Graph, batch: int) -> list[ValueInfoProto]:
+    """What is known of values that ONNX's own inference knows nothing of, with `batch` images."""
+    free = {shape[0] for name in graph.input_names if (shape := graph.shape(name)) and isinstance(shape[0], str)}
+    found = []
+    for node in graph.nodes:
+        for name in node.output if node.domain not in ("", "ai.onnx") else ():
+            kind, shape = graph.elem_type(name), graph.shape(name)
+            if kind is not None and shape is not None:
+                sizes = [batch if size in free else size for size in shape]
+                found.append(helper.make_tensor_value_info(name, kind, sizes))
+    return found
+
+
 class _Follow:
     """One node's axes from those of its inputs."""
 
@@ -174,7 +219,7 @@ class _Follow:
             return
         for index, name in enumerate(node.output):
             sizes = self._sizes.get(name)
-            if sizes is None or not self._graph.is_float(name):
+            if sizes is None or node.op_type in _SIZES:
                 continue
             found = self._known(node, sizes, index)
             if found is None:
@@ -186,11 +231,11 @@ class _Follow:
 
     def _known(self, node: NodeProto, sizes: list[int], index: int) -> Axes | None:
         kind = node.op_type
-        if kind == "Concat":
+        if kind in ("Concat", "QLinearConcat"):
             return self._concat(node, sizes)
         before = self._axes.get(node.input[0])
         if before is None:
-            return self._weight_first(node, sizes) if kind in ("MatMul", "FusedMatMul") else None
+            return self._constant_first(node, sizes)
         rank = len(before)
         if kind in _RESHAPES:
             return regroup(before, sizes)
@@ -203,12 +248,15 @@ class _Follow:
             gone = self._graph.integers(node, "axes", 1)
             gone = list(range(rank)) if gone is None else [axis % rank for axis in gone]
             return without(before, gone, keep=len(sizes) == rank)
-        if kind in ("MatMul", "FusedMatMul", "Gemm", "MatMulInteger"):
+        if kind in _PRODUCTS:
             return self._product(node, before, sizes)
+        if kind in ("ArgMax", "ArgMin"):
+            return without(before, [int(attribute(node, "axis", 0)) % rank], keep=len(sizes) == rank)
         if kind in _ATTENTION and rank == 3:
             return (*before[:-1], fresh("C", sizes[-1]))
         if kind in _PLANAR:
-            return planar(before, sizes, self._batch)
+            last = kind in _CHANNELS_LAST or attribute(node, "channels_last", 0)
+            return self._planar_last(before, sizes) if last else planar(before, sizes, self._batch)
         if kind == "Pad":
             return tuple(resized(a, s) for a, s in zip(before, sizes, strict=True))
         if kind in ("Slice", "Split"):
@@ -217,17 +265,33 @@ class _Follow:
             return self._gather(node, before, sizes)
         return None
 
-    def _product(self, node: NodeProto, before: Axes, sizes: list[int]) -> Axes | None:
-        if len(before) != len(sizes) or (node.op_type == "Gemm" and attribute(node, "transA", 0)):
+    def _planar_last(self, before: Axes, sizes: list[int]) -> Axes | None:
+        """Of an operator on planes whose input is (N, H, W, C) by definition."""
+        if len(sizes) != 4 or len(before) != 4:
             return None
-        other = self._axes.get(node.input[1])
-        last = other[-1] if other else fresh("C", sizes[-1])
+        first = (0, 3, 1, 2)
+        turned = planar(tuple(before[i] for i in first), [sizes[i] for i in first], self._batch)
+        return None if turned is None else tuple(turned[i] for i in (0, 2, 3, 1))
+
+    def _product(self, node: NodeProto, before: Axes, sizes: list[int]) -> Axes | None:
+        if len(before) != len(sizes) or attribute(node, "transA", 0):
+            return None
+        other = self._axes.get(node.input[_PRODUCTS[node.op_type]])
+        column = -2 if attribute(node, "transB", 0) else -1
+        last = other[column] if other and len(other) > 1 else fresh("C", sizes[-1])
         return (*without(before, [len(before) - 1], keep=False), last)
 
-    def _weight_first(self, node: NodeProto, sizes: list[int]) -> Axes | None:
-        """weight @ value: the rows are new."""
-        other = self._axes.get(node.input[1])
-        if other is None or len(other) != len(sizes):
+    def _constant_first(self, node: NodeProto, sizes: list[int]) -> Axes | None:
+        """A constant, and then the value: weight @ value, whose rows are new, or entries of a table."""
+        place = _PRODUCTS.get(node.op_type, 1)
+        other = self._axes.get(node.input[place]) if len(node.input) > place else None
+        if other is None:
+            return None
+        if node.op_type == "Gather":
+            axis = int(attribute(node, "axis", 0)) % (len(sizes) - len(other) + 1)
+            before, behind = sizes[:axis], sizes[axis + len(other) :]
+            return (*(fresh("?", n) for n in before), *other, *(fresh("C", n) for n in behind))
+        if node.op_type not in _PRODUCTS or len(other) != len(sizes) or attribute(node, "transB", 0):
             return None
         left = without(other, [len(other) - 2], keep=False)
         return (*left[:-1], fresh("?", sizes[-2]), left[-1])
@@ -263,8 +327,10 @@ class _Follow:
 
     def _concat(self, node: NodeProto, sizes: list[int]) -> Axes | None:
         axis = int(attribute(node, "axis", 0)) % len(sizes)
-        inputs = [a if a is not None and len(a) == len(sizes) else None for a in map(self._axes.get, node.input)]
-        lengths = [self._sizes.get(name) for name in node.input]
+        # Quantised: a scale and a zero point come first, and two more with each value.
+        names = node.input[2::3] if node.op_type == "QLinearConcat" else node.input
+        inputs = [a if a is not None and len(a) == len(sizes) else None for a in map(self._axes.get, names)]
+        lengths = [self._sizes.get(name) for name in names]
         if any(length is None for length in lengths):
             return None
         result = joined(inputs, [length[axis] for length in lengths if length is not None], axis, sizes)

@@ -282,7 +282,9 @@ class Graph:
 
     def copy(self) -> Graph:
         """A graph that can be edited apart from this one; the constants are shared, not copied."""
-        return Graph(self._assemble(()), weights=self.constants.values())
+        model = self._assemble(())
+        model.graph.value_info.extend(self.model.graph.value_info)  # what inference cannot find by itself
+        return Graph(model, weights=self.constants.values())
 
     def describe(self, types: Mapping[str, tuple[int, Shape | None]]) -> None:
         """Write down types and shapes that ONNX's inference cannot find by itself."""

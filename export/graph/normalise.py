@@ -67,7 +67,8 @@ def _normalised(model: ModelProto) -> tuple[ModelProto, list[TensorProto], list[
     """(normalised model without its large weights, those weights, notes)."""
     if not 1 <= model.ir_version <= onnx.IR_VERSION:
         raise ModelFileError(
-            f"the model is of IR version {model.ir_version}, the installed onnx package knows 1 to {onnx.IR_VERSION}"
+            f"the model is of IR version {model.ir_version}, the installed onnx package knows 1 to {onnx.IR_VERSION}: "
+            "upgrade onnx, or export the model again with an older one"
         )
     try:
         check_tensors(model)

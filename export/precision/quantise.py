@@ -86,7 +86,11 @@ def quantise(
                 weight_type=QuantType.QInt8,
                 activation_type=QuantType.QInt8 if plan.symmetric else QuantType.QUInt8,
                 calibrate_method=getattr(CalibrationMethod, _CALIBRATORS[plan.calibrator]),
-                nodes_to_exclude=[*plan.float_nodes, *(_first(model) if plan.float_first else [])],
+                nodes_to_exclude=[
+                    *plan.float_nodes,
+                    *(_first(model) if plan.float_first else []),
+                    *_behind(model, score.score),
+                ],
                 calibration_cache_path=None if ranges is None else str(ranges),
                 extra_options=options,
             )
@@ -97,12 +101,23 @@ def quantise(
         raise ExportError("nothing was quantised: the model has no operator that ONNX Runtime can quantise")
     for name in graph.output_names:
         _unquantise_upwards(graph, name)
-    _unquantise_upwards(graph, score_of(graph, score).value)
-    for name in pooled:
+    value = score_of(graph, score).value
+    _unquantise_upwards(graph, value)
+    for name in (value, *pooled):
         _unquantise(graph, name)
     share_subexpressions(graph)  # zero points, one vector for each weight
     prune(graph)
     return graph.to_model()
+
+
+def _behind(model: ModelProto, score: str) -> list[str]:
+    """Names of the nodes that the scores go through on their way to the outputs: probabilities are not rounded."""
+    reached, names = {score}, []
+    for node in model.graph.node:
+        if reached.intersection(node.input):
+            reached.update(node.output)
+            names.append(node.name)
+    return names
 
 
 def _first(model: ModelProto) -> list[str]:

@@ -29,7 +29,7 @@ from torch import fx, nn
 from ..axes.layout import NCHW, Layout, in_order
 from ..reverse import Candidate, write_gradients
 from ..reverse.opening import open_model
-from ..reverse.score import Score, find_score
+from ..reverse.score import find_score
 from ..traced.capture import Captured
 from ..traced.convert import tail_to_onnx
 from ..traced.eager import eager_outputs, own_gradient
@@ -61,9 +61,9 @@ class PyTorchJudge:
     Args:
         module: the user's own. captured: its program.
         layers: by the name of each target layer: how it holds its grid, and the captured values that it is.
-        scores: those that the model's own scores are. score: what was made of them: which column each class is, and
-            with which sign.
+        scores: those that the model's own scores are.
         notes: where to put what the user should know.
+        columns, signs: which column of those scores each class is, and with which sign; none where each is its own.
     """
 
     def __init__(
@@ -72,11 +72,12 @@ class PyTorchJudge:
         captured: Captured,
         layers: Mapping[str, tuple[Layout, Sequence[fx.Node]]],
         scores: Sequence[fx.Node],
-        score: Score,
         notes: list[str],
+        columns: Sequence[int] = (),
+        signs: Sequence[int] = (),
     ) -> None:
         self._module, self._captured = module, captured
-        self._columns, self._signs = torch.tensor(score.columns), torch.tensor(score.signs, dtype=torch.float64)
+        self._columns, self._signs = torch.tensor(columns), torch.tensor(signs, dtype=torch.float64)
         self._layers, self._scores, self._notes = layers, scores, notes
 
     def __call__(self, file: ExportedFile) -> list[Check]:

@@ -20,13 +20,16 @@ scores and gradient alike, evaluated in float64 from the activations that ONNX R
    images alone and in pairs; in quantised graphs the median image's activations and scores count. A file with a
    fixed batch gets its images in another order, and beside others; with a batch of one there is nothing to compare.
 7. `explained_class`: the top class when none is asked for, else the one that is asked for.
-8. What guides the map (`guiding`): ``cam_detail`` leads to ``cam_activations``, ``cam_rivals`` agrees with differences.
+8. `placement`: patches of the image are changed, and no other reading of the layer's grid knows better where.
+9. What guides the map (`guiding`): ``cam_detail`` leads to ``cam_activations``, ``cam_rivals`` agrees with differences.
 
-Of a file with several target layers, 2 to 6 are measured for each, with a tail of its own: the differences of a layer
-know nothing of a backward pass that it shares with others.
+Of a file with several target layers, 2 to 6 and 8 are measured for each, with a tail of its own: the differences of a
+layer know nothing of a backward pass that it shares with others.
 
 Weights and activations in float16 carry three digits, and a quantised value near a rounding
-boundary jumps by a step: for such files the limits of 1, 2 and 4 are widened to the constants below. Where float16
+boundary jumps by a step: for such files the limits of 1, 2 and 4 are widened to the constants below, those of 1 and 2
+also to what ONNX Runtime's kernels for quantised values do to the scores, with and without its optimisations; without
+them, node by node, the outputs are compared once more, which no kernel excuses. Where float16
 comes behind the scores only, 2 is widened by what that rounds.
 """
 
@@ -42,8 +45,9 @@ from numpy.typing import NDArray
 
 from .batches import batch_against_others
 from .differences import gradient_against_differences
-from .exported_file import COARSE_GRADIENT, ExportedFile
+from .exported_file import COARSE_GRADIENT, ExportedFile, PlainOutputs
 from .guiding import detail_leads_to_activations, rivals_against_differences
+from .placement import placement
 from .results import Check, Proof, image_errors, of_layer, relative_error
 from .session import Session
 
@@ -63,6 +67,8 @@ Array = NDArray[Any]
 
 #: Limits for files whose numbers are coarser than float32's.
 _COARSE_OUTPUT, _COARSE_SCORE = 2e-3, 2e-2
+#: So many times what kernels for quantised values do to the plain model's outputs they may do to ours.
+_KERNELS = 1.5
 #: Where float16's rounding decides which step of the quantisation an activation takes, all through the tail.
 _COARSER_SCORE = 5e-2
 
@@ -125,8 +131,30 @@ def outputs_unchanged(file: ExportedFile, plain: Mapping[str, Array]) -> list[Ch
             error = float((have != want).sum())
         else:
             error = relative_error(have, want) if want.any() else float(np.abs(have).max(initial=0))
-        found.append(Check(f"output '{name}' against the plain model", error, limit))
+        found += _output_checks(file, name, error, limit, plain)
     return found
+
+
+def _output_checks(
+    file: ExportedFile, name: str, error: float, limit: float, plain: Mapping[str, Array]
+) -> list[Check]:
+    """An output against the plain model's; where values are quantised, also node by node.
+
+    ONNX Runtime puts quantised nodes together, other ones in either file, and what is rounded on the way then falls on
+    another step here and there. How much that is the plain model shows by itself: with and without optimisations. Node
+    by node, without, both compute the same.
+    """
+    title = f"output '{name}' against the plain model"
+    alone = plain.node_by_node if isinstance(plain, PlainOutputs) else None
+    have = file.node_by_node.outputs.get(name) if alone is not None else None
+    if alone is None or have is None or plain[name].dtype.kind != "f":
+        return [Check(title, error, limit)]
+    moved = relative_error(alone[name], plain[name])
+    errors = image_errors(have.reshape(alone[name].shape), alone[name])
+    return [
+        Check(title, error, max(limit, _KERNELS * moved)),
+        Check(f"{title}, node by node (median image)", float(np.median(errors)), limit),
+    ]
 
 
 def explained_class(file: ExportedFile) -> list[Check]:
@@ -177,6 +205,7 @@ def _scores_check(file: ExportedFile, logits: Array, name: str) -> Check:
     if output.kind == "logits" and shown != output.score:
         scores, given = (s - s.mean(1, keepdims=True) for s in (scores, given))
     limit = _COARSER_SCORE if file.quantised and file.half else _COARSE_SCORE if file.coarse else 1e-4
+    limit = max(limit, file.quantised_scores) if file.quantised else limit
     return Check(name, relative_error(scores, given), float(limit + rounded / (np.abs(given).max() or 1.0)))
 
 
@@ -231,4 +260,5 @@ LAYER_CHECKS: dict[str, Callable[[ExportedFile], list[Check]]] = {
     "batch": batch_against_others,
     "rivals": rivals_against_differences,
     "detail": detail_leads_to_activations,
+    "placement": placement,
 }

@@ -86,10 +86,10 @@ def refuse_company(graph: Graph, name: str, images: Array, values: list[str], *,
         session = Session(_giving(graph, values))
     except ExportError:
         return
-    answers = _answer(session, name, batch, values), _answer(session, name, other, values)
-    if isinstance(answers[0], str) or isinstance(answers[1], str):
+    first, second = _answer(session, name, batch, values), _answer(session, name, other, values)
+    if isinstance(first, str) or isinstance(second, str):
         return
-    for value, one, two in zip(values, *answers, strict=True):
+    for value, one, two in zip(values, first, second, strict=True):
         error = np.abs(one - two)[:1].max(initial=0) / (np.abs(one).max(initial=0) or 1.0)
         if size == 1 and error <= 1e-6 and value == values[-1]:  # a softmax may be saturated, its logits are not
             raise ExportError(_NO_ANSWER.format(value))

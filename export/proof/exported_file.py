@@ -14,16 +14,27 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 
 from ...runtime.contract.spec import CamSpec
-from ...runtime.errors import ArrayError, ModelFileError
+from ...runtime.errors import ArrayError, ModelFileError, SpecError
 from ..graph import Graph, attribute, load_model, value_info
 from ..tail.cutting import Tail, cut_tail, open_exported
 from ..writing import spec_of
+from .contract import contradictions
 from .float64 import Evaluator
-from .images import structured_images
+from .images import filled_up, structured_images
+from .results import relative_error
 from .session import Session, release_memory
 from .yardstick import Yardstick
 
-__all__ = ["COARSE_GRADIENT", "Answer", "Exact", "ExportedFile", "coarse_values", "open_exported_file", "plain_outputs"]
+__all__ = [
+    "COARSE_GRADIENT",
+    "Answer",
+    "Exact",
+    "ExportedFile",
+    "PlainOutputs",
+    "coarse_values",
+    "open_exported_file",
+    "plain_outputs",
+]
 
 Array = NDArray[Any]
 
@@ -61,7 +72,7 @@ class ExportedFile:
     images: the batch (N, ...) that it is proved with, in the layout and dtype of its input. batch: the fixed
     batch size of the file, or None. quantised, half: such values lie behind the layer. coarse: either of them.
     coarse_before: float16 or quantised values lie before the layer. score_rounding: relative error that the type of
-    the values behind the logits makes.
+    the values behind the logits makes. has_quantisers: values are quantised, before the layer or behind it.
     """
 
     def __init__(
@@ -79,7 +90,7 @@ class ExportedFile:
         self.graph: Graph | None = graph
         self.tail, self.images, self.batch = tail, images, batch
         self.further: list[ExportedFile] = []
-        self.coarse_before, self.score_rounding = False, 0.0
+        self.coarse_before, self.has_quantisers, self.score_rounding = False, False, 0.0
         self._probe, self._first = probe, first
         kinds = {node.op_type for node in tail.model.graph.node}
         self.quantised = "QuantizeLinear" in kinds
@@ -109,10 +120,11 @@ class ExportedFile:
 
     def explain(self, images: Array, targets: Sequence[int] | Array) -> Answer:
         """Run the file on images (N, ...) for targets (N,), in batches of the size that it takes."""
+        return self._answer(self.session, images, np.asarray(targets, np.int64))
+
+    def _answer(self, session: Session, images: Array, targets: Array) -> Answer:
         spec = self.spec
-        targets = np.asarray(targets, np.int64)
-        feeds = {spec.input.name: images, spec.target: targets}
-        found = self.session.run_in_batches(feeds, self.batch or len(images))
+        found = session.run_in_batches({spec.input.name: images, spec.target: targets}, self.batch or len(images))
         return Answer(
             {n: v for n, v in found.items() if n in self.plain_names},
             found[spec.layer.activations],
@@ -121,6 +133,13 @@ class ExportedFile:
             None if spec.layer.detail is None else found[spec.layer.detail.activations],
             None if spec.layer.rivals is None else found[spec.layer.rivals],
         )
+
+    def activations(self, images: Array, together: int) -> Array:
+        """The layer's activations (N, C, H, W) of images (N, ...); `together`: how many at once, in a free batch."""
+        size = self.batch or together
+        filled = filled_up(images, self.batch)
+        feeds = {self.spec.input.name: filled, self.spec.target: np.full(len(filled), -1)}
+        return self.session.run_in_batches(feeds, size)[self.spec.layer.activations][: len(images)]
 
     @cached_property
     def plain_names(self) -> list[str]:
@@ -137,6 +156,20 @@ class ExportedFile:
     def other(self) -> Answer:
         """The file's answer for all images when other classes are asked for, see `other_classes`."""
         return self.explain(self.images, self.other_classes)
+
+    @cached_property
+    def node_by_node(self) -> Answer:
+        """As `top`, without ONNX Runtime's optimisations: no kernel takes several quantised nodes at once."""
+        session = Session(str(self.path), optimise=False)
+        return self._answer(session, self.images, np.full(len(self.images), -1))
+
+    @cached_property
+    def quantised_scores(self) -> float:
+        """Relative error of the scores that the kernels for quantised values make by themselves; 0 without any."""
+        if not self.has_quantisers:
+            return 0.0
+        name = self.spec.output.name
+        return relative_error(self.node_by_node.outputs[name], self.top.outputs[name])
 
     @cached_property
     def exact(self) -> Exact:
@@ -247,6 +280,7 @@ def open_exported_file(
 
     Raises:
         ModelFileError: not an exported file.
+        SpecError: what it says about itself is not what its graph is.
         LayerError: its layer is not found.
         ArrayError: images that do not fit.
         MissingDependencyError: no ONNX Runtime.
@@ -257,6 +291,8 @@ def open_exported_file(
     spec = spec_of(graph.model)
     if spec is None:
         raise ModelFileError(f"{path}: was made without cfcam export: run 'cfcam export --onnx {path}' first")
+    if found := contradictions(graph, spec):
+        raise SpecError(f"{path}: its CamSpec contradicts its graph: {found[0]}: export the model again")
     tail = cut_tail(graph, spec, gradients=True)
     probe = _probe(graph, tail)
     first = (graph.shape(spec.input.name) or (None,))[0]
@@ -273,14 +309,15 @@ def open_exported_file(
         )
     file = ExportedFile(Path(path), spec, graph, tail, probe, images, batch)
     file.coarse_before = coarse_values(graph, graph.ancestors([tail.layer]))
+    file.has_quantisers = any(node.op_type == "QuantizeLinear" for node in graph.nodes)
     behind = graph.ancestors([spec.output.name]) - graph.ancestors([tail.score])
     file.score_rounding = max((_ROUNDING.get(graph.elem_type(name), 0.0) for name in behind), default=0.0)
     for layer in spec.layers[1:]:
         turned = replace(spec, layers=(layer, *(other for other in spec.layers if other is not layer)), tail=None)
         tail = cut_tail(graph, turned, gradients=True)
         file.further.append(ExportedFile(Path(path), turned, graph, tail, _probe(graph, tail), images, batch, file))
-        file.further[-1].coarse_before = file.coarse_before
-        file.further[-1].score_rounding = file.score_rounding
+        for name in ("coarse_before", "has_quantisers", "score_rounding"):
+            setattr(file.further[-1], name, getattr(file, name))
     return file
 
 
@@ -302,11 +339,28 @@ def _probe(graph: Graph, tail: Tail) -> Session | None:
     return Session(probed.to_model())
 
 
-def plain_outputs(plain: str | os.PathLike[str] | ModelProto, file: ExportedFile) -> dict[str, Array]:
+def plain_outputs(plain: str | os.PathLike[str] | ModelProto, file: ExportedFile) -> PlainOutputs:
     """The outputs of the plain model (a path or its contents) for the images of `file`.
 
     Best asked for before the file is run: then two networks are never in memory at once.
     Raises `ExportError` for a model that does not run.
     """
-    session = Session(plain if isinstance(plain, ModelProto) else os.fspath(plain))
-    return session.run_in_batches({file.spec.input.name: file.images}, file.batch or len(file.images))
+    feeds, size = {file.spec.input.name: file.images}, file.batch or len(file.images)
+    source = plain if isinstance(plain, ModelProto) else os.fspath(plain)
+    found = PlainOutputs(Session(source).run_in_batches(feeds, size))
+    if file.has_quantisers:
+        release_memory()
+        found.node_by_node = Session(source, optimise=False).run_in_batches(feeds, size)
+    return found
+
+
+class PlainOutputs(dict[str, Array]):
+    """Outputs of a plain model by name; node_by_node: the same without optimisations, where values are quantised."""
+
+    node_by_node: dict[str, Array] | None = None
+
+    def only(self, names: Iterable[str]) -> PlainOutputs:
+        """Those of these names, as far as there are any."""
+        chosen = PlainOutputs({name: self[name] for name in names if name in self})
+        chosen.node_by_node = self.node_by_node
+        return chosen

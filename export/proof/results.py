@@ -54,7 +54,10 @@ class Proof:
             ProofError: A check failed.
         """
         if not self:
-            failed = "; ".join(f"{c.name}: {c.value:.3g}, limit {c.limit:.3g}" for c in self.failures)
+            failed = "; ".join(
+                f"{c.name}: {c.value:.3g}, limit {c.limit:.3g}" + (f", {c.note}" if c.note else "")
+                for c in self.failures
+            )
             raise ProofError(f"{output}: not written, the {what} graph failed its proof ({failed})")
 
     def rows(self) -> list[tuple[str, float, float, bool]]:

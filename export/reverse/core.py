@@ -48,7 +48,7 @@ def _node_gradients(
 ) -> dict[int, Value]:
     reason = refusal(node)
     if reason is not None:
-        raise UnsupportedOperatorError(reason)
+        raise UnsupportedOperatorError(reason, next((o for o in node.output if o), None))
     found = find_rule(node)
     assert found is not None
     wanted = frozenset(i for i, n in enumerate(node.input) if n in on_path)

@@ -266,7 +266,10 @@ def _chosen_layers(graph: Graph, score: Score, asked: list[str | None], view: Vi
         chosen.append(choose_layer(graph, score, name, axes, grid))
     refuse_repeated(asked, [found.name for found in chosen])
     return [
-        found if isinstance(one, Layout) else _viewed(found, one or LayerView())
+        # A `Layout` of tokens whose places could not be followed is what the user stated.
+        replace(found, assumed=found.assumed and one.kind != "NTC")
+        if isinstance(one, Layout)
+        else _viewed(found, one or LayerView())
         for found, one in zip(chosen, views, strict=True)
     ]
 
@@ -282,7 +285,16 @@ def _viewed(layer: Candidate, view: LayerView) -> Candidate:
         if (view.layout == "NTC") != (len(shape) == 3):
             raise LayerError(f"layer '{layer.name}' has shape {shape}, which cannot be {view.layout}")
         layer = replace(layer, axes=Layout("NHWC") if view.layout == "NHWC" else NCHW)
-    if layer.layout != "NTC" or (view.grid is None and view.prefix_tokens is None):
+    stated = view.layout is not None if layer.layout != "NTC" else view.grid is not None
+    layer = replace(layer, assumed=layer.assumed and not stated)
+    if layer.layout != "NTC":
+        if view.grid is not None and view.grid != layer.grid:
+            have, wanted = ("x".join(map(str, sides)) for sides in (layer.grid, view.grid))
+            raise LayerError(
+                f"layer '{layer.name}' has a grid of {have}, not {wanted}: a grid is given for tokens only"
+            )
+        return layer
+    if view.grid is None and view.prefix_tokens is None:
         return layer
     tokens = int(shape[1] or 0)
     prefix = layer.prefix_tokens

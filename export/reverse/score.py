@@ -192,8 +192,8 @@ def _of_probabilities(graph: Graph, shown: str, origin: Origin) -> Score:
         output = _write(graph, "cam_probabilities", lambda e: e("Exp", e.value(logarithm)))
         kind = "sigmoid" if kind == "log-sigmoid" else "softmax"
     named: Any = "logits" if kind == "log-softmax" else kind
-    scale = {"factor": origin.factor, "offset": origin.offset} if output != shown else {}
-    return Score(output, named, value, (), 0, exact=origin.exact, recognised=True, **scale)
+    factor, offset = (1.0, 0.0) if output == shown else (origin.factor, origin.offset)
+    return Score(output, named, value, (), 0, exact=origin.exact, factor=factor, offset=offset, recognised=True)
 
 
 def _of_opaque_probabilities(graph: Graph, shown: str, kind: Literal["softmax", "sigmoid"]) -> Score:

@@ -7,6 +7,7 @@ from index to name (also as `id2label` inside a larger one, as model hubs write 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,13 @@ from ...runtime.json_reader import parse_json, read_text
 from ...runtime.shown import shown_value
 from ..errors import ExportError
 
-__all__ = ["BACKGROUND", "check_labels", "read_labels"]
+__all__ = ["BACKGROUND", "MOST_BEFORE", "check_labels", "check_texts", "read_labels"]
 
 #: Name of the classes that a model has in front of those that the file names.
 BACKGROUND = "background"
+
+#: How many classes a model may have in front of those that a file names: one, nearly always.
+MOST_BEFORE = 1000
 
 
 def read_labels(path: str | os.PathLike[str], offset: int = 0) -> tuple[str, ...]:
@@ -29,8 +33,8 @@ def read_labels(path: str | os.PathLike[str], offset: int = 0) -> tuple[str, ...
     Raises `ExportError` when the file is missing, unreadable, has gaps or holds no names.
     """
     path = Path(path)
-    if offset < 0:
-        raise ExportError(f"label offset: expected 0 or more, got {offset}")
+    if not 0 <= offset <= MOST_BEFORE:
+        raise ExportError(f"label offset: expected 0 to {MOST_BEFORE}, got {offset}")
     text = read_text(path, ExportError)
     labels = _from_json(path, text) if text.lstrip()[:1] in ("[", "{") else _from_lines(path, text)
     if not labels:
@@ -43,6 +47,20 @@ def check_labels(labels: Sequence[str] | None, classes: int) -> None:
     if labels is None or len(labels) == classes:
         return
     raise ExportError(f"{len(labels)} labels for a model of {classes} class{'' if classes == 1 else 'es'}")
+
+
+def check_texts(labels: Sequence[str] | None) -> None:
+    """Raises `ExportError` where a label is no text, or none that a file can hold: before the work, not after it."""
+    for index, label in enumerate(labels or ()):
+        if not isinstance(label, str):
+            raise ExportError(f"labels: label {index} is not a name: {shown_value(label)}")
+        try:
+            label.encode()
+        except UnicodeEncodeError as error:
+            raise ExportError(
+                f"labels: label {index}, {shown_value(label)}, holds half a character, which no file in UTF-8 can: "
+                "write it anew"
+            ) from error
 
 
 def _from_lines(path: Path, text: str) -> list[str]:
@@ -65,10 +83,11 @@ def _from_json(path: Path, text: str) -> list[str]:
 
 
 def _by_index(path: Path, data: dict[str, Any]) -> list[Any]:
-    try:
-        found = {int(key): value for key, value in data.items()}
-    except ValueError:
-        raise ExportError(f"{path}: expected a JSON list of names, or an object from index to name") from None
+    if not all(re.fullmatch("[0-9]{1,9}", key) for key in data):
+        raise ExportError(f"{path}: expected a JSON list of names, or an object from index to name")
+    found = {int(key): value for key, value in data.items()}
+    if len(found) < len(data):
+        raise ExportError(f"{path}: two of its keys are the same index, as '1' and '01' are")
     missing = [index for index in range(len(found)) if index not in found]
     if missing:
         raise ExportError(f"{path}: {len(found)} labels, but none for class {missing[0]}; indices must start at 0")

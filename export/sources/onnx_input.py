@@ -2,72 +2,123 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from onnx import ModelProto, TensorProto, TypeProto, helper
+from onnx import ModelProto, TensorProto, TypeProto, ValueInfoProto, helper
 
 from ..errors import ExportError
 from ..graph.graph import Dim, attribute, type_of
 
 __all__ = ["ImageInput", "empty_batch", "fix_batch", "image_input"]
 
-_DTYPES: dict[int, Literal["float32", "float16"]] = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16"}
+Dtype = Literal["float32", "float16", "uint8", "int8"]
+
+_DTYPES: dict[int, Dtype] = {
+    TensorProto.FLOAT: "float32",
+    TensorProto.FLOAT16: "float16",
+    TensorProto.UINT8: "uint8",
+    TensorProto.INT8: "int8",
+}
+#: Channels are fewer than pixels by at least this factor where nothing else shows which they are.
+_FAR = 4
+#: What may stand between the image and the operator that shows its layout: nothing that moves an axis.
+_IN_PLACE = frozenset(
+    {"Add", "Cast", "Clip", "DequantizeLinear", "Div", "Identity", "Mul", "Pad", "QuantizeLinear", "Sub"}
+)
 
 
 @dataclass(frozen=True)
 class ImageInput:
-    """name; layout; height and width in pixels; channels: 3, or 1; batch: its fixed size, or None."""
+    """name; layout; height and width in pixels; channels; dtype; batch: its fixed size, or None.
+
+    metadata: what the file says about images, by the names of ONNX's metadata (``Image.BitmapPixelFormat``, ...).
+    """
 
     name: str
     layout: Literal["NCHW", "NHWC"]
     height: int
     width: int
     channels: int
-    dtype: Literal["float32", "float16"]
+    dtype: Dtype
     batch: int | None
+    metadata: dict[str, str] = field(default_factory=dict)
 
 
-def image_input(model: ModelProto, size: tuple[int, int] | None = None) -> ImageInput:
+def image_input(
+    model: ModelProto, size: tuple[int, int] | None = None, channels: int | None = None, fixed: Collection[str] = ()
+) -> ImageInput:
     """Find the one image input of `model`, and write what was free about it into the model.
 
-    size: (height, width), for a model that leaves them open. The batch stays free, and gets a
-    name where it had none, so that shape inference can follow it.
-    Raises `ExportError` for anything but one float batch of images of a known size.
+    size: (height, width), for a model that leaves them open. channels: likewise. fixed: names of inputs whose values
+    are given. The batch stays free, and gets a name where it had none, so that shape inference can follow it.
+    Raises `ExportError` for anything but one batch of images of a known size.
     """
-    weights = {tensor.name for tensor in model.graph.initializer}
-    inputs = [entry for entry in model.graph.input if entry.name not in weights]
-    if len(inputs) != 1:
-        listed = ", ".join(f"'{entry.name}' {_described(entry.type)}" for entry in inputs) or "none"
-        raise ExportError(f"the model takes {len(inputs)} inputs ({listed}), expected one batch of images")
-    entry = inputs[0]
+    entry = _image_entry(model, fixed)
     described = f"input '{entry.name}' {_described(entry.type)}"
     kind, shape = type_of(entry.type) or (0, None)
     if shape is None:
-        raise ExportError(f"{described}: its shape is not stated, expected (N, 3, H, W) or (N, H, W, 3)")
+        raise ExportError(f"{described}: its shape is not stated, expected (N, C, H, W) or (N, H, W, C)")
     if kind not in _DTYPES:
-        advice = "export the model again without the part that prepares the image" if kind == TensorProto.UINT8 else ""
-        raise ExportError(f"{described}: expected float32 or float16{': ' * bool(advice)}{advice}")
+        raise ExportError(f"{described}: expected {', '.join(_DTYPES.values())}")
     if len(shape) != 4:
-        raise ExportError(f"{described}: expected four dimensions, (N, 3, H, W) or (N, H, W, 3)")
+        raise ExportError(f"{described}: expected four dimensions, (N, C, H, W) or (N, H, W, C)")
     # Exporters write a free size as -1, and a free batch as 0 too.
     shape = tuple(None if isinstance(d, int) and d < (1 if axis == 0 else 0) else d for axis, d in enumerate(shape))
     if any(isinstance(d, int) and d < 1 for d in shape):
         raise ExportError(f"{described}: has a dimension of {min(d for d in shape if isinstance(d, int))}")
-    layout = _layout(model, entry.name, shape)
+    layout = _layout(model, entry, shape, channels)
     if layout is None:
-        raise ExportError(f"{described}: expected 3 channels (or 1), as (N, 3, H, W) or (N, H, W, 3)")
+        raise ExportError(
+            f"{described}: which axis holds the channels is not to be seen: say how many there are with --channels"
+        )
     axes = (1, 2, 3) if layout == "NCHW" else (3, 1, 2)
-    channels, *stated = (shape[a] for a in axes)
-    height, width = _size(described, stated, size)
-    channels = channels if isinstance(channels, int) else 3
+    stated, *sides = (shape[a] for a in axes)
+    count = _channels(described, stated, channels)
+    height, width = _size(described, sides, size)
     batch = shape[0] if isinstance(shape[0], int) else None
     dims = entry.type.tensor_type.shape.dim
-    for axis, value in zip(axes, (channels, height, width), strict=True):
+    for axis, value in zip(axes, (count, height, width), strict=True):
         dims[axis].dim_value = value
     if batch is None and (not dims[0].dim_param or shape[0] in shape[1:]):
         dims[0].dim_param = "batch"
-    return ImageInput(entry.name, layout, height, width, channels, _DTYPES[kind], batch)
+    said = {entry.key: entry.value for entry in model.metadata_props if entry.key.startswith("Image.")}
+    return ImageInput(entry.name, layout, height, width, count, _DTYPES[kind], batch, said)
+
+
+def _image_entry(model: ModelProto, fixed: Collection[str]) -> ValueInfoProto:
+    """The input that is the image: the only one that is not fixed. Raises `ExportError`."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [entry for entry in model.graph.input if entry.name not in weights]
+    unknown = [name for name in fixed if name not in {entry.name for entry in inputs}]
+    if unknown:
+        listed = ", ".join(f"'{entry.name}'" for entry in inputs)
+        raise ExportError(f"--input {unknown[0]}: the model has no such input, it has {listed}")
+    free = [entry for entry in inputs if entry.name not in fixed]
+    if len(free) == 1:
+        return free[0]
+    if not free:
+        raise ExportError("the model takes no input that is not fixed: one has to be the image")
+    images = [entry for entry in free if entry.type.denotation == "IMAGE"]
+    images = images or [entry for entry in free if len((type_of(entry.type) or (0, ()))[1] or ()) == 4]
+    others = [entry for entry in free if len(images) != 1 or entry is not images[0]]
+    listed = ", ".join(f"'{entry.name}' {_described(entry.type)}" for entry in others)
+    example = (others[-1] if len(images) != 1 else others[0]).name
+    image = f" beside the image '{images[0].name}'" if len(images) == 1 else ", of which one has to be the image"
+    raise ExportError(
+        f"the model takes {len(free)} inputs: {listed}{image}: fix every other one with --input NAME=VALUE or "
+        f"NAME=FILE.npy, such as --input {example}={example}.npy (inputs={{'{example}': array}} in Python); its value "
+        "is kept in the file"
+    )
+
+
+def _channels(described: str, stated: Dim, asked: int | None) -> int:
+    if isinstance(stated, int):
+        if asked not in (None, stated):
+            raise ExportError(f"{described}: has {stated} channels, not {asked}")
+        return stated
+    return asked or 3
 
 
 def empty_batch(model: ModelProto) -> bool:
@@ -99,26 +150,47 @@ def _size(described: str, stated: list[Dim], size: tuple[int, int] | None) -> tu
     return size
 
 
-def _layout(model: ModelProto, name: str, shape: tuple[Dim, ...]) -> Literal["NCHW", "NHWC"] | None:
-    """Where the channels are: the axis of 3, else of 1; where none is stated, by what reads the input first."""
-    for channels in (3, 1):
+def _layout(
+    model: ModelProto, entry: ValueInfoProto, shape: tuple[Dim, ...], asked: int | None
+) -> Literal["NCHW", "NHWC"] | None:
+    """Where the channels are.
+
+    The axis that the file denotes so; else that of the number that is asked for, of 3 or of 1; else by what reads the
+    input first; else the axis that is far shorter than any side of an image.
+    """
+    denoted = [dim.denotation for dim in entry.type.tensor_type.shape.dim]
+    if "DATA_CHANNEL" in denoted:
+        return "NCHW" if denoted[1] == "DATA_CHANNEL" else "NHWC" if denoted[3] == "DATA_CHANNEL" else None
+    for channels in (3, 1) if asked is None else (asked,):
         if shape[1] == channels and shape[3] != channels:
             return "NCHW"
         if shape[3] == channels and shape[1] != channels:
             return "NHWC"
     if shape[1] == shape[3] == 3:
         return "NCHW"
-    if isinstance(shape[1], int) or isinstance(shape[3], int):
-        return None if isinstance(shape[1], int) and isinstance(shape[3], int) else _by_reader(model, name)
-    return _by_reader(model, name)
+    read = _by_reader(model, entry.name)
+    if read is not None or not all(isinstance(d, int) for d in shape[1:]):
+        return read
+    first, second, last = (int(d or 0) for d in shape[1:])
+    if first * _FAR <= min(second, last):
+        return "NCHW"
+    return "NHWC" if last * _FAR <= min(first, second) else None
 
 
 def _by_reader(model: ModelProto, name: str) -> Literal["NCHW", "NHWC"] | None:
+    """The layout that the first operator shows which is not element by element."""
+    same = {name}
     for node in model.graph.node:
-        if name in node.input and node.op_type == "Conv":
+        if not node.input or (node.input[0] not in same and not (node.op_type in _IN_PLACE and same & {*node.input})):
+            continue
+        if node.op_type == "Conv" or (node.op_type == "QLinearConv" and node.domain in ("", "ai.onnx")):
             return "NCHW"
-        if name in node.input and node.op_type == "Transpose" and list(attribute(node, "perm", [])) == [0, 3, 1, 2]:
-            return "NHWC"
+        if node.op_type == "Transpose":
+            perm = list(attribute(node, "perm", []))
+            return {(0, 3, 1, 2): "NHWC", (0, 2, 3, 1): "NCHW"}.get(tuple(perm))  # type: ignore[return-value]
+        if node.op_type not in _IN_PLACE:
+            return None
+        same.update(node.output[:1])
     return None
 
 

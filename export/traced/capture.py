@@ -160,16 +160,14 @@ def _why_not(module: nn.Module, example: torch.Tensor, error: Exception, listing
 
 
 def _image_parameter(module: nn.Module) -> str:
-    parameters = [
-        p
-        for p in inspect.signature(module.forward).parameters.values()
-        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)
-    ]
-    needed = [p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_POSITIONAL]
+    everything = inspect.signature(module.forward).parameters.values()
+    parameters = [p for p in everything if p.kind not in (p.KEYWORD_ONLY, p.VAR_KEYWORD)]
+    needed = [p.name for p in everything if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if len(needed) > 1:
         raise ExportError(
-            f"{type(module).__name__}.forward needs {len(needed)} inputs ({', '.join(needed)}): "
-            "cfcam explains classifiers of one image; wrap the module in one that takes only the image"
+            f"{type(module).__name__}.forward needs {len(needed)} inputs ({', '.join(needed)}): fix those that are not "
+            f"the image with --input NAME=VALUE or NAME=FILE.npy, such as --input {needed[-1]}={needed[-1]}.npy with a "
+            f"value of shape (1, ...) for one image (inputs={{'{needed[-1]}': array}} in Python); the file keeps it"
         )
     if not parameters:
         raise ExportError(f"{type(module).__name__}.forward takes no image")

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..errors import CfcamError
+from ..shown import shown_value
 from .document import SCHEMA
 
 __all__ = ["Comparison", "ResultError", "Row", "compare"]
@@ -104,8 +105,8 @@ def _check(document: Any, name: str) -> None:
     if not isinstance(document, Mapping) or not str(document.get("schema", "")).startswith("cfcam.bench/"):
         found = document.get("schema") if isinstance(document, Mapping) else None
         raise ResultError(
-            f"{name}: is not a result of `cfcam bench` (schema {found!r}, expected '{SCHEMA}'): write one with "
-            "`cfcam bench MODEL -o FILE.json`"
+            f"{name}: is not a result of `cfcam bench` (schema {shown_value(found)}, expected '{SCHEMA}'): write one "
+            "with `cfcam bench MODEL -o FILE.json`"
         )
     if document["schema"] != SCHEMA:
         raise ResultError(
@@ -116,8 +117,21 @@ def _check(document: Any, name: str) -> None:
             raise ResultError(f"{name}: has no section '{section}': the file was cut or changed, measure again")
     for section in ("latency_ms", "stages_ms"):
         for measure, times in document[section].items():
-            if not isinstance(times, Mapping) or not all(isinstance(times.get(p), int | float) for p in _POINTS):
+            if not isinstance(times, Mapping) or not all(_is_number(times.get(p)) for p in _POINTS):
                 raise ResultError(f"{name}: {section}.{measure} lacks one of {', '.join(_POINTS)}: measure again")
+
+    ratio, gpus = document.get("ratio") or {}, document["machine"].get("gpus") or []
+    fits = isinstance(ratio, Mapping) and isinstance(gpus, list) and all(isinstance(gpu, Mapping) for gpu in gpus)
+    single = [document.get("open_ms"), document.get("first_ms"), document["memory"].get("high_water")]
+    if not fits or not all(value is None or _is_number(value) for value in (*single, ratio.get("median"))):
+        raise ResultError(
+            f"{name}: open_ms, first_ms, memory.high_water, ratio or machine.gpus is not what `cfcam bench` writes: "
+            "the file was changed, measure again"
+        )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, str, str]]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from ..checks import check_path
 from ..errors import CfcamError, EngineError, ManifestError
 from ..files import write_bytes
 from ..json_reader import read_json
@@ -155,6 +156,9 @@ class Manifest:
 
     def __post_init__(self) -> None:
         _FORMAT.check_schema(self.schema)
+        _FORMAT.check_types(self)
+        if not isinstance(self.config.get("builder", {}), dict):
+            raise ManifestError("manifest config.builder: expected an object")
         if self.gate is None:
             return
         if not isinstance(self.gate.get("passed"), bool):
@@ -174,7 +178,7 @@ class Manifest:
         Returns:
             Path of the manifest, whether it exists or not.
         """
-        path = Path(product)
+        path = check_path("Manifest", product, ManifestError, "product")
         return path.with_name(path.name + SUFFIX)
 
     @property

@@ -13,6 +13,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..checks import check_path
 from ..errors import CfcamError, ModelFileError, SpecError
 from .spec import METADATA_KEY, CamSpec
 from .wire import VARINT, Field, PastEnd, Wire, WireError
@@ -128,7 +129,7 @@ def read_model_info(path: str | os.PathLike[str]) -> ModelInfo:
     Raises:
         ModelFileError: The file is missing, a folder, unreadable, empty, truncated, or not an ONNX model.
     """
-    path = Path(path)
+    path = check_path("read_model_info", path, ModelFileError)
     try:
         if path.is_dir():
             raise ModelFileError(f"{path}: is a folder, an .onnx file was expected")
@@ -202,6 +203,7 @@ def file_sha256(path: str | os.PathLike[str], error: type[CfcamError] = ModelFil
     Raises:
         ModelFileError: The file cannot be read, unless `error` is another one.
     """
+    check_path("file_sha256", path, error)
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as file:

@@ -66,6 +66,12 @@ class Format:
             object.__setattr__(loaded, _UNKNOWN, unknown)
         return loaded
 
+    def check_types(self, record: Any, where: str = "") -> None:
+        """Refuse a dataclass that was made by hand with values of other types than it says."""
+        hints = typing.get_type_hints(type(record))
+        for f in fields(record):
+            self._convert(getattr(record, f.name), hints[f.name], f"{where}.{f.name}".lstrip("."))
+
     def _convert(self, value: Any, hint: Any, path: str) -> Any:
         origin, args = typing.get_origin(hint), typing.get_args(hint)
         if origin in (typing.Union, types.UnionType):  # only X | None is used
@@ -89,6 +95,9 @@ class Format:
                 raise self.error(f"{self.name} {path}: expected an object of text, got {shown_value(value)}")
             return dict(value)
         if hasattr(hint, "__dataclass_fields__"):
+            if isinstance(value, hint):
+                self.check_types(value, path)
+                return value
             return self.load(hint, value, path)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if hint is float and is_number:

@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
+from ..checks import expect
 from ..errors import SpecError
 from ..json_reader import parse_json
 from .records import Format, dump
@@ -261,9 +263,10 @@ class LayerSpec:
     always (N, C, H, W). grid: its (H, W). pooled: True when this is the value that enters
     the last global pooling, so that its gradient is constant over the grid.
     activations, gradients: names of the outputs. prefix_tokens: class and register tokens
-    that were set aside (token layouts only). detail: the detail layer. rivals: name of the output
-    that holds the gradient of the logsumexp of the other classes' logits, (N, C, 1, 1). Both since
-    schema 1.3, of the first layer at most, and None where there is none.
+    that were set aside (token layouts only). assumed: the layout could not be followed from the
+    image when the file was made, and is what the value's shape looks like. detail: the detail layer.
+    rivals: name of the output that holds the gradient of the logsumexp of the other classes' logits,
+    (N, C, 1, 1). Both since schema 1.3, of the first layer at most, and None where there is none.
     """
 
     name: str
@@ -277,6 +280,7 @@ class LayerSpec:
     gradients: str = "cam_gradients"
     detail: DetailSpec | None = None
     rivals: str | None = None
+    assumed: bool = False
 
     def validate(self) -> None:
         if self.channels < 1 or min(self.grid) < 1:
@@ -383,6 +387,7 @@ class CamSpec:
 
     def __post_init__(self) -> None:
         _FORMAT.check_schema(self.schema)
+        _FORMAT.check_types(self)
         if not self.layers:
             raise SpecError("CamSpec layers: expected at least one target layer")
         self.input.validate()
@@ -432,6 +437,7 @@ class CamSpec:
         Raises:
             SpecError: The file has no such target layer.
         """
+        expect("with_layer", "name", name, str, error=SpecError)
         for index, layer in enumerate(self.layers):
             if layer.name == name:
                 return replace(self, layers=(layer,), tail=self.tail if index == 0 else None)
@@ -446,7 +452,12 @@ class CamSpec:
 
         Returns:
             The copy.
+
+        Raises:
+            SpecError: An argument is of the wrong kind.
         """
+        expect("with_method", "name", name, str, error=SpecError)
+        expect("with_method", "settings", settings, Mapping, error=SpecError)
         return replace(self, method=MethodSpec(name=name, settings=dict(settings)))
 
     def to_dict(self) -> dict[str, Any]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Engine", "EngineInfo"]
+from ..checks import expect
+
+__all__ = ["Engine", "EngineInfo", "check_feed"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class EngineInfo:
         batch: The fixed batch size, or None when any size from `min_batch` to `max_batch` will do.
         min_batch: The smallest batch.
         max_batch: The largest batch, or None when there is none.
+        takes: By the name of each input its dtype, as numpy calls it, and its sizes, None for those that are free;
+            empty where the backend does not say.
     """
 
     backend: str
@@ -33,6 +38,7 @@ class EngineInfo:
     batch: int | None = None
     min_batch: int = 1
     max_batch: int | None = None
+    takes: Mapping[str, tuple[str, tuple[int | None, ...]]] = field(default_factory=dict)
 
 
 class Engine(AbstractContextManager["Engine", None], Protocol):
@@ -69,3 +75,13 @@ class Engine(AbstractContextManager["Engine", None], Protocol):
     def close(self) -> None:
         """Free the model. Calling it again does nothing; `infer` raises afterwards."""
         ...
+
+
+def check_feed(inputs: Any, outputs: Any) -> None:
+    """Raise `ArrayError` unless `inputs` are arrays by name, and `outputs` names or None."""
+    expect("infer", "inputs", inputs, Mapping)
+    for name, value in inputs.items():
+        expect("infer", f"inputs['{name}']", value, np.ndarray)
+    expect("infer", "outputs", outputs, Sequence, None)
+    for name in outputs or ():
+        expect("infer", "outputs", name, str)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from ..checks import check_path, expect
 from ..contract.manifest import SUFFIX, Manifest
 from ..contract.modelfile import is_plan
 from ..errors import EngineError, ModelFileError
@@ -53,8 +53,20 @@ def open_engine(
         ModelFileError: There is no such file, or it is a TensorRT engine without its manifest.
         MissingDependencyError: The backend is not installed.
     """
-    path = Path(path)
-    if not path.is_file():
+    path = check_path("open_engine", path, ModelFileError)
+    for name, value, kinds in (
+        ("provider", provider, (str, None)),
+        ("allow_fallback", allow_fallback, (bool, None)),
+        ("threads", threads, (int, None)),
+        ("options", options, (EngineOptions, Mapping, None)),
+        ("manifest", manifest, (Manifest, None)),
+    ):
+        expect("open_engine", name, value, *kinds, error=EngineError)
+    try:
+        is_file = path.is_file()
+    except OSError as error:  # a name that is too long
+        raise ModelFileError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if not is_file:
         raise ModelFileError(f"{path}: is a folder" if path.is_dir() else f"{path}: no such file")
     if manifest is None:
         manifest = read_manifest(path)
@@ -92,7 +104,7 @@ def read_manifest(path: str | os.PathLike[str], *, machine: bool = True) -> Mani
         EngineError: A TensorRT engine needs a GPU that is not there.
         MissingDependencyError: A TensorRT engine needs a TensorRT that is not installed.
     """
-    path = Path(path)
+    path = check_path("read_manifest", path, ModelFileError)
     manifest = Manifest.read(path)
     if manifest is not None:
         manifest.check(path, machine=machine)

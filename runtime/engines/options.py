@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
+from ..checks import expect
 from ..contract.records import Format, dump
 from ..errors import EngineError
+from ..shown import shown, shown_value
 
 __all__ = ["PROVIDERS", "EngineOptions", "full_name", "short_name"]
 
@@ -28,6 +31,10 @@ PROVIDERS = {
 }
 
 _FORMAT = Format("engine options", EngineError)
+
+#: No machine has more: a slip of the keyboard, which would otherwise end the process inside the backend.
+_MOST_THREADS = 4096
+_MOST_DEVICES = 1023
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +73,14 @@ class EngineOptions:
     cuda_graph: bool = False
 
     def __post_init__(self) -> None:
+        if isinstance(self.cache, os.PathLike):
+            object.__setattr__(self, "cache", os.fspath(self.cache))
+        _FORMAT.check_types(self)
         full_name(self.provider)
-        if self.threads is not None and self.threads < 1:
-            raise EngineError(f"threads: expected at least 1, got {self.threads}")
-        if self.device_id < 0:
-            raise EngineError(f"device_id: expected 0 or more, got {self.device_id}")
+        if self.threads is not None and not 1 <= self.threads <= _MOST_THREADS:
+            raise EngineError(f"threads: expected 1 to {_MOST_THREADS}, got {self.threads}")
+        if not 0 <= self.device_id <= _MOST_DEVICES:
+            raise EngineError(f"device_id: expected 0 to {_MOST_DEVICES}, got {self.device_id}")
         for name in ("session", "provider_options"):
             entries = {str(key): _text(f"{name}.{key}", value) for key, value in getattr(self, name).items()}
             object.__setattr__(self, name, entries)
@@ -78,12 +88,13 @@ class EngineOptions:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> EngineOptions:
         """Of a mapping, as JSON or YAML gives it; an unknown key is an error that names the nearest one."""
+        expect("engine options", "data", data, Mapping, error=EngineError)
         known = [f.name for f in fields(cls)]
         for key in data:
             if key not in known:
                 near = difflib.get_close_matches(str(key), known, 1)
                 hint = f"did you mean '{near[0]}'?" if near else f"expected one of {', '.join(known)}"
-                raise EngineError(f"engine options: unknown key '{key}': {hint}")
+                raise EngineError(f"engine options: unknown key '{shown(str(key))}': {hint}")
         return _FORMAT.load(cls, dict(data))
 
     def to_dict(self) -> dict[str, Any]:
@@ -133,4 +144,4 @@ def _text(name: str, value: Any) -> str:
         return str(int(value))
     if isinstance(value, str | int | float):
         return str(value)
-    raise EngineError(f"engine options {name}: expected text, a number or a boolean, got {value!r}")
+    raise EngineError(f"engine options {name}: expected text, a number or a boolean, got {shown_value(value)}")

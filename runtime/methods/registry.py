@@ -17,8 +17,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from ..checks import did_you_mean
-from ..errors import MethodError, one_line
+from ..checks import check_choice, did_you_mean, expect
+from ..errors import CfcamError, MethodError, one_line
+from ..shown import shown_value
 from .base import CamResult
 
 __all__ = ["GROUP", "Method", "get_method", "make_settings", "method_names", "register_probe", "register_rule"]
@@ -101,7 +102,12 @@ def register_probe(name: str, *, settings: type[Any] | None = None, needs_tail: 
 
 
 def _register(name: str, kind: Kind, settings: type[Any] | None, **needs: bool) -> Callable[[Run], Run]:
+    expect("register", "name", name, str, error=MethodError)
+    if settings is not None and not (isinstance(settings, type) and dataclasses.is_dataclass(settings)):
+        raise MethodError(f"register '{name}': settings: expected a dataclass or None, got {shown_value(settings)}")
+
     def decorate(run: Run) -> Run:
+        expect(f"register '{name}'", "run", run, Callable, error=MethodError)
         if name in _METHODS:
             first, second = _METHODS[name].run.__module__, run.__module__
             raise MethodError(f"method '{name}' is registered twice, by {first} and by {second}: rename one of them")
@@ -120,7 +126,12 @@ def method_names(kind: Kind | None = None) -> list[str]:
 
     Returns:
         The names, in the order of their registration.
+
+    Raises:
+        MethodError: There is no such kind.
     """
+    if kind is not None:
+        check_choice("method_names", "kind", kind, get_args(Kind))
     _load_packages()
     kinds = get_args(Kind) if kind is None else (kind,)
     return [name for one in kinds for name, method in _METHODS.items() if method.kind == one]
@@ -132,6 +143,7 @@ def get_method(name: str) -> Method:
     Raises:
         MethodError: There is none; the message has the nearest name, and the packages that could not be loaded.
     """
+    expect("method", "name", name, str, error=MethodError)
     if name not in _METHODS:
         _load_packages()
     if name in _METHODS:
@@ -178,9 +190,9 @@ def make_settings(method: Method, values: Any) -> Any:
         MethodError: An unknown setting, or a value out of range.
     """
     if method.settings is None:
-        if values:
-            raise MethodError(f"method '{method.name}' takes no settings, got {values!r}")
-        return None
+        if values is None or (isinstance(values, Mapping) and not values):
+            return None
+        raise MethodError(f"method '{method.name}' takes no settings, got {shown_value(values)}")
     if isinstance(values, method.settings):
         return values
     if values is None:
@@ -194,5 +206,7 @@ def make_settings(method: Method, values: Any) -> Any:
             raise MethodError(f"method '{method.name}' has no setting '{key}'{hint} Settings: {', '.join(known)}")
     try:
         return method.settings(**values)
-    except TypeError as error:
+    except CfcamError:
+        raise
+    except (TypeError, ValueError) as error:
         raise MethodError(f"settings of '{method.name}': {error}") from error

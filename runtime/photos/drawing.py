@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import ArrayError
+from ..shown import shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -135,8 +136,8 @@ def caption(
     room = width - 2 * pad
     taken = round(_font(size).getlength(value)) + size if value else 0
     for i, (text, text_size, colour) in enumerate(lines):
-        shown = _shorten(text, text_size, room - taken if i == 0 else room)
-        draw.text((pad, y), shown, font=_font(text_size), fill=colour)
+        line = _shorten(text, text_size, room - taken if i == 0 else room)
+        draw.text((pad, y), line, font=_font(text_size), fill=colour)
         y += round(text_size * 1.35)
     page.paste(picture, ((width - picture.width) // 2, head))
     if foot is not None:
@@ -226,6 +227,7 @@ def _font(size: int):
 
 def _shorten(text: str, size: int, room: int) -> str:
     font = _font(size)
+    text = shown(text)
     if font.getlength(text) <= room:
         return text
     while text and font.getlength(text + "…") > room:

@@ -20,8 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import check_count, expect
 from ..contract.spec import SAME_SHAPE, InputSpec
 from ..errors import ArrayError
+from ..shown import shown_value
 
 __all__ = ["Frame"]
 
@@ -46,6 +48,13 @@ class Frame:
     offset: tuple[int, int]
     input: tuple[int, int]
 
+    def __post_init__(self) -> None:
+        for name in ("photo", "resized", "offset", "input"):
+            pair = getattr(self, name)
+            good = isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(n, int | np.integer) for n in pair)
+            if not good or (name != "offset" and min(pair) < 1):
+                raise ArrayError(f"Frame: {name}: expected two whole numbers (width, height), got {shown_value(pair)}")
+
     @classmethod
     def fit(cls, photo: tuple[int, int], spec: InputSpec) -> Frame:
         """The frame that an input's description gives a photo.
@@ -59,7 +68,15 @@ class Frame:
 
         Returns:
             Where the input lies on the photo.
+
+        Raises:
+            ArrayError: The size is not that of a photo.
         """
+        expect("Frame.fit", "spec", spec, InputSpec)
+        if not isinstance(photo, tuple) or len(photo) != 2:
+            raise ArrayError(f"Frame.fit: photo: expected (width, height), got {shown_value(photo)}")
+        for side in photo:
+            check_count("Frame.fit: photo", side)
         (w0, h0), (w, h) = photo, (spec.width, spec.height)
         rule = spec.resize
         mode = rule.mode
@@ -148,7 +165,12 @@ class Frame:
 
         Returns:
             (width, height), scaled down where it has to be.
+
+        Raises:
+            ArrayError: `max_side` is no whole number above 0.
         """
+        if max_side is not None:
+            check_count("max_side", max_side)
         w0, h0 = self.photo
         if max_side is None or max(w0, h0) <= max_side:
             return w0, h0
@@ -175,6 +197,7 @@ class Frame:
         Raises:
             ArrayError: The map does not have the input's size.
         """
+        expect("place", "map", map, np.ndarray)
         w, h = self.input
         if map.shape != (h, w):
             raise ArrayError(f"map: expected shape {(h, w)}, the model's input, got {map.shape}")

@@ -187,16 +187,20 @@ def opened_file(path: str | os.PathLike[str], max_pixels: int | None = None) -> 
         raise ImageError(f"{path}: is damaged ({one_line(error)})") from error
 
 
-def check_size(size: tuple[int, int], name: str, max_pixels: int | None = None, form: str | None = None) -> None:
-    """Raise `ImageError` for a photo of `size` (width, height) beyond the limit. form: Pillow's name of its format."""
-    most, costly = max_pixels or _limit, form in _COSTLY
-    pixels = size[0] * size[1]
-    if pixels > (most // 2 if costly else most):
-        half = f", half as many in {form}" if costly else ""
+def check_size(
+    size: tuple[int, int], name: str, max_pixels: int | None = None, form: str | None = None, cost: int = 1
+) -> None:
+    """Raise `ImageError` for a photo of `size` (width, height) beyond the limit.
+
+    form: Pillow's name of its format. cost: how often a pixel counts, for the memory that it takes.
+    """
+    most, cost = max_pixels or _limit, 2 * cost if form in _COSTLY else cost
+    count = size[0] * size[1] * cost
+    if count > most:
+        counted = f" (each counts {cost} times, for the memory that it takes)" if cost > 1 else ""
         raise ImageError(
-            f"{name}: has {size[0]} x {size[1]} pixels, more than the limit of {most}{half}: make it smaller, "
-            f"or raise the limit with --max-pixels {2 * pixels if costly else pixels} (max_pixels in Python), which "
-            "takes memory"
+            f"{name}: has {size[0]} x {size[1]} pixels{counted}, more than the limit of {most}: make it smaller, or "
+            f"raise the limit with --max-pixels {count} (max_pixels in Python), which takes memory"
         )
 
 

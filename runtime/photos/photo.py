@@ -61,7 +61,7 @@ def open_photo(source: ImageLike, spec: InputSpec, max_pixels: int | None = None
         source: What `open_image` takes; a ``.npy`` or ``.npz`` file; or an array of integers of 8 to 32 bits. Arrays
             have the shape (H, W), (H, W, C) or (C, H, W); where both ends fit, the channels come last.
         spec: The model's input, which says how many channels there are, and the range of deep photos.
-        max_pixels: As in `open_image`. Every further three channels count as one more photo.
+        max_pixels: As in `open_image`. A pixel of C channels of more than 8 bits counts C + 1 times.
 
     Raises:
         ImageError: The photo cannot be opened, is too large, or has another number of channels.
@@ -107,6 +107,7 @@ def _of_image(image: Image.Image, name: str, spec: InputSpec, max_pixels: int | 
         return Photo(
             picture, notes=_deep_notes(picture, name) if deep_colour else eight_bit_note(name, spec.photo_range)
         )
+    check_size(image.size, name, max_pixels, image.format, cost=len(image.getbands()) + 1)
     image = upright(image, name)
     if image.mode not in _AS_THEY_ARE:
         transparent = "transparency" in image.info or "a" in image.mode or "A" in image.mode
@@ -167,8 +168,8 @@ def _read_array(path: Path, max_pixels: int | None) -> NDArray[Any]:
 
 
 def _check_values(shape: tuple[int, ...], name: str, max_pixels: int | None) -> None:
-    """Raise `ImageError` for an array (H, W, C) that is too large; three channels count as one photo."""
-    check_size((shape[0] * shape[1], -(-shape[2] // 3)), name, max_pixels)
+    """Raise `ImageError` for an array (H, W, C) that is too large: its channels are numbers of 32 bits for a while."""
+    check_size((shape[1], shape[0]), name, max_pixels, cost=shape[2] + 1)
 
 
 def _of_values(

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..contract.spec import InputSpec
 from ..errors import ArrayError, PhotoWarning
+from ..shown import shown_value
 from ..timing import timed
 from .frame import Frame
 from .images import source_name
@@ -169,6 +170,10 @@ def check_tensor(array: NDArray[Any], spec: InputSpec) -> NDArray[Any]:
     one = spec.shape(1)[1:]
     integers = spec.dtype in ("uint8", "int8")
     expected = spec.dtype if integers else "float32"  # rounding is for whoever makes integers of numbers that are none
+    if not isinstance(array, np.ndarray):
+        raise ArrayError(
+            f"images: expected {expected} tensors as a numpy array, got {shown_value(array)} ({type(array).__name__})"
+        )
     if array.dtype != np.dtype(expected) and array.dtype != np.dtype(spec.dtype):
         raise ArrayError(
             f"input '{spec.name}': expected a {expected} tensor, got {array.dtype}: convert it with "

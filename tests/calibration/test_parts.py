@@ -110,7 +110,7 @@ def test_one_cell():
 
 def test_refused():
     photo = sample(4, pooled=False)
-    with pytest.raises(MethodError, match="random_groupings: expected at least 1"):
+    with pytest.raises(MethodError, match="random_groupings: expected a whole number of at least 1"):
         measure_part(photo, random_groupings=0)
     with pytest.raises(ArrayError, match="gradients: expected the shape"):
         measure_part(LayerSample(name="p", activations=photo.activations, gradients=photo.gradients[:3]))

@@ -2,8 +2,10 @@
 
 import logging
 import os
+import signal
 import subprocess
 import sys
+import time
 from importlib.metadata import version
 from typing import Any
 
@@ -153,6 +155,25 @@ def test_ctrl_c_is_one_line_and_has_its_exit_code(failing, capsys):
     failing(KeyboardInterrupt())
     assert main(["inspect", "a.onnx"]) == 130
     assert capsys.readouterr().err.strip() == "cfcam: interrupted"
+
+
+def test_sigterm_ends_any_command_as_ctrl_c_does(monkeypatch, capsys):
+    removed = []
+
+    def stopped(*_: object) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)  # a second one does not cut the tidying off
+            removed.append(True)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("cfcam.runtime.contract.modelfile.read_spec", stopped)
+    assert main(["inspect", "a.onnx"]) == 143
+    assert removed == [True]
+    assert capsys.readouterr().err == "cfcam: stopped by SIGTERM\n"
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.parametrize("count", [1, 20])  # less and more than the buffer of stdout

@@ -6,11 +6,13 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 import pytest
 from cfcam.cli import main
 from cfcam.cli.data import data_file
 from cfcam.runtime.explainer import Explainer
 from PIL import Image
+from score_heads import head
 
 
 @pytest.fixture
@@ -337,3 +339,26 @@ def test_channels_of_the_overlay(model, tmp_path, capsys):
     with Explainer(model, show_channels=(3, 2, 1)) as explainer:
         for name in ("red.png", "red.npy"):
             assert explainer.explain(tmp_path / name).photo.getpixel((3, 3)) == (0, 0, 200)
+
+
+def test_a_regression_has_a_value_and_two_directions(tmp_path, capsys):
+    net = head(outputs={"logits": onnx.TensorProto.FLOAT}, classes=1)
+    onnx.save(net, tmp_path / "net.onnx")
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (8, 8, 3), np.uint8)).save(tmp_path / "photo.png")
+    file, photo = str(tmp_path / "net.cam.onnx"), str(tmp_path / "photo.png")
+    options = ["--score-kind", "regression", "--unit", "years", "--resize", "stretch", "-o", file]
+    assert main(["export", "--onnx", str(tmp_path / "net.onnx"), *options]) == 0
+    capsys.readouterr()
+    assert main(["explain", file, photo, "-t", "+", "-t", "-", "--top", "1"]) == 0
+    title, larger, value, smaller = capsys.readouterr().out.splitlines()
+    assert title.split()[2] == "value"
+    assert [" + (0) " in larger, " - (1) " in smaller] == [True, True]
+    assert all(" years" in line for line in (larger, value, smaller))
+    assert main(["explain", file, photo, "-t", "-", "--json"]) == 0
+    (result,) = json.loads(capsys.readouterr().out)["results"]
+    with Explainer(file) as explainer:
+        expected = explainer.tensors([photo]).scores[0, 0]
+    assert (result["label"], result["probability"], result["unit"]) == ("-", None, "years")
+    assert result["value"] == pytest.approx(float(expected))
+    assert main(["evaluate", file, "--images", photo]) == 2
+    assert "no probabilities" in capsys.readouterr().err

@@ -48,7 +48,7 @@ def folder(tmp_path, monkeypatch):
     [
         (["--model", "my_tiny_model:Tinny"], "nearest: Tiny"),
         (["--model", "my_tiny_model"], "expected PKG.MODULE:FACTORY"),
-        (["--mean", "1,2"], "--mean: expected three numbers"),
+        (["--mean", "1,2"], "mean has 2 numbers and std 3"),
         (["--scale", "one"], "--scale: expected a number"),
         (["--resize", "wide"], "resize: expected"),
         (["--resize", "20"], "too small"),

@@ -44,7 +44,6 @@ def test_json(tiny_path, capsys):
         (["{tiny}", "--score", "logit"], "no value 'logit'"),
         (["none.onnx"], "no such file"),
         (["--model", "no_such_package_of_models:x"], "no module"),
-        (["--model", "collections:OrderedDict", "--score", "logits"], "numbered from 0"),
         (["--model", "collections:OrderedDict", "--kwargs", "x"], "not valid JSON"),
     ],
 )

@@ -98,7 +98,7 @@ def test_what_is_right_for_one_image_is_exported(head: Head, batch: int | str, n
     if head is not squeeze_before_gemm:  # which does not run on a single image
         source = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         for image, one in zip(images, alone, strict=True):
-            said = np.reshape(source.run(None, {"image": image[None]})[0], -1)
+            said = np.asarray(source.run(None, {"image": image[None]})[0]).reshape(-1)
             np.testing.assert_allclose(one.scores[0], said, rtol=1e-4, atol=1e-6)
 
 

@@ -128,8 +128,10 @@ def test_a_layer_can_be_named_by_its_node(tmp_path: Path) -> None:
 
 def test_the_view_of_a_layer_can_be_given(tmp_path: Path) -> None:
     path = saved(tmp_path, onnx_classifiers.tokens())
-    report = export_onnx(path, tmp_path / "a.onnx", view=LayerView(grid=(2, 8)))
-    assert (report.spec.layer.grid, report.spec.layer.prefix_tokens) == ((2, 8), 1)
+    report = export_onnx(path, tmp_path / "a.onnx", view=LayerView(grid=(4, 4)))
+    assert (report.spec.layer.grid, report.spec.layer.prefix_tokens) == ((4, 4), 1)
+    with pytest.raises(ProofError, match=r"read as a grid of 4x4, .* export it with --grid 4x4"):
+        export_onnx(path, tmp_path / "b.onnx", view=LayerView(grid=(2, 8)))
     with pytest.raises(LayerError, match="17 tokens"):
         export_onnx(path, tmp_path / "b.onnx", view=LayerView(grid=(3, 3), prefix_tokens=1))
 
@@ -190,8 +192,11 @@ def test_a_grey_model(tmp_path: Path) -> None:
     b = onnx_classifiers.Builder()
     onnx_classifiers._head(b, b("Relu", b.conv("image", 1, 16)))
     path = saved(tmp_path, b.model({"logits": ["N", onnx_classifiers.CLASSES]}, ["N", 1, 28, 28]))
-    with pytest.raises(ExportError, match="has one channel: give one number for mean and std"):
-        export_onnx(path, tmp_path / "a.onnx")
+    report = export_onnx(path, tmp_path / "a.onnx")
+    assert (report.spec.input.mean, report.spec.input.scale) == ((0.0,), 1 / 255)
+    assert any("1 channel, and no preset" in note and "x = p / 255 was assumed" in note for note in report.warnings)
+    with pytest.raises(ExportError, match=r"takes 1 channel, .* give one number for mean and for std"):
+        export_onnx(path, tmp_path / "a.onnx", preprocessing=preset("torchvision").override(scale=1 / 255))
     grey = Preprocessing(scale=1 / 255, mean=(0.13,) * 3, std=(0.3,) * 3, mode="stretch", crop="none")
     spec = export_onnx(path, tmp_path / "a.onnx", preprocessing=grey).spec
     assert (spec.input.color, spec.input.mean, spec.input.std) == ("gray", (0.13,), (0.3,))
@@ -201,8 +206,8 @@ def without_shape(model: ModelProto) -> None:
     model.graph.input[0].type.tensor_type.ClearField("shape")
 
 
-def bytes_for_input(model: ModelProto) -> None:
-    model.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+def truth_for_input(model: ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.BOOL
 
 
 def no_batch(model: ModelProto) -> None:
@@ -225,11 +230,11 @@ def second_input(model: ModelProto) -> None:
     ("change", "words"),
     [
         (without_shape, "its shape is not stated"),
-        (bytes_for_input, r"uint8 \(N, 3, 32, 32\): expected float32 or float16"),
+        (truth_for_input, r"bool \(N, 3, 32, 32\): expected float32, float16, uint8, int8"),
         (no_batch, "expected four dimensions"),
         (nothing_high, "has a dimension of 0"),
-        (five_channels, "expected 3 channels"),
-        (second_input, r"takes 2 inputs \('image' float32 \(N, 3, 32, 32\), 'mask' float32 \(N, 5\)\)"),
+        (five_channels, "does not run on"),
+        (second_input, r"takes 2 inputs: 'mask' float32 \(N, 5\) beside the image 'image': .*--input mask=mask.npy"),
     ],
 )
 def test_inputs_that_are_no_image_batch(change: Callable[[ModelProto], None], words: str, tmp_path: Path) -> None:

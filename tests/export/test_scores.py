@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from cfcam.export import ExportError, export_onnx
+from cfcam.export.layers import list_layers
 from cfcam.export.report import ExportReport
 from cfcam.runtime import Explainer
 from numpy.typing import NDArray
@@ -69,6 +70,7 @@ def test_a_dictionary_is_left_out_and_its_labels_are_kept(tmp_path: Path) -> Non
     kind = onnx.helper.make_map_type_proto(TensorProto.STRING, number)
     model.graph.output.append(onnx.helper.make_value_info("loss", onnx.helper.make_sequence_type_proto(kind)))
     report = exported(tmp_path, model)
+    assert list_layers(tmp_path / "net.onnx").score == "logits"
     assert report.spec.output.labels == tuple(labels)
     assert any("'label', 'loss': no tensor of numbers, left out; 'p' holds" in note for note in report.warnings)
     with Explainer(report.path) as explainer:
@@ -117,7 +119,7 @@ def test_an_embedding_has_no_classes_and_a_similarity(tmp_path: Path) -> None:
     with Explainer(report.path) as explainer:
         found = explainer.explain_batch(list(IMAGES), "+")
         assert explainer.explain(IMAGES[0], "similarity-").target == 1
-    np.testing.assert_allclose([one.value for one in found], cosine, rtol=1e-4)
+    np.testing.assert_allclose([one.value or 0 for one in found], cosine, rtol=1e-4)
 
 
 def test_a_regression_has_a_value_and_two_directions(tmp_path: Path) -> None:
@@ -132,7 +134,7 @@ def test_a_regression_has_a_value_and_two_directions(tmp_path: Path) -> None:
     np.testing.assert_allclose(slopes["age-"], -slopes["age+"])
     z = logits(classes=2)[1]
     assert [found[name].target for name in found] == [0, 2, 3, 1]
-    np.testing.assert_allclose([one.value for one in found.values()], [z[0], z[0], z[1], z[1]], rtol=1e-5)
+    np.testing.assert_allclose([one.value or 0 for one in found.values()], [z[0], z[0], z[1], z[1]], rtol=1e-5)
     assert (default.target, default.probability, default.unit) == (0, None, "years")
     assert default.measured == f"{default.value:.4g} years"
     assert default.to_dict()["probability"] is None

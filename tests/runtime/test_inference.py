@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ def test_a_layer_of_two_shapes_is_refused() -> None:
 
     class Odd:
         def describe(self) -> EngineInfo:
-            return EngineInfo("fake", "cpu", (), (spec.output.name,))
+            return EngineInfo("fake", "cpu", (), (spec.output.name, *spec.added_outputs))
 
         def infer(self, inputs: Any, outputs: Any = None) -> Any:
             shapes = {"cam_activations": (1, 8, 8, 12), "cam_gradients": (1, 8, 8, 11), "cam_class": (1,)}
@@ -63,6 +64,13 @@ def test_a_layer_of_two_shapes_is_refused() -> None:
     odd: Any = Odd()
     with pytest.raises(EngineError, match="expected 'cam_activations' and 'cam_gradients' of one shape"):
         Inference(Path("x.onnx"), spec, odd).tensors(np.zeros((1, 3, 32, 48)), np.array([0]), [])
+
+
+def test_outputs_that_the_model_lacks_are_said_when_it_is_opened() -> None:
+    spec = VARIANTS["logits"].spec
+    engine: Any = SimpleNamespace(describe=lambda: EngineInfo("fake", "cpu", (), (spec.output.name, "cam_class")))
+    with pytest.raises(EngineError, match=r"names the outputs cam_activations, cam_gradients, but .* are scores, cam_"):
+        Inference(Path("x.onnx"), spec, engine)
 
 
 def test_the_first_layer_answers_for_one_layer() -> None:

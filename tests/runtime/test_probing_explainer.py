@@ -116,7 +116,7 @@ def test_bad_targets_and_sizes(explainer, tiny_path):
         assert binary.explain(scene(), 0, "ablationcam").target == 0
         with pytest.raises(TargetError, match="out of range"):
             binary.explain(scene(), 1, "ablationcam")
-    with pytest.raises(ArrayError, match="probe_batch: expected at least 1"):
+    with pytest.raises(ArrayError, match="probe_batch: expected a whole number from 1"):
         Explainer(tiny_path("tail"), probe_batch=0)
 
 

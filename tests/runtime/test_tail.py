@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cfcam.runtime import Explainer
 from cfcam.runtime.contract.modelfile import read_spec
-from cfcam.runtime.errors import CfcamError, EngineError, MethodError, ModelFileError
+from cfcam.runtime.errors import CfcamError, EngineError, MethodError, ModelFileError, SpecError
 from cfcam.runtime.tail import Tail
 from tiny_model import WITH_TAIL, reference
 
@@ -79,8 +79,8 @@ def test_a_tail_elsewhere_is_not_read(tiny_path, tmp_path):
     spec = read_spec(path)
     assert spec.tail is not None
     for name in ("../tail.tail.onnx", str(tmp_path / "tail.tail.onnx"), ".."):
-        with pytest.raises(ModelFileError, match=r"expected the name of a file beside it|no such file"):
-            Tail(path, replace(spec, tail=replace(spec.tail, file=name)), "cpu")
+        with pytest.raises(SpecError, match=r"tail\.file: expected the name of a file beside this one"):
+            replace(spec, tail=replace(spec.tail, file=name))
 
 
 def test_inputs_that_are_not_as_the_model_says(tiny_path, tmp_path):
@@ -89,6 +89,15 @@ def test_inputs_that_are_not_as_the_model_says(tiny_path, tmp_path):
     path = copy_of(tiny_path, "tail", tmp_path)
     spec = read_spec(path)
     assert spec.tail is not None
-    for change in ({"inputs": ("cam_activations", "image")}, {"score": "logits"}, {"inputs": ()}):
+    for change in ({"inputs": ("cam_activations", "image")}, {"score": "logits"}):
         with pytest.raises(ModelFileError, match=r"tail\.tail\.onnx: expected the inputs"):
             Tail(path, replace(spec, tail=replace(spec.tail, **change)), "cpu")
+
+
+def test_a_closed_explainer_opens_no_tail(tiny_path, tmp_path):
+    explainer = Explainer(copy_of(tiny_path, "tail", tmp_path))
+    explainer.close()
+    for _ in range(2):
+        with pytest.raises(EngineError, match="the explainer is closed: open the file again"):
+            explainer.resolve_method("ablationcam")
+    assert explainer._tail is None

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ...closing import Closing
 from ...errors import EngineError, MissingDependencyError
-from ..base import EngineInfo
+from ..base import EngineInfo, check_feed
 from ..options import EngineOptions, full_name, short_name
 from .binding import BoundSession
 from .options import CPU, GPU_PROVIDERS, graphs_of, provider_list, session_options
@@ -61,6 +61,7 @@ class OnnxRuntimeEngine(Closing):
             batch=fixed,
             min_batch=fixed or 1,
             max_batch=fixed,
+            takes={value.name: (_dtype(value.type), _sizes(value.shape)) for value in session.get_inputs()},
         )
         # Last, since it may hold a thread.
         self._bound = self._bind(session, actual, options)
@@ -75,7 +76,10 @@ class OnnxRuntimeEngine(Closing):
         session, bound = self._session, self._bound
         if session is None:
             raise EngineError(f"{self._path}: the engine is closed")
+        check_feed(inputs, outputs)
         names = list(self._info.outputs if outputs is None else outputs)
+        if not names:  # which ONNX Runtime takes for all of them
+            return {}
         feed = {name: self._typed(name, value) for name, value in inputs.items()}
         try:
             values = session.run(names, feed) if bound is None else bound.run(names, feed)
@@ -132,6 +136,16 @@ class OnnxRuntimeEngine(Closing):
     def _typed(self, name: str, value: NDArray[Any]) -> NDArray[Any]:
         integer = self._integers.get(name)
         return value if integer is None or value.dtype.kind != "i" else value.astype(integer, copy=False)
+
+
+def _dtype(kind: str) -> str:
+    """numpy's name of a type such as ``tensor(float)``."""
+    name = kind.removeprefix("tensor(").removesuffix(")")
+    return {"float": "float32", "double": "float64"}.get(name, name)
+
+
+def _sizes(shape: Sequence[Any]) -> tuple[int | None, ...]:
+    return tuple(size if isinstance(size, int) and size >= 0 else None for size in shape)
 
 
 def _import() -> Any:

@@ -143,6 +143,10 @@ class TensorRtEngine(Closing):
             batch=low if low == high else None,
             min_batch=low,
             max_batch=high,
+            takes={
+                name: (np.dtype(one.dtype).name, tuple(size if size >= 0 else None for size in one.shape))
+                for name, one in self._inputs.items()
+            },
         )
 
     def _check(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None) -> None:

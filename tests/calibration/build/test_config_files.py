@@ -67,8 +67,17 @@ from cfcam.calibration.build.config_files import ConfigError, parse_config, read
         ("backend: onnx\nengine: [1\nbatch: 2", "f.yaml: line 3: not valid YAML"),
         ("backend: onnx\n\nbackend: onnx", r"f.yaml: line 3: not valid YAML \('backend' comes twice\)"),
         ("backend: onnx\n? [a, b]\n: c", r"f.yaml: line 2: not valid YAML \(a key must be a word\)"),
-        ("backend: &a [*a]", r"f.yaml: says what JSON cannot \(Circular reference"),
-        ("backend: !!python/object:os.system {}", "f.yaml: line 1: not valid YAML .could not determine a constructor"),
+        (
+            "backend: onnxruntime\nbudgets: {p99_ms: .inf}",
+            r"line 2: not valid YAML \('.inf' is no finite number",
+        ),
+        ("backend: onnxruntime\nengine: {threads: 99999999999}", "threads: expected 1 to 4096, got 99999999999"),
+        ("backend: onnxruntime\nbatch: {max: 1000000000}", "batch.max: input should be less than or equal to 4096"),
+        ("backend: &a [*a]", r"f.yaml: line 1: not valid YAML \(anchors and aliases are not read"),
+        (
+            "backend: !!python/object:os.system {}",
+            "not valid YAML .tags such as tag:yaml.org,2002:python/object:os.system",
+        ),
         ("just text", "f.yaml: expected keys and values"),
         ("", "f.yaml: expected keys and values"),
     ],
@@ -91,7 +100,7 @@ def test_a_file_by_its_path(tmp_path: Path) -> None:
     name, config = read_config(path)
     assert (name, config.builder.compute_capability) == ("mine", ("8.7", "11.0"))
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match=r"mine\.yaml: is not text in UTF-8"):
+    with pytest.raises(ConfigError, match=r"mine\.yaml: is not UTF-8 text"):
         read_config(path)
     with pytest.raises(ConfigError, match=r"gone\.yaml: cannot be read \(No such file"):
         read_config(tmp_path / "gone.yaml")

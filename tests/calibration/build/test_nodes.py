@@ -9,8 +9,10 @@ import pytest
 pytest.importorskip("onnx")
 
 import onnx
-from cfcam.calibration.build.nodes import read_nodes
+from cfcam.calibration.build.nodes import read_nodes, refuse_unknown_nodes
+from cfcam.export.errors import ExportError
 from cfcam.export.writing import set_spec
+from cfcam.runtime.contract.modelfile import read_spec
 from onnx_classifiers import CLASSES, exported, make
 
 
@@ -42,3 +44,12 @@ def test_other_layouts(tmp_path: Path) -> None:
     assert found.near_layers == tuple(node.name for node in found.all[1:])
     # A matrix that multiplies two activations has no weight to quantise.
     assert len(nodes_of("tokens", "stream", tmp_path).all) == 1 + 3 + 1
+
+
+def test_a_plan_that_names_a_node_which_is_not_there(tmp_path):
+    found = nodes_of("plain", "middle", tmp_path)
+    spec = read_spec(tmp_path / "x.onnx")
+    refuse_unknown_nodes(tmp_path / "x.onnx", spec, [found.all[0].name])
+    near = found.all[0].name
+    with pytest.raises(ExportError, match=f"has no node '{near}x'; did you mean '{near}'"):
+        refuse_unknown_nodes(tmp_path / "x.onnx", spec, [near + "x"])

@@ -1,6 +1,8 @@
 """What a killed run leaves behind."""
 
+import os
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from cfcam.calibration.evaluate import Journal, cached_journal
@@ -56,3 +58,21 @@ def test_the_journal_in_the_cache_goes_when_the_run_is_done_and_stays_when_it_fa
         assert journal.get("one") == {"x": 1}
         assert journal.path.parent == tmp_path / "journals"
     assert list(tmp_path.rglob("*.jsonl")) == []
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_is_named_while_writing_and_while_closing():
+    journal = Journal.__new__(Journal)
+    journal.path, journal._known = Path("/dev/full"), {}
+    journal._file = journal.path.open("ab+")
+    with pytest.raises(OutputError, match=r"/dev/full: cannot be written .No space left"):
+        journal.add("a", {"x": 1})
+    with pytest.raises(OutputError, match=r"/dev/full: cannot be written .No space left"):
+        journal.close()
+
+
+def test_a_name_that_is_no_text_is_read_again(tmp_path):
+    with Journal(tmp_path / "x.jsonl") as journal:
+        journal.add("a", {"name": "\udcff.jpg"})
+    with Journal(tmp_path / "x.jsonl") as journal:
+        assert (journal.damaged, journal.get("a")) == (0, {"name": "\\udcff.jpg"})

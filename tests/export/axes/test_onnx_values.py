@@ -8,7 +8,10 @@ import numpy as np
 import onnx
 import pytest
 from cfcam.export.reverse import differentiate, list_layers
+from cfcam.export.reverse.candidate import Values
 from cfcam.export.reverse.candidates import Candidate
+from cfcam.export.reverse.opening import open_model
+from cfcam.export.reverse.score import find_score
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 RNG = np.random.default_rng(4)
@@ -28,7 +31,7 @@ def model(nodes: list, constants: dict[str, np.ndarray], batch: str | int = "N")
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, 3, 24, 16])],
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, 5])],
         [
-            numpy_helper.from_array(v if v.dtype == np.int64 else v.astype(np.float32), k)
+            numpy_helper.from_array(v.astype(np.float32) if v.dtype == np.float64 else np.asarray(v), k)
             for k, v in {**weights, **constants}.items()
         ],
     )
@@ -184,3 +187,70 @@ def test_sizes_that_the_graph_computes_are_known() -> None:
     constants = {"zero": np.array(0, np.int64), "first": sizes(0), "rest": sizes(C, H * W), "along": sizes(1)}
     _, default = layers(model(nodes, constants))
     assert (default.name, default.layout, default.grid) == ("stream", "NTC", (H, W))
+
+
+# What may stand between "patches" (N, C, H, W) and "x", and leaves the axes in the order that is given.
+KEEPING = {
+    "quantised": ([node("QuantizeLinear", "patches s z", "q"), node("DequantizeLinear", "q s z", "x")], "NCHW"),
+    "turned as int8": (
+        [
+            node("QuantizeLinear", "patches s z", "q"),
+            node("Transpose", "q", "t", perm=[0, 2, 3, 1]),
+            node("DequantizeLinear", "t s z", "x"),
+        ],
+        "NHWC",
+    ),
+    "tokens as int8": (
+        [
+            node("QuantizeLinear", "patches s z", "q"),
+            node("Reshape", "q tokens", "r"),
+            node("Transpose", "r", "t", perm=[0, 2, 1]),
+            node("Clip", "t", "c"),
+            node("DequantizeLinear", "c s z", "x"),
+        ],
+        "NTC",
+    ),
+    "cast": (
+        [
+            node("Transpose", "patches", "t", perm=[0, 2, 3, 1]),
+            node("Cast", "t", "i", to=TensorProto.INT32),
+            node("Max", "i zero", "m"),
+            node("Identity", "m", "k"),
+            node("Cast", "k", "x", to=TensorProto.FLOAT),
+        ],
+        "NHWC",
+    ),
+    "looked up": (  # the nearest of eight entries of a table
+        [
+            node("ArgMax", "patches", "a", axis=1, keepdims=0),
+            node("Gather", "table a", "x"),
+        ],
+        "NHWC",
+    ),
+    "multiplied as uint8": (
+        [
+            node("Transpose", "patches", "t", perm=[0, 2, 3, 1]),
+            node("QuantizeLinear", "t s z", "q"),
+            node("QLinearMatMul", "q s z wq s z s z", "p"),
+            node("DequantizeLinear", "p s z", "x"),
+        ],
+        "NHWC",
+    ),
+}
+
+
+@pytest.mark.parametrize("way", KEEPING)
+def test_axes_are_followed_through_values_of_any_type(way: str) -> None:
+    nodes, layout = KEEPING[way]
+    pooled = {"NCHW": [2, 3], "NHWC": [1, 2], "NTC": [1]}[layout]
+    made = model(
+        [*nodes, node("ReduceMean", "x axes", "pooled", keepdims=0)],
+        {
+            "axes": sizes(*pooled), "tokens": sizes(0, C, -1), "s": np.float32(0.1), "z": np.int8(0),
+            "zero": np.int32(0), "table": RNG.standard_normal((9, C)), "wq": np.ones((C, C), np.int8),
+        },
+    )  # fmt: skip
+    graph, _ = open_model(made)
+    found = Values(graph, find_score(graph)).candidate("x")
+    assert found is not None
+    assert (found.layout, found.channels, found.grid, found.assumed) == (layout, C, (H, W), False)

@@ -22,4 +22,8 @@ def cam(tmp_path: Path) -> Path:
 def quantised(cam: Path, tmp_path: Path) -> tuple[PlainModel, CalibrationImages, onnx.ModelProto]:
     plain = plain_model(onnx.load(cam), read_spec(cam))
     images = CalibrationImages([IMAGES], read_spec(cam).input, tmp_path / "images")
-    return plain, images, quantise(plain.model, INT8, images, tmp_path, score="logits", pooled=plain.layers)
+    return (
+        plain,
+        images,
+        quantise(plain.model, INT8, images, tmp_path, score=read_spec(cam).output, pooled=plain.layers),
+    )

@@ -7,11 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from cfcam.export import export_onnx
 from cfcam.export.graph import Graph, open_graph
 from cfcam.export.precision import lower
 from cfcam.export.precision.calibration_images import CalibrationImages
 from cfcam.export.precision.plain_model import PlainModel
+from cfcam.export.precision.plan import Plan
 from lowered_nets import IMAGES, INT8
+from score_heads import IMAGES as PHOTOS
+from score_heads import head, node, run
 
 
 def test_where_pairs_are_not(quantised: tuple[PlainModel, CalibrationImages, onnx.ModelProto]) -> None:
@@ -52,3 +56,15 @@ def test_calibrators_differ(cam: Path, tmp_path: Path) -> None:
         scales[name] = np.array([float(step) for step in steps if step is not None])
     assert (scales["percentile"] <= scales["minmax"] * (1 + 1e-6)).all()
     assert (scales["percentile"] < scales["minmax"]).any()
+
+
+def test_nothing_behind_the_scores_is_quantised(tmp_path: Path) -> None:
+    """A percentage stays one hundred times the softmax of the logits."""
+    percent = [node("Softmax", ["logits"], ["p"], axis=1), node("Mul", ["p", "hundred"], ["out"])]
+    onnx.save(head(percent, {"hundred": np.array(100, np.float32)}), tmp_path / "net.onnx")
+    export_onnx(tmp_path / "net.onnx", tmp_path / "net.cam.onnx", layer="conv")
+    lowered = lower(tmp_path / "net.cam.onnx", tmp_path / "low.cam.onnx", Plan(precision="int8"), [PHOTOS])
+    assert lowered.proof
+    values = run(open_graph(onnx.load(lowered.path))[0], "logits", "p", cam_target=np.full(len(PHOTOS), -1))
+    powers = np.exp(values["logits"].astype(np.float64))
+    np.testing.assert_allclose(values["out"], 100 * powers / powers.sum(1, keepdims=True), rtol=1e-4)

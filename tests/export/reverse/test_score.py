@@ -15,7 +15,7 @@ ONE = np.array([[1.0], [-2.0], [0.5], [0.0], [1.0]], np.float32)
 
 
 def opened(nodes: list[NodeProto], constants: dict | None = None, *outputs: str, classes: int = 5) -> Graph:
-    kinds = dict.fromkeys(outputs or ("out",), TensorProto.FLOAT)
+    kinds = {name: int(TensorProto.FLOAT) for name in outputs or ("out",)}
     return open_model(head(nodes, constants, kinds, classes=classes))[0]
 
 

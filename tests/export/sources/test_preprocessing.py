@@ -41,7 +41,40 @@ def test_lite_preset():
 
 
 def test_shorter_side_covers_the_longer_input_side():
-    assert preset("torchvision").input_spec("image", 112, 448).resize.size == 512
+    assert preset("torchvision").override(mode="shorter").input_spec("image", 112, 448).resize.size == 512
+
+
+@pytest.mark.parametrize("name", ["torchvision", "tf"])
+def test_nothing_is_cropped_for_an_input_that_is_not_square_unless_it_is_asked_for(name):
+    square = preset(name).input_spec("image", 224, 224).resize
+    assert (square.mode, square.size, square.crop) == ("shorter", 256, "center")
+    wide = preset(name).input_spec("image", 112, 448).resize
+    assert (wide.mode, wide.size, wide.crop) == ("fit", None, "none")
+    for asked in ({"crop": "center"}, {"mode": "shorter"}, {"shorter": 512}):
+        cropped = preset(name).override(**asked).input_spec("image", 112, 448).resize
+        assert (cropped.mode, cropped.size, cropped.crop) == ("shorter", 512, "center")
+
+
+def test_numbers_for_every_channel():
+    five = Preprocessing(scale=1.0, mean=(1.0, 2.0, 3.0, 4.0, 5.0), std=(2.0,))
+    spec = five.input_spec("image", 8, 8)
+    assert (spec.color, spec.mean, spec.std) == ("channels", (1, 2, 3, 4, 5), (2,) * 5)
+    one = Preprocessing(scale=1.0, mean=(1.0,), std=(2.0,))
+    assert [one.input_spec("image", 8, 8, channels=n).color for n in (1, 3, 4)] == ["gray", "rgb", "channels"]
+    assert one.override(color="channels").input_spec("image", 8, 8, channels=1).color == "channels"
+    with pytest.raises(ExportError, match="takes 4 channels, but mean and std have 5 numbers"):
+        five.input_spec("image", 8, 8, channels=4)
+    with pytest.raises(ExportError, match="color: 'bgr' is for 3 channels, the model takes 4"):
+        one.override(color="bgr").input_spec("image", 8, 8, channels=4)
+
+
+@pytest.mark.parametrize(("dtype", "mean"), [("uint8", 0.0), ("int8", 128.0)])
+def test_values_that_an_integer_input_cannot_hold_are_refused(dtype, mean):
+    pixels = Preprocessing(scale=1.0, mean=(mean,), std=(1.0,))
+    assert pixels.input_spec("image", 8, 8, dtype=dtype).mean == (mean,) * 3
+    for wrong in (preset("torchvision"), pixels.override(mean=(64.0,)), pixels.override(scale=1 / 255)):
+        with pytest.raises(ExportError, match=f"the input is {dtype}, but"):
+            wrong.input_spec("image", 8, 8, dtype=dtype)
 
 
 def test_bgr_reverses_what_is_given_as_rgb():
@@ -58,7 +91,7 @@ def test_override_changes_only_what_is_given():
     assert (changed.std, changed.interpolation, changed.mean) == ((1.0, 2.0, 3.0), "nearest", base.mean)
 
 
-@pytest.mark.parametrize("mode", ["stretch", "pad"])
+@pytest.mark.parametrize("mode", ["stretch", "pad", "fit"])
 def test_modes_that_fill_the_input_need_no_crop(mode):
     spec = preset("torchvision").override(mode=mode).input_spec("image", 224, 224)
     assert (spec.resize.mode, spec.resize.size, spec.resize.crop) == (mode, None, "none")
@@ -70,7 +103,9 @@ def test_modes_that_fill_the_input_need_no_crop(mode):
         ({"std": (1.0, 0.0, 1.0)}, "std: must not be zero"),
         ({"scale": 0.0}, "scale: must not be zero"),
         ({"mean": (0.0, float("nan"), 0.0)}, "finite"),
-        ({"mean": (0.0, 0.0)}, "three numbers"),
+        ({"mean": (0.0, 0.0)}, "mean has 2 numbers and std 3"),
+        ({"photo_range": (9.0, 1.0)}, "photo_range"),
+        ({"crop": "none", "mode": "shorter"}, "needs resize 'stretch' or 'pad'"),
         ({"crop": "none"}, "needs resize 'stretch' or 'pad'"),
         ({"color": "cmyk"}, "color: expected one of rgb, bgr"),
         ({"interpolation": "cubic"}, "interpolation: expected one of"),
@@ -107,7 +142,8 @@ def test_doubts_about_mixed_units():
     ("text", "count", "values"),
     [
         ("0.485,0.456,0.406", 3, (0.485, 0.456, 0.406)),
-        (" 127 ", 3, (127.0, 127.0, 127.0)),
+        (" 127 ", None, (127.0,)),
+        ("1,2,3,4", None, (1.0, 2.0, 3.0, 4.0)),
         ("1/255", 1, (1 / 255,)),
         ("1/127.5", 1, (1 / 127.5,)),
         ("-1, 1/2, 1e-3", 3, (-1.0, 0.5, 0.001)),
@@ -117,10 +153,10 @@ def test_parse_numbers(text, count, values):
     assert parse_numbers(text, "--mean", count) == pytest.approx(values, rel=1e-15)
 
 
-@pytest.mark.parametrize("text", ["", "a,b,c", "1,2", "1,2,3,4", "1/0", "inf", "1,,2", "1e999"])
+@pytest.mark.parametrize("text", ["", "a,b,c", "1,2", "1,2,3,4", "1", "1/0", "inf", "1,,2", "1e999"])
 def test_parse_numbers_refuses(text):
-    with pytest.raises(ExportError, match="--mean: expected three numbers"):
-        parse_numbers(text, "--mean")
+    with pytest.raises(ExportError, match="--mean: expected numbers"):
+        parse_numbers(text, "--mean", 3)
 
 
 @pytest.mark.parametrize(
@@ -130,6 +166,7 @@ def test_parse_numbers_refuses(text):
         ("256", {"mode": "shorter", "shorter": 256}),
         ("stretch", {"mode": "stretch"}),
         ("Pad", {"mode": "pad"}),
+        ("fit", {"mode": "fit"}),
     ],
 )
 def test_parse_resize(text, fields):

@@ -12,6 +12,7 @@ from cfcam.runtime.errors import ArrayError, ImageError, PhotoWarning
 from cfcam.runtime.photos.photo import check_shown, open_photo
 from cfcam.runtime.photos.preprocess import prepare
 from PIL import Image
+from tiny_model import VARIANTS
 
 
 def _spec(channels: int, **changes) -> InputSpec:
@@ -165,3 +166,11 @@ def test_channels_to_show_are_counted_from_one():
     for wrong in ((0, 1, 2), (6, 1, 2), (1, 2), ()):
         with pytest.raises(ImageError, match="from 1 to 5"):
             check_shown(wrong, 5)
+
+
+def test_deep_pixels_count_twice(tmp_path):
+    Image.fromarray(np.full((4, 8), 40_000, np.uint16)).save(tmp_path / "x.png")
+    spec = VARIANTS["logits"].spec.input
+    with pytest.raises(ImageError, match=r"8 x 4 pixels \(each counts 2 times.* --max-pixels 64 "):
+        open_photo(tmp_path / "x.png", spec, 63)
+    assert open_photo(tmp_path / "x.png", spec, 64).picture.size == (8, 4)

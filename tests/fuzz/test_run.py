@@ -1,0 +1,57 @@
+"""A slice of what ``make fuzz`` runs, and whether it would notice."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+pytest.importorskip("onnx")
+pytest.importorskip("pydantic")
+
+from cfcam.runtime.errors import CfcamError
+
+from fuzz import run
+from fuzz.common import refused_cleanly, spoil_json
+
+
+@pytest.mark.parametrize("kind", run.KINDS)
+def test_a_slice(kind, tmp_path):
+    for number in range(run.KINDS[kind][1] // 20):
+        run.run_case(kind, f"ci.{number}", tmp_path)
+
+
+def test_a_case_is_known_by_its_seed():
+    texts = {spoil_json({"a": [1, 2], "b": {"c": "d"}}, random.Random("photo:0.1")) for _ in range(3)}
+    assert len(texts) == 1
+
+
+def test_other_errors_and_unclean_messages_are_noticed():
+    def fail(error: Exception) -> None:
+        with refused_cleanly():
+            raise error
+
+    fail(CfcamError("a sentence"))
+    with pytest.raises(KeyError):
+        fail(KeyError("x"))
+    unclean = CfcamError("x")
+    unclean.args = ("\x1b[2J",)
+    with pytest.raises(AssertionError):
+        fail(unclean)
+
+
+def test_a_failure_is_printed_with_its_command(monkeypatch, capsys):
+    def broken(chance, folder):
+        if chance.random() < 0.5:
+            raise KeyError("x")
+
+    monkeypatch.setattr(run, "KINDS", {"photo": (broken, 20)})
+    monkeypatch.setattr("sys.argv", ["run"])
+    assert run.main() == 1
+    out, err = capsys.readouterr()
+    command = err.partition("FAILED: make fuzz FUZZ='--only ")[2].partition("'")[0]
+    assert command.startswith("photo:0.")
+    assert "photo: 20 cases" in out
+    monkeypatch.setattr("sys.argv", ["run", "--only", command])
+    with pytest.raises(KeyError):
+        run.main()
