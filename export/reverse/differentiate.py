@@ -238,12 +238,12 @@ def write_gradients(
         TargetLayer(layer, exposing.name_activations(one, a), one.pooled, a, g)
         for layer, one, (a, g) in zip(layers, exposed, names, strict=True)
     ]
-    for one, (_, name) in zip(exposed, names, strict=True):
-        exposing.name_output(one.gradients, name, one.dims)
     shown = None
     if detail is not None and finer is not None:
         shown = DetailLayer(detail, exposing.name_activations(finer, _DETAIL), _DETAIL)
         added.append(_DETAIL)
+    for one, (_, name) in zip(exposed, names, strict=True):
+        exposing.name_output(one.gradients, name, one.dims)
     if against is not None:
         exposing.name_output(against, _RIVALS, against.dims)
         added.append(_RIVALS)
