@@ -28,6 +28,7 @@ from .report import ExportReport, Stopwatch
 from .reverse import Score
 from .reverse.candidates import Candidate, candidates, choose_layer
 from .scores import asked_score
+from .sources.wrapped import in_float32, unwrapped
 from .target_layers import asked_layers, for_each_layer, refuse_repeated
 from .traced.capture import capture
 from .traced.convert import plain_to_onnx
@@ -76,8 +77,9 @@ def export_torch(
     options = (options or ExportOptions()).but(changes)
     options.refuse("a PyTorch module", "view", "input_size")
     watch = Stopwatch(options.progress)
+    module, notes = in_float32(unwrapped(module))
     with fixed_inputs(module, options.inputs or {}):
-        return _export(module, example, Path(output), options, watch)
+        return _export(module, example, Path(output), options, watch, notes)
 
 
 def _export(
@@ -86,8 +88,9 @@ def _export(
     output: Path,
     options: ExportOptions,
     watch: Stopwatch,
+    notes: tuple[str, ...],
 ) -> ExportReport:
-    """`export_torch` of a module that takes the image alone."""
+    """`export_torch` of a module that takes the image alone. notes: what is said already."""
     shape = example_image(module, example, options.channels)
     with watch("capture"):
         captured = capture(module, shape)
@@ -116,6 +119,7 @@ def _export(
         plain.names = [names.shown(value, name) for value, name in zip(plain.layers, asked, strict=True)]
         known = {name: (one.axes, names.nodes(one.name)) for name, one in zip(plain.names, layers, strict=True)}
     plain.tools = ("torch", "onnxscript")
+    plain.notes.extend(notes)
     nodes = names.nodes(score.base)
     plain.judge = PyTorchJudge(module, captured, known, nodes, plain.notes, score.columns, score.signs)
     del names
