@@ -20,7 +20,8 @@ def test_wrappers_come_off_in_any_order():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_precisions_become_float32_in_a_copy(dtype):
     module = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), torch.nn.BatchNorm2d(2)).to(dtype)
-    found, (note,) = in_float32(module)
+    converted, (note,) = in_float32(module)
+    found: Any = converted
     assert {value.dtype for value in found.state_dict().values()} == {torch.float32, torch.int64}
     assert module[0].weight.dtype == dtype
     assert torch.equal(found[0].weight, module[0].weight.float())
