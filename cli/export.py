@@ -55,7 +55,7 @@ def export(
         typer.Option(
             "--weights",
             metavar="FILE|DIR",
-            help="State dict: .safetensors, or .pt with tensors only; for transformers:CLASS the model's folder.",
+            help="State dict or checkpoint, tensors only, of any name; for transformers:CLASS the model's folder.",
         ),
     ] = None,
     kwargs: Annotated[

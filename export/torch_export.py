@@ -29,6 +29,7 @@ from .reverse import Score
 from .reverse.candidates import Candidate, candidates, choose_layer
 from .reverse.detail import AUTO, NONE, choose_detail, detail_asked
 from .scores import asked_score
+from .sources.wrapped import in_float32, unwrapped
 from .target_layers import asked_layers, for_each_layer, refuse_repeated
 from .traced.capture import capture
 from .traced.convert import plain_to_onnx
@@ -77,8 +78,9 @@ def export_torch(
     options = (options or ExportOptions()).but(changes)
     options.refuse("a PyTorch module", "view", "input_size")
     watch = Stopwatch(options.progress)
+    module, notes = in_float32(unwrapped(module))
     with fixed_inputs(module, options.inputs or {}):
-        return _export(module, example, Path(output), options, watch)
+        return _export(module, example, Path(output), options, watch, notes)
 
 
 def _export(
@@ -87,8 +89,9 @@ def _export(
     output: Path,
     options: ExportOptions,
     watch: Stopwatch,
+    notes: tuple[str, ...],
 ) -> ExportReport:
-    """`export_torch` of a module that takes the image alone."""
+    """`export_torch` of a module that takes the image alone. notes: what is said already."""
     shape = example_image(module, example, options.channels)
     with watch("capture"):
         captured = capture(module, shape)
@@ -118,6 +121,7 @@ def _export(
         _choose_detail(plain, score, layers, names, options.detail)
         known = {name: (one.axes, names.nodes(one.name)) for name, one in zip(plain.names, layers, strict=True)}
     plain.tools = ("torch", "onnxscript")
+    plain.notes.extend(notes)
     nodes = names.nodes(score.base)
     plain.judge = PyTorchJudge(module, captured, known, nodes, plain.notes, score.columns, score.signs)
     del names

@@ -119,6 +119,12 @@ class Explainer(Closing):
             expect("Explainer", name, value, *kinds)
         if max_pixels is not None:
             check_count("max_pixels", max_pixels)
+        for name, value in (("photo_range", photo_range), ("show_channels", show_channels)):
+            expect("Explainer", name, value, Sequence, None)
+            if value is not None and (isinstance(value, str) or not all(isinstance(n, int | float) for n in value)):
+                raise ArrayError(f"Explainer: {name}: expected numbers, got {shown_value(value)}")
+        if photo_range is not None and len(photo_range) != 2:
+            raise ArrayError(f"Explainer: photo_range: expected (low, high), got {shown_value(photo_range)}")
         if engine is not None and not (hasattr(engine, "describe") and hasattr(engine, "infer")):
             raise ArrayError(f"Explainer: engine: expected an open engine, got {shown_value(engine)}")
         #: Of a product, what was built and what the gate said of it; None of a file without one.

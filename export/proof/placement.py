@@ -15,6 +15,9 @@ and judged by those of the other. Another reading fits significantly better when
 3. it knows where the patches were: with the patches' places exchanged among each other its mean error is as small in at
    most one of a hundred draws.
 
+An order that is learned also learns by how much strides and padding shift the cells. So where the claimed reading
+passes 3 too, it must gain more than one cell, along rows and columns together.
+
 Where neither the claimed reading passes 3 nor another one fits better, the layer is *not testable*: every cell sees
 the whole image, say, or there is one cell only. That is said, and is no failure.
 """
@@ -23,7 +26,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -63,12 +66,14 @@ class Fit:
         errors: Of each patch, in sides of the image.
         chance: How often patches whose places are exchanged are said as well.
         remedy: What an export would have to say for this reading; empty where no option does.
+        shift: What it may gain, in sides of the image, without any other order of the cells.
     """
 
     name: str
     errors: NDArray[np.float64]
     chance: float
     remedy: str = ""
+    shift: float = 0.0
 
     @property
     def located(self) -> bool:
@@ -80,7 +85,8 @@ class Fit:
         closer, farther = (int((s * (claimed.errors - self.errors) > 1e-9).sum()) for s in (1, -1))
         significant = _sign_test(closer, farther) * compared <= _SIGNIFICANT
         here, there = self.errors.mean(), claimed.errors.mean()
-        return bool(significant and self.located and here < _CLOSER * there and here <= there - _GAIN)
+        gain = max(_GAIN, self.shift) if claimed.located else _GAIN
+        return bool(significant and self.located and here < _CLOSER * there and here <= there - gain)
 
 
 def placement(file: ExportedFile) -> list[Check]:
@@ -130,7 +136,8 @@ def compare(squares: Array, centres: Array, layer: LayerSpec) -> list[Fit]:
         hottest = [_hottest(image.reshape(len(centres), -1)) for image in maps]
         fits.append(_fit(name, [weights @ cells for weights in hottest], centres, remedy))
     maps = np.sqrt(squares.sum(axis=2)).reshape(*squares.shape[:2], -1)
-    return [*fits, _in_learned_order(maps, centres)]
+    learned = _in_learned_order(maps, centres)
+    return [*fits, replace(learned, shift=1 / layer.grid[0] + 1 / layer.grid[1])]
 
 
 def _readings(squares: Array, layer: LayerSpec) -> Iterator[tuple[str, Array, str]]:

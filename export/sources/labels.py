@@ -1,7 +1,7 @@
 """Class names from a file.
 
-Three forms are read: plain text with one name per line, a JSON list of names, and a JSON object
-from index to name (also as `id2label` inside a larger one, as model hubs write it).
+What is read: plain text with one name per line, a JSON list of names, and a JSON object from index to name or from name
+to index (as Keras' ``class_indices.json``; also inside a larger object, as model hubs write `id2label`).
 """
 
 from __future__ import annotations
@@ -75,16 +75,30 @@ def _from_lines(path: Path, text: str) -> list[str]:
 
 def _from_json(path: Path, text: str) -> list[str]:
     data = parse_json(text, str(path), ExportError)
-    if isinstance(data, dict) and isinstance(data.get("id2label"), dict):
-        data = data["id2label"]
+    if isinstance(data, dict):
+        inside = (data[key] for key in ("id2label", "label2id", "class_to_idx", "class_indices") if key in data)
+        data = next((one for one in inside if isinstance(one, dict)), data)
+    if isinstance(data, dict) and data and all(type(value) is int for value in data.values()):
+        data = _by_name(path, data)
     if isinstance(data, dict):
         data = _by_index(path, data)
     return [_name(path, index, value) for index, value in enumerate(data)]
 
 
+def _by_name(path: Path, data: dict[str, int]) -> dict[str, str]:
+    """From name -> index, as Keras' ``class_indices`` and torchvision's ``class_to_idx``, to index -> name."""
+    names: dict[str, str] = {}
+    for name, index in data.items():
+        if str(index) in names:
+            raise ExportError(f"{path}: class {index} has two names, '{names[str(index)]}' and '{name}'")
+        names[str(index)] = name
+    return names
+
+
 def _by_index(path: Path, data: dict[str, Any]) -> list[Any]:
     if not all(re.fullmatch("[0-9]{1,9}", key) for key in data):
-        raise ExportError(f"{path}: expected a JSON list of names, or an object from index to name")
+        forms = "a JSON list of names, or an object from index to name or from name to index"
+        raise ExportError(f"{path}: expected {forms}")
     found = {int(key): value for key, value in data.items()}
     if len(found) < len(data):
         raise ExportError(f"{path}: two of its keys are the same index, as '1' and '01' are")

@@ -221,7 +221,7 @@ def _wrong_number(name: str, have: int, spec: InputSpec) -> str:
 
 def check_shown(show: Sequence[int], channels: int) -> None:
     """Raise `ImageError` for numbers of channels (from 1) from which no picture can be made."""
-    if len(show) not in (1, 3) or not all(1 <= number <= channels for number in show):
+    if len(show) not in (1, 3) or not all(isinstance(n, int) and 1 <= n <= channels for n in show):
         raise ImageError(
             f"--show-channels: expected one number or three, from 1 to {channels}, got {', '.join(map(str, show))}"
         )

@@ -82,7 +82,7 @@ def test_integer_images(dtype, nhwc, photo, tmp_path, capsys):
     with Explainer(made) as explainer:
         found = explainer.explain(photo, method="gradcam")
         # (255 - 128) / 64 over one of 64 tiles
-        np.testing.assert_allclose(found.logits, [0, 0, 127 / 64 / 64], atol=1e-6)
+        np.testing.assert_allclose(np.asarray(found.logits), [0, 0, 127 / 64 / 64], atol=1e-6)
         assert found.peak == pytest.approx((26 / 32, 10 / 32), abs=0.02)
         assert not explainer.explain(photo, 2, "layercam", smooth=3).empty
         assert not explainer.explain(photo, 2, "scorecam").empty
@@ -107,7 +107,7 @@ def test_metadata_are_followed_and_shown(photo, tmp_path, capsys):
     assert "Image.NominalPixelRange = NominalRange_0_255: x = p" in err
     assert "Image.BitmapPixelFormat = Bgr8: color bgr" in err
     with Explainer(made) as explainer:
-        np.testing.assert_allclose(explainer.explain(photo).logits, [127 / 64 / 64, 0, 0], atol=1e-6)
+        np.testing.assert_allclose(np.asarray(explainer.explain(photo).logits), [127 / 64 / 64, 0, 0], atol=1e-6)
     assert main(["inspect", made]) == 0
     out = capsys.readouterr().out
     assert "NominalRange_0_255" in out
@@ -173,4 +173,4 @@ def test_a_second_input_is_fixed_on_the_command_line(tmp_path, capsys):
     assert "input 'offset' (1, 3) is fixed" in capsys.readouterr().err
     with Explainer(made) as explainer:
         scores = explainer.tensors(np.full((4, 3, 32, 32), 0.5, np.float32)).logits
-    np.testing.assert_allclose(scores, np.tile([1.5, 2.5, 3.5], (4, 1)), atol=1e-6)
+    np.testing.assert_allclose(np.asarray(scores), np.tile([1.5, 2.5, 3.5], (4, 1)), atol=1e-6)

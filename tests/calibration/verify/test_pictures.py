@@ -15,7 +15,9 @@ from verify_measures import measures
 
 def _photo(index: int, s: float) -> PhotoMeasures:
     numbers = {"logits_max": 0.0, "logits_mean": 0.0, "jitter_max": 0.0, "jitter_mean": 0.0}
-    return PhotoMeasures(index, f"{index}.jpg", 0, "a", 0, "a", True, **numbers, places=(measures(s),))
+    return PhotoMeasures(
+        index, f"{index}.jpg", 0, "a", 0, "a", True, **numbers, places=(measures(s),), same_scores=False
+    )
 
 
 def test_the_worst_come_first_and_equal_maps_are_not_drawn():

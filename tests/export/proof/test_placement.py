@@ -46,6 +46,14 @@ def test_a_right_grid_is_the_best_reading(grid, layout) -> None:
     assert not better(squares, layout)
 
 
+@pytest.mark.parametrize("grid", [(4, 4), (8, 8)])
+def test_cells_that_strides_and_padding_shift_are_no_other_order(grid) -> None:
+    """By a cell, down and to the right: a learned order knows better, and may."""
+    squares = np.roll(responses(*grid), (1, 1), (3, 4))
+    squares[..., 0, :] = squares[..., 0] = 0
+    assert not better(squares)
+
+
 @pytest.mark.parametrize("spread", [0.0, 3.0])
 @pytest.mark.parametrize(
     ("wrong", "name"),

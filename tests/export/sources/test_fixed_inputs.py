@@ -43,7 +43,7 @@ def _two(path: Path, batch: int | str, meta: list[int | str]) -> Path:
 def _run(path: Path, **feeds: np.ndarray) -> dict[str, np.ndarray]:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(None, feeds), strict=True))
+    return dict(zip(names, map(np.asarray, session.run(None, feeds)), strict=True))
 
 
 @pytest.mark.parametrize(

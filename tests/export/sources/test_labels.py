@@ -25,10 +25,17 @@ def test_lines(tmp_path, text):
         {"1": "dog", "0": "cat"},
         {"0": ["n02121808", "cat"], "1": ["n02084071", "dog"]},
         {"id2label": {"0": "cat", "1": "dog"}, "model_type": "x"},
+        {"dog": 1, "cat": 0},
+        {"label2id": {"cat": 0, "dog": 1}},
     ],
 )
 def test_json(tmp_path, data):
     assert read_labels(write(tmp_path, json.dumps(data), "labels.json")) == ("cat", "dog")
+
+
+def test_names_that_are_digits_have_their_own_indices(tmp_path):
+    path = write(tmp_path, json.dumps({"0": 0, "1": 1, "10": 2}), "class_indices.json")
+    assert read_labels(path) == ("0", "1", "10")
 
 
 def test_offset_puts_background_in_front(tmp_path):
@@ -46,7 +53,9 @@ def test_offset_puts_background_in_front(tmp_path):
         ('["cat"', "not valid JSON"),
         ('["cat", 3]', "label 1 is not a name: 3"),
         ('{"0": "cat", "2": "dog"}', "none for class 1"),
-        ('{"cat": 0}', "expected a JSON list"),
+        ('{"cat": "first"}', "expected a JSON list"),
+        ('{"cat": 0, "dog": 0}', "class 0 has two names, 'cat' and 'dog'"),
+        ('{"cat": 1, "dog": 2}', "none for class 0"),
     ],
 )
 def test_bad_files(tmp_path, text, words):

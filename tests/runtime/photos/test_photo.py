@@ -22,7 +22,7 @@ def _spec(channels: int, **changes) -> InputSpec:
     return InputSpec(name="x", height=6, width=8, scale=1.0, resize=stretch, **fields)
 
 
-def _pixels(channels: int, dtype=np.uint8) -> np.ndarray:
+def _pixels(channels: int, dtype: type[np.integer] = np.uint8) -> np.ndarray:
     return np.random.default_rng(channels).integers(0, np.iinfo(dtype).max + 1, (6, 8, channels), dtype)
 
 
@@ -34,7 +34,7 @@ def _wanted(levels: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("how", ["array", "npy", "npz", "first", "pages"])
 def test_every_channel_arrives_as_it_is(channels, how, tmp_path):
     pixels = _pixels(channels)
-    source = pixels if how == "array" else tmp_path / f"x.{'tif' if how == 'pages' else how.replace('first', 'npy')}"
+    source = tmp_path / f"x.{'tif' if how == 'pages' else how.replace('first', 'npy')}"
     if how == "npz":
         np.savez(source, other=np.zeros(3), image=pixels)
     elif how == "pages":
@@ -42,7 +42,7 @@ def test_every_channel_arrives_as_it_is(channels, how, tmp_path):
         first.save(source, save_all=True, append_images=others)
     elif how != "array":
         np.save(source, pixels.transpose(2, 0, 1) if how == "first" else pixels)
-    prepared = prepare(source, _spec(channels))
+    prepared = prepare(pixels if how == "array" else source, _spec(channels))
     np.testing.assert_array_equal(prepared.tensor, _wanted(pixels))
     shown = pixels[:, :, :3] if channels > 2 else np.repeat(pixels[:, :, :1], 3, axis=2)
     np.testing.assert_array_equal(np.asarray(prepared.photo), shown)
