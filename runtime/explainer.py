@@ -20,15 +20,15 @@ from .contract.spec import CamSpec, LayerSpec
 from .engines.base import Engine
 from .engines.opening import open_engine, read_manifest
 from .errors import ArrayError, EngineError, ModelFileError
+from .explained import explanation_of
 from .explanation import Explanation
-from .inference import Inference, LayerTensors, Tensors
+from .inference import Inference, Tensors
 from .method_runner import MethodRunner, Progress, Work
 from .methods import CamResult, Method, get_method, make_settings
-from .methods.layer_fusion import check_fusion, fused_grid, settings_for
+from .methods.layer_fusion import check_fusion, settings_for
 from .photos.frame import Frame
 from .photos.photo import check_shown
 from .photos.preprocess import Prepared, as_input, check_tensor, is_tensor, prepare
-from .probabilities import class_probabilities
 from .shown import shown_value
 from .smoothing import Smoothing, as_smoothing
 from .tail import Tail
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Explainer", "Tensors"]
 
-_TOP = 5
 #: Images at a time: more is a slip of the keyboard, and would ask for all memory there is.
 _LARGEST_BATCH = 4096
 
@@ -418,57 +417,13 @@ class Explainer(Closing):
         return np.zeros(size, np.float32) if result.empty else normalise(result.map, size)
 
     def _explanation(self, index: int, item: Prepared, raw: Tensors, work: Work, inference_ms: float) -> Explanation:
-        spec, options, layers = self.spec, work.settings, self._layers(work.method)
+        layers = self._layers(work.method)
         times = {**item.times_ms, "inference": inference_ms}
         result = self._runner.run(work, item.tensor, raw, index, times)
-        reason = result.empty
         with timed(times, "resize"):
-            if reason is None and not result.map.max() > 0:
-                reason = "the map is zero everywhere"
             heat = self._heat(result)
         times["total"] = sum(times.values())
-        target, values = int(raw.classes[index]), spec.output.values
-        probabilities = np.zeros(0, np.float32)
-        if not values:
-            probabilities = class_probabilities(raw.scores[index], spec.output.kind)
-        best = np.argsort(-probabilities, kind="stable")[:_TOP]
-        return Explanation(
-            map=heat,
-            target=target,
-            label=spec.output.label(target),
-            probability=None if values else float(probabilities[target]),
-            probabilities=probabilities,
-            logits=None if raw.logits is None else raw.logits[index],
-            top=[(int(i), spec.output.label(int(i)), float(probabilities[i])) for i in best],
-            frame=item.frame,
-            photo=item.photo,
-            grid=_grid(result, raw.layers[: len(layers)]),
-            method=work.method.name,
-            settings=dataclasses.asdict(options) if dataclasses.is_dataclass(options) else {},  # type: ignore[arg-type]
-            reason=reason,
-            counts=result.grouping.counts() if result.grouping is not None else None,
-            times_ms=times,
-            source=item.source,
-            notes=item.notes,
-            layer=", ".join(layer.name for layer in layers),
-            fusion=spec.fusion if len(layers) > 1 else None,
-            provider=self.provider,
-            smoothing=work.smoothing,
-            form=result.form,
-            detail=layers[0].detail.name if layers[0].detail is not None and _is_guided(result) else None,
-            value=float(raw.scores[index][target % values]) if values else None,
-            unit=spec.output.unit,
-        )
-
-
-def _is_guided(result: CamResult) -> bool:
-    return result.form is not None and result.form.guided
-
-
-def _grid(result: CamResult, layers: Sequence[LayerTensors]) -> tuple[int, int]:
-    """The finest grid of what a map was made of."""
-    finer = [layers[0].detail] if layers[0].detail is not None and _is_guided(result) else []
-    return fused_grid([values.shape[2:] for values in (*finer, *(layer.activations for layer in layers))])
+        return explanation_of(self.spec, layers, item, raw, index, work, result, heat, times, self.provider)
 
 
 def _used(spec: CamSpec, layer: str | None, fusion: str | None, photo_range: tuple[float, float] | None) -> CamSpec:

@@ -13,7 +13,7 @@ from cfcam.cli import main
 from cfcam.runtime import Explainer, cam_map
 from cfcam.runtime.cam import normalise
 from cfcam.runtime.errors import MethodError, SpecError
-from cfcam.runtime.methods.layer_fusion import FUSIONS
+from cfcam.runtime.methods.layer_fusion import FUSIONS, GUIDED
 from cfcam.runtime.smoothing import Smoothing
 from PIL import Image
 
@@ -88,7 +88,7 @@ def test_one_layer_alone(path: Path, photo: Path, index: int) -> None:
     assert (alone.spec.tail is None) == (index == 1), "the tail is that of the first layer"
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("fusion", [name for name in FUSIONS if name != GUIDED])
 def test_fusions_and_batches(path: Path, photo: Path, fusion: str) -> None:
     with Explainer(path, threads=1, fusion=fusion) as explainer:
         together = explainer.explain_batch([photo, photo], [1, 4], "gradcam")

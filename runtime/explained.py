@@ -1,0 +1,81 @@
+"""From a method's map to an `Explanation`: what is known about the image, its class and how the map was made."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .contract.spec import CamSpec, LayerSpec
+from .explanation import Explanation
+from .inference import LayerTensors, Tensors
+from .method_runner import Work
+from .methods import CamResult
+from .methods.layer_fusion import fused_grid
+from .photos.preprocess import Prepared
+from .probabilities import class_probabilities
+
+__all__ = ["explanation_of"]
+
+_TOP = 5
+
+
+def explanation_of(
+    spec: CamSpec,
+    layers: Sequence[LayerSpec],
+    item: Prepared,
+    raw: Tensors,
+    index: int,
+    work: Work,
+    result: CamResult,
+    heat: NDArray[np.float32],
+    times_ms: dict[str, float],
+    provider: str,
+) -> Explanation:
+    """What is known about image `index` of `raw`.
+
+    layers: those that the method worked with. result: its map, and heat: the same at the input's size.
+    """
+    target, values = int(raw.classes[index]), spec.output.values
+    probabilities = np.zeros(0, np.float32)
+    if not values:
+        probabilities = class_probabilities(raw.scores[index], spec.output.kind)
+    best = np.argsort(-probabilities, kind="stable")[:_TOP]
+    is_guided = result.form is not None and result.form.guided
+    detail = layers[0].detail if is_guided else None
+    settings = work.settings
+    return Explanation(
+        map=heat,
+        target=target,
+        label=spec.output.label(target),
+        probability=None if values else float(probabilities[target]),
+        probabilities=probabilities,
+        logits=None if raw.logits is None else raw.logits[index],
+        top=[(int(i), spec.output.label(int(i)), float(probabilities[i])) for i in best],
+        frame=item.frame,
+        photo=item.photo,
+        grid=_grid(raw.layers[: len(layers)], is_guided),
+        method=work.method.name,
+        settings=dataclasses.asdict(settings) if dataclasses.is_dataclass(settings) else {},  # type: ignore[arg-type]
+        reason=result.empty or (None if result.map.max() > 0 else "the map is zero everywhere"),
+        counts=result.grouping.counts() if result.grouping is not None else None,
+        times_ms=times_ms,
+        source=item.source,
+        notes=item.notes,
+        layer=", ".join(layer.name for layer in layers),
+        fusion=spec.fusion if len(layers) > 1 else None,
+        provider=provider,
+        smoothing=work.smoothing,
+        form=result.form,
+        detail=None if detail is None else detail.name,
+        value=float(raw.scores[index][target % values]) if values else None,
+        unit=spec.output.unit,
+    )
+
+
+def _grid(layers: Sequence[LayerTensors], is_guided: bool) -> tuple[int, int]:
+    """The finest grid of what a map was made of."""
+    finer = [layers[0].detail] if layers[0].detail is not None and is_guided else []
+    return fused_grid([values.shape[2:] for values in (*finer, *(layer.activations for layer in layers))])
