@@ -106,8 +106,8 @@ def _compute(network: Network, layer: str) -> Tensors:
         second = np.where(order[:, 0] == label, order[:, 1], order[:, 0])
 
         def both(x: NDArray[Any], classes: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-            parts = [access.arrays(x[i : i + 5], classes[i : i + 5]) for i in range(0, len(x), 5)]
-            return tuple(np.concatenate(part) for part in zip(*parts, strict=True))  # type: ignore[return-value]
+            parts = [access.tensors(x[i : i + 5], classes[i : i + 5]) for i in range(0, len(x), 5)]
+            return np.concatenate([one.activations for one in parts]), np.concatenate([one.gradients for one in parts])
 
         a, g_label = both(images, label)
         known = p[np.arange(len(p)), label]

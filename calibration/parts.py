@@ -1,4 +1,4 @@
-"""What each part of `cfcam` does to a map: clustering, sign groups, filter.
+"""What each part of `cfcam` does to a map: clustering, sign groups, filter, the guide and the contrast.
 
 Each part is taken away in turn and the map that remains is correlated with the full one. A
 part whose column is 1 everywhere does nothing; a method whose correlation with HiResCAM is 1
@@ -20,6 +20,9 @@ from ..runtime.cam import cam_results
 from ..runtime.checks import check_integer, expect
 from ..runtime.errors import MethodError
 from ..runtime.methods import CamResult, CfcamSettings
+from ..runtime.methods.cfcam.guiding import guide
+from ..runtime.methods.numerics.resizing import same_grid
+from ..runtime.methods.numerics.scaling import safe_float32
 from .json_values import plain
 from .sensitivity import pearson
 from .statistics import mean_of_known
@@ -27,7 +30,7 @@ from .statistics import mean_of_known
 __all__ = ["COLUMNS", "LayerSample", "PartsReport", "PartsRow", "Spread", "measure_part", "measure_parts"]
 
 #: Fields of `PartsRow` that hold correlations with the full `cfcam` map.
-COLUMNS = ("hirescam", "random_groups", "sign_groups", "no_filter")
+COLUMNS = ("hirescam", "random_groups", "sign_groups", "no_filter", "no_guide", "blind_guide", "no_contrast")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,8 @@ class LayerSample:
         gradients: Float (C, H, W).
         last: Whether the layer feeds the global pooling; None to decide from the gradients.
         layer: Its name; the summary has one block per layer.
+        detail: Float (D, H', W'), activations of the detail layer, or None.
+        rivals: Float (C, 1, 1) or (C, H, W), the gradient of the logsumexp of the other classes' logits, or None.
     """
 
     name: str
@@ -47,11 +52,15 @@ class LayerSample:
     gradients: NDArray[np.floating[Any]]
     last: bool | None = None
     layer: str = ""
+    detail: NDArray[np.floating[Any]] | None = None
+    rivals: NDArray[np.floating[Any]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class PartsRow:
-    """Correlations of one photo's `cfcam` map at one layer; NaN where a map is constant.
+    """Correlations of one photo's `cfcam` map at one layer; NaN where a map is constant, or the part is not there.
+
+    Maps on two grids are compared on the finer one.
 
     Attributes:
         name: Of the photo.
@@ -60,6 +69,9 @@ class PartsRow:
         random_groups: With `cfcam` over random groups of the same sizes, mean over the seeds whose map is not constant.
         sign_groups: With `cfcam` whose only groups are the signs of the evidence.
         no_filter: With `cfcam` without the Gaussian.
+        no_guide: With `cfcam` without the detail layer.
+        blind_guide: With `cfcam` whose detail layer knows nothing of the class (r = 0).
+        no_contrast: With `cfcam` at contrast 0.
         counts: As in `Grouping.counts`.
         empty: Why the map means nothing, or None.
     """
@@ -72,6 +84,9 @@ class PartsRow:
     no_filter: float
     counts: dict[str, int]
     empty: str | None = None
+    no_guide: float = math.nan
+    blind_guide: float = math.nan
+    no_contrast: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -166,6 +181,8 @@ def measure_part(sample: LayerSample, settings: CfcamSettings | None = None, *, 
     full = _map(sample, settings)
     randoms = [replace(settings, clustering="random", seed=settings.seed + i) for i in range(random_groupings)]
     assert full.grouping is not None
+    assert full.form is not None
+    alone = _map(sample, replace(settings, guided=False)) if full.form.guided else None
     return PartsRow(
         name=sample.name,
         layer=sample.layer,
@@ -175,6 +192,9 @@ def measure_part(sample: LayerSample, settings: CfcamSettings | None = None, *, 
         no_filter=_alike(full, _map(sample, replace(settings, sigma=0))),
         counts=full.grouping.counts(),
         empty=full.empty,
+        no_guide=math.nan if alone is None else _alike(full, alone),
+        blind_guide=math.nan if alone is None else _alike(full, _blindly_guided(sample, alone, settings.gate_floor)),
+        no_contrast=_alike(full, _map(sample, replace(settings, contrast=0.0))) if full.form.contrast else math.nan,
     )
 
 
@@ -200,8 +220,16 @@ def measure_parts(
 
 
 def _map(sample: LayerSample, settings: CfcamSettings) -> CamResult:
-    return cam_results(sample.activations, sample.gradients, "cfcam", settings)[0]
+    arrays = (sample.activations, sample.gradients)
+    return cam_results(*arrays, "cfcam", settings, detail=sample.detail, rivals=sample.rivals)[0]
+
+
+def _blindly_guided(sample: LayerSample, alone: CamResult, floor: float) -> CamResult:
+    """The map without a guide, sharpened by all channels of the detail layer alike."""
+    assert sample.detail is not None
+    detail = safe_float32(sample.detail)[0]
+    return CamResult(guide(alone.map, detail, offset=1.0, floor=floor, blind=True)[0])
 
 
 def _alike(full: CamResult, other: CamResult) -> float:
-    return pearson(full.map, other.map) if full.map.size > 1 else math.nan
+    return pearson(*same_grid([full.map, other.map])) if full.map.size > 1 else math.nan

@@ -176,7 +176,11 @@ class RandomisedNetworks(Closing):
             self._opened = stack.pop_all()
 
     def explains(self, method: str | None = None, settings: object = None) -> list[Explain]:
-        """The method on each stage's network. Raises `MethodError`."""
+        """The method on each stage's network, in the form of the file itself. Raises `MethodError`.
+
+        The maps that they are compared with must be of that form too: of the same settings. With
+        ``{"contrast": 0}`` in both, the contrast, which moves with the weights as well, has no part in the figure.
+        """
         return [EngineAccess(explainer, method, settings).explain for explainer in self.explainers]
 
     def close(self) -> None:
@@ -190,6 +194,8 @@ def _export_again(plain: PlainModel, spec: CamSpec, path: Path) -> None:
         plain.layers,
         spec.output,
         view=plain.views,
+        detail=plain.detail,
+        rivals=spec.layer.rivals is not None,
         target=spec.target,
         chosen=spec.chosen,
     )
@@ -199,6 +205,10 @@ def _export_again(plain: PlainModel, spec: CamSpec, path: Path) -> None:
         )
         for old, new in zip(spec.layers, made.layers, strict=True)
     )
+    detail = spec.layer.detail
+    if detail is not None and made.detail is not None:
+        detail = dataclasses.replace(detail, value=made.detail.value, activations=made.detail.activations)
+    layers = (dataclasses.replace(layers[0], detail=detail, rivals=made.rivals), *layers[1:])
     output = dataclasses.replace(spec.output, score=made.score.value)
     set_spec(made.model, dataclasses.replace(spec, layers=layers, output=output, tail=None))
     write_model(made.model, path)

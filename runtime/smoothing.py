@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from .checks import check_integer, check_number
 from .errors import MethodError
 from .methods.base import CamResult
-from .methods.numerics.resizing import resize
+from .methods.numerics.resizing import same_grid
 from .methods.numerics.scaling import as_map
 from .photos.preprocess import as_input
 
@@ -89,6 +89,5 @@ def mean_result(results: Sequence[CamResult]) -> CamResult:
     if all(result.empty for result in results):
         return results[0]
     # A detail layer may be of no use in some of the copies, whose maps are then coarser.
-    finest = max((result.map.shape for result in results), key=lambda shape: shape[0] * shape[1])
-    maps = [one.map if one.map.shape == finest else resize(one.map[None], finest)[0] for one in results]
-    return CamResult(as_map(np.stack(maps).mean(axis=0, dtype=np.float64)), form=results[0].form)
+    maps = same_grid([one.map for one in results])
+    return CamResult(as_map(maps.mean(axis=0, dtype=np.float64)), form=results[0].form)

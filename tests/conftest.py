@@ -75,6 +75,22 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callab
 
 
 @pytest.fixture(scope="session")
+def guided_path(made_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """A small exported file with a detail layer, `early` (8 x 16 x 16 before `last`, 16 x 8 x 8), and rivals."""
+    pytest.importorskip("onnx", reason="exporting needs onnx")
+
+    def make(folder: Path) -> None:
+        import onnx
+        import onnx_classifiers
+        from cfcam.export import export_onnx, preset
+
+        onnx.save(onnx_classifiers.plain(), str(folder / "net.onnx"))
+        export_onnx(folder / "net.onnx", folder / "net.cam.onnx", preprocessing=preset("torchvision"))
+
+    return made_once("guided", make) / "net.cam.onnx"
+
+
+@pytest.fixture(scope="session")
 def lite0(made_once: Callable[[str, Callable[[Path], object]], Path]) -> Callable[[str], Path]:
     """Gives EfficientNet-Lite0 with its own weights, at 224 x 224 pixels, with its "last" or a "middle" layer inside.
 

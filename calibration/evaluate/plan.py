@@ -25,7 +25,7 @@ DEFAULT_STEPS = 8
 ANNOTATED = "annotated"
 
 # Goes up when a column's meaning changes, so that old journals are not believed.
-_REVISION = 1
+_REVISION = 2
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ...runtime.cam import normalise
 from ...runtime.errors import MethodError
+from ...runtime.inference import LayerTensors
 from ...runtime.methods import get_method
 from ...runtime.methods.cfcam.filtering import gaussian
 from ..measures.access import EngineAccess
@@ -43,12 +44,20 @@ class Row:
 
     make: the `Explain` for a photo's seed. rule: for methods that need nothing but arrays, else None.
     shares: whether `explain` takes its arrays from the shared engine, and so costs an inference that is not its own.
+    without_contrast: the same at contrast 0, or None where it has none.
     """
 
     def __init__(
-        self, name: str, kind: Kind, make: Callable[[int], Explain], *, rule: Rule | None = None, shares: bool = False
+        self,
+        name: str,
+        kind: Kind,
+        make: Callable[[int], Explain],
+        *,
+        rule: Rule | None = None,
+        shares: bool = False,
+        without_contrast: Explain | None = None,
     ) -> None:
-        self.name, self.rule, self.shares = name, rule, shares
+        self.name, self.rule, self.shares, self.without_contrast = name, rule, shares, without_contrast
         self.kind: Kind = kind
         self._make = make
         self._explain = make(0)
@@ -74,7 +83,9 @@ def make_rows(engine: SharedEngine, methods: Sequence[str], baselines: Sequence[
 def _method(engine: SharedEngine, name: str) -> Row:
     access = EngineAccess(engine.explainer, name)
     if get_method(access.method).kind == "rule":
-        return _from_arrays(access.method, "method", access.rule, engine)
+        plain = access.without_contrast()
+        plain_explain = None if plain is access else _explain_by(plain.rule, engine)
+        return _from_arrays(access.method, "method", access.rule, engine, plain_explain)
     return Row(access.method, "method", lambda _seed: access.explain)
 
 
@@ -86,35 +97,47 @@ def _baseline(engine: SharedEngine, name: str, first: Row) -> Row:
         "uniform": lambda _: Uniform(),
         "random": lambda seed: Random(grid, seed),
         "edges": lambda _: Edges(),
-        "blurred": lambda _: _changed(first, lambda heat: gaussian(heat[None], height / grid[0])[0]),
-        "sharpened": lambda _: _changed(first, lambda heat: heat**2),
+    }
+    controls: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
+        "blurred": lambda heat: gaussian(heat[None], height / grid[0])[0],
+        "sharpened": lambda heat: heat**2,
     }
     if name == "class_blind":
         return _from_arrays(name, "baseline", _class_blind, engine)
+    if name in controls:
+        change, without = controls[name], first.without_contrast
+        plain_explain = None if without is None else _changed(without, change)
+        changed = _changed(first.explain, change)
+        return Row(name, "baseline", lambda _: changed, shares=first.shares, without_contrast=plain_explain)
     if name not in plain:
         raise MethodError(f"unknown baseline '{name}': expected some of {', '.join(BASELINES)}")
-    return Row(name, "baseline", plain[name], shares=name in CONTROLS and first.shares)
+    return Row(name, "baseline", plain[name])
 
 
-def _from_arrays(name: str, kind: Kind, rule: Rule, engine: SharedEngine) -> Row:
-    """A rule: activations and gradients come from the shared engine."""
+def _from_arrays(
+    name: str, kind: Kind, rule: Rule, engine: SharedEngine, without_contrast: Explain | None = None
+) -> Row:
+    """A rule: the layers' tensors come from the shared engine."""
+    explain = _explain_by(rule, engine)
+    return Row(name, kind, lambda _seed: explain, rule=rule, shares=True, without_contrast=without_contrast)
 
+
+def _explain_by(rule: Rule, engine: SharedEngine) -> Explain:
     def explain(images: Images, classes: Classes) -> Maps:
         arrays = engine.arrays(images, classes)
         size = (int(images.shape[2]), int(images.shape[3]))
-        return np.stack([normalise(heat, size) for heat in rule(arrays.activations, arrays.gradients)])
+        return np.stack([normalise(heat, size) for heat in rule(arrays.layers)])
 
-    return Row(name, kind, lambda _seed: explain, rule=rule, shares=True)
-
-
-def _class_blind(activations: Any, gradients: Any) -> Maps:
-    first: NDArray[Any] = activations[0] if isinstance(activations, tuple) else activations
-    return np.abs(first).mean(axis=1)
+    return explain
 
 
-def _changed(row: Row, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Explain:
+def _class_blind(layers: Sequence[LayerTensors]) -> list[NDArray[np.float32]]:
+    return list(np.abs(layers[0].activations).mean(axis=1))
+
+
+def _changed(original: Explain, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Explain:
     def explain(images: Images, classes: Classes) -> Maps:
-        maps = row.explain(images, classes)
+        maps = original(images, classes)
         return np.stack([normalise(np.maximum(change(heat), 0).astype(np.float32)) for heat in maps])
 
     return explain

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ...runtime.closing import Closing
 from ...runtime.explainer import Explainer
-from ...runtime.inference import Tensors
+from ...runtime.inference import LayerTensors, Tensors
 from ...runtime.probabilities import class_probabilities
 from ...runtime.targets import TOP_CLASS
 from ..measures.access import EngineAccess
@@ -25,28 +25,24 @@ __all__ = ["Arrays", "SharedEngine"]
 
 @dataclass(frozen=True, eq=False)
 class Arrays:
-    """What rules need of N images: probabilities float32 (N, K), classes int64 (N,), and both (N, C, h, w).
-
-    Of several target layers activations and gradients are tuples of such arrays, as `EngineAccess.rule` takes them.
-    """
+    """What rules need of N images: probabilities float32 (N, K), classes int64 (N,), and the layers' tensors."""
 
     probabilities: NDArray[np.float32]
     classes: NDArray[np.int64]
-    activations: NDArray[np.float32] | tuple[NDArray[np.float32], ...]
-    gradients: NDArray[np.float32] | tuple[NDArray[np.float32], ...]
+    layers: tuple[LayerTensors, ...]
 
 
 _Result = TypeVar("_Result")
-_Layers = tuple[NDArray[np.float32], ...]
-_One = tuple[NDArray[np.float32], int, _Layers, _Layers]
+#: Of one image: probabilities, the class, and the layers' tensors for N = 1.
+_One = tuple[NDArray[np.float32], int, tuple[LayerTensors, ...]]
 
 
 class SharedEngine(Closing):
-    """Probabilities, activations and gradients of ready images float32 (N, C, H, W), each computed once.
+    """Probabilities and layers' tensors of ready images float32 (N, C, H, W), each computed once.
 
     explainer: stays the caller's to close. batch: images per inference. workers: inferences at once; on a CPU several
     of one thread each do more than one of several threads, which wait for each other. keep: bytes of
-    activations and gradients that are remembered; the oldest are forgotten first. Images are recognised by their
+    tensors that are remembered; the oldest are forgotten first. Images are recognised by their
     values, so that measures which draw the same noise for every method cost one inference for all rules.
     """
 
@@ -84,10 +80,7 @@ class SharedEngine(Closing):
         for some, raw in self._each(ask, len(missing)):
             p = class_probabilities(raw.scores, self.explainer.spec.output.kind)
             for row, i in enumerate(some):
-                # Copies: a view would keep the whole batch alive.
-                activations = tuple(layer.activations[row].copy() for layer in raw.layers)
-                gradients = tuple(layer.gradients[row].copy() for layer in raw.layers)
-                one = (p[row], int(raw.classes[row]), activations, gradients)
+                one = (p[row], int(raw.classes[row]), tuple(_of_row(layer, row) for layer in raw.layers))
                 found[keys[i]] = one
                 self._remember(keys[i], one)
                 if keys[i][1] == TOP_CLASS:
@@ -96,8 +89,7 @@ class SharedEngine(Closing):
         return Arrays(
             probabilities=np.stack([row[0] for row in rows]),
             classes=np.array([row[1] for row in rows], np.int64),
-            activations=_stacked([row[2] for row in rows]),
-            gradients=_stacked([row[3] for row in rows]),
+            layers=tuple(_joined(images) for images in zip(*(row[2] for row in rows), strict=True)),
         )
 
     def _each(self, work: Callable[[slice], _Result], count: int) -> list[_Result]:
@@ -118,13 +110,24 @@ class SharedEngine(Closing):
             self._size -= _bytes(old)
 
 
-def _stacked(images: list[_Layers]) -> NDArray[np.float32] | _Layers:
-    layers = tuple(np.stack(layer) for layer in zip(*images, strict=True))
-    return layers[0] if len(layers) == 1 else layers
+_ARRAYS = tuple(field.name for field in fields(LayerTensors))
+
+
+def _of_row(layer: LayerTensors, row: int) -> LayerTensors:
+    """The tensors of one image, copied: a view would keep the whole batch alive."""
+    arrays = {name: getattr(layer, name) for name in _ARRAYS}
+    return LayerTensors(**{name: None if a is None else a[row : row + 1].copy() for name, a in arrays.items()})
+
+
+def _joined(images: Sequence[LayerTensors]) -> LayerTensors:
+    """One layer's tensors of several images."""
+    arrays = {name: [getattr(one, name) for one in images] for name in _ARRAYS}
+    return LayerTensors(**{name: None if each[0] is None else np.concatenate(each) for name, each in arrays.items()})
 
 
 def _bytes(one: _One) -> int:
-    return sum(array.nbytes for array in (*one[2], *one[3]))
+    arrays = [getattr(layer, name) for layer in one[2] for name in _ARRAYS]
+    return sum(array.nbytes for array in arrays if array is not None)
 
 
 def _digest(image: NDArray[Any]) -> bytes:

@@ -13,7 +13,7 @@ from .confidence import Adcc, Confidence, adcc, average_drop, average_increase, 
 from .insertion_deletion import Curves, InsertionDeletion, fill_images, insertion_deletion
 from .localisation import Localisation, box_region, energy_inside, mask_region, pixel_precision, pointing_game
 from .mosaics import cell_regions, choose_groups, make_mosaic
-from .noise import GradientNoise, InputNoise, MaxSensitivity
+from .noise import GradientNoise, InputNoise, MaxSensitivity, gradient_noise
 from .ranks import rank_biased_overlap, spearman
 from .robustness import Robustness
 from .transformations import Brightness, Jpeg, Shift, Transformation, Transformed
@@ -53,6 +53,7 @@ __all__ = [
     "complexity",
     "energy_inside",
     "fill_images",
+    "gradient_noise",
     "insertion_deletion",
     "make_mosaic",
     "mask_images",

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...runtime.errors import ArrayError
+from ...runtime.inference import LayerTensors
+from ...runtime.methods.numerics.resizing import same_grid
 from .base import Columns, Explain, Images, Maps, Measure, check_batch, check_images, explained, slices
 from .ranks import spearman
 
-__all__ = ["GradientNoise", "InputNoise", "MaxSensitivity", "Rule", "agreement", "check_level", "noisy"]
+__all__ = [
+    "GradientNoise",
+    "InputNoise",
+    "MaxSensitivity",
+    "Rule",
+    "agreement",
+    "check_level",
+    "gradient_noise",
+    "noisy",
+]
 
-#: Activations and gradients (N, C, h, w), or tuples of them, with one for each target layer -> maps (N, h, w).
-Rule = Callable[[Any, Any], Maps]
+#: What an inference gave of every target layer, for N images -> N maps (h, w).
+Rule = Callable[[Sequence[LayerTensors]], Sequence[NDArray[np.float32]]]
 
 
 def agreement(clean: ArrayLike, other: ArrayLike) -> float:
@@ -130,25 +142,58 @@ class GradientNoise(Measure):
     Rewards rules that average. Gamed by rules that hardly use the gradients: `eigencam` scores 1.
     """
 
-    def __init__(self, rule: Rule, *, level: float = 1.0, samples: int = 2, seed: int = 0) -> None:
+    def __init__(
+        self, rule: Callable[[Images, Images], Maps], *, level: float = 1.0, samples: int = 2, seed: int = 0
+    ) -> None:
         super().__init__({"gradient_noise": "higher"})
         check_level(level, samples)
-        self._rule, self._level, self._samples = rule, level, samples
+        self._rule: Rule = lambda layers: rule(layers[0].activations, layers[0].gradients)  # type: ignore[assignment]
+        self._level, self._samples = level, samples
         self._random = np.random.default_rng(seed)
 
-    def update(
-        self, activations: ArrayLike | tuple[ArrayLike, ...], gradients: ArrayLike | tuple[ArrayLike, ...]
-    ) -> dict[str, NDArray[np.float64]]:
-        """activations, gradients: float (N, C, h, w); of several layers, tuples of such, and each layer's
-        gradients get noise of their own size. Returns N values. Raises `ArrayError`.
+    def update(self, activations: ArrayLike, gradients: ArrayLike) -> dict[str, NDArray[np.float64]]:
+        """activations, gradients: float (N, C, h, w). Returns N values. Raises `ArrayError`.
+
+        For an exported file, with all that it gives of its layers, there is `EngineAccess.rule` and `gradient_noise`.
         """
-        a, g = _of_each_layer(check_images, activations), _of_each_layer(check_images, gradients)
-        clean = self._rule(a, g)
-        values = np.empty((len(clean), self._samples))
-        for sample in range(self._samples):
-            again = self._rule(a, _of_each_layer(lambda one: noisy(one, self._level, self._random), g))
-            values[:, sample] = _agreements(clean, again)
-        return self._keep(gradient_noise=values.mean(axis=1))
+        layers = (LayerTensors(check_images(activations), check_images(gradients)),)
+        return self._keep(gradient_noise=_under_noise(self._rule, layers, self._level, self._samples, self._random))
+
+
+def gradient_noise(
+    rule: Rule, layers: Sequence[LayerTensors], *, level: float = 1.0, samples: int = 2, seed: int = 0
+) -> NDArray[np.float64]:
+    """`GradientNoise` of a rule on all that an inference gave.
+
+    Every layer's gradients get noise of their own size; detail and rivals stay as they are.
+
+    Args:
+        rule: As `EngineAccess.rule`.
+        layers: Of N images.
+        level: As in `GradientNoise`.
+        samples: As in `GradientNoise`.
+        seed: Of the noise.
+
+    Returns:
+        Float64 (N,).
+
+    Raises:
+        ArrayError: The level or the number of samples is out of range.
+    """
+    check_level(level, samples)
+    return _under_noise(rule, layers, level, samples, np.random.default_rng(seed))
+
+
+def _under_noise(
+    rule: Rule, layers: Sequence[LayerTensors], level: float, samples: int, random: np.random.Generator
+) -> NDArray[np.float64]:
+    clean = rule(layers)
+    values = np.empty((len(clean), samples))
+    for sample in range(samples):
+        again = rule([replace(layer, gradients=noisy(layer.gradients, level, random)) for layer in layers])
+        # A detail layer may be of use to one of the two alone, whose map is then finer.
+        values[:, sample] = [agreement(*same_grid(pair)) for pair in zip(clean, again, strict=True)]
+    return values.mean(axis=1)
 
 
 def _agreements(clean: Maps, others: Maps) -> list[float]:
@@ -159,10 +204,6 @@ def _relative_changes(clean: Maps, others: Maps) -> NDArray[np.float64]:
     """Of each map, over its own size; NaN where that is zero."""
     change, size = (np.linalg.norm(maps.astype(np.float64), axis=(1, 2)) for maps in (others - clean, clean))
     return np.where(size > 0, change / np.where(size > 0, size, 1), np.nan)
-
-
-def _of_each_layer(function: Callable[[Any], Any], arrays: Any) -> Any:
-    return tuple(function(one) for one in arrays) if isinstance(arrays, tuple) else function(arrays)
 
 
 def check_level(level: float, samples: int) -> None:

@@ -5,6 +5,7 @@ Activations and gradients of every photo are computed once; a setting then costs
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import time
 import zlib
@@ -19,13 +20,25 @@ from ...runtime.cam import normalise
 from ...runtime.contract.spec import CamSpec
 from ...runtime.errors import ArrayError, MethodError
 from ...runtime.explainer import Explainer
+from ...runtime.inference import LayerTensors
 from ...runtime.methods import CfcamSettings
+from ...runtime.methods.numerics.resizing import same_grid
 from ...runtime.photos.frame import Frame
 from ..measures import EngineAccess, insertion_deletion, pixel_precision
 from ..measures.noise import agreement, noisy
 from ..statistics import Difference, TooFewPhotosError, paired_difference, photos_needed
 
-__all__ = ["CHOICES", "Goal", "Sample", "Tuned", "halves", "read_sample", "refuse_several_layers", "tune"]
+__all__ = [
+    "CHOICES",
+    "GATE_CHOICES",
+    "Goal",
+    "Sample",
+    "Tuned",
+    "halves",
+    "read_sample",
+    "refuse_several_layers",
+    "tune",
+]
 
 #: What the search raises: faithfulness, or agreement with boxes or masks.
 Goal = Literal["insertion_deletion", "pixel_ap"]
@@ -39,6 +52,12 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "feature_sigma": (1.5, 0.0, 1.0),
     "size_exponent": (0.0, 0.25),
 }
+#: Those of the gate, for files with a detail layer. Not among them: `contrast`. Insertion and deletion measure the
+#: softmax's probability, which is the class's score against its rivals', so that they would reward it by construction.
+GATE_CHOICES: dict[str, tuple[Any, ...]] = {
+    "gate_offset": (0.3, 0.0, 0.6),
+    "gate_floor": (0.15, 0.0, 0.3),
+}
 
 # Stability under gradient noise (Spearman) may fall by this much and no more: faithfulness that is
 # bought with noise is no gain.
@@ -50,15 +69,14 @@ _STEPS = 16
 class Sample:
     """One photo as the network saw it.
 
-    image: float32 (C, H, W), preprocessed. target: the class explained. activations, gradients:
-    float32 (C, h, w). region: bool (H, W) of the object, or None.
+    image: float32 (C, H, W), preprocessed. target: the class explained. layer: what an inference gave of the target
+    layer, N = 1. region: bool (H, W) of the object, or None.
     """
 
     name: str
     image: NDArray[np.float32]
     target: int
-    activations: NDArray[np.float32]
-    gradients: NDArray[np.float32]
+    layer: LayerTensors
     region: NDArray[np.bool_] | None = None
 
 
@@ -90,9 +108,8 @@ def read_sample(
     access = EngineAccess(explainer, "cfcam")
     images, frames = access.load([source])
     target = int(access.predict(images)[0].argmax())
-    activations, gradients = access.arrays(images, np.array([target]))
-    place = None if region is None else region(frames[0])
-    return Sample(name, images[0], target, activations[0], gradients[0], place)
+    (layer,) = access.tensors(images, [target]).layers
+    return Sample(name, images[0], target, layer, None if region is None else region(frames[0]))
 
 
 def tune(
@@ -104,8 +121,9 @@ def tune(
     seed: int = 0,
     progress: Callable[[int, dict[str, Any], float], None] | None = None,
 ) -> Tuned:
-    """Search `CHOICES` one setting after the other, again and again until a round changes nothing.
+    """Search one setting after the other, again and again until a round changes nothing.
 
+    What is tried is `CHOICES`, and for files with a detail layer `GATE_CHOICES`.
     explainer: of the file that the samples come from. budget: seconds for the search; it always measures the
     defaults, and ends with the best so far. progress: told how many settings were measured, the
     last one, and its mean. What the photos show decides which half they are in, not their names or order.
@@ -127,15 +145,16 @@ def tune(
         )
     started = time.monotonic()
     trials = _Trials(explainer, measure, seed)
+    choices = {**CHOICES, **(GATE_CHOICES if explainer.spec.layer.detail is not None else {})}
     best: dict[str, Any] = {}
     best_score, floor = trials.means(search, best)
     seen, complete, changed = [best], True, True
     while changed and complete:
         changed = False
-        for name, values in CHOICES.items():
+        for name, values in choices.items():
             for value in values:
                 changes = {**best, name: value}.items()
-                candidate = {one: setting for one, setting in changes if setting != CHOICES[one][0]}
+                candidate = {one: setting for one, setting in changes if setting != choices[one][0]}
                 if candidate in seen:
                     continue
                 if time.monotonic() - started > budget:
@@ -200,10 +219,10 @@ class _Trials:
         rule = EngineAccess(self._explainer, "cfcam", options).rule
         values, stable = [], []
         for one in samples:
-            a, g = one.activations[None], one.gradients[None]
-            clean = rule(a, g)[0]
+            clean = rule((one.layer,))[0]
             random = np.random.default_rng([self._seed, zlib.crc32(one.name.encode(errors="surrogateescape"))])
-            stable.append(agreement(clean, rule(a, noisy(g, 1.0, random))[0]))
+            shaken = dataclasses.replace(one.layer, gradients=noisy(one.layer.gradients, 1.0, random))
+            stable.append(agreement(*same_grid([clean, rule((shaken,))[0]])))
             size = (one.image.shape[1], one.image.shape[2])
             values.append(self._value(one, normalise(clean, size)))
         return np.array(values), np.array(stable)

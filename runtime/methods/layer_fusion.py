@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,9 @@ from .registry import Method
 
 __all__ = [
     "FUSIONS",
+    "FileForm",
     "check_fusion",
+    "form_of",
     "fuse_layers",
     "fused_grid",
     "run_on_layers",
@@ -56,6 +59,42 @@ FUSIONS: dict[str, Callable[[Maps], Maps]] = {
     "max": lambda maps: maps.max(axis=0),
     "guided": _gate,
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileForm:
+    """The form in which a method makes its maps of one file, as far as the file and the settings decide it.
+
+    Attributes:
+        detail: Name of the detail layer that guides the maps, or None.
+        grid: Its (H, W), or None.
+        contrast: The share of the rivals' gradient that is taken off the class's, 0 to 1.
+    """
+
+    detail: str | None = None
+    grid: tuple[int, int] | None = None
+    contrast: float = 0.0
+
+    def __str__(self) -> str:
+        guide = "not guided" if self.detail is None else f"guided by layer '{self.detail}'"
+        return f"{guide}, contrast {self.contrast:g}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {"guided": self.detail is not None, "contrast": self.contrast, "detail": self.detail}
+
+
+def form_of(method: Method, settings: Any, layers: Sequence[LayerSpec], fusion: str) -> FileForm | None:
+    """In which form `method` makes its maps of these layers; None for methods that have but one form."""
+    if not method.takes_detail:
+        return None
+    if not _uses_detail(method, layers, fusion):
+        return FileForm()
+    detail = layers[0].detail if getattr(settings, "guided", True) else None
+    contrast = 0.0 if layers[0].rivals is None else float(getattr(settings, "contrast", 0.0))
+    if detail is None:
+        return FileForm(contrast=contrast)
+    return FileForm(detail=detail.name, grid=detail.grid, contrast=contrast)
 
 
 def check_fusion(name: str, layers: Sequence[LayerSpec]) -> None:
@@ -93,12 +132,16 @@ def run_on_layers(
     `GUIDED`. row: the image among those of `tensors`, which has an entry for each of `layers`.
     """
     results: list[CamResult] = []
+    taken = _uses_detail(method, layers, fusion)
     for layer, found in zip(layers, tensors, strict=True):
         both = {"detail": found.detail, "rivals": found.rivals}
-        taken = method.takes_detail and (len(layers) == 1 or fusion == GUIDED)
         more = {name: value[row] for name, value in both.items() if taken and value is not None}
         results.append(method.run(found.activations[row], found.gradients[row], settings_for(settings, layer), **more))
     return results
+
+
+def _uses_detail(method: Method, layers: Sequence[LayerSpec], fusion: str) -> bool:
+    return method.takes_detail and (len(layers) == 1 or fusion == GUIDED)
 
 
 def run_rule(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -10,6 +11,7 @@ import pytest
 from cfcam.calibration import LayerSample, PartsReport, PartsRow, Spread, measure_part, measure_parts, pearson
 from cfcam.runtime.errors import ArrayError, MethodError
 from cfcam.runtime.methods import CfcamSettings, get_method
+from cfcam.runtime.methods.numerics.resizing import resize
 
 cfcam = get_method("cfcam").run
 
@@ -44,6 +46,26 @@ def test_a_filter_over_constant_gradients_is_seen_to_do_nothing():
     row = measure_part(sample(5, pooled=True))
     assert row.no_filter > 1 - 1e-6
     assert row.random_groups < 0.9999
+
+
+def test_guide_and_contrast_are_parts_too():
+    """The guided map, the controls and their correlations, written out with numpy."""
+    photo, rng = sample(6, pooled=True), np.random.default_rng(6)
+    detail = np.maximum(rng.normal(size=(12, 14, 14)), 0).astype(np.float32)
+    rivals = rng.normal(size=(48, 1, 1)).astype(np.float32)
+    row = measure_part(dataclasses.replace(photo, detail=detail, rivals=rivals))
+    a, g = photo.activations, photo.gradients
+    full = cfcam(a, g, detail=detail, rivals=rivals).map
+    alone = resize(cfcam(a, g, rivals=rivals).map[None], (14, 14))[0]
+    every = (detail / np.sqrt((detail**2).sum(axis=(1, 2), keepdims=True))).sum(axis=0)
+    blind = alone * (0.15 + 0.85 * every / every.max())
+    assert row.no_guide == pytest.approx(np.corrcoef(full.ravel(), alone.ravel())[0, 1], abs=1e-6)
+    assert row.blind_guide == pytest.approx(np.corrcoef(full.ravel(), blind.ravel())[0, 1], abs=1e-6)
+    plain = cfcam(a, g, detail=detail).map
+    assert row.no_contrast == pytest.approx(np.corrcoef(full.ravel(), plain.ravel())[0, 1], abs=1e-6)
+    assert max(row.no_guide, row.blind_guide, row.no_contrast, row.sign_groups) < 0.999
+    without = measure_part(photo)
+    assert all(math.isnan(value) for value in (without.no_guide, without.blind_guide, without.no_contrast))
 
 
 def test_settings_and_the_layers_kind_arrive():

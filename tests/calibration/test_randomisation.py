@@ -111,6 +111,25 @@ def test_the_plain_network_is_cut_out_and_differentiates_to_the_same_file(net, t
         np.testing.assert_allclose(new.activations, old.activations, rtol=1e-5, atol=1e-6)
 
 
+def test_a_guided_file_stays_guided(guided_path, tmp_path):
+    """Detail and rivals are those of the randomised network, not of the trained one."""
+    images = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
+    spec = read_spec(guided_path)
+    plain = plain_model(load_model(guided_path), spec, fold=False)
+    _export_again(plain, spec, tmp_path / "again.cam.onnx")
+    with Explainer(guided_path, threads=1) as explainer, Explainer(tmp_path / "again.cam.onnx", threads=1) as again:
+        (old,), (new,) = (one.tensors(images, [0, 1]).layers for one in (explainer, again))
+        np.testing.assert_allclose(new.detail, old.detail, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(new.rivals, old.rivals, rtol=1e-4, atol=1e-7)
+        with RandomisedNetworks(guided_path, stages=2, threads=1) as networks:
+            maps = [explain(images, np.array([0, 1])) for explain in networks.explains()]
+            last = networks.explainers[-1].tensors(images, [0, 1]).layers[0]
+            assert np.abs(last.detail - old.detail).max() > 0.1
+            assert networks.explainers[0].explain(images[0], 0).detail == "early"
+        clean = explainer.maps(images, [0, 1])
+        assert all(np.abs(one - clean).max() > 0.05 for one in maps)
+
+
 def test_every_layer_of_a_file_is_differentiated_again(tmp_path):
     made = differentiate(make("plain"), ["last", "middle"])
     _, spec = exported(make("plain"))

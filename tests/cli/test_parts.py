@@ -35,6 +35,26 @@ def test_json_is_what_calibration_measures(tiny_path, photo, capsys):
     assert document["summary"]["relu"]["hirescam"]["count"] == 2
 
 
+def test_guide_and_contrast_of_a_guided_file(guided_path, tiny_path, photo, capsys):
+    model = str(guided_path)
+    assert main(["parts", model, photo, "--also", str(tiny_path("logits")), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["models"][0]["form"] == {"guided": True, "contrast": 0.3, "detail": "early"}
+    assert document["models"][1]["form"] == {"guided": False, "contrast": 0.0, "detail": None}
+    with Explainer(model) as explainer:
+        layer = explainer.tensors([photo]).layers[0]
+    arrays = {name: values[0] for name, values in vars(layer).items()}
+    row, first = measure_part(LayerSample(name=photo, last=True, **arrays)), document["rows"][0]
+    assert [first[name] for name in ("no_guide", "blind_guide", "no_contrast")] == pytest.approx(
+        [row.no_guide, row.blind_guide, row.no_contrast], abs=1e-5
+    )
+    assert document["rows"][1]["no_guide"] is None
+    assert main(["parts", model, photo]) == 0
+    assert "no guide  class-blind guide  no contrast" in capsys.readouterr().out.splitlines()[0]
+    assert main(["parts", str(tiny_path("logits")), photo]) == 0
+    assert "guide" not in capsys.readouterr().out
+
+
 def test_table_and_bad_files(tiny_path, photo, tmp_path, capsys):
     assert main(["parts", str(tiny_path("logits")), photo, str(tmp_path / "none.png")]) == 1
     out, err = capsys.readouterr()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cfcam.calibration.measures import EngineAccess, GradientNoise
+from cfcam.calibration.measures import EngineAccess, gradient_noise
 from cfcam.cli import main
 from cfcam.runtime import Explainer, cam_map
 from cfcam.runtime.cam import normalise
@@ -124,15 +124,12 @@ def test_measures_see_the_fused_map(explainer: Explainer, photo: Path) -> None:
     np.testing.assert_allclose(
         access.explain(images, classes)[0], explainer.explain(photo, 2, "layercam").map, atol=1e-6
     )
-    activations, gradients = access.arrays(images, classes)
-    assert [one.shape[2:] for one in activations] == [(8, 8), (16, 16)]
-    np.testing.assert_allclose(
-        normalise(access.rule(activations, gradients)[0], SIZE), access.explain(images, classes)[0], atol=1e-6
-    )
-    measure = GradientNoise(access.rule, level=0.5)
-    assert 0 < measure.update(activations, gradients)["gradient_noise"][0] < 1
+    layers = access.tensors(images, classes).layers
+    assert [one.activations.shape[2:] for one in layers] == [(8, 8), (16, 16)]
+    np.testing.assert_allclose(normalise(access.rule(layers)[0], SIZE), access.explain(images, classes)[0], atol=1e-6)
+    assert 0 < gradient_noise(access.rule, layers, level=0.5)[0] < 1
     with pytest.raises(MethodError, match="runs the model again"):
-        EngineAccess(explainer, "scorecam").rule(activations, gradients)
+        EngineAccess(explainer, "scorecam").rule(layers)
 
 
 def test_the_commands(path: Path, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...measures.base import Measure
-from ...measures.noise import GradientNoise, InputNoise, MaxSensitivity
+from ...measures.noise import InputNoise, MaxSensitivity, gradient_noise
 from ...measures.robustness import Robustness
 from ...measures.transformations import Brightness, Jpeg, Shift, Transformed
 from ..rows import Row
@@ -26,8 +26,7 @@ def _gradient_noise(sample: Sample, rows: Sequence[Row], context: Context) -> Va
     def value(row: Row) -> float:
         if row.rule is None:
             return math.nan
-        values = GradientNoise(row.rule, seed=sample.seed).update(arrays.activations, arrays.gradients)
-        return float(values["gradient_noise"][0])
+        return float(gradient_noise(row.rule, arrays.layers, seed=sample.seed)[0])
 
     return {"gradient_noise": [value(row) for row in rows]}
 

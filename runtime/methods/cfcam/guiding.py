@@ -17,7 +17,9 @@ __all__ = ["correlations", "guide"]
 Array = NDArray[np.float32]
 
 
-def guide(coarse: Array, detail: Array, *, offset: float, floor: float) -> tuple[Array, str | None]:
+def guide(
+    coarse: Array, detail: Array, *, offset: float, floor: float, blind: bool = False
+) -> tuple[Array, str | None]:
     """The map of a coarse layer, sharpened by what a finer layer saw.
 
     With L the signed coarse map and B the finer activations::
@@ -31,6 +33,7 @@ def guide(coarse: Array, detail: Array, *, offset: float, floor: float) -> tuple
         detail: Float32 (D, H, W), finite, not written to.
         offset: The share of the gate that no class can move.
         floor: What the gate lets pass where the finer layer saw nothing.
+        blind: A control: r_k = 0, so that the gate knows nothing of the class.
 
     Returns:
         The map, of the scale of L, (H, W); or ReLU(L) and the reason why it was not sharpened.
@@ -43,7 +46,8 @@ def guide(coarse: Array, detail: Array, *, offset: float, floor: float) -> tuple
     flat = detail.reshape(len(detail), -1)
     if len(live) < len(detail):
         detail, flat, norms = detail[live], flat[live], norms[live]
-    weights = (correlations(coarse, shrink(detail, coarse.shape)) + np.float32(offset)) / norms
+    known = np.zeros_like(norms) if blind else correlations(coarse, shrink(detail, coarse.shape))
+    weights = (known + np.float32(offset)) / norms
     fine = np.maximum(product(weights[None].astype(np.float32), flat)[0].reshape(detail.shape[1:]), 0)
     top = fine.max()
     if not top > 0:

@@ -5,12 +5,13 @@ Along one axis it is a small matrix, so that two products enlarge every channel 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["resize", "shrink", "unit_range"]
+__all__ = ["resize", "same_grid", "shrink", "unit_range"]
 
 
 def resize(maps: NDArray[np.float32], size: tuple[int, int], *, align_corners: bool = False) -> NDArray[np.float32]:
@@ -21,6 +22,12 @@ def resize(maps: NDArray[np.float32], size: tuple[int, int], *, align_corners: b
     """
     rows, columns = (_line_matrix(old, new, align_corners) for old, new in zip(maps.shape[1:], size, strict=True))
     return rows @ (maps @ columns.T)
+
+
+def same_grid(maps: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Maps (h, w) as one array (N, H, W), on the grid of the finest."""
+    finest = max((one.shape for one in maps), key=lambda shape: shape[0] * shape[1])
+    return np.stack([one if one.shape == finest else resize(one[None], finest)[0] for one in maps])
 
 
 def shrink(maps: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.float32]:

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 from cfcam.calibration.evaluate import SharedEngine, make_rows
-from cfcam.calibration.measures import GradientNoise
+from cfcam.calibration.measures import gradient_noise
 from cfcam.runtime.explainer import Explainer
 
 
@@ -32,10 +32,10 @@ def test_an_image_is_asked_once_for_each_class(counted, coloured):
     assert asked == {"tensors": 3, "probabilities": 0}
     again = engine.arrays(images[::-1], first.classes[::-1])
     assert asked["tensors"] == 3, "the top class has a number, and is known by it too"
-    np.testing.assert_array_equal(again.gradients[::-1], first.gradients)
+    np.testing.assert_array_equal(again.layers[0].gradients[::-1], first.layers[0].gradients)
     other = engine.arrays(images[:1], np.array([5]))
     assert asked["tensors"] == 4
-    assert not np.any(other.gradients)
+    assert not np.any(other.layers[0].gradients)
     engine.forget()
     engine.arrays(images[:1], np.array([5]))
     assert asked["tensors"] == 5
@@ -58,8 +58,8 @@ def test_several_at_once_give_the_same(counted, coloured):
     np.testing.assert_allclose(several.predict(images), one.predict(images), atol=1e-6)
     first, second = several.arrays(images, classes), one.arrays(images, classes)
     np.testing.assert_array_equal(first.classes, classes)
-    np.testing.assert_allclose(first.gradients, second.gradients, atol=1e-6)
-    np.testing.assert_allclose(first.activations, second.activations, atol=1e-6)
+    np.testing.assert_allclose(first.layers[0].gradients, second.layers[0].gradients, atol=1e-6)
+    np.testing.assert_allclose(first.layers[0].activations, second.layers[0].activations, atol=1e-6)
     assert asked == {"tensors": 14, "probabilities": 14}
 
 
@@ -67,7 +67,7 @@ def test_little_room_is_enough(explainer, coloured):
     small, large = SharedEngine(explainer, keep=1), SharedEngine(explainer)
     images, _ = large.load(coloured[0][:4])
     one, other = (engine.arrays(images, np.array([0, 1, 2, 3])) for engine in (small, large))
-    np.testing.assert_array_equal(one.gradients, other.gradients)
+    np.testing.assert_array_equal(one.layers[0].gradients, other.layers[0].gradients)
     assert len(small._kept) == 1
 
 
@@ -102,11 +102,10 @@ def test_rules_on_several_layers_share_too_and_equal_the_explainer(two_layers, m
         for one in rows[:2]:
             np.testing.assert_allclose(found[one.name], explainer.maps(images, [0, 1], one.name), atol=1e-6)
         shared = engine.arrays(images, classes)
-        assert [layer.shape[1:] for layer in shared.activations] == [(16, 8, 8), (8, 16, 16)]
+        assert [layer.activations.shape[1:] for layer in shared.layers] == [(16, 8, 8), (8, 16, 16)]
         for one in rows[:2]:
             assert one.rule is not None
-            noise = GradientNoise(one.rule, seed=0).update(shared.activations, shared.gradients)["gradient_noise"]
-            assert np.isfinite(noise).all()
+            assert np.isfinite(gradient_noise(one.rule, shared.layers)).all()
 
 
 def test_its_threads_end_with_it(explainer, coloured):

@@ -8,7 +8,6 @@ from cfcam.calibration.measures import (
     Adcc,
     ClassSensitivity,
     EngineAccess,
-    GradientNoise,
     InputNoise,
     InsertionDeletion,
     Jpeg,
@@ -18,9 +17,11 @@ from cfcam.calibration.measures import (
     Transformed,
     baselines,
     box_region,
+    gradient_noise,
 )
 from cfcam.runtime import Explainer
 from cfcam.runtime.errors import MethodError
+from cfcam.runtime.inference import LayerTensors
 from PIL import Image
 
 #: Of a red square on grey, as fractions.
@@ -76,9 +77,7 @@ def test_all_measures_run_on_a_file(tiny_path):
         for measure in stable:
             measure.update(images, red, maps)
             assert min(measure.compute().values()) > 0.5
-        gradients = GradientNoise(access.rule, level=0.2)
-        gradients.update(*access.arrays(images, red))
-        assert gradients.compute()["gradient_noise"] > 0.5
+        assert gradient_noise(access.rule, access.tensors(images, red).layers, level=0.2).min() > 0.5
         classes = ClassSensitivity(access.explain)
         classes.update(images, red, red + 1)
         assert classes.compute()["class_sensitivity"] > 0.5
@@ -95,11 +94,12 @@ def test_the_layer_is_last_whatever_the_noise(tiny_path):
     with Explainer(tiny_path("logits"), threads=1) as explainer:
         access = EngineAccess(explainer, "cfcam")
         images, _ = access.load([scene()])
-        activations, gradients = access.arrays(images, np.array([0]))
-        noisy = gradients + np.random.default_rng(0).normal(0, gradients.std(), gradients.shape).astype(np.float32)
-        fixed = EngineAccess(explainer, "cfcam", {"last": True}).rule(activations, noisy)
-        np.testing.assert_array_equal(access.rule(activations, noisy), fixed)
-        assert np.abs(EngineAccess(explainer, "cfcam", {"last": False}).rule(activations, noisy) - fixed).max() > 0
+        (layer,) = access.tensors(images, [0]).layers
+        noise = np.random.default_rng(0).normal(0, layer.gradients.std(), layer.gradients.shape)
+        noisy = [LayerTensors(layer.activations, layer.gradients + noise.astype(np.float32))]
+        fixed = EngineAccess(explainer, "cfcam", {"last": True}).rule(noisy)[0]
+        np.testing.assert_array_equal(access.rule(noisy)[0], fixed)
+        assert np.abs(EngineAccess(explainer, "cfcam", {"last": False}).rule(noisy)[0] - fixed).max() > 0
 
 
 def test_refused(tiny_path):
@@ -117,7 +117,7 @@ def test_probes_explain_but_are_no_rules(tiny_path, variant, method):
         maps = access.explain(images, np.array([0, 1]))
         np.testing.assert_allclose(maps, [one.map for one in expected], atol=1e-5)
         with pytest.raises(MethodError, match=f"'{method}' runs the model again and cannot work from arrays alone"):
-            access.rule(*access.arrays(images, np.array([0, 1])))
+            access.rule(access.tensors(images, [0, 1]).layers)
 
 
 def test_a_probe_without_its_tail_is_refused_at_once(tiny_path):

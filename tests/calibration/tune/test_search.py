@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cfcam.calibration.statistics import TooFewPhotosError
 from cfcam.calibration.tune import search as tuning
-from cfcam.calibration.tune.search import CHOICES, Sample, halves, tune
+from cfcam.calibration.tune.search import CHOICES, GATE_CHOICES, Sample, halves, tune
 from cfcam.runtime import Explainer
 from cfcam.runtime.methods import CfcamSettings
 
@@ -40,7 +40,8 @@ def noise(one, scale=0.01):
 
 def test_choices_begin_with_the_defaults():
     defaults = CfcamSettings()
-    assert {name: values[0] for name, values in CHOICES.items()} == {n: getattr(defaults, n) for n in CHOICES}
+    every = {**CHOICES, **GATE_CHOICES}
+    assert {name: values[0] for name, values in every.items()} == {n: getattr(defaults, n) for n in every}
 
 
 def test_a_real_gain_is_found_and_kept(explainer, monkeypatch):
@@ -100,7 +101,7 @@ def test_masks_are_another_measure(explainer, monkeypatch):
     spec = explainer.spec.input
     region = np.zeros((spec.height, spec.width), np.bool_)
     region[: spec.height // 2] = True
-    every = [Sample(s.name, s.image, s.target, s.activations, s.gradients, region) for s in samples(explainer)]
+    every = [Sample(s.name, s.image, s.target, s.layer, region) for s in samples(explainer)]
     assert tune(explainer, every, measure="pixel_ap").tried == 2
     with pytest.raises(TooFewPhotosError, match="20 photos or more"):
         tune(explainer, samples(explainer), measure="pixel_ap")  # none has a mask
@@ -113,5 +114,5 @@ def test_too_few_photos_say_how_many(explainer):
 
 def test_halves_do_not_hang_on_names_or_order(explainer):
     every = samples(explainer)
-    renamed = [Sample("x" + s.name, s.image, s.target, s.activations, s.gradients) for s in reversed(every)]
+    renamed = [Sample("x" + s.name, s.image, s.target, s.layer) for s in reversed(every)]
     assert ["x" + one.name for one in halves(every)[0]] == [one.name for one in halves(renamed)[0]]
