@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["group_maps"]
+__all__ = ["group_maps", "group_weights"]
 
 
 def group_maps(
@@ -39,3 +39,20 @@ def group_maps(
     shared = np.add.reduceat(g, starts, axis=0) / count * np.add.reduceat(a, starts, axis=0)
     shares = count**size_exponent * (shrinkage * shared + (1 - shrinkage) * own)
     return shares.astype(np.float32, copy=False).reshape(-1, *grid)
+
+
+def group_weights(
+    weights: NDArray[np.float32], groups: NDArray[np.int64], *, shrinkage: float, size_exponent: float
+) -> NDArray[np.float32]:
+    """What each channel's activations weigh in the sum of all groups' shares, where gradients are the same everywhere.
+
+    weights: float32 (C,), the channels' gradients. groups: as in `group_maps`, whose sum over the groups is
+    sum_k v_k A_k with v the (C,) that is returned; 0 for channels that are left out.
+    """
+    kept = groups >= 0
+    places = groups[kept]
+    sizes = np.bincount(places)
+    means = np.bincount(places, weights[kept]) / np.maximum(sizes, 1)
+    found = np.zeros(len(groups), np.float32)
+    found[kept] = sizes[places] ** size_exponent * (shrinkage * means[places] + (1 - shrinkage) * weights[kept])
+    return found

@@ -18,7 +18,7 @@ from ..base import CamResult, FloatArray, Form, Grouping
 from ..numerics.scaling import finish, safe_float32, safe_pair
 from ..registry import register_rule
 from .filtering import blurred_features, gaussian
-from .fusion import group_maps
+from .fusion import group_maps, group_weights
 from .grouping import cluster_cosine, live_channels, shuffle_clusters, split_by_sign
 from .guiding import guide
 
@@ -140,17 +140,16 @@ def cfcam(
     )
     last = is_pooled(g) if settings.last is None else settings.last
     clusters = group_channels(a, settings)
-    filtered = _filtered(g, settings.sigma, last)
     split = not last if settings.sign_split is None else settings.sign_split
-    evidence = np.einsum("khw,khw->k", a, filtered) if split else np.zeros(len(a), np.float32)
-    shares = group_maps(
-        a,
-        filtered,
-        split_by_sign(clusters.labels, evidence),
-        shrinkage=settings.shrinkage,
-        size_exponent=settings.size_exponent,
-    )
-    signed = shares.sum(axis=0) if last else np.maximum(shares, 0).sum(axis=0)
+    how = {"shrinkage": settings.shrinkage, "size_exponent": settings.size_exponent}
+    if last and not split and settings.sigma is None:  # one number per channel, and no group counts by itself
+        groups = split_by_sign(clusters.labels, np.zeros(len(a), np.float32))
+        signed = _weighted(group_weights(g.mean(axis=(1, 2)), groups, **how), a)
+    else:
+        filtered = _filtered(g, settings.sigma, last)
+        evidence = np.einsum("khw,khw->k", a, filtered) if split else np.zeros(len(a), np.float32)
+        shares = group_maps(a, filtered, split_by_sign(clusters.labels, evidence), **how)
+        signed = shares.sum(axis=0) if last else np.maximum(shares, 0).sum(axis=0)
     map_sigma = settings.map_sigma if settings.map_sigma is not None else (0.0 if last else 0.5)
     signed = gaussian(signed[None], map_sigma)[0]
     values, form = np.maximum(signed, 0), Form(contrast=contrast)
@@ -158,6 +157,10 @@ def cfcam(
         values, reason = guide(signed, safe_float32(detail)[0], offset=settings.gate_offset, floor=settings.gate_floor)
         form = Form(guided=not reason, contrast=contrast, unguided=reason)
     return finish(values, a, g, exponent=exponent, grouping=clusters, form=form)
+
+
+def _weighted(weights: NDArray[np.float32], activations: NDArray[np.float32]) -> NDArray[np.float32]:
+    return (weights @ activations.reshape(len(weights), -1)).reshape(activations.shape[1:])
 
 
 def _filtered(gradients: NDArray[np.float32], sigma: float | None, last: bool) -> NDArray[np.float32]:

@@ -40,16 +40,17 @@ def product(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np
 def gram(rows: NDArray[Float]) -> NDArray[Float]:
     """``rows @ rows.T``, exactly symmetric; float32 or float64."""
     count, inner = rows.shape
+    side = _block_side(count, count, inner)
     # A copy, since numpy takes a slower routine for a matrix and its own transpose.
     columns = np.ascontiguousarray(rows.T)
-    side = max(8, _SINGLE_THREAD // (count * inner)) if count * count * inner <= _WORTH_THREADS else count
     out = np.empty((count, count), rows.dtype)
-    for start in range(0, count, side):
-        stop = start + side
-        np.matmul(rows[start:stop], columns[:, start:], out=out[start:stop, start:])
-        out[stop:, start:stop] = out[start:stop, stop:].T
-        corner = out[start:stop, start:stop]
-        np.maximum(corner, corner.T, out=corner)
+    for i in range(0, count, side):
+        for j in range(i, count, side):
+            block = rows[i : i + side] @ columns[:, j : j + side]
+            if i == j:  # the rim of a block may be another routine's, which rounds in its own way
+                block = np.maximum(block, block.T)
+            out[i : i + side, j : j + side] = block
+            out[j : j + side, i : i + side] = block.T
     return out
 
 

@@ -35,8 +35,13 @@ def shrink(maps: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.float
 
     A cell is the mean over its area: where the sizes are no multiples, cells at its border count in part.
     """
-    rows, columns = (_area_matrix(old, new) for old, new in zip(maps.shape[1:], size, strict=True))
-    return rows @ (maps @ columns.T)
+    (height, width), (rows, columns) = maps.shape[1:], size
+    if height % rows == 0 and width % columns == 0 and height * width <= 4 * rows * columns:
+        down, across = height // rows, width // columns
+        parts = [maps[:, i::down, j::across] for i in range(down) for j in range(across)]
+        return np.add.reduce(parts) / np.float32(len(parts))
+    row_shares, column_shares = _area_matrix(height, rows), _area_matrix(width, columns)
+    return row_shares @ (maps @ column_shares.T)
 
 
 def unit_range(maps: NDArray[np.float32]) -> NDArray[np.float32]:

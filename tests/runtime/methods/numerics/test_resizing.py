@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cfcam.runtime.cam import normalise
-from cfcam.runtime.methods.numerics.resizing import resize, unit_range
+from cfcam.runtime.methods.numerics.resizing import resize, shrink, unit_range
 
 
 def random(*shape):
@@ -34,3 +34,12 @@ def test_unit_range():
     np.testing.assert_array_equal(found.min(axis=(1, 2)), 0)
     np.testing.assert_allclose(found.max(axis=(1, 2)), [1, 0, 1])
     np.testing.assert_allclose(np.corrcoef(found[0].ravel(), maps[0].ravel())[0, 1], 1)
+
+
+@pytest.mark.parametrize(("old", "new"), [((14, 14), (7, 7)), ((14, 9), (7, 3)), ((15, 13), (7, 7)), ((4, 4), (4, 4))])
+def test_shrinking_averages_areas(old, new):
+    """Every cell cut into as many parts as the coarse cells need, which are then averaged whole."""
+    maps = np.random.default_rng(0).normal(size=(3, *old)).astype(np.float32)
+    fine = maps.repeat(new[0], axis=1).repeat(new[1], axis=2)
+    expected = fine.reshape(3, new[0], old[0], new[1], old[1]).mean(axis=(2, 4))
+    np.testing.assert_allclose(shrink(maps, new), expected, atol=1e-6)
