@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .errors import ArrayError, MethodError, one_line
 from .methods import CamResult, get_method, make_settings
+from .methods.numerics.resizing import resize
 from .shown import shown_value
 
 __all__ = ["EmptyMapWarning", "cam_map", "cam_results", "normalise"]
@@ -164,10 +165,12 @@ def normalise(grid_map: ArrayLike, size: int | Sequence[int] | None = None) -> N
     # Dividing first keeps the resize away from the ends of float32.
     scaled = (values / top).astype(np.float32)
     if scaled.shape != (height, width):
-        from PIL import Image
+        if height >= scaled.shape[0] and width >= scaled.shape[1]:
+            scaled = resize(scaled[None], (height, width))[0]
+        else:
+            from PIL import Image
 
-        image = Image.fromarray(scaled).resize((width, height), Image.Resampling.BILINEAR)
-        scaled = np.asarray(image)
+            scaled = np.asarray(Image.fromarray(scaled).resize((width, height), Image.Resampling.BILINEAR))
         scaled = scaled / scaled.max()
     return np.clip(scaled, 0, 1)
 
