@@ -172,7 +172,8 @@ def infer_all(engine: Engine, feed: Mapping[str, NDArray[Any]], outputs: Sequenc
             }
         for name, value in engine.infer(some, outputs).items():
             parts[name].append(value[:here])
-    return {name: np.concatenate(part) for name, part in parts.items()}
+    # What came in one part is not copied: activations and gradients are megabytes.
+    return {name: part[0] if len(part) == 1 else np.concatenate(part) for name, part in parts.items()}
 
 
 def finite(path: Path, name: str, value: NDArray[Any], count: int, where: str) -> NDArray[np.float32]:
