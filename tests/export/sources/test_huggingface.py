@@ -7,7 +7,6 @@ import pickle
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,133 +16,16 @@ from calibrated import calibrate, photo_batch
 from cfcam.cli import main
 from cfcam.export.errors import ExportError
 from cfcam.export.sources.factory import load
-from cfcam.export.sources.image_processor import read_processor
 from cfcam.runtime import Explainer
 from cfcam.runtime.contract.modelfile import read_spec
 from cfcam.runtime.errors import CfcamError, ModelFileError
 from cfcam.runtime.photos.images import open_image
 from cfcam.runtime.photos.preprocess import prepare
-from PIL import Image
+from image_processors import PROCESSORS, SIZE, processor, transformers
 from shared_data import shared_path
-from torchvision_compat import import_torchvision
-
-import_torchvision()
-transformers: Any = pytest.importorskip("transformers")
 
 AUTO = "transformers:AutoModelForImageClassification"
-_SIZE = 64
-_SQUARE = {"height": _SIZE, "width": _SIZE}
 _LABELS = ("cat", "dog", "bird", "hot dog", "espresso")
-
-
-def processor(name: str, **settings: Any) -> Any:
-    """The Pillow form of an image processor, which transformers 5 gives a name of its own."""
-    return getattr(transformers, f"{name}Pil")(**settings)
-
-
-# Every rule that image classifiers' processors follow, at sizes whose crops leave odd rests.
-PROCESSORS: dict[str, tuple[str, dict[str, Any]]] = {
-    "plain": ("ViTImageProcessor", {"size": _SQUARE}),
-    "int size": ("ViTImageProcessor", {"size": _SIZE, "resample": 3}),
-    "stretch then crop": ("DeiTImageProcessor", {"size": {"height": 73, "width": 73}, "crop_size": _SQUARE}),
-    "not square": ("BeitImageProcessor", {"size": {"height": 48, "width": 80}}),
-    "shorter side": ("BitImageProcessor", {"size": {"shortest_edge": 73}, "crop_size": _SQUARE}),
-    "crop of two sides": (
-        "BitImageProcessor",
-        {"size": {"shortest_edge": 90}, "crop_size": {"height": 48, "width": 80}},
-    ),
-    "crop share": ("ConvNextImageProcessor", {"size": {"shortest_edge": _SIZE}, "crop_pct": 0.8}),
-    "crop share, large": ("ConvNextImageProcessor", {"size": {"shortest_edge": 384}}),
-    "crop share and crop": ("PoolFormerImageProcessor", {"size": {"shortest_edge": _SIZE}, "crop_size": _SQUARE}),
-    "LeViT": ("LevitImageProcessor", {"size": {"shortest_edge": _SIZE}, "crop_size": _SQUARE}),
-    "BGR": ("MobileViTImageProcessor", {"size": {"shortest_edge": 72}, "crop_size": _SQUARE}),
-    "EfficientNet": (
-        "EfficientNetImageProcessor",
-        {"size": _SQUARE, "resample": 0, "image_std": [0.479, 0.473, 0.474], "rescale_offset": True},
-    ),
-    "scale to -1..1": ("ViTImageProcessor", {"size": _SQUARE, "rescale_factor": 1 / 127.5, "image_mean": [1.0] * 3}),
-    "no rescale": ("ViTImageProcessor", {"size": _SQUARE, "do_rescale": False, "image_mean": [127.0] * 3}),
-    "no normalisation": ("ViTImageProcessor", {"size": _SQUARE, "do_normalize": False, "resample": 1}),
-}
-
-
-@pytest.mark.parametrize("case", PROCESSORS)
-def test_our_preprocessing_is_the_processors_on_photos(case: str) -> None:
-    name, settings = PROCESSORS[case]
-    theirs = processor(name, **settings)
-    read = read_processor(theirs)
-    spec = read.preprocessing.input_spec("image", *read.size)
-    assert read.notes == ()
-    worst = 0.0
-    for path in sorted(shared_path("data/photos").glob("*.jpg")):
-        photo = open_image(path)
-        expected = theirs(images=photo, return_tensors="np")["pixel_values"][0]
-        found = prepare(photo, spec).tensor
-        assert found.shape == expected.shape
-        worst = max(worst, float(np.abs(found - expected).max()) / float(np.abs(expected).max()))
-    assert worst < 1e-6  # rounding of float32; Pillow resizes both
-
-
-def test_timm_settings_in_the_format_of_transformers() -> None:
-    pytest.importorskip("timm")
-    config = {
-        "input_size": [3, 64, 64],
-        "interpolation": "bilinear",
-        "crop_pct": 0.9,
-        "mean": [0.5] * 3,
-        "std": [0.4] * 3,
-    }
-    for mode in ("center", "squash"):
-        theirs = transformers.TimmWrapperImageProcessor(pretrained_cfg={**config, "crop_mode": mode})
-        read = read_processor(theirs)
-        assert (read.size, read.preprocessing.input_spec("x", 64, 64).resize.size) == ((64, 64), 71)
-    with pytest.raises(ExportError, match="crop mode 'border' on 64x64 cannot be followed: give --preset"):
-        read_processor(transformers.TimmWrapperImageProcessor(pretrained_cfg={**config, "crop_mode": "border"}))
-
-
-def test_what_cannot_be_followed_exactly_is_said() -> None:
-    read = read_processor(processor("ViTImageProcessor", do_resize=False), (32, 48))
-    assert (read.size, read.preprocessing.mode) == ((32, 48), "stretch")
-    assert "expects photos of the right size: others are stretched to 32x48" in read.notes[0]
-    read = read_processor(processor("BitImageProcessor", size={"shortest_edge": 64}, do_center_crop=False))
-    assert (read.size, read.preprocessing.mode, read.preprocessing.crop) == ((64, 64), "shorter", "center")
-    assert "the middle 64x64 is taken" in read.notes[0]
-
-
-@pytest.mark.parametrize(
-    ("name", "settings", "message"),
-    [
-        ("MobileViTImageProcessor", {}, "crops 256x256 out of photos whose shorter side is 224, and fills the rest"),
-        ("ViTImageProcessor", {"resample": 4}, "resample 4 is no filter of ours"),
-        ("ViTImageProcessor", {"do_resize": False}, "does not resize and names no size"),
-        ("ViTImageProcessor", {"size": {"max_height": 64, "max_width": 64}}, "cannot be followed"),
-        (
-            "PerceiverImageProcessor",
-            {"size": _SQUARE, "crop_size": {"height": 50, "width": 50}},
-            "does more than its settings say, on a test photo",
-        ),
-    ],
-)
-def test_processors_that_cannot_be_read_are_refused(name: str, settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ExportError, match=message) as caught:
-        read_processor(processor(name, **settings))
-    assert "give --preset" in str(caught.value)
-
-
-def test_a_processor_with_code_of_its_own_is_found_out() -> None:
-    honest = processor("ViTImageProcessor", size=_SQUARE)
-
-    class Sharpening:
-        """The settings of the honest one, and a little more contrast."""
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(honest, name)
-
-        def __call__(self, **given: Any) -> Any:
-            return {"pixel_values": honest(**given)["pixel_values"] * 1.1}
-
-    with pytest.raises(ExportError, match=r"Sharpening: does more than its settings say, .* differs by"):
-        read_processor(Sharpening())
 
 
 def _vit(kind: str) -> Any:
@@ -188,7 +70,7 @@ def save(folder: Path, kind: str = "ResNet", **changes: Any) -> Path:
         setattr(config, key, value)
     torch.manual_seed(0)
     model = getattr(transformers, f"{kind}ForImageClassification")(config)
-    calibrate(model, photo_batch(6, _SIZE))
+    calibrate(model, photo_batch(6, SIZE))
     model.save_pretrained(folder)
     name, settings = PROCESSORS[case]
     processor(name, **settings).save_pretrained(folder)
@@ -213,8 +95,8 @@ def test_loaded_models_classify_as_transformers_would(kind: str, tmp_path: Path)
     folder, photo = save(tmp_path, kind), shared_path("data/photos/two_dogs.jpg")
     loaded = load(AUTO, None, folder)
     assert loaded.preprocessing is not None
-    assert (loaded.size, loaded.labels, loaded.notes) == ((_SIZE, _SIZE), _LABELS, ())
-    tensor = prepare(open_image(photo), loaded.preprocessing.input_spec("image", _SIZE, _SIZE)).tensor
+    assert (loaded.size, loaded.labels, loaded.notes) == ((SIZE, SIZE), _LABELS, ())
+    tensor = prepare(open_image(photo), loaded.preprocessing.input_spec("image", SIZE, SIZE)).tensor
     with torch.no_grad():
         found = loaded.module(torch.from_numpy(tensor[None])).logits.softmax(1)[0].numpy()
     assert np.ptp(found) > 0.01
@@ -231,7 +113,7 @@ def test_exported_and_explained_as_transformers_would_classify(
     assert main(["export", "--model", AUTO, "--weights", str(folder), "-o", str(path)]) == 0, capsys.readouterr().err
     spec = read_spec(path)
     assert (spec.output.labels, spec.output.kind, spec.source.name) == (_LABELS, "logits", AUTO)
-    assert (spec.input.name, spec.input.height, spec.input.width) == ("pixel_values", _SIZE, _SIZE)
+    assert (spec.input.name, spec.input.height, spec.input.width) == ("pixel_values", SIZE, SIZE)
     assert (spec.layer.pooled, spec.layer.prefix_tokens) == ((False, 2) if kind == "DeiT" else (True, 0))
     with Explainer(path) as explainer:
         explanation = explainer.explain(photo)
@@ -388,16 +270,3 @@ def test_a_folder_without_processor_says_so(resnet: Path, tmp_path: Path) -> Non
     loaded = load(AUTO, None, tmp_path)
     assert loaded.preprocessing is None
     assert "has no preprocessor_config.json: check the preprocessing options" in loaded.notes[0]
-
-
-def test_processors_of_older_versions_are_understood() -> None:
-    """Older versions hold sizes as dictionaries and have no backends."""
-    honest = processor("ViTImageProcessor", size=_SQUARE)
-    settings = {n: getattr(honest, n) for n in ("resample", "image_mean", "image_std", "do_resize", "do_rescale")}
-
-    class Old(SimpleNamespace):
-        def __call__(self, images: Image.Image, return_tensors: str) -> Any:
-            return honest(images=images, return_tensors=return_tensors)
-
-    old = Old(**settings, size=dict(_SQUARE), do_normalize=True, rescale_factor=1 / 255)
-    assert read_processor(old).size == (64, 64)
