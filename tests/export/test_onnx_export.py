@@ -70,55 +70,6 @@ def test_every_form_is_exported_proved_and_explained(name: str, which: str, tmp_
     assert sorted(p.name for p in tmp_path.iterdir()) == ["net.cam.onnx", "net.onnx", "net.tail.onnx"]
 
 
-@pytest.mark.parametrize("which", ["default", "middle"])
-@pytest.mark.parametrize("name", onnx_classifiers.NETS)
-def test_the_tail_file_gives_the_scores(name: str, which: str, tmp_path: Path) -> None:
-    layer = None if which == "default" else onnx_classifiers.NETS[name][1]
-    report = export_onnx(
-        saved(tmp_path, onnx_classifiers.make(name)), tmp_path / "net.cam.onnx", layer=layer, with_tail=True,
-        preprocessing=STRETCH,
-    )  # fmt: skip
-    tail = report.spec.tail
-    assert tail is not None
-    assert tail.file == "net.tail.onnx"
-    assert tail.sha256 == file_sha256(tmp_path / tail.file)
-    needs_image = name == "tokens" or (name == "branch" and which == "middle")
-    assert tail.inputs == (("cam_activations", "image") if needs_image else ("cam_activations",))
-    opened = session(tmp_path / tail.file)
-    first = opened.get_inputs()[0]
-    assert (first.name, first.type) == ("cam_activations", "tensor(float)")
-    assert first.shape[1:] == [report.spec.layer.channels, *report.spec.layer.grid]
-    assert [o.name for o in opened.get_outputs()] == [tail.score]
-    assert opened.get_outputs()[0].shape[1:] == [report.spec.output.classes]
-    # Not only from the activations as they were: the scores answer to a change as the gradient says.
-    cam = session(tmp_path / "net.cam.onnx")
-    shape = cam.get_inputs()[0].shape
-    image = np.random.default_rng(0).standard_normal((3, *shape[1:]))
-    image = image.astype(np.float16 if name == "half" else np.float32)
-    given = dict(
-        zip([o.name for o in cam.get_outputs()], cam.run(None, {"image": image, "cam_target": [0] * 3}), strict=True)
-    )
-    activations, gradients = (np.asarray(given[n], np.float64) for n in ("cam_activations", "cam_gradients"))
-
-    def score(maps: np.ndarray) -> np.ndarray:
-        feeds = {"cam_activations": maps.astype(np.float32), "image": image}
-        return np.asarray(opened.run(None, {n: feeds[n] for n in tail.inputs})[0], np.float64)[:, 0]
-
-    step = 1e-2 * np.abs(activations).mean() * np.sign(gradients)
-    moved = (score(activations + step) - score(activations - step)) / 2
-    expected = (gradients * step).sum((1, 2, 3))
-    if name == "quantised":  # rounding to steps hides small changes
-        return
-    np.testing.assert_allclose(moved, expected, rtol=0.1)
-
-
-def test_the_tail_starts_no_second_copy_of_the_front(tmp_path: Path) -> None:
-    export_onnx(saved(tmp_path, onnx_classifiers.plain()), tmp_path / "a.onnx", layer="middle", with_tail=True)
-    assert {n.op_type for n in onnx.load(tmp_path / "a.tail.onnx").graph.node} == {
-        "Conv", "Flatten", "Gemm", "GlobalAveragePool", "Relu"
-    }  # fmt: skip
-
-
 def test_a_layer_can_be_named_by_its_node(tmp_path: Path) -> None:
     path = saved(tmp_path, onnx_classifiers.plain())
     by_node = export_onnx(path, tmp_path / "a.onnx", layer="n_middle")
@@ -382,22 +333,6 @@ def test_passes_are_announced_and_timed(tmp_path: Path) -> None:
     report = export_onnx(saved(tmp_path, onnx_classifiers.plain()), tmp_path / "a.onnx", progress=heard.append)
     assert heard == ["load", "differentiate", "write", "prove"] == list(report.seconds)
     json.dumps(report.proof.to_dict())
-
-
-def test_above_two_gigabytes_the_weights_lie_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cfcam.export import writing
-    from cfcam.export.graph import loading
-
-    for module in (writing, loading):
-        monkeypatch.setattr(module, "INLINE_LIMIT", 3000)
-    export_onnx(
-        saved(tmp_path, onnx_classifiers.plain()), tmp_path / "out" / "a.cam.onnx", layer="middle", with_tail=True
-    )
-    found = sorted(p.name for p in (tmp_path / "out").iterdir())
-    assert found == ["a.cam.onnx", "a.cam.onnx.data", "a.tail.onnx", "a.tail.onnx.data"]
-    feeds = {"image": np.zeros((2, 3, 32, 32), np.float32), "cam_target": np.array([3, 1])}
-    classes = session(tmp_path / "out" / "a.cam.onnx").run(["cam_class"], feeds)[0]
-    np.testing.assert_array_equal(np.asarray(classes), [3, 1])
 
 
 def test_pytorch_is_not_needed(tmp_path: Path) -> None:
