@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from cfcam.export.reverse import LayerView, differentiate
+from cfcam.export.writing import set_spec
 from cfcam.runtime.contract.spec import CamSpec, InputSpec, LayerSpec, OutputSpec, SourceSpec
 from onnx import ModelProto, helper, numpy_helper
 
-__all__ = ["CLASSES", "NETS", "Builder", "exported", "make"]
+__all__ = ["CLASSES", "NETS", "Builder", "exported", "make", "written"]
 
 CLASSES = 7
 
@@ -213,3 +217,16 @@ def exported(model: ModelProto, layer: str | None = None, view: LayerView | None
         source=SourceSpec(kind="onnx", name="net", sha256="0" * 64),
     )
     return made.model, spec
+
+
+def written(folder: Path, name: str = "plain", layer: str | None = None, **options: object) -> tuple[Path, Path]:
+    """(exported file, plain model)."""
+    source = NETS[name][0](**options)
+    model, spec = exported(source, layer)
+    changes = {"layout": "NHWC"} if name == "keras" else {"dtype": "float16"} if name == "half" else {}
+    image = dataclasses.replace(spec.input, scale=1 / 127.5, mean=(1.0,) * 3, **changes)
+    set_spec(model, dataclasses.replace(spec, input=image))
+    paths = folder / "net.cam.onnx", folder / "net.onnx"
+    onnx.save(model, paths[0])
+    onnx.save(source, paths[1])
+    return paths

@@ -87,8 +87,10 @@ def rivals_against_differences(file: ExportedFile) -> list[Check]:
         expected = (_shares_of_rivals(scores, answer.classes) * (ahead - behind) / 2).sum(axis=1)
         wide = np.broadcast_to(answer.rivals.astype(np.float64), activations.shape)
         found = (wide * change).sum(axis=(1, 2, 3))
-        length = np.sqrt((wide**2).sum(axis=(1, 2, 3))) * _STEP * size
-        errors.append(np.abs(found - expected) / np.where(length > 0, length, 1))
+        length = np.sqrt((wide**2).sum(axis=(1, 2, 3))) * size
+        # An image whose gradient is zero: the logits must not move, by more than rounding.
+        unit = np.where(length > 0, length, np.abs(scores).max(axis=1) + 1e-300)
+        errors.append(np.abs(found - expected) / (_STEP * unit))
     # Of a quantised graph some directions cross the end of a range.
     worst = float(np.median(errors) if file.quantised else np.max(errors))
     return [Check("rivals' gradient against differences", worst, COARSE_GRADIENT if file.coarse else 1e-4)]

@@ -11,27 +11,12 @@ import numpy as np
 import onnx
 import onnx_classifiers
 import pytest
-from cfcam.export.errors import LayerError
 from cfcam.export.proof.checks import gradient_in_float32, prove_file
 from cfcam.export.proof.exported_file import open_exported_file, plain_outputs
 from cfcam.export.proof.results import Proof
 from cfcam.export.writing import set_spec
-from cfcam.runtime.errors import ArrayError, ModelFileError
 from mutations import MUTATIONS, Mutation, constant, rewired
-from onnx_classifiers import exported
-
-
-def write(folder: Path, name: str = "plain", layer: str | None = None, **options: object) -> tuple[Path, Path]:
-    """(exported file, plain model)."""
-    source = onnx_classifiers.NETS[name][0](**options)
-    model, spec = exported(source, layer)
-    changes = {"layout": "NHWC"} if name == "keras" else {"dtype": "float16"} if name == "half" else {}
-    image = dataclasses.replace(spec.input, scale=1 / 127.5, mean=(1.0,) * 3, **changes)
-    set_spec(model, dataclasses.replace(spec, input=image))
-    paths = folder / "net.cam.onnx", folder / "net.onnx"
-    onnx.save(model, paths[0])
-    onnx.save(source, paths[1])
-    return paths
+from onnx_classifiers import exported, written
 
 
 def failures(proof: Proof) -> set[str]:
@@ -41,7 +26,7 @@ def failures(proof: Proof) -> set[str]:
 @pytest.mark.parametrize("which", ["default", "middle"])
 @pytest.mark.parametrize("name", onnx_classifiers.NETS)
 def test_right_files_pass(name: str, which: str, tmp_path: Path) -> None:
-    path, plain = write(tmp_path, name, None if which == "default" else onnx_classifiers.NETS[name][1])
+    path, plain = written(tmp_path, name, None if which == "default" else onnx_classifiers.NETS[name][1])
     file = open_exported_file(path)
     proof = prove_file(file, plain_outputs(plain, file))
     assert proof, proof.rows()
@@ -57,7 +42,7 @@ def test_right_files_pass(name: str, which: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("batch", "compared"), [(1, None), (2, "a batch against itself in another order")])
 def test_a_fixed_batch(batch: int, compared: str | None, tmp_path: Path) -> None:
-    path, plain = write(tmp_path, batch=batch, layer="middle")
+    path, plain = written(tmp_path, batch=batch, layer="middle")
     file = open_exported_file(path)
     proof = prove_file(file, plain_outputs(plain, file))
     assert proof, proof.rows()
@@ -92,7 +77,7 @@ def test_a_max_pool_behind_the_layer_is_no_excuse(tmp_path: Path) -> None:
     ids=lambda value: getattr(value, "__name__", value),
 )
 def test_wrong_files_fail(mutation: Mutation, layer: str | None, tmp_path: Path) -> None:
-    path, plain = write(tmp_path, layer=layer)
+    path, plain = written(tmp_path, layer=layer)
     file = open_exported_file(path)
     model = onnx.load(path)
     mutation(model, file)
@@ -105,7 +90,7 @@ def test_wrong_files_fail(mutation: Mutation, layer: str | None, tmp_path: Path)
 
 def test_a_gradient_that_is_wrong_in_onnx_runtime_only_fails(tmp_path: Path) -> None:
     """The file's own backward pass is right in float64, but what ONNX Runtime gives is not."""
-    path, _ = write(tmp_path, layer="middle")
+    path, _ = written(tmp_path, layer="middle")
     file = open_exported_file(path)
     true = file.session.run
 
@@ -131,34 +116,10 @@ def test_one_image_may_be_off_where_rounding_to_steps_explains_it(quantised: boo
 
 
 def test_a_gradient_of_zeros_fails(tmp_path: Path) -> None:
-    path, _ = write(tmp_path)
+    path, _ = written(tmp_path)
     model = onnx.load(path)
     constant(model, "zero", np.float32(0))
     rewired(model, "cam_gradients", ("Mul", ["it", "zero"], {}))
     onnx.save(model, path)
     found = failures(prove_file(open_exported_file(path)))
     assert {"images whose gradient is not zero", "gradient in float64 against differences"} <= found
-
-
-def test_photos_can_be_given(tmp_path: Path) -> None:
-    path, _ = write(tmp_path, layer="middle")
-    images = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
-    file = open_exported_file(path, images=images)
-    assert file.images is images
-    assert prove_file(file)
-    for wrong in (images[:, :, :-1], images.astype(np.float64), images[:0], images[0]):
-        with pytest.raises(ArrayError, match=r"images: expected float32 \(0, 3, 32, 32\)"):
-            open_exported_file(path, images=wrong)
-
-
-def test_files_that_are_none_of_ours(tmp_path: Path) -> None:
-    _, plain = write(tmp_path)
-    with pytest.raises(ModelFileError, match="was made without cfcam export"):
-        open_exported_file(plain)
-    path, _ = write(tmp_path, layer="middle")
-    model = onnx.load(path)
-    constant(model, "more", np.float32(1.1))
-    rewired(model, "cam_activations", ("Mul", ["it", "more"], {}))
-    onnx.save(model, path)
-    with pytest.raises(LayerError, match="does not show a value"):
-        open_exported_file(path)

@@ -1,0 +1,96 @@
+"""Values that cannot be logits are told from those that can, and probabilities are those of the source."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+from cfcam.export.errors import ExportError
+from cfcam.export.proof.score_values import doubts_about_scores, probabilities_as_given
+from cfcam.export.reverse.score import Score
+from numpy.typing import NDArray
+
+LOGITS = np.random.default_rng(0).standard_normal((6, 5)) * 3
+SOFTMAX = np.exp(LOGITS) / np.exp(LOGITS).sum(1, keepdims=True)
+UNIT = LOGITS / np.linalg.norm(LOGITS, axis=1, keepdims=True)
+SIGMOID = 1 / (1 + np.exp(-LOGITS))
+
+Kind = Literal["logits", "softmax", "sigmoid", "binary", "regression"]
+
+
+def file_with(values: NDArray[Any], kind: Kind = "logits") -> Any:
+    """A file whose output "shown" holds these values."""
+    return SimpleNamespace(
+        spec=SimpleNamespace(output=SimpleNamespace(name="shown", kind=kind), input=SimpleNamespace(dtype="float32")),
+        top=SimpleNamespace(outputs={"shown": values}),
+        images=np.zeros((len(values), 1)),
+        coarse=False,
+    )
+
+
+def score(kind: Kind = "logits", **more: Any) -> Score:
+    return Score("shown", kind, "value", (None, 5), 5, source="source", **more)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (SOFTMAX, "holds numbers from 0 to 1 that add up to 1 on all 6 images of the proof, .* --score-kind softmax"),
+        (np.round(SOFTMAX, 2), "holds numbers from 0 to 1 that add up to 1 on all 6 images"),
+        (
+            LOGITS / np.linalg.norm(LOGITS, axis=1, keepdims=True),
+            "is a vector of length 1 on all 6 .* --reference FILE.npy",
+        ),
+    ],
+)
+def test_values_that_are_certainly_no_logits(values: NDArray[Any], words: str) -> None:
+    with pytest.raises(ExportError, match=f"output 'source' {words}"):
+        doubts_about_scores(file_with(values), score())
+    assert doubts_about_scores(file_with(values), score(recognised=True)) == []
+
+
+def test_values_that_may_be_none() -> None:
+    (doubt,) = doubts_about_scores(file_with(SIGMOID), score())
+    assert doubt.startswith(
+        "output 'source' lies between 0 and 1 on all 6 images of the proof, and no sigmoid was found"
+    )
+    (doubt,) = doubts_about_scores(file_with(np.log(SOFTMAX)), score())
+    assert "holds logarithms of probabilities" in doubt
+    assert doubts_about_scores(file_with(LOGITS), score()) == []
+    assert doubts_about_scores(file_with(-SIGMOID), score()) == []
+    joined = np.concatenate([LOGITS[:, :1], SIGMOID], 1)  # a first column that was added, which says nothing
+    assert doubts_about_scores(file_with(joined), score()) == []
+    assert len(doubts_about_scores(file_with(joined), score(columns=(0, 1)))) == 1
+
+
+def error(kind: Kind, given: NDArray[Any], shown: NDArray[Any] = LOGITS, **more: Any) -> list[float]:
+    checks = probabilities_as_given(file_with(shown, kind), score(kind, recognised=True, **more), {"source": given})
+    return [check.value for check in checks]
+
+
+def test_what_people_are_shown_is_what_the_source_gives() -> None:
+    assert error("softmax", SOFTMAX, SOFTMAX) == pytest.approx([0], abs=1e-7)
+    assert error("logits", SOFTMAX) == pytest.approx([0], abs=1e-7)
+    assert error("softmax", 100 * SOFTMAX + 3, SOFTMAX, factor=100.0, offset=3.0) == pytest.approx([0], abs=1e-7)
+    assert error("softmax", SOFTMAX / 2, SOFTMAX) == pytest.approx([SOFTMAX.max() / 2])
+    best = -np.sort(-SOFTMAX, axis=1)[:, :2]
+    assert error("softmax", best, SOFTMAX) == pytest.approx([0], abs=1e-7)
+
+
+def test_limits_go_by_what_is_between_them() -> None:
+    limits = []
+    for exact in (True, False):
+        stated = score("softmax", recognised=True, exact=exact)
+        (check,) = probabilities_as_given(file_with(SOFTMAX, "softmax"), stated, {"source": SOFTMAX})
+        limits.append(check.limit)
+    assert limits == [1e-5, 2e-2]
+
+
+def test_where_there_is_nothing_to_compare() -> None:
+    assert error("softmax", LOGITS, SOFTMAX) == []  # the source gives logits out
+    assert error("softmax", np.ones((6, 7)) / 7, SOFTMAX) == []  # more columns than classes
+    assert error("softmax", SOFTMAX.argmax(1), SOFTMAX) == []
+    assert probabilities_as_given(file_with(SOFTMAX, "softmax"), score("softmax"), {"source": SOFTMAX}) == []
+    assert probabilities_as_given(file_with(SOFTMAX, "softmax"), score("softmax", recognised=True), {}) == []

@@ -1,0 +1,86 @@
+"""Running a model while it is exported: in memory or by way of a file, whole or in batches, and what is refused."""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from cfcam.export.errors import ExportError
+from cfcam.export.proof import session as module
+from cfcam.export.proof.session import Session, release_memory
+from cfcam.runtime.errors import MissingDependencyError
+from onnx import TensorProto, helper
+from score_heads import IMAGES, head, logits, node
+from small_graphs import make, normal
+
+WEIGHT = normal(3, 4)
+GEMM = helper.make_node("Gemm", ["x", "w"], ["y"], transB=1)
+X = normal(5, 4)
+
+
+@pytest.mark.parametrize("large", [2**25, 1])
+def test_a_model_in_memory_and_one_that_is_large(large: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LARGE", large)
+    session = Session(make([GEMM], {"w": WEIGHT}), threads=1)
+    assert (session.inputs, session.outputs) == (["x"], ["y"])
+    np.testing.assert_allclose(session.run({"x": X})["y"], X @ WEIGHT.T, rtol=1e-5)
+
+
+def test_a_file(tmp_path: Path) -> None:
+    onnx.save(make([GEMM], {"w": WEIGHT}), tmp_path / "x.onnx")
+    found = Session(str(tmp_path / "x.onnx"), optimise=False).run({"x": X})
+    np.testing.assert_allclose(found["y"], X @ WEIGHT.T, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 9])
+def test_batches_are_put_together_again(size: int) -> None:
+    session = Session(make([GEMM], {"w": WEIGHT}))
+    found = session.run_in_batches({"x": X, "nobody takes this": X}, size)
+    np.testing.assert_allclose(found["y"], X @ WEIGHT.T, rtol=1e-5)
+
+
+def test_a_number_for_a_whole_batch_becomes_one_for_each_batch() -> None:
+    session = Session(make([helper.make_node("ReduceSum", ["x"], ["y"], keepdims=0)]))
+    found = session.run_in_batches({"x": X}, 2)["y"]
+    np.testing.assert_allclose(found, [X[:2].sum(), X[2:4].sum(), X[4:].sum()], rtol=1e-5)
+
+
+def test_outputs_that_are_no_numbers_are_left_out() -> None:
+    nodes = [
+        node("ArgMax", ["logits"], ["best"], axis=1),
+        node("ArrayFeatureExtractor", ["names", "best"], ["label"], domain="ai.onnx.ml"),
+    ]
+    names = {"names": np.array(["a", "b", "c", "d", "e"], object)}
+    session = Session(head(nodes, names, {"logits": TensorProto.FLOAT, "label": TensorProto.STRING}))
+    assert session.outputs == ["logits"]
+    np.testing.assert_allclose(session.run({"image": IMAGES})["logits"], logits(), rtol=1e-5)
+    assert Session(head(nodes, names, {"label": TensorProto.STRING})).run({"image": IMAGES}) == {}
+
+
+def test_refusals_have_the_backends_words() -> None:
+    with pytest.raises(ExportError, match=r"ONNX Runtime refuses the graph: .*Sharpen") as caught:
+        Session(make([helper.make_node("Sharpen", ["x"], ["y"])]))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ExportError, match=r"ONNX Runtime cannot run the graph: .*x") as caught:
+        Session(make([GEMM], {"w": WEIGHT})).run({"x": X[:, :3]})
+    assert "\n" not in str(caught.value)
+
+
+def test_without_onnx_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingDependencyError, match=r"needs ONNX Runtime: install cfcam\[cpu\] or cfcam\[gpu\]"):
+        Session(make([GEMM], {"w": WEIGHT}))
+
+
+def test_memory_is_given_back_after_garbage_is_collected() -> None:
+    class Ring:
+        def __init__(self) -> None:
+            self.own = self
+
+    gone = weakref.ref(Ring())
+    release_memory()
+    assert gone() is None
