@@ -116,13 +116,15 @@ _ARRAYS = tuple(field.name for field in fields(LayerTensors))
 def _of_row(layer: LayerTensors, row: int) -> LayerTensors:
     """The tensors of one image, copied: a view would keep the whole batch alive."""
     arrays = {name: getattr(layer, name) for name in _ARRAYS}
-    return LayerTensors(**{name: None if a is None else a[row : row + 1].copy() for name, a in arrays.items()})
+    copies: dict[str, Any] = {name: None if a is None else a[row : row + 1].copy() for name, a in arrays.items()}
+    return LayerTensors(**copies)
 
 
 def _joined(images: Sequence[LayerTensors]) -> LayerTensors:
     """One layer's tensors of several images."""
     arrays = {name: [getattr(one, name) for one in images] for name in _ARRAYS}
-    return LayerTensors(**{name: None if each[0] is None else np.concatenate(each) for name, each in arrays.items()})
+    joined: dict[str, Any] = {n: None if each[0] is None else np.concatenate(each) for n, each in arrays.items()}
+    return LayerTensors(**joined)
 
 
 def _bytes(one: _One) -> int:

@@ -119,11 +119,16 @@ def test_a_guided_file_stays_guided(guided_path, tmp_path):
     _export_again(plain, spec, tmp_path / "again.cam.onnx")
     with Explainer(guided_path, threads=1) as explainer, Explainer(tmp_path / "again.cam.onnx", threads=1) as again:
         (old,), (new,) = (one.tensors(images, [0, 1]).layers for one in (explainer, again))
+        assert old.detail is not None
+        assert old.rivals is not None
+        assert new.detail is not None
+        assert new.rivals is not None
         np.testing.assert_allclose(new.detail, old.detail, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(new.rivals, old.rivals, rtol=1e-4, atol=1e-7)
         with RandomisedNetworks(guided_path, stages=2, threads=1) as networks:
             maps = [explain(images, np.array([0, 1])) for explain in networks.explains()]
             last = networks.explainers[-1].tensors(images, [0, 1]).layers[0]
+            assert last.detail is not None
             assert np.abs(last.detail - old.detail).max() > 0.1
             assert networks.explainers[0].explain(images[0], 0).detail == "early"
         clean = explainer.maps(images, [0, 1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import onnx
@@ -75,7 +76,7 @@ def chain(text: str, stated: dict[str, list] | None = None) -> onnx.ModelProto:
     nodes, read = [], set()
     for step in filter(None, map(str.strip, text.split(";"))):
         left, right = (side.split() for side in step.split("->"))
-        attributes = {}
+        attributes: dict[str, Any] = {}
         for word in right[1:]:
             name, _, value = word.partition("=")
             attributes[name] = [int(v) for v in value.split(",")] if "," in value else int(value)

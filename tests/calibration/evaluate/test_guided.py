@@ -48,6 +48,7 @@ def test_noise_in_gradients_leaves_detail_and_rivals_as_they_are(guided, coloure
         images, _ = evaluator.engine.load([coloured[0][0]])
         layers = evaluator.engine.arrays(images, np.array([-1])).layers
         rule = evaluator.rows[0].rule
+        assert rule is not None
         value = gradient_noise(lambda one: (seen.append(one[0]), rule(one))[1], layers, samples=2)
     assert 0 < value[0] < 1
     assert len(seen) == 3

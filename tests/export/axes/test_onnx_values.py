@@ -18,7 +18,7 @@ RNG = np.random.default_rng(4)
 C, H, W = 8, 6, 4  # patches of 4 on images of 24x16
 
 
-def model(nodes: list, constants: dict[str, np.ndarray], batch: str | int = "N") -> ModelProto:
+def model(nodes: list, constants: dict[str, Any], batch: str | int = "N") -> ModelProto:
     """Patches (N, C, H, W) as value "patches", then `nodes` to "pooled" (N, C), and a linear head."""
     weights = {"w": RNG.standard_normal((C, 3, 4, 4)), "wh": RNG.standard_normal((C, 5)), "wl": np.eye(C)}
     graph = helper.make_graph(

@@ -128,7 +128,7 @@ def network(middle: str, folder: Path) -> Path:
     steps = [step.split() for step in middle.split("|")]
     for place, (operator, *words) in enumerate(steps):
         made = "y" if place == len(steps) - 1 else f"v{place}"
-        given = {
+        given: dict[str, Any] = {
             k: [*map(int, v.split(","))] if "," in v else int(v) for k, v in (w.split("=") for w in words if "=" in w)
         }
         nodes.append(helper.make_node(operator, [value, *(w for w in words if "=" not in w)], [made], **given))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -34,7 +36,7 @@ class Residual(nn.Module):
         return self.head(self.last(self.down(x)).mean((2, 3)))
 
 
-def run(path, images, targets):
+def run(path, images, targets) -> dict[str, Any]:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     feeds = {session.get_inputs()[0].name: images.numpy(), "cam_target": np.array(targets)}
     return dict(zip([o.name for o in session.get_outputs()], session.run(None, feeds), strict=True))

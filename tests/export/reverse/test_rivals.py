@@ -64,7 +64,7 @@ def test_equals_autograd(tmp_path, kind, classes):
     session = onnxruntime.InferenceSession(str(tmp_path / "net.cam.onnx"), providers=["CPUExecutionProvider"])
     images, targets = torch.rand(3, 3, 16, 16), [0, 1, classes - 1]
     feeds = {session.get_inputs()[0].name: images.numpy(), "cam_target": np.array(targets)}
-    (found,) = session.run(["cam_rivals"], feeds)
+    found = np.asarray(session.run(["cam_rivals"], feeds)[0])
     expected = by_autograd(net, images, targets)
     assert found.shape == (3, 12, 1, 1)
     np.testing.assert_allclose(np.broadcast_to(found, expected.shape), expected, atol=1e-6 * np.abs(expected).max())

@@ -134,7 +134,7 @@ def test_details_guide_a_single_layer_and_the_first_of_several_where_the_fusion_
     rng = np.random.default_rng(0)
     a, detail = rng.random((2, 4, 2, 2), np.float32), rng.random((2, 5, 4, 4), np.float32)
     g = rng.normal(size=a.shape).astype(np.float32)
-    rivals = rng.normal(size=(2, 4, 1, 1)).astype(np.float32) / 10
+    rivals = (rng.normal(size=(2, 4, 1, 1)) / 10).astype(np.float32)
     cfcam, gradcam = get_method("cfcam"), get_method("gradcam")
     full, plain = LayerTensors(a, g, detail, rivals), LayerTensors(a, g)
     settings = CfcamSettings(last=True)
