@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..runtime.explainer import Explainer
     from ..runtime.explanation import Explanation
     from ..runtime.photos.preprocess import Prepared
+    from ..runtime.sess import Sess
     from ..runtime.smoothing import Smoothing
 
 __all__ = ["SCHEMA", "explain"]
@@ -49,7 +50,7 @@ def explain(
         ),
     ] = None,
     method: Annotated[
-        str | None, typer.Option("--method", "-m", metavar="NAME", help="cfcam, gradcam, layercam, scorecam, ...")
+        str | None, typer.Option("--method", "-m", metavar="NAME", help="cfcam, gradcam, layercam, finercam, ...")
     ] = None,
     settings: Annotated[
         str | None, typer.Option("--settings", metavar="JSON", help="The method's settings as a JSON object.")
@@ -79,6 +80,13 @@ def explain(
         typer.Option(
             "--smooth-noise", metavar="X", help="Their noise, as a share of the image's range (default: 0.1)."
         ),
+    ] = None,
+    sess: Annotated[
+        bool, typer.Option("--sess", help="Put the maps of windows that slide over the enlarged image together (SESS).")
+    ] = False,
+    sess_scales: Annotated[
+        int | None,
+        typer.Option("--sess-scales", metavar="N", min=1, max=32, help="Of how many enlargements (default: 12)."),
     ] = None,
     photo_range: Annotated[
         str | None,
@@ -119,7 +127,7 @@ def explain(
     from .outputs import plan_outputs
 
     options = json_object(settings, "--settings")
-    smoothing = _smoothing(smooth, smooth_noise)
+    smoothing, sliding = _smoothing(smooth, smooth_noise), _sess(sess, sess_scales, smooth)
     with Explainer(
         model,
         provider=provider,
@@ -137,6 +145,10 @@ def explain(
         if contrast is not None:
             options = _with_contrast(explainer, chosen.name, used, contrast)
             used = explainer.resolve_method(chosen.name, options)[1]
+        if fusion is not None and chosen.fusion is not None:
+            raise typer.BadParameter(
+                f"--layers-fusion: method '{chosen.name}' has a way of its own to fuse layers; leave the option out"
+            )
         targets = list(dict.fromkeys(resolve_target(text, explainer.spec.output) for text in target or ["-1"]))
         results: list[dict[str, Any]] = []
         left_out: dict[Path, float] = {}
@@ -145,7 +157,7 @@ def explain(
         with progress() as display:
             task = display.add_task("explaining", total=len(found) * len(targets))
             console = display.console
-            probe = display.add_task(chosen.name, total=None) if chosen.kind == "probe" else None
+            probe = display.add_task(chosen.name, total=None) if chosen.kind == "probe" or sliding is not None else None
 
             def watch(done: int, total: int) -> None:
                 if probe is not None:
@@ -153,7 +165,7 @@ def explain(
 
             if not json:
                 report_failures(errors, console)
-            how = {"method": method, "settings": options, "smooth": smoothing, "progress": watch}
+            how = {"method": method, "settings": options, "smooth": smoothing, "sess": sliding, "progress": watch}
             for attempted, done, failed in _steps(explainer, found, targets, how, batch):
                 for explanation, image, asked in done:
                     left_out[image] = explanation.frame.left_out
@@ -197,6 +209,18 @@ def _smoothing(copies: int | None, noise: float | None) -> Smoothing | None:
             raise typer.BadParameter("--smooth-noise: says how noisy the copies of --smooth are; give that too")
         return None
     return Smoothing(copies=copies) if noise is None else Smoothing(copies=copies, noise=noise)
+
+
+def _sess(asked: bool, scales: int | None, smooth: int | None) -> Sess | None:
+    from ..runtime.sess import Sess
+
+    if not asked:
+        if scales is not None:
+            raise typer.BadParameter("--sess-scales: says how often --sess enlarges the image; give that too")
+        return None
+    if smooth is not None:
+        raise typer.BadParameter("--sess: cannot be combined with --smooth; leave one of them out")
+    return Sess() if scales is None else Sess(scales=scales)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

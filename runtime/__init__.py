@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .methods.registry import method_names, register_probe, register_rule
     from .photos.frame import Frame
     from .photos.images import find_images, open_image
+    from .sess import Sess
     from .smoothing import Smoothing
 
     __version__: str
@@ -75,6 +76,7 @@ __all__ = [
     "OutputError",
     "PhotoWarning",
     "Probing",
+    "Sess",
     "Smoothing",
     "SpecError",
     "TargetError",
@@ -108,6 +110,7 @@ _MODULES = {
     "methods.probing": ["Probing"],
     "methods.registry": ["method_names", "register_probe", "register_rule"],
     "contract.modelfile": ["ModelInfo", "file_sha256", "read_model_info", "read_spec"],
+    "sess": ["Sess"],
     "smoothing": ["Smoothing"],
     "contract.spec": ["CamSpec"],
 }

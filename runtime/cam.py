@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .errors import ArrayError, MethodError, one_line
 from .methods import CamResult, get_method, make_settings
+from .methods.layer_fusion import check_grid
 from .methods.numerics.resizing import resize
 from .shown import shown_value
 
@@ -101,6 +102,10 @@ def cam_results(
     chosen = get_method(method)
     if chosen.kind != "rule":
         raise MethodError(f"method '{method}' runs the model again and cannot work from arrays alone: use Explainer")
+    if chosen.fusion is not None:
+        raise MethodError(
+            f"method '{method}' makes one map of several layers' maps: use Explainer, and a file with several"
+        )
     values = make_settings(chosen, settings)
     a = _checked("activations", activations)
     g = _checked("gradients", gradients)
@@ -108,6 +113,7 @@ def cam_results(
         raise ArrayError(f"gradients: expected the shape of the activations, {a.shape}, got {g.shape}")
     if a.ndim == 3:
         a, g = a[None], g[None]
+    check_grid(chosen, (a.shape[2], a.shape[3]), "this one")
     more = {
         name: _beside(name, array, a, chosen.takes_detail, method)
         for name, array in (("detail", detail), ("rivals", rivals))

@@ -19,16 +19,17 @@ from .contract.modelfile import read_spec
 from .contract.spec import CamSpec, LayerSpec
 from .engines.base import Engine
 from .engines.opening import open_engine, read_manifest
-from .errors import ArrayError, EngineError, ModelFileError
+from .errors import ArrayError, EngineError, MethodError, ModelFileError
 from .explained import explanation_of
 from .explanation import Explanation
 from .inference import Inference, Tensors
 from .method_runner import MethodRunner, Progress, Work
 from .methods import CamResult, Method, get_method, make_settings
-from .methods.layer_fusion import check_fusion, settings_for
+from .methods.layer_fusion import check_fusion, check_layers, settings_for
 from .photos.frame import Frame
 from .photos.photo import check_shown
 from .photos.preprocess import Prepared, as_input, check_tensor, is_tensor, prepare
+from .sess import Sess, as_sess
 from .shown import shown_value
 from .smoothing import Smoothing, as_smoothing
 from .tail import Tail
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
     Source = str | os.PathLike[str] | Image.Image | NDArray[Any] | Prepared
     #: Copies of an image with noise, whose maps are averaged: how many, or all that can be set.
     Smooth = Smoothing | Mapping[str, Any] | int | None
+    #: Windows that slide over the enlarged image, whose maps are put together: True for the published form, or all
+    #: that can be set.
+    Sliding = Sess | Mapping[str, Any] | int | bool | None
 
 __all__ = ["Explainer", "Tensors"]
 
@@ -183,6 +187,7 @@ class Explainer(Closing):
         settings: Mapping[str, Any] | Any = None,
         *,
         smooth: Smooth = None,
+        sess: Sliding = None,
         progress: Progress | None = None,
     ) -> Explanation:
         """Explain one image.
@@ -197,7 +202,10 @@ class Explainer(Closing):
                 file's own, or else the defaults.
             smooth: Explain so many noisy copies in one inference, and take the mean of their maps; a `Smoothing` sets
                 the noise. Class and probabilities are still those of the image itself.
-            progress: Told how far a probe is, which may take seconds to minutes.
+            sess: Explain windows that slide over the enlarged image, 122 of them, and take the mean of their maps,
+                weighed by the class's probability in each; True for the published form, a `Sess` sets how. Not together
+                with `smooth`.
+            progress: Told how far a probe or `sess` is, which may take seconds to minutes.
 
         Returns:
             The map, the class, its probability and what else is known.
@@ -212,7 +220,7 @@ class Explainer(Closing):
         if isinstance(image, np.ndarray) and image.ndim == 4 and len(image) != 1:
             raise ArrayError(f"explain takes one image, got an array of shape {image.shape}: use explain_batch")
         one = image[0] if isinstance(image, np.ndarray) and image.ndim == 4 else image
-        return self.explain_batch([one], [target], method, settings, smooth=smooth, progress=progress)[0]
+        return self.explain_batch([one], [target], method, settings, smooth=smooth, sess=sess, progress=progress)[0]
 
     def explain_batch(
         self,
@@ -222,6 +230,7 @@ class Explainer(Closing):
         settings: Mapping[str, Any] | Any = None,
         *,
         smooth: Smooth = None,
+        sess: Sliding = None,
         progress: Progress | None = None,
     ) -> list[Explanation]:
         """Explain N images in one inference.
@@ -234,6 +243,7 @@ class Explainer(Closing):
             method: As in `explain`.
             settings: As in `explain`.
             smooth: As in `explain`.
+            sess: As in `explain`.
             progress: As in `explain`; it begins anew with every image.
 
         Returns:
@@ -243,7 +253,7 @@ class Explainer(Closing):
             CfcamError: As `explain`.
         """
         expect("explain", "progress", progress, Callable, None)
-        work = Work(*self.resolve_method(method, settings), as_smoothing(smooth), progress)
+        work = self._work(method, settings, smooth, sess, progress)
         inputs = self._inputs(images)
         wanted = resolve_targets(targets, len(inputs), self.spec.output)
         if not inputs:
@@ -261,6 +271,7 @@ class Explainer(Closing):
         settings: Mapping[str, Any] | Any = None,
         *,
         smooth: Smooth = None,
+        sess: Sliding = None,
     ) -> NDArray[np.float32]:
         """Maps and nothing else.
 
@@ -270,6 +281,7 @@ class Explainer(Closing):
             method: As in `explain`.
             settings: As in `explain`.
             smooth: As in `explain`.
+            sess: As in `explain`.
 
         Returns:
             Float32 (N, H, W) in [0, 1]; empty maps are zero everywhere.
@@ -277,7 +289,7 @@ class Explainer(Closing):
         Raises:
             CfcamError: As `explain`.
         """
-        work = Work(*self.resolve_method(method, settings), as_smoothing(smooth))
+        work = self._work(method, settings, smooth, sess)
         tensors = check_tensor(images, self.spec.input)
         raw = self.tensors(tensors, targets)
         return np.stack([self._heat(self._runner.run(work, one, raw, i, {})) for i, one in enumerate(tensors)])
@@ -335,7 +347,7 @@ class Explainer(Closing):
             then has its own.
 
         Raises:
-            MethodError: There is no such method or setting.
+            MethodError: There is no such method or setting, or the file has too few layers for it.
             ModelFileError: The method needs the tail, which is missing or is another one.
             EngineError: The tail cannot be loaded.
         """
@@ -344,6 +356,7 @@ class Explainer(Closing):
         if settings is None and chosen.name == asked.name:
             settings = asked.settings
         options = make_settings(chosen, settings)
+        check_layers(chosen, self._layers(chosen))
         if len(self._layers(chosen)) == 1:
             options = settings_for(options, self.spec.layer)
         if chosen.needs_tail:
@@ -390,6 +403,19 @@ class Explainer(Closing):
     def _layers(self, method: Method) -> tuple[LayerSpec, ...]:
         """The target layers that a method works with."""
         return self.spec.layers if method.kind == "rule" else self.spec.layers[:1]
+
+    def _work(
+        self, method: str | None, settings: Any, smooth: Smooth, sess: Sliding, progress: Progress | None = None
+    ) -> Work:
+        """What is asked, checked. Raises `MethodError`, and what `resolve_method` raises."""
+        work = Work(*self.resolve_method(method, settings), as_smoothing(smooth), progress, as_sess(sess))
+        if work.sess is not None and work.smoothing is not None:
+            raise MethodError("smooth and sess: cannot be combined; leave one of them out")
+        if work.sess is not None and self.spec.output.kind == "regression":
+            raise MethodError(
+                "sess: weighs windows by the class's probability, which a regression does not have; leave it out"
+            )
+        return work
 
     def _open_tail(self) -> Tail:
         with self._lock:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from .methods.base import Form
+    from .sess import Sess
     from .smoothing import Smoothing
 
 __all__ = ["Explanation"]
@@ -58,6 +59,7 @@ class Explanation:
         provider: What the model ran on.
         fusion: How the maps of several layers became one, or None.
         smoothing: The noisy copies that the map is the mean of, or None.
+        sess: How windows over the enlarged image made the map, or None.
         form: Whether a detail layer guided the map and how much contrast there was, for methods that can do either.
         detail: The detail layer's name where it guided the map, or None.
         notes: What was doubtful about the photo's values, in sentences.
@@ -94,6 +96,7 @@ class Explanation:
     notes: tuple[str, ...] = ()
     value: float | None = None
     unit: str | None = None
+    sess: Sess | None = None
 
     @property
     def empty(self) -> bool:
@@ -164,6 +167,7 @@ class Explanation:
         if not legend:
             return picture
         smooth = "" if self.smoothing is None else f" ({self.smoothing.copies} noisy copies)"
+        smooth += "" if self.sess is None else f" (SESS, {self.sess.scales} scales)"
         where = f"layer {self.layer}" if self.fusion is None else f"{self.fusion} of layers {self.layer}"
         where += "" if self.detail is None else f", detail {self.detail}"
         how = f"no explanation: {self.reason}" if self.empty else f"{self.method}{smooth}, {where}"
@@ -213,8 +217,8 @@ class Explanation:
     def to_dict(self) -> dict[str, Any]:
         """The result as plain JSON values, without the arrays.
 
-        `reason` is there when empty; `smoothing`, `fusion`, `form` and `notes` where there was one; of a regression
-        `value` and `unit`.
+        `reason` is there when empty; `smoothing`, `sess`, `fusion`, `form` and `notes` where there was one; of a
+        regression `value` and `unit`.
         """
         data: dict[str, Any] = {
             "image": self.source,
@@ -232,6 +236,8 @@ class Explanation:
             data["fusion"] = self.fusion
         if self.smoothing is not None:
             data["smoothing"] = asdict(self.smoothing)
+        if self.sess is not None:
+            data["sess"] = asdict(self.sess)
         if self.form is not None:
             data["form"] = {**asdict(self.form), "detail": self.detail}
         if self.notes:

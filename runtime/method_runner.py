@@ -1,4 +1,4 @@
-"""Running a method on what one inference gave: rules, probes, and either of them smoothed."""
+"""Running a method on what one inference gave: rules, probes, and either of them smoothed or by windows (SESS)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from .inference import Inference, Tensors
 from .methods import CamResult, Method, Probing
 from .methods.layer_fusion import run_rule
 from .photos.preprocess import as_input
+from .probabilities import class_probabilities
+from .sess import Sess, Window, cut_windows
 from .smoothing import Smoothing, mean_result
 from .tail import Tail
 from .timing import timed
 
 __all__ = ["MethodRunner", "Progress", "Work"]
 
-#: Called while a probe runs: how many runs of the model are done, and how many there will be.
+#: Called while a probe or SESS runs: how many runs of the model are done, and how many there will be.
 Progress = Callable[[int, int], None]
 
 
@@ -32,6 +34,7 @@ class Work:
     settings: Any
     smoothing: Smoothing | None = None
     progress: Progress | None = None
+    sess: Sess | None = None
 
 
 class MethodRunner:
@@ -43,13 +46,14 @@ class MethodRunner:
 
     def __init__(self, spec: CamSpec, inference: Inference, tail: Callable[[], Tail], batch: int) -> None:
         self._input, self._layers, self._fusion = spec.input, spec.layers, spec.fusion
-        self._partial = spec.output.partial
-        self._independent = spec.output.kind in ("sigmoid", "binary")
+        self._output = spec.output
         self._inference, self._tail = inference, tail
         self._batch = max(batch, inference.info.batch or 1)
 
     def run(self, work: Work, tensor: NDArray[Any], raw: Tensors, index: int, times: dict[str, float]) -> CamResult:
         """The map of image `index` of `raw`, whose ready tensor is `tensor`; adds to `times` what it took."""
+        if work.sess is not None:
+            return self._by_windows(work, work.sess, tensor, raw, index, times)
         if work.smoothing is None:
             with timed(times, "method"):
                 return self._once(work, tensor, raw, index, work.progress)
@@ -62,31 +66,82 @@ class MethodRunner:
                 [self._once(work, copy, noisy, i, _part(work.progress, i, count)) for i, copy in enumerate(copies)]
             )
 
+    def _by_windows(
+        self, work: Work, sess: Sess, tensor: NDArray[Any], raw: Tensors, index: int, times: dict[str, float]
+    ) -> CamResult:
+        image = self._planes(tensor)
+        windows = sess.windows((image.shape[1], image.shape[2]))
+        target = int(raw.classes[index])
+        if sess.keep < 1:
+            with timed(times, "inference"):
+                asked = [
+                    self._inference.probabilities(self._ready(cut_windows(image, some)))[:, target]
+                    for some in _chunks(windows, self._batch)
+                ]
+            windows = [windows[i] for i in sess.best(np.concatenate(asked))]
+        results: list[CamResult] = []
+        weights: list[NDArray[np.float32]] = []
+        for some in _chunks(windows, self._batch):
+            with timed(times, "inference"):
+                images = self._ready(cut_windows(image, some))
+                found = self._inference.tensors(images, np.full(len(some), target), raw.frames[:1] * len(some))
+            weights.append(class_probabilities(found.scores, self._output.kind)[:, target])
+            with timed(times, "method"):
+                for i, one in enumerate(images):
+                    progress = _part(work.progress, len(results), len(windows))
+                    results.append(self._once(work, one, found, i, progress))
+                    if work.progress is not None and work.method.kind == "rule":
+                        work.progress(len(results), len(windows))
+        with timed(times, "method"):
+            return sess.fuse(windows, results, np.concatenate(weights), (image.shape[1], image.shape[2]))
+
+    def _planes(self, tensor: NDArray[Any]) -> NDArray[np.float32]:
+        """A ready tensor as float32 (C, H, W)."""
+        return (tensor.transpose(2, 0, 1) if self._input.layout == "NHWC" else tensor).astype(np.float32)
+
+    def _ready(self, images: NDArray[np.float32]) -> NDArray[Any]:
+        """Images (N, C, H, W) in the model's own layout and type."""
+        images = images.transpose(0, 2, 3, 1) if self._input.layout == "NHWC" else images
+        return as_input(images, self._input.dtype)
+
     def _once(self, work: Work, tensor: NDArray[Any], raw: Tensors, index: int, progress: Progress | None) -> CamResult:
         if work.method.kind == "probe":
             return work.method.run(self._probing(tensor, raw, index, progress), work.settings)
         return run_rule(work.method, work.settings, self._layers, raw.layers, index, self._fusion)
 
     def _probing(self, tensor: NDArray[Any], raw: Tensors, index: int, progress: Progress | None) -> Probing:
-        channels_last = self._input.layout == "NHWC"
-
-        def ready(images: NDArray[np.float32]) -> NDArray[Any]:
-            images = images.transpose(0, 2, 3, 1) if channels_last else images
-            return as_input(images, self._input.dtype)
+        def gradients_of(classes: NDArray[np.int64]) -> NDArray[np.float32]:
+            copies = np.repeat(tensor[None], len(classes), axis=0)
+            return self._inference.tensors(copies, classes, raw.frames[:1] * len(classes)).gradients
 
         return Probing(
             activations=raw.activations[index],
             gradients=raw.gradients[index],
-            image=(tensor.transpose(2, 0, 1) if channels_last else tensor).astype(np.float32),
+            image=self._planes(tensor),
             target=int(raw.classes[index]),
-            scores=lambda images: self._inference.scores(ready(images)),
-            probabilities=lambda images: self._inference.probabilities(ready(images)),
+            scores=lambda images: self._inference.scores(self._ready(images)),
+            probabilities=lambda images: self._inference.probabilities(self._ready(images)),
             tail=lambda activations: self._tail().logits(activations, tensor),
-            independent=self._independent,
-            partial=self._partial,
+            independent=self._output.kind in ("sigmoid", "binary"),
+            partial=self._output.partial,
             batch=self._batch,
+            logits=self._logits(raw, index),
+            gradients_of=gradients_of,
             progress=progress,
         )
+
+    def _logits(self, raw: Tensors, index: int) -> NDArray[np.float32] | None:
+        """Those of an image, up to a constant; None where its classes are no rivals, or the file does not tell."""
+        if self._output.kind not in ("logits", "softmax"):
+            return None
+        if raw.logits is not None:
+            return raw.logits[index]
+        # A softmax takes nothing away but a constant; one that was rounded or chosen from says too little.
+        return None if self._output.partial else np.log(np.maximum(raw.scores[index], np.finfo(np.float32).tiny))
+
+
+def _chunks(windows: list[Window], size: int) -> list[list[Window]]:
+    return [windows[start : start + size] for start in range(0, len(windows), size)]
 
 
 def _part(progress: Progress | None, index: int, count: int) -> Progress | None:

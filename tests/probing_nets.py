@@ -26,15 +26,20 @@ def by_torch(front: Any, tail: Any, image: Any, target: int, **options: Any) -> 
             return tail(torch.from_numpy(activations)).numpy()
 
     a = front(image).detach().requires_grad_()
-    (g,) = torch.autograd.grad(tail(a)[0, target], a)
+
+    def gradients_of(classes: NDArray[np.int64]) -> NDArray[np.float32]:
+        return np.stack([torch.autograd.grad(tail(a)[0, int(one)], a)[0].numpy()[0] for one in classes])
+
     return Probing(
         activations=a.detach().numpy()[0],
-        gradients=g.numpy()[0],
+        gradients=gradients_of(np.array([target]))[0],
         image=image.numpy()[0],
         target=target,
         scores=scores,
         probabilities=lambda images: class_probabilities(scores(images), "logits"),
         tail=logits,
+        logits=tail(a).detach().numpy()[0],
+        gradients_of=gradients_of,
         **options,
     )
 
@@ -42,7 +47,10 @@ def by_torch(front: Any, tail: Any, image: Any, target: int, **options: Any) -> 
 def of_tail(
     activations: NDArray[np.float32], tail: Callable[[NDArray[np.float32]], NDArray[Any]], **options: Any
 ) -> Probing:
-    """A probing of class 0 whose image is the activations themselves, so that `tail` is the whole model."""
+    """A probing of class 0 whose image is the activations themselves, so that `tail` is the whole model.
+
+    The gradients are made up: one for class 0, and less for others.
+    """
 
     def run(values: NDArray[np.float32]) -> NDArray[np.float32]:
         return tail(values).astype(np.float32)
@@ -55,6 +63,8 @@ def of_tail(
         scores=run,
         probabilities=lambda values: class_probabilities(run(values), "logits"),
         tail=run,
+        logits=tail(activations[None])[0],
+        gradients_of=lambda classes: np.stack([np.full_like(activations, 1 / (2 + one)) for one in classes]),
         **options,
     )
 

@@ -25,6 +25,7 @@ _FROZEN = {
         "ModelInfo",
         "OutputError",
         "PhotoWarning",
+        "Sess",
         "Smoothing",
         "SpecError",
         "TargetError",

@@ -12,6 +12,7 @@ from typing import Any
 from ...runtime.errors import ArrayError, MethodError
 from ...runtime.explainer import Explainer
 from ...runtime.methods import method_names
+from ...runtime.methods.layer_fusion import fitting
 from ...runtime.targets import TOP_CLASS, Target, resolve_target
 from .rows import BASELINES, DEFAULT_BASELINES
 from .table_measures.registry import Column, TableMeasure, all_measures, get_measure
@@ -80,7 +81,8 @@ def make_plan(
 ) -> Plan:
     """A checked plan for the explainer's file.
 
-    methods: names, or ``all`` for all rules; None for the file's own method and five gradient rules.
+    methods: names, or ``all`` for all rules that suit the file's layers; None for the file's own method and
+    five gradient rules.
     baselines: keys of `BASELINES`, ``all``; None for five. measures: names, ``all``, or
     ``cheap``; None for the cheap ones, without those that need boxes or masks unless `annotated`.
     target: index, label, None for each photo's top class, or ``annotated``.
@@ -89,7 +91,7 @@ def make_plan(
     if steps < 1:
         raise ArrayError(f"steps: expected at least 1, got {steps}")
     own = explainer.spec.method.name
-    chosen = _expanded(methods, {"all": method_names("rule")}, [own, *DEFAULT_METHODS])
+    chosen = _expanded(methods, {"all": fitting(method_names("rule"), explainer.spec.layers)}, [own, *DEFAULT_METHODS])
     cheap = [one.name for one in all_measures() if one.cheap]
     names = _expanded(measures, {"all": [one.name for one in all_measures()], "cheap": cheap}, cheap)
     for name in names:

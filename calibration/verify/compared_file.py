@@ -70,7 +70,7 @@ class ComparedFile:
         ]
         if len(results) > 1:
             names = [layer.name for layer in self.spec.layers]
-            maps.append(self._map(fuse_layers(results, self.spec.fusion, names), None))
+            maps.append(self._map(fuse_layers(results, self.method.fusion or self.spec.fusion, names), None))
         return maps
 
     def _map(self, result: CamResult, labels: NDArray[np.int64] | None) -> LayerMap:

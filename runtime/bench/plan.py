@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..methods import get_method, method_names
+from ..methods.layer_fusion import fitting
 from .plan_parts import Choice, Combination, Part, Parts
 from .sampling import Clock, Progress, sample
 from .timed_file import TimedFile
@@ -129,7 +130,7 @@ def total(taken: Taken, parts: Sequence[tuple[Part, int]], seed: int = 0) -> tup
 
 
 def _methods(timed: TimedFile, names: Sequence[str] | None) -> tuple[list[str], list[str]]:
-    wanted = [get_method(name) for name in (method_names() if names is None else names)]
+    wanted = [get_method(name) for name in (fitting(method_names(), timed.spec.layers) if names is None else names)]
     if names is None and timed.spec.tail is None:
         wanted = [method for method in wanted if not method.needs_tail]
     return [m.name for m in wanted if m.kind == "rule"], [m.name for m in wanted if m.kind == "probe"]

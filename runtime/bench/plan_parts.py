@@ -12,7 +12,7 @@ from ..cam import normalise
 from ..errors import CfcamError, EngineError
 from ..explainer import Explainer
 from ..inference import Tensors
-from ..methods import CamResult
+from ..methods import CamResult, get_method
 from ..methods.layer_fusion import fuse_layers, fused_grid, run_on_layers
 from .sampling import Clock
 from .timed_file import TimedFile
@@ -144,6 +144,8 @@ class Parts:
         photo = [(("photo",), 1)] if self._photo else []
         for name in rules:
             for names in self._sets:
+                if len(names) == 1 and get_method(name).fusion is not None:
+                    continue
                 for count in self.batches:
                     once: list[tuple[Part, int]] = [*photo, (("inference", names, count), 1)]
                     each: list[tuple[Part, int]] = [(("method", name, layer), count) for layer in names]

@@ -10,24 +10,32 @@ from .cfcam.method import CfcamSettings, is_pooled
 from .cfcam.published import PaperSettings
 from .eigencam import eigencam
 from .eigengradcam import eigengradcam
+from .fem import FemSettings, fem
+from .finercam import FinerCamSettings, finercam
 from .fusioncam import FusionCamSettings, fusioncam
 from .gradcam import gradcam
 from .gradcam_plus_plus import GradCamPlusPlusSettings, gradcam_plus_plus
 from .hirescam import hirescam
+from .kpcacam import KpcaCamSettings, kpcacam
 from .layercam import layercam
 from .probing import Probing
 from .reciprocam import ReciproCamSettings, reciprocam
+from .refinecam import refinecam
 from .registry import Method, get_method, make_settings, method_names, register_probe, register_rule
 from .scorecam import ScoreCamSettings, scorecam
+from .segeigencam import segeigencam
 from .xgradcam import xgradcam
 
 __all__ = [
     "CamResult",
     "CfcamSettings",
+    "FemSettings",
+    "FinerCamSettings",
     "FloatArray",
     "FusionCamSettings",
     "GradCamPlusPlusSettings",
     "Grouping",
+    "KpcaCamSettings",
     "Method",
     "PaperSettings",
     "Probing",
@@ -36,18 +44,23 @@ __all__ = [
     "ablationcam",
     "eigencam",
     "eigengradcam",
+    "fem",
+    "finercam",
     "fusioncam",
     "get_method",
     "gradcam",
     "gradcam_plus_plus",
     "hirescam",
     "is_pooled",
+    "kpcacam",
     "layercam",
     "make_settings",
     "method_names",
     "reciprocam",
+    "refinecam",
     "register_probe",
     "register_rule",
     "scorecam",
+    "segeigencam",
     "xgradcam",
 ]

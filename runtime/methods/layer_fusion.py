@@ -17,13 +17,17 @@ from ..contract.spec import LayerSpec
 from ..errors import MethodError
 from ..inference import LayerTensors
 from .base import CamResult
-from .numerics.resizing import resize
-from .registry import Method
+from .numerics.resizing import resize, unit_range
+from .registry import Method, get_method
 
 __all__ = [
     "FUSIONS",
+    "OWN_FUSIONS",
     "FileForm",
     "check_fusion",
+    "check_grid",
+    "check_layers",
+    "fitting",
     "form_of",
     "fuse_layers",
     "fused_grid",
@@ -59,6 +63,10 @@ FUSIONS: dict[str, Callable[[Maps], Maps]] = {
     "max": lambda maps: maps.max(axis=0),
     "guided": _gate,
 }
+
+#: Fusions that belong to a method (`Method.fusion`), and are not offered for others. In `refine` each map goes from 0
+#: to 1: unlike in the others its smallest value becomes zero, as RefineCAM's authors have it.
+OWN_FUSIONS: dict[str, Callable[[Maps], Maps]] = {"refine": lambda maps: unit_range(maps).prod(axis=0)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +120,39 @@ def check_fusion(name: str, layers: Sequence[LayerSpec]) -> None:
         )
 
 
+def check_layers(method: Method, layers: Sequence[LayerSpec]) -> None:
+    """Raise `MethodError` where a method needs several layers and there is one, or a grid is too fine for it."""
+    if method.fusion is not None and len(layers) < 2:
+        raise MethodError(
+            f"method '{method.name}' makes one map of several layers' maps, and there is one layer only, "
+            f"'{layers[0].name}': export the model with several --layer, or take another method"
+        )
+    for layer in layers:
+        check_grid(method, layer.grid, f"layer '{layer.name}'")
+
+
+def check_grid(method: Method, grid: tuple[int, int], whose: str) -> None:
+    """Raise `MethodError` where a grid (h, w) is too fine for a method."""
+    if method.most_cells is not None and grid[0] * grid[1] > method.most_cells:
+        raise MethodError(
+            f"method '{method.name}' takes layers of at most {method.most_cells} cells, and {whose} has "
+            f"{grid[0]}x{grid[1]}: take a later layer, or another method"
+        )
+
+
+def fitting(names: Sequence[str], layers: Sequence[LayerSpec]) -> list[str]:
+    """Those of the methods called `names` that `check_layers` lets pass; a probe works with the first layer."""
+    fit: list[str] = []
+    for name in names:
+        method = get_method(name)
+        try:
+            check_layers(method, layers if method.kind == "rule" else layers[:1])
+        except MethodError:
+            continue
+        fit.append(name)
+    return fit
+
+
 def settings_for(settings: Any, layer: LayerSpec) -> Any:
     """A method's settings for one layer: where nobody says whether it feeds a pooling, the layer's spec does.
 
@@ -149,10 +190,11 @@ def run_rule(
 ) -> CamResult:
     """A rule on one image: on every layer with its own settings, and the maps fused where there are several.
 
-    row: the image among those of `tensors`. fusion: a key of `FUSIONS`.
+    row: the image among those of `tensors`. fusion: a key of `FUSIONS`, for methods that have none of their own.
     """
     results = run_on_layers(method, settings, layers, tensors, row, fusion)
-    return results[0] if len(results) == 1 else fuse_layers(results, fusion, [layer.name for layer in layers])
+    names = [layer.name for layer in layers]
+    return results[0] if len(results) == 1 else fuse_layers(results, method.fusion or fusion, names)
 
 
 def fused_grid(grids: Sequence[tuple[int, int]]) -> tuple[int, int]:
@@ -164,11 +206,11 @@ def fuse_layers(results: Sequence[CamResult], fusion: str, names: Sequence[str])
     """One result from those of two or more layers, the first layer's first.
 
     Each map is resized to the finest grid (bilinear, half-pixel centres) and divided by its maximum; what
-    then becomes of them is `FUSIONS[fusion]`. An empty map is zero everywhere, which makes a product empty.
-    The grouping is the first layer's. names: of the layers.
+    then becomes of them is `FUSIONS[fusion]` (or `OWN_FUSIONS`). An empty map is zero everywhere, which makes a product
+    empty. The grouping is the first layer's. names: of the layers.
     """
     size = fused_grid([(one.map.shape[0], one.map.shape[1]) for one in results])
-    fused = FUSIONS[fusion](np.stack([_scaled(one.map, size) for one in results]))
+    fused = {**FUSIONS, **OWN_FUSIONS}[fusion](np.stack([_scaled(one.map, size) for one in results]))
     empty = None
     if not fused.any():
         reasons = [f"layer '{name}': {one.empty}" for name, one in zip(names, results, strict=True) if one.empty]

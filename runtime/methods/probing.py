@@ -41,6 +41,10 @@ class Probing:
         independent: Each logit has a sigmoid of its own, instead of a softmax over all.
         partial: The model's probabilities are not those of its logits alone (`OutputSpec`).
         batch: How many images or activations are made at a time.
+        logits: Float32 (K,) of the image itself, up to a constant that is the same for all classes; None where the
+            classes do not exclude each other, or the file does not tell.
+        gradients_of: From classes (N,) to the gradients of their logits at the target layer, float32 (N, C, h, w), in
+            one inference of N copies of the image; None where whoever made this does not offer it.
         progress: Called with how many runs are done, and how many there will be.
     """
 
@@ -54,6 +58,8 @@ class Probing:
     independent: bool = False
     partial: bool = False
     batch: int = 16
+    logits: NDArray[np.float32] | None = None
+    gradients_of: Callable[[NDArray[np.int64]], NDArray[np.float32]] | None = None
     progress: Callable[[int, int], None] | None = None
 
     def tail_probabilities(self, activations: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -40,7 +40,9 @@ class Method:
     name: what people ask for. kind: ``rule`` or ``probe``. run: for a rule (activations (C, H, W), gradients (C, H, W),
     settings) -> `CamResult`, for a probe (`Probing`, settings) -> `CamResult`. settings: a frozen dataclass type, or
     None for no settings. needs_tail: a probe that runs the file of the tail. takes_detail: a rule that also takes
-    ``detail`` and ``rivals``, keywords of `cfcam`'s kind, where the file has them.
+    ``detail`` and ``rivals``, keywords of `cfcam`'s kind, where the file has them. fusion: a rule of several layers
+    that has its own way of making one map of theirs, a key of `layer_fusion.FUSIONS` or of `OWN_FUSIONS`. most_cells:
+    of a layer's grid.
     """
 
     name: str
@@ -50,6 +52,8 @@ class Method:
     summary: str = field(default="", compare=False)
     needs_tail: bool = False
     takes_detail: bool = False
+    fusion: str | None = None
+    most_cells: int | None = None
 
 
 _METHODS: dict[str, Method] = {}
@@ -59,7 +63,14 @@ _lock = threading.RLock()
 _loaded = False
 
 
-def register_rule(name: str, *, settings: type[Any] | None = None, takes_detail: bool = False) -> Callable[[Run], Run]:
+def register_rule(
+    name: str,
+    *,
+    settings: type[Any] | None = None,
+    takes_detail: bool = False,
+    fusion: str | None = None,
+    most_cells: int | None = None,
+) -> Callable[[Run], Run]:
     """Decorator that makes a function a rule.
 
     >>> @register_rule("mean")                                          # doctest: +SKIP
@@ -73,6 +84,9 @@ def register_rule(name: str, *, settings: type[Any] | None = None, takes_detail:
         takes_detail: The function also takes the keywords ``detail``, activations (D, H', W') of a finer layer, and
             ``rivals``, the gradient of the logsumexp of the other classes' logits, which broadcasts to (C, H, W);
             None where the file has none.
+        fusion: The rule is one of several layers, and this makes one map of theirs, whatever the file says:
+            ``refine``, or one of ``--layers-fusion``. It is refused for files with one layer.
+        most_cells: A layer whose grid has more is refused; None for any.
 
     Returns:
         A decorator for ``(activations, gradients, settings) -> CamResult``: finite float16, float32 or float64 arrays
@@ -81,7 +95,7 @@ def register_rule(name: str, *, settings: type[Any] | None = None, takes_detail:
     Raises:
         MethodError: The name is taken.
     """
-    return _register(name, "rule", settings, takes_detail=takes_detail)
+    return _register(name, "rule", settings, takes_detail=takes_detail, fusion=fusion, most_cells=most_cells)
 
 
 def register_probe(name: str, *, settings: type[Any] | None = None, needs_tail: bool = False) -> Callable[[Run], Run]:
@@ -101,7 +115,7 @@ def register_probe(name: str, *, settings: type[Any] | None = None, needs_tail: 
     return _register(name, "probe", settings, needs_tail=needs_tail)
 
 
-def _register(name: str, kind: Kind, settings: type[Any] | None, **needs: bool) -> Callable[[Run], Run]:
+def _register(name: str, kind: Kind, settings: type[Any] | None, **needs: Any) -> Callable[[Run], Run]:
     expect("register", "name", name, str, error=MethodError)
     if settings is not None and not (isinstance(settings, type) and dataclasses.is_dataclass(settings)):
         raise MethodError(f"register '{name}': settings: expected a dataclass or None, got {shown_value(settings)}")

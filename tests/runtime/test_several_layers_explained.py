@@ -108,6 +108,30 @@ def test_smoothing_and_probes(explainer: Explainer, photo: Path) -> None:
     assert (probe.layer, probe.fusion, probe.grid) == ("last", None, (8, 8))
 
 
+def test_refinecam_fuses_in_its_own_way(path: Path, photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The product of Grad-CAM++ on both layers, each from 0 to 1 on the finer grid, whatever the file says."""
+    with Explainer(path, threads=1) as explainer:
+        found = explainer.explain(photo, 2, "refinecam")
+        access = EngineAccess(explainer, "refinecam")
+        raw = explainer.tensors([photo], 2)
+        images, _ = access.load([photo])
+        rule = access.rule(*access.arrays(images, np.array([2])))[0]
+    expected = np.ones((16, 16), np.float32)
+    for layer in raw.layers:
+        heat = normalise(cam_map(layer.activations, layer.gradients, "gradcam++")[0], (16, 16))
+        expected *= (heat - heat.min()) / np.ptp(heat)
+    assert expected.max() > 0
+    np.testing.assert_allclose(rule, expected, atol=1e-5)
+    np.testing.assert_allclose(found.map, normalise(expected, SIZE), atol=1e-4)
+    assert (found.fusion, found.layer, found.grid) == ("refine", "last, early", (16, 16))
+    with Explainer(path, threads=1, layer="last") as alone, pytest.raises(MethodError, match="there is one layer only"):
+        alone.explain(photo, 2, "refinecam")
+    with pytest.raises(MethodError, match="use Explainer, and a file with several"):
+        cam_map(raw.activations, raw.gradients, "refinecam")
+    assert main(["explain", str(path), str(photo), "-m", "refinecam", "--layers-fusion", "gate"]) == 2
+    assert "has a way of its own to fuse layers" in " ".join(capsys.readouterr().err.split())
+
+
 def test_what_is_refused(path: Path) -> None:
     with pytest.raises(SpecError, match="no target layer 'middle': it has last, early"):
         Explainer(path, layer="middle")

@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["resize", "same_grid", "shrink", "unit_range"]
+__all__ = ["resize", "resize_back", "resize_part", "same_grid", "shrink", "unit_range"]
 
 
 def resize(maps: NDArray[np.float32], size: tuple[int, int], *, align_corners: bool = False) -> NDArray[np.float32]:
@@ -22,6 +22,29 @@ def resize(maps: NDArray[np.float32], size: tuple[int, int], *, align_corners: b
     """
     rows, columns = (_line_matrix(old, new, align_corners) for old, new in zip(maps.shape[1:], size, strict=True))
     return rows @ (maps @ columns.T)
+
+
+def resize_part(
+    maps: NDArray[np.float32], size: tuple[int, int], start: tuple[int, int], part: tuple[int, int]
+) -> NDArray[np.float32]:
+    """The part (h', w') that begins at `start` of what `resize` makes of `maps` (C, h, w) at `size`: (C, h', w')."""
+    rows, columns = (
+        _line_matrix(old, new, False)[first : first + length]
+        for old, new, first, length in zip(maps.shape[1:], size, start, part, strict=True)
+    )
+    return rows @ (maps @ columns.T)
+
+
+def resize_back(part: NDArray[np.float32], size: tuple[int, int], start: tuple[int, int]) -> NDArray[np.float32]:
+    """`part` (h, w), put at `start` into zeros of `size`, which are then resized to (h, w).
+
+    As `resize`, it does not average where it shrinks.
+    """
+    rows, columns = (
+        _line_matrix(old, new, False)[:, first : first + new]
+        for old, new, first in zip(size, part.shape, start, strict=True)
+    )
+    return rows @ (part @ columns.T)
 
 
 def same_grid(maps: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:

@@ -10,10 +10,10 @@ from cfcam.runtime.methods import CfcamSettings, get_method, method_names
 
 NAMES = [
     "cfcam", "gradcam", "hirescam", "layercam", "cfcam-paper", "cfcam-released",
-    "gradcam++", "xgradcam", "eigencam", "eigengradcam",
+    "gradcam++", "xgradcam", "eigencam", "eigengradcam", "segeigencam", "kpcacam", "fem", "refinecam",
 ]  # fmt: skip
 #: Principal components: blind to the sign of the gradients, and nothing where all cells are alike.
-EIGEN = {"eigencam", "eigengradcam"}
+EIGEN = {"eigencam", "eigengradcam", "segeigencam", "kpcacam"}
 
 
 def test_this_file_covers_every_rule():
@@ -57,7 +57,7 @@ class TestEveryRule:
     def test_everything_speaks_against(self, name):
         a, g = random((20, 7, 7))
         result = explain(name, a if "cfcam-" not in name else -a, -np.abs(g))
-        expected = None if name in EIGEN else "the weighted sum of the channels is nowhere positive"
+        expected = None if name in EIGEN | {"fem"} else "the weighted sum of the channels is nowhere positive"
         assert result.empty == expected
 
     @pytest.mark.parametrize("shape", [(1, 7, 7), (2, 7, 7), (3, 5, 5), (4, 2, 3), (30, 1, 1), (1, 1, 1), (40, 1, 9)])
@@ -66,6 +66,9 @@ class TestEveryRule:
         empty = explain(name, a, np.abs(g)).empty
         if name in EIGEN and shape[1:] == (1, 1):
             assert empty == "the channels are the same in every cell, so there is no principal component"
+        elif name == "fem" and shape[1] * shape[2] <= 6:  # of n values none is sqrt(n - 1) away
+            assert empty is not None
+            assert "no cell lies 2 standard deviations above" in empty
         else:
             assert empty is None
 
@@ -81,7 +84,7 @@ class TestEveryRule:
 
     def test_constant_activations(self, name):
         empty = explain(name, np.ones((30, 7, 7), np.float32), np.ones((30, 7, 7), np.float32)).empty
-        assert (empty is None) == (name not in EIGEN)
+        assert (empty is None) == (name not in EIGEN | {"fem"})
 
     @pytest.mark.parametrize("a_scale", [1e-44, 1e-30, 1e30, 1e38])
     @pytest.mark.parametrize("g_scale", [1e-44, 1e-30, 1e30, 1e38])
