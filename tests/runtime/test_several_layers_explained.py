@@ -115,7 +115,7 @@ def test_refinecam_fuses_in_its_own_way(path: Path, photo: Path, capsys: pytest.
         access = EngineAccess(explainer, "refinecam")
         raw = explainer.tensors([photo], 2)
         images, _ = access.load([photo])
-        rule = access.rule(*access.arrays(images, np.array([2])))[0]
+        rule = access.rule(access.tensors(images, [2]).layers)[0]
     expected = np.ones((16, 16), np.float32)
     for layer in raw.layers:
         heat = normalise(cam_map(layer.activations, layer.gradients, "gradcam++")[0], (16, 16))

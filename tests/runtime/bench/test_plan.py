@@ -8,6 +8,7 @@ import pytest
 from cfcam.runtime.bench.plan import Taken, latency_plan, total
 from cfcam.runtime.bench.timed_file import TimedFile
 from cfcam.runtime.methods import method_names
+from cfcam.runtime.methods.layer_fusion import fitting
 
 
 def test_sums_of_parts():
@@ -35,7 +36,8 @@ def test_every_choice_is_there_and_adds_up(timed):
     assert told == [1, 2, 3, 4, 5]
     assert json.loads(json.dumps(asdict(plan)))["budget_ms"] == 1e6
     rows = {(row.method, row.classes, row.size): row for row in plan.rows}
-    rules = method_names("rule")
+    rules = fitting(method_names("rule"), timed.spec.layers)
+    assert set(method_names("rule")) - set(rules) == {"refinecam"}, "which takes several layers"
     assert {key for key in rows if key[0] in rules} == {
         (rule, classes, size) for rule in rules for classes in (1, 2, 5) for size in ((8, 12), (32, 48))
     }
