@@ -119,11 +119,10 @@ def _export(
         refuse_repeated(asked, plain.layers)
         plain.names = [names.shown(value, name) for value, name in zip(plain.layers, asked, strict=True)]
         _choose_detail(plain, score, layers, names, options.detail)
-        known = {name: (one.axes, names.nodes(one.name)) for name, one in zip(plain.names, layers, strict=True)}
+        known = {name: (one.axes, names.node(one.name)) for name, one in zip(plain.names, layers, strict=True)}
     plain.tools = ("torch", "onnxscript")
     plain.notes.extend(notes)
-    nodes = names.nodes(score.base)
-    plain.judge = PyTorchJudge(module, captured, known, nodes, plain.notes, score.columns, score.signs)
+    plain.judge = PyTorchJudge(module, captured, known, names.node(score.base), plain.notes, score.columns, score.signs)
     del names
     report = export_plain(plain, output, options, watch)
     return replace(report, plain_path=None if options.keep_plain is None else Path(options.keep_plain))

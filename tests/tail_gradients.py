@@ -32,7 +32,7 @@ class Gradients(NamedTuple):
 def captured_nodes(net: nn.Module, image: Tensor, layer: str | None = None) -> tuple[Captured, fx.Node, fx.Node]:
     """The program, its scores and a layer of it, which the converter may merge with others."""
     module = opened(net, image)
-    node = module.names.nodes(module.layer().name)[-1] if layer is None else module.node(layer)
+    node = module.names.node(module.layer().name) if layer is None else module.node(layer)
     return module.captured, module.captured.outputs[module.position], node
 
 

@@ -2,7 +2,8 @@
 
 The value that is the target layer need not be the result of a module, so it is recognised by its contents: while the
 module runs, every call of a torch function is watched, and the first result that equals the captured value becomes
-the leaf. Nothing of the capture is used but those numbers.
+the leaf. Results behind it may equal it too (a second ReLU), and have gradients of their own. Nothing of the capture
+is used but those numbers.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ def eager_outputs(module: nn.Module, images: torch.Tensor) -> list[torch.Tensor]
 
 def own_gradient(
     module: nn.Module, images: torch.Tensor, layer: torch.Tensor, scores: torch.Tensor, classes: torch.Tensor
-) -> torch.Tensor | None:
-    """Gradient of each image's score of its class (N,) by the module's own autograd; None where it does not reach.
+) -> list[torch.Tensor]:
+    """Gradients of each image's score of its class (N,) by the module's own autograd.
+
+    At the layer and at values behind it that equal it, in the order of computation; none where it does not reach.
 
     images, layer, scores: in float64, in which the module runs; layer, scores: the values to recognise.
     Raises `LookupError` when the run makes no such values, and whatever the module raises in float64.
@@ -37,21 +40,22 @@ def own_gradient(
     watch = _Watch(layer, by_class(scores))
     with evaluation_mode(module), torch.enable_grad(), watch:
         module(images)
-    if watch.leaf is None or watch.scores is None:
-        raise LookupError("layer" if watch.leaf is None else "score")
+    if not watch.layers or watch.scores is None:
+        raise LookupError("score" if watch.layers else "layer")
     if not watch.scores.requires_grad:
-        return None
+        return []
     picked = watch.scores.gather(1, classes[:, None]).sum()
-    return torch.autograd.grad(picked, watch.leaf, allow_unused=True)[0]
+    gradients = torch.autograd.grad(picked, watch.layers, allow_unused=True)
+    return [gradient for gradient in gradients if gradient is not None]
 
 
 class _Watch(TorchFunctionMode):
-    """Finds two values by content: the first equal to `layer`, the last equal to `scores`."""
+    """Finds values by content: those equal to `layer`, of which the first is a leaf, and the last equal to `scores`."""
 
     def __init__(self, layer: torch.Tensor, scores: torch.Tensor) -> None:
         super().__init__()
         self._layer, self._wanted_scores = layer, scores
-        self.leaf: torch.Tensor | None = None
+        self.layers: list[torch.Tensor] = []
         self.scores: torch.Tensor | None = None
 
     def __torch_function__(
@@ -67,10 +71,13 @@ class _Watch(TorchFunctionMode):
             return result
         if func in _BATCH_NORMS and result.requires_grad:
             result.register_hook(torch.Tensor.contiguous)
-        if self.leaf is None and _equal(result, self._layer):
-            self.leaf = result.detach().clone().requires_grad_(True)
-            return self.leaf.clone()  # in-place operators may follow, and a leaf refuses them
-        if self.leaf is not None and result.numel() == self._wanted_scores.numel():
+        if not self.layers and _equal(result, self._layer):
+            self.layers.append(result.detach().clone().requires_grad_(True))
+            return self.layers[0].clone()  # in-place operators may follow, and a leaf refuses them
+        if result.requires_grad and _equal(result, self._layer):
+            self.layers.append(result)
+            return result.clone()
+        if self.layers and result.numel() == self._wanted_scores.numel():
             flat = result.reshape(len(result), -1) if result.dim() else result
             if _equal(flat, self._wanted_scores):
                 self.scores = flat

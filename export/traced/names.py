@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -44,6 +44,24 @@ _SAME = 1e-3
 _NOISE = 1e-5
 #: Weights of the first numbers of a value, in which their order shows.
 _WAVE = np.cos(0.7 * np.arange(2**16))
+#: Operators that hold what they are given, perhaps in another shape: between their two values nothing is computed.
+#: An average that changes nothing is one of single cells.
+_SAME_VALUE = {
+    "adaptive_avg_pool2d", "alias", "avg_pool2d", "clone", "contiguous", "detach", "dropout", "expand", "flatten",
+    "native_dropout", "permute", "reshape", "squeeze", "to", "transpose", "unflatten", "unsqueeze", "view", "_to_copy",
+    "_unsafe_view",
+}  # fmt: skip
+_SAME_VALUE_ONNX = {
+    "AveragePool",
+    "Cast",
+    "Expand",
+    "Flatten",
+    "Identity",
+    "Reshape",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+}
 #: Candidates that an error lists.
 _LISTED = 12
 
@@ -89,7 +107,8 @@ class Names:
             raise LayerError(f"layer '{name}' has shape {written_shape(held)}; {expected}. {self._listing()}")
         nearest = _nearest(node, self._nodes, self._values)
         if nearest:
-            return node.name if node.name in nearest else nearest[0]
+            own = next((values for nodes, values in self._pairs(nearest) if node in nodes), nearest)
+            return node.name if node.name in own else own[0]
         for value in self._values:
             if self._is_permuted(value, node):
                 return value
@@ -103,6 +122,17 @@ class Names:
         nearest = _nearest(value, self._values, self._nodes)
         return nearest or [node for node in self._nodes if self._is_permuted(value, node)]
 
+    def node(self, value: str) -> fx.Node | None:
+        """The captured value from which the same is computed as from this value of the export; the last, of several.
+
+        Others may hold the same numbers by chance (behind a convolution that does nothing, or a second ReLU): they are
+        other names of it to people, but have gradients of their own.
+        """
+        nodes = self._own(value)
+        sizes = sorted((self._graph.shape(value) or ())[1:])
+        fitting = [node for node in nodes if sorted(node.meta["val"].shape[1:]) == sizes]
+        return next(reversed(fitting or nodes), None)
+
     def shown(self, value: str, asked: str | None) -> str:
         """What a value of the export is called, which was asked for by this name, or is the default."""
         node = None if asked is None else self._find(asked)
@@ -110,17 +140,39 @@ class Names:
 
     def all(self, value: str) -> tuple[str, ...]:
         """All names of a value of the export; first the one that is shown, the outermost module's."""
-        nodes = self.nodes(value)
-        paths = sorted((path for node in nodes for path in self._paths.get(node, ())), key=lambda path: path.count("."))
-        return tuple(dict.fromkeys([*paths, *(node.name for node in nodes), value]))
+        names: list[str] = []
+        for nodes in (self._own(value), self.nodes(value)):  # first its own
+            paths = [path for node in nodes for path in self._paths.get(node, ())]
+            names += [*sorted(paths, key=lambda path: path.count(".")), *(node.name for node in nodes)]
+        return tuple(dict.fromkeys([*names, value]))
 
     def operator(self, value: str) -> str | None:
         """The ATen operator that makes a value, without its overload; of a tuple's item, that of the tuple."""
         for node in self.nodes(value):
             if "getitem" in str(node.target):
                 node = node.all_input_nodes[0]
-            return str(node.target).removeprefix("aten.").split(".")[0]
+            return _operator(node)
         return None
+
+    def _own(self, value: str) -> list[fx.Node]:
+        """Those of its captured values from which the same is computed."""
+        nodes = self.nodes(value)
+        values = _nearest(nodes[-1], self._nodes, self._values) if len(nodes) > 1 else []
+        return next((own for own, held in self._pairs(values) if value in held), nodes)
+
+    def _pairs(self, values: list[str]) -> Iterator[tuple[list[fx.Node], list[str]]]:
+        """Captured values that are the same value of the export each, of `values`, which all hold the same numbers."""
+        if len(values) < 2:
+            return
+        nodes = self.nodes(values[0])
+        ours = _unchanged(nodes, {n: n.all_input_nodes for n in nodes if _operator(n) in _SAME_VALUE})
+        makers = {value: self._graph.producers[value] for value in values}
+        theirs = _unchanged(values, {v: list(m.input) for v, m in makers.items() if m.op_type in _SAME_VALUE_ONNX})
+        if len(ours) == len(theirs):  # in the order of computation
+            yield from zip(ours, theirs, strict=True)
+            return
+        for held in theirs:
+            yield [node for group in ours if {n.name for n in group} & {*held} for node in group] or nodes, held
 
     def _find(self, name: str) -> fx.Node | None:
         """The captured value that has this name."""
@@ -221,6 +273,23 @@ def _nearest(key: Any, own: Mapping[Any, Mark], others: Mapping[_Key, Mark]) -> 
     distances = {k: _distance(mark, m) for k, m in others.items()}
     least = min(distances.values(), default=_SAME)
     return [k for k, distance in distances.items() if distance == least < _SAME]
+
+
+def _operator(node: fx.Node) -> str:
+    """The ATen operator, without its overload."""
+    return str(node.target).removeprefix("aten.").split(".")[0]
+
+
+def _unchanged(values: Sequence[_Key], sources: Mapping[_Key, Sequence[_Key]]) -> list[list[_Key]]:
+    """Values in groups, between which something is computed. sources: of those that only hold what they are given."""
+    groups: list[list[_Key]] = []
+    for value in values:
+        group = next((group for group in groups if any(source in group for source in sources.get(value, ()))), None)
+        if group is None:
+            groups.append([value])
+        else:
+            group.append(value)
+    return groups
 
 
 def permuted(array: NDArray[Any]) -> Iterator[NDArray[Any]]:

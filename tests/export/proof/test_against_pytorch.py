@@ -74,7 +74,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     export_torch(net, SIZE, folder / "x.cam.onnx", layer=LAYER, keep_plain=folder / "plain.onnx")
     captured, score, layer = captured_nodes(net, torch.zeros(1, 3, SIZE, SIZE), LAYER)
     notes: list[str] = []
-    judge = PyTorchJudge(net, captured, {LAYER: (NCHW, [layer])}, [score], notes)
+    judge = PyTorchJudge(net, captured, {LAYER: (NCHW, layer)}, score, notes)
     return Exported(folder / "x.cam.onnx", folder / "plain.onnx", judge, notes)
 
 

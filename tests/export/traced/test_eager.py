@@ -18,7 +18,7 @@ def recognised(module: nn.Module, layer: str | None = None, images: Tensor = IMA
     """The layer's value, and the gradient of the module's own autograd there."""
     captured, score, node = captured_nodes(module, images[:1], layer)
     held, scores = run_in_float64(captured.graph, images, node, score)
-    return held, own_gradient(module, images.double(), held, scores, CLASSES[: len(images)])
+    return held, next(iter(own_gradient(module, images.double(), held, scores, CLASSES[: len(images)])), None)
 
 
 class TokensAfterNorm(nn.Module):
@@ -92,3 +92,29 @@ def test_outputs_are_flat_and_the_module_stays_in_its_mode() -> None:
         expected = module.eval()(IMAGES)
     assert torch.equal(grid, expected["grid"])
     assert torch.equal(logits, expected["logits"])
+
+
+class Idle(nn.Module):
+    """The layer, a convolution that does nothing, and a ReLU: three values that hold the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.relu, self.idle, self.fc = nn.Conv2d(3, 4, 8, 8), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.Linear(4, 3)
+        nn.init.eye_(self.idle.weight.data[:, :, 0, 0])
+        nn.init.zeros_(self.idle.bias)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.fc(torch.relu(self.idle(self.relu(self.conv(image)))).mean((2, 3)))
+
+
+def test_values_that_hold_the_same_have_gradients_of_their_own() -> None:
+    module = seeded(Idle())
+    nn.init.eye_(module.idle.weight.data[:, :, 0, 0])
+    nn.init.zeros_(module.idle.bias)
+    captured, score, node = captured_nodes(module, IMAGES[:1], "relu")
+    held, scores = run_in_float64(captured.graph, IMAGES, node, score)
+    first, idle, last = own_gradient(module, IMAGES.double(), held, scores, CLASSES)
+    whole = module.fc.weight.detach()[CLASSES].double()[:, :, None, None] / 25
+    torch.testing.assert_close(last, whole.expand_as(held))
+    torch.testing.assert_close(first, whole * (held > 0))  # the second ReLU passes nothing where there is nothing
+    torch.testing.assert_close(idle, whole * (held > 0))

@@ -164,3 +164,29 @@ def test_a_name_that_the_export_gives_to_another_value_is_not_trusted(conv_net: 
         if old in graph.producers:
             graph.rename(old, new)
     assert Names(conv_net.captured, graph, conv_net.score.value).value("act:2") == "moved"
+
+
+class Idle(ConvNet):
+    """A convolution that does nothing and a second ReLU: three values that hold the same numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.idle = nn.Conv2d(16, 16, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.fc(torch.relu(self.idle(torch.relu(self.features(image)))).mean((2, 3)))
+
+
+def test_values_that_hold_the_same_numbers_are_told_apart() -> None:
+    net = seeded(Idle())
+    with torch.no_grad():
+        net.idle.weight.copy_(torch.eye(16)[:, :, None, None])
+        net.idle.bias.zero_()
+    module = opened(net, EXAMPLE)
+    relu, again = [n.name for n in module.captured.graph.graph.nodes if n.name.startswith("relu")][-2:]
+    for name in (relu, "idle", again):
+        value = module.names.value(name)
+        assert module.names.node(value) is module.node(name)
+        assert module.names.shown(value, None) == module.names.shown(value, name) == name
+    assert len({module.names.value(name) for name in (relu, "idle", again)}) == 3
+    assert module.names.node(module.layer().name) is module.node(again)
