@@ -33,6 +33,9 @@ def keep_batch(graph: Graph, image: str, score: str | None) -> tuple[ModelProto,
     if not reached or (fixed and (batch > 1 or len(graph.shape(scores) or ()) != 1)):
         return None
     for value, axes in chosen.items():
+        if not axes:  # ONNX Runtime takes no axes for all of them
+            graph.producers[value].op_type = "Identity"
+            continue
         name = graph.fresh(f"{value}_axes")
         graph.add_constant(name, np.array(axes, np.int64))
         graph.producers[value].input.append(name)

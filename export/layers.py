@@ -114,10 +114,11 @@ def _of_onnx(model: Any, score: str | int | None) -> LayerList:
     from .reverse.opening import open_model
     from .reverse.score import find_score, score_of
     from .sources.onnx_outputs import tensor_outputs
+    from .unrunnable import runnable_part
     from .writing import spec_of
 
     spec = spec_of(model)
-    graph, _ = open_model(tensor_outputs(model)[0])
+    graph, _ = open_model(runnable_part(tensor_outputs(model)[0], None if score is None else str(score))[0])
     if score is None and spec is not None:
         found = score_of(graph, spec.output)
     else:
@@ -176,7 +177,7 @@ def _of_torch(module: Any, example: int | Sequence[int], score: str | int | None
 
     captured = capture(module, example_image(module, example))
     place = None if score is None else output_place(captured.output_names, score)
-    check_scores(captured.outputs, place)
+    check_scores(captured.outputs, place, captured.image.meta["val"].shape[0])
     plain = plain_to_onnx(captured)
     graph, _ = open_model(plain)
     found = find_score(graph, None if place is None else plain.graph.output[place].name)

@@ -41,7 +41,7 @@ from .sources.onnx_outputs import tensor_outputs
 from .sources.preprocessing import Preprocessing, preset
 from .tail.file import tail_path, write_tail
 from .target_layers import Asked, asked_layers
-from .unrunnable import leave_out_unrunnable
+from .unrunnable import runnable_part
 from .writing import set_spec, spec_of, staging_folder, tool_versions, write_model
 
 __all__ = ["PlainClassifier", "export_onnx", "export_plain", "open_plain"]
@@ -162,18 +162,16 @@ def open_plain(
     if said := fix_inputs(model, inputs, image):
         plain = model  # which takes the image alone, as the exported file does
     tensors_only, labels, left_out = tensor_outputs(model)
-    if tensors_only is not model:
-        model = plain = tensors_only
+    runnable, unrunnable = runnable_part(tensors_only, known.get("score"))
+    if runnable is not model:
+        model = plain = runnable
     graph, notes = open_model(model)
     refuse_randomness(graph)
-    if (unrunnable := leave_out_unrunnable(graph, known.get("score"))) is not None:
-        left_out = [*left_out, *unrunnable]
-        plain = model = graph.to_model()
     if (kept := keep_batch(graph, image.name, known.get("score"))) is not None:
         graph, more = open_model(kept[0])
         notes += [*more, kept[1]]
     preprocessing, assumed = settle(options.preprocessing or preset("torchvision"), image)
-    said = [*said, *assumed, *left_out]
+    said = [*said, *assumed, *left_out, *unrunnable]
     spec = _input_spec(image, preprocessing)
     images = _images(options.images, spec, image.batch)
     reason = why_single_images(graph, spec, images, known.get("score"))

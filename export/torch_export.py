@@ -96,7 +96,7 @@ def _export(
     with watch("capture"):
         captured = capture(module, shape)
     place = None if options.score is None else output_place(captured.output_names, options.score)
-    check_scores(captured.outputs, place)
+    check_scores(captured.outputs, place, captured.image.meta["val"].shape[0])
     with watch("convert"):
         model = plain_to_onnx(captured, options.opset or DEFAULT_OPSET)
         if options.keep_plain is not None:

@@ -53,7 +53,7 @@ class Opened(NamedTuple):
 def opened(net: nn.Module, image: Tensor, score: str | int | None = None) -> Opened:
     captured = capture(net.eval(), image)
     place = None if score is None else output_place(captured.output_names, score)
-    check_scores(captured.outputs, place)
+    check_scores(captured.outputs, place, captured.image.meta["val"].shape[0])
     graph, _ = open_model(plain_to_onnx(captured))
     names = graph.output_names
     found = find_score(graph, None if place is None else names[place])

@@ -143,8 +143,10 @@ class OneHot(Value):
         """The same seed at another shape, or None where its classes are not one axis of that."""
         size = self.dims[self.axis]
         wide = [a for a, d in enumerate(shape) if a and d != 1]
-        if len(shape) < 2 or (wide and (len(wide) > 1 or shape[wide[0]] != size)):
+        if len(shape) < 2 or len(wide) > 1 or size != (shape[wide[0]] if wide else 1):
             return None
+        if isinstance(shape[0], int) and isinstance(self.dims[0], int) and shape[0] != self.dims[0]:
+            return None  # classes in the place of the batch
         return OneHot(self.emitter, self.classes, self.kind, shape, wide[0] if wide else 1)
 
     def transposed(self, order: Sequence[int]) -> OneHot | None:

@@ -277,13 +277,20 @@ def _chosen(graph: Graph, notes: list[str], *, scalar_first: bool) -> tuple[str,
 
 
 def _check_batch(graph: Graph, value: str, shape: Shape) -> None:
-    """A score of several fixed rows cannot have one row per image where the number of images is free."""
+    """A score has one row per image: as many as there are in a batch that is fixed, no fixed number in a free one."""
     batches = [s[0] for i in graph.input_names if graph.is_float(i) and (s := graph.shape(i))]
     rows = shape[0] if shape else 1
-    free = batches and not any(isinstance(b, int) for b in batches)
-    if free and (not shape or (isinstance(rows, int) and rows > 1)):
+    fixed = [batch for batch in batches if isinstance(batch, int)]
+    if fixed and isinstance(rows, int) and rows > 1 and rows not in fixed:
         raise ExportError(
-            f"score '{value}' has shape {_written(shape)} whatever the number of images is, expected one row per image"
+            f"score '{value}' has {rows} rows for {fixed[0]} image{'s' if fixed[0] > 1 else ''}, expected one row per "
+            "image: where its rows are the classes, transpose it to (N, classes), otherwise name another value with "
+            "--score"
+        )
+    if batches and not fixed and (not shape or (isinstance(rows, int) and rows > 1)):
+        raise ExportError(
+            f"score '{value}' has shape {_written(shape)} whatever the number of images is, expected one row per image "
+            "(N, classes): mend the model, or name another value with --score"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -89,13 +90,26 @@ def output_place(names: Sequence[str], asked: int | str) -> int:
     return asked
 
 
-def check_scores(outputs: Sequence[fx.Node], asked: int | None = None) -> None:
-    """Raise `ExportError` where no output (or not the one that is asked for) can be the scores of classes."""
+def check_scores(outputs: Sequence[fx.Node], asked: int | None = None, batch: Any = None) -> None:
+    """Raise `ExportError` where no output (or not the one that is asked for) can be the scores of classes.
+
+    batch: the size of the first axis of the image, mostly a symbol, which the scores must have too; None is any.
+    """
     values = [node.meta["val"] for node in outputs]
+    rows = False
     for value in values if asked is None else [values[asked]]:
         if value.is_floating_point() and all(size == 1 for size in value.shape[2:]):
-            return
+            first = [str(size) for size in value.shape[:1]]
+            # A first axis of 1 is right for single images: the exported file then has a batch of one.
+            if batch is None or first == [str(batch)] or (first == ["1"] and value.dim() > 1):
+                return
+            rows = True
     shapes = ", ".join(f"{i}: {written_shape(value)}" for i, value in enumerate(values))
+    if rows:
+        raise ExportError(
+            f"the scores have not one row per image: for a batch of N images the model returns {shapes}; keep the "
+            "batch as the first axis (flatten(1) for reshape(-1), squeeze(1) for squeeze(), no mean or sum over axis 0)"
+        )
     raise ExportError(
         f"no output looks like class scores of shape (N, classes); the model returns {shapes}. "
         "cfcam explains classifiers: wrap the module so that it returns its class scores"
@@ -103,7 +117,8 @@ def check_scores(outputs: Sequence[fx.Node], asked: int | None = None) -> None:
 
 
 def written_shape(value: Any) -> str:
-    """A shape for people, N for every size that is free."""
+    """A shape for people, N for every size that is free, 5*N for five times that."""
     if not isinstance(value, torch.Tensor):
         return "of no tensor"
-    return f"({', '.join(str(size) if isinstance(size, int) else 'N' for size in value.shape)})"
+    sizes = [str(size) if isinstance(size, int) else re.sub(r"[su]\d+", "N", str(size)) for size in value.shape]
+    return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"

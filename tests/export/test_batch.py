@@ -43,6 +43,20 @@ def one_row_of_classes(b: Builder, x: str) -> None:
     b("Reshape", gemm(b, x), b.constant(np.array([1, CLASSES])), out="logits")
 
 
+def turned_to_and_fro(b: Builder, x: str) -> None:
+    """Classes and batch change places, and are read in the order that this leaves."""
+    turned = b("Transpose", gemm(b, x), perm=[1, 0])
+    b("Reshape", turned, b.constant(np.array([-1, CLASSES])), out="logits")
+
+
+def squeeze_that_does_nothing(b: Builder, x: str) -> None:
+    b("Squeeze", gemm(b, x), out="logits")
+
+
+def classes_by_images(b: Builder, x: str) -> None:
+    b("Transpose", gemm(b, x), perm=[1, 0], out="logits")
+
+
 def batch_norm_without_statistics(b: Builder, x: str) -> None:
     axes = b.constant(np.array([0, 2, 3]))
     centred = b("Sub", x, b("ReduceMean", x, axes))
@@ -77,6 +91,8 @@ def saved(folder: Path, head: Head, batch: int | str = "N") -> Path:
         (flat, "N", "fixed to 1 in the exported file: 'logits' has shape (7,) for one image and (14,) for 2"),
         (flat, 1, "gives (1, classes), not (classes,)"),
         (one_row, "N", "fixed to 1 in the exported file: 'logits' has shape (1, 7) for one image and (1, 14) for 2"),
+        (turned_to_and_fro, "N", "depends on the other images of its batch"),
+        (squeeze_that_does_nothing, "N", "in the exported file it stays"),
         (one_row_of_classes, "N", "the model does not run on 2 images at once (Reshape node"),
         (batch_norm_without_statistics, "N", "depends on the other images of its batch"),
     ],
@@ -110,6 +126,8 @@ def test_what_is_right_for_one_image_is_exported(head: Head, batch: int | str, n
         (mean_over_the_batch, "N", "the same for every image that is given alone"),
         (mean_over_the_batch, 1, "the same for every image that is given alone"),
         (mean_over_the_batch, 2, "depends on the other images of its batch of 2"),
+        (classes_by_images, "N", "has 7 rows for 1 image, expected one row per image: where its rows are the classes"),
+        (turned_to_and_fro, 4, "depends on the other images of its batch of 4"),
         (batch_norm_without_statistics, 5, "depends on the other images of its batch of 5"),
     ],
 )

@@ -55,7 +55,7 @@ def conv_net(*, tail: str = "GlobalAveragePool", middle: str = "Relu") -> onnx.M
 def chain(text: str, stated: dict[str, list] | None = None) -> onnx.ModelProto:
     """A network on 12x16 images, written as "Operator inputs -> output attribute=1,2; ...".
 
-    stated: shapes that no inference knows. Operators called Strange are nobody's.
+    stated: shapes that no inference knows. Inverse, which has no rule, is ONNX Runtime's own.
     """
     random = np.random.RandomState(0)
     weights = {
@@ -82,7 +82,7 @@ def chain(text: str, stated: dict[str, list] | None = None) -> onnx.ModelProto:
             attributes[name] = [int(v) for v in value.split(",")] if "," in value else int(value)
         if left[-1] in ("w1", "w2"):
             attributes = {"strides": [2, 2], "pads": [1, 1, 1, 1]}
-        domain = "nobody" if left[0] == "Strange" else ""
+        domain = "com.microsoft" if left[0] == "Inverse" else ""
         nodes.append(helper.make_node(left[0], left[1:], right[:1], domain=domain, **attributes))
         read |= {*left[1:]}
     graph = helper.make_graph(
@@ -93,7 +93,7 @@ def chain(text: str, stated: dict[str, list] | None = None) -> onnx.ModelProto:
         [numpy_helper.from_array(array, name) for name, array in constants.items() if name in read],
         value_info=[helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (stated or {}).items()],
     )
-    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("nobody", 1)]
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=9)
 
 
@@ -264,7 +264,7 @@ def test_one_row_or_column_is_a_grid(stride, grid, form):
 def test_a_default_without_a_gradient_sends_the_search_on():
     """What enters the last pooling (of a gate) reaches the score by an operator without a rule only."""
     made = chain(
-        "Conv image w1 -> a; Relu a -> e; GlobalAveragePool e -> g; Mul e g -> y; Strange y -> odd;"
+        "Conv image w1 -> a; Relu a -> e; GlobalAveragePool e -> g; Mul e g -> y; Inverse y -> odd;"
         "Slice odd zeros ones grid -> p; Flatten p -> f; MatMul f m -> scores",
         {"odd": ["N", 4, 6, 8]},
     )

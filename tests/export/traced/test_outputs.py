@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from cfcam.export.errors import ExportError
-from cfcam.export.traced.outputs import output_place
+from cfcam.export.traced.capture import capture
+from cfcam.export.traced.outputs import check_scores, output_place
 from opened_modules import held_by, opened
 from small_nets import HeadConv, TwoOutputs, seeded
-from torch import nn
+from torch import Tensor, nn
 
 EXAMPLE = torch.zeros(1, 3, 40, 40)
 
@@ -49,3 +52,25 @@ def test_a_segmentation_model_is_told_what_cfcam_explains() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU())
     with pytest.raises(ExportError, match=r"0: \(N, 4, 40, 40\).*wrap the module"):
         scores(net)
+
+
+@pytest.mark.parametrize(
+    ("head", "returned"),
+    [
+        (lambda y: y.reshape(-1), r"\(5\*N,\)"),
+        (lambda y: y.sum(0), r"\(5,\)"),
+        (lambda y: y.T, r"\(5, N\)"),
+    ],
+)
+def test_scores_without_one_row_per_image_are_refused(head: Callable[[Tensor], Tensor], returned: str) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(3, 4, 8, 8), nn.Linear(4, 5)
+
+        def forward(self, image: Tensor) -> Tensor:
+            return head(self.fc(self.conv(image).relu().mean((2, 3))))
+
+    captured = capture(Net().eval(), EXAMPLE)
+    with pytest.raises(ExportError, match=f"not one row per image: for a batch of N images .* 0: {returned}; keep"):
+        check_scores(captured.outputs, None, captured.image.meta["val"].shape[0])
