@@ -229,6 +229,8 @@ def _print(evaluation: Evaluation, table: Table) -> None:
         f"* best mean of a method; + and - better or worse than {table.reference}: {shown} of {len(table.comparisons)} "
         "comparisons, with Holm's correction, show a difference"
     )
+    for form in evaluation.forms:
+        say(f"maps of {form}")
     for remark in table.notes:
         say(f"note: {remark}")
 

@@ -182,6 +182,8 @@ def explain(
             print_json({**document, "results": results, "errors": errors})
         elif results:
             _print(results)
+    if not json:
+        _say_where_unguided(results)
     _say_what_is_left_out(left_out)
     if not json and output is None and results:
         note("nothing was written: add -o FILE.png, FILE.npy or FOLDER", stderr())
@@ -229,6 +231,19 @@ def _numbers(text: str) -> tuple[int, ...]:
     if not all(part.isdecimal() for part in parts):
         raise typer.BadParameter(f"--show-channels: expected numbers of channels such as 3,2,1, got '{text}'")
     return tuple(map(int, parts))
+
+
+def _say_where_unguided(results: Sequence[dict[str, Any]]) -> None:
+    """One note about all maps that the file's detail layer could not sharpen."""
+    reasons = {one["image"]: one["form"]["unguided"] for one in results if one.get("form", {}).get("unguided")}
+    if reasons:
+        image, reason = next(iter(reasons.items()))
+        count = len({one["image"] for one in results})
+        note(
+            f"cfcam: note: {len(reasons)} of {count} photos: the maps come from the target layer alone, not guided by "
+            f"the detail layer ({image}: {reason})",
+            stderr(),
+        )
 
 
 def _say_what_is_left_out(shares: dict[Path, float]) -> None:

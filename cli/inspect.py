@@ -82,6 +82,9 @@ def _manifest_rows(manifest: Manifest) -> dict[str, str]:
             None: "not asked",
         }[manifest.verdict],
     }
+    if manifest.form is not None:
+        guide = f"guided by layer '{manifest.form.get('detail')}'" if manifest.form.get("guided") else "not guided"
+        rows["maps"] = f"{guide}, contrast {manifest.form.get('contrast')}"
     if target is not None:
         capability = f"compute capability {target.compute_capability}" if target.compute_capability else ""
         rows["target"] = ", ".join(filter(None, (target.gpu, capability)))

@@ -32,6 +32,10 @@ def verify(
     method: Annotated[
         str | None, typer.Option("--method", metavar="NAME", help="Method of both sides (default: the reference's).")
     ] = None,
+    settings: Annotated[
+        str | None,
+        typer.Option("--settings", metavar="JSON", help="Settings of that method as a JSON object, for both sides."),
+    ] = None,
     layer: Annotated[
         str | None, typer.Option("--layer", metavar="NAME", help="Of several target layers, check this one alone.")
     ] = None,
@@ -75,6 +79,7 @@ def verify(
     check_name(report, "--report", ".html", ".htm")
     check_name(sheet, "--sheet", ".png", ".jpg", ".jpeg")
     limits = json_object(thresholds, "--thresholds")
+    options = json_object(settings, "--settings")
     found, errors = find_some(images)
     with progress() as display:
         task = display.add_task("comparing", total=len(found[:limit]))
@@ -84,6 +89,7 @@ def verify(
             found[:limit],
             limits,
             method=method,
+            settings=options,
             layer=layer,
             provider=provider,
             allow_fallback=allow_fallback,

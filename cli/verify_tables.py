@@ -29,9 +29,10 @@ def print_report(report: VerifyReport) -> None:
         say(f"undecided: {one.text}")
     count = f"{len(report.photos)} photos" + (f" of {report.given}" if report.given > len(report.photos) else "")
     candidate = report.candidate
+    method = report.method if report.form is None else f"{report.method} ({report.form})"
     say(
         f"{candidate.path} ({candidate.precision}, {candidate.provider}) against {report.reference.path}: "
-        f"method {report.method}, {count}, {report.seconds:.1f} s: {report.verdict_text}"
+        f"method {method}, {count}, {report.seconds:.1f} s: {report.verdict_text}"
     )
 
 

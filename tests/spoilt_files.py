@@ -15,7 +15,7 @@ from cfcam.runtime.contract.spec import CamSpec
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-__all__ = ["freeze_gradients", "other_class", "quantise", "with_spec"]
+__all__ = ["freeze_detail", "freeze_gradients", "other_class", "quantise", "with_spec"]
 
 
 def with_spec(source: Path, copy: Path, /, **changes: Any) -> Path:
@@ -40,6 +40,23 @@ def freeze_gradients(source: Path, output: Path, gradients: Sequence[NDArray[np.
                 helper.make_node("Expand", [f"frozen_{number}", f"frozen_shape_{number}"], [layer.gradients]),
             ]
         )
+    onnx.save(model, str(output))
+    return output
+
+
+def freeze_detail(source: Path, output: Path, values: NDArray[np.float32]) -> Path:
+    """The detail of one image, (1, D, H, W), for every image."""
+    model, spec = onnx.load(str(source)), read_spec(source)
+    assert spec.layer.detail is not None
+    name = spec.layer.detail.activations
+    _rename_made(model, name, "true_detail")
+    model.graph.initializer.append(numpy_helper.from_array(values, "frozen_detail"))
+    model.graph.node.extend(
+        [
+            helper.make_node("Shape", ["true_detail"], ["frozen_shape"]),
+            helper.make_node("Expand", ["frozen_detail", "frozen_shape"], [name]),
+        ]
+    )
     onnx.save(model, str(output))
     return output
 

@@ -32,7 +32,7 @@ class Node:
 @dataclass(frozen=True)
 class Nodes:
     """all: in the order of computation. ends: the first and the last. near_layers: those that make and that first read
-    the target layers' values. first_convolution: its name, or nothing.
+    the values of target layers and detail layer. first_convolution: its name, or nothing.
     """
 
     all: tuple[Node, ...]
@@ -66,7 +66,8 @@ def read_nodes(source: Path, spec: CamSpec) -> Nodes:
     found = tuple(Node(node.name, _macs(graph, node)) for node in chosen)
     order = {node.output[0]: node.name for node in chosen}
     ends = tuple(dict.fromkeys([found[0].name, found[-1].name])) if found else ()
-    near = [name for back in (True, False) for name in _nearest(graph, plain.layers, order, back)]
+    shown = [*plain.layers, *(() if plain.detail is None else plain.detail[:1])]
+    near = [name for back in (True, False) for name in _nearest(graph, shown, order, back)]
     convolutions = [node.name for node in chosen if node.op_type == "Conv"]
     return Nodes(found, ends, tuple(dict.fromkeys(near)), tuple(convolutions[:1]))
 

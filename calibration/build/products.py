@@ -13,6 +13,7 @@ from ...export.writing import set_spec, tool_versions, write_model
 from ...runtime.contract.manifest import BackendRecord, FileRecord, Manifest, ProductRecord, Target
 from ...runtime.contract.modelfile import read_spec
 from ...runtime.engines.options import EngineOptions
+from ...runtime.methods.layer_fusion import own_form
 from .config import BuildConfig
 from .job import Job
 from .photos import CalibrationPhotos
@@ -33,6 +34,7 @@ class Product:
     def write_manifest(self, job: Job, calibration: CalibrationPhotos | None, gate: dict[str, Any] | None) -> Manifest:
         """Write what is known beside the product. gate: what it said; None where nothing was judged."""
         config, spec = job.config, read_spec(self.path.with_name(job.graph_name))
+        form = own_form(spec)
         for_another_machine = config.builds_engines and self.graph is None
         learnt = config.plan.calibrator if config.plan.quantised else "means of channels"
         manifest = Manifest(
@@ -48,6 +50,7 @@ class Product:
             spec=spec.to_dict(),
             calibration=None if calibration is None else calibration.record(learnt),
             gate=gate,
+            form=None if form is None else form.to_dict(),
             tools=tool_versions("numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "Pillow"),
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         )

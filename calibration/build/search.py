@@ -1,9 +1,9 @@
 """``--auto-precision``: the fastest assignment of precisions whose explanations still agree with float32.
 
 What is kept float grows from attempt to attempt, by what is known to hurt: nothing; the first and the last layer; the
-layers around the target layers, whose values are the explanation; then the stretches of the network that hurt most,
-measured one by one; then no INT8 at all. With each step fewer multiplications are left to INT8, so the first
-INT8 assignment that passes has the most of them.
+layers around the target layers and the detail layer, whose values are the explanation; then the stretches of the
+network that hurt most, measured one by one; then no INT8 at all. With each step fewer multiplications are left to INT8,
+so the first INT8 assignment that passes has the most of them.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from ...export.errors import ExportError
 from ...export.precision import Plan
 from ...runtime.bench.sampling import sample
 from ...runtime.explainer import Explainer
+from ...runtime.methods.layer_fusion import own_form
 from ...runtime.photos.preprocess import prepare
 from .job import Job
 from .nodes import Nodes, read_nodes
@@ -190,10 +191,22 @@ def _tensors(job: Job, photos: Sequence[Path]) -> NDArray[Any]:
 
 
 def _evidence(path: Path, tensors: NDArray[Any]) -> list[NDArray[np.float32]]:
-    """Activations times gradients of all target layers, one vector per image: what maps are made of."""
+    """What maps are made of, one vector per image.
+
+    Activations times gradients of all target layers, less the rivals' share where the maps have contrast; and the
+    detail layer's activations where that guides them.
+    """
     with Explainer(path) as explainer:
         layers = explainer.tensors(tensors).layers
-    parts = [(layer.activations * layer.gradients).reshape(len(tensors), -1) for layer in layers]
+        form = own_form(explainer.spec)
+    first = layers[0]
+    slopes = [layer.gradients for layer in layers]
+    if form is not None and form.contrast and first.rivals is not None:
+        slopes[0] = first.gradients - form.contrast * first.rivals
+    products = [layer.activations * slope for layer, slope in zip(layers, slopes, strict=True)]
+    if form is not None and form.detail is not None and first.detail is not None:
+        products.append(first.detail)
+    parts = [one.reshape(len(tensors), -1) for one in products]
     return [np.concatenate([part[i] / (np.linalg.norm(part[i]) or 1.0) for part in parts]) for i in range(len(tensors))]
 
 

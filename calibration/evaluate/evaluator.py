@@ -17,6 +17,7 @@ from ...runtime.closing import Closing
 from ...runtime.contract.modelfile import file_sha256
 from ...runtime.errors import ArrayError, EngineError, ImageError, TargetError
 from ...runtime.explainer import Explainer
+from ..measures.access import EngineAccess
 from .annotations import Annotation, AnnotationError, Annotations
 from .journal import Journal
 from .mosaics import measure_mosaics
@@ -154,6 +155,7 @@ class Evaluator(Closing):
         """Everything that was kept. The arguments are passed on into the result."""
         explainer, plan = self.engine.explainer, self.plan
         spec = explainer.spec
+        forms = {name: EngineAccess(explainer, name).form for name in plan.methods}
         return Evaluation(
             methods=plan.methods,
             baselines=plan.baselines,
@@ -168,6 +170,7 @@ class Evaluator(Closing):
                 "sha256": file_sha256(explainer.path),
                 "layer": spec.layer.name,
                 "provider": explainer.provider,
+                "forms": {name: form.to_dict() for name, form in forms.items() if form is not None},
             },
             resumed=resumed,
         )

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.errors import ArrayError
+from ...runtime.methods.layer_fusion import FileForm
 from ..json_values import plain
 from .table_measures.registry import Column
 
@@ -100,6 +101,12 @@ class Evaluation:
         index = self.rows.index(row)
         each = [one.ms[index] for one in self.photos if one.unit == "photo"]
         return float(np.median(each)) if each else math.nan
+
+    @property
+    def forms(self) -> list[str]:
+        """A sentence for every method whose maps can have several forms: which one they have here."""
+        forms = self.model.get("forms", {})  # documents of before have none
+        return [f"{name}: {FileForm(detail=one['detail'], contrast=one['contrast'])}" for name, one in forms.items()]
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from ...runtime.explainer import Explainer
 from ...runtime.inference import Tensors
 from ...runtime.methods import CamResult, Method
 from ...runtime.methods.cfcam.method import CfcamSettings, group_channels
-from ...runtime.methods.layer_fusion import fuse_layers, fused_grid, run_on_layers
+from ...runtime.methods.layer_fusion import form_of, fuse_layers, fused_grid, run_on_layers
 from ...runtime.methods.numerics.scaling import safe_float32
 from .heat import Heat
 from .thresholds import Role, VerifyError
@@ -33,7 +34,7 @@ Source = str | os.PathLike[str] | Explainer
 
 @dataclass(frozen=True)
 class Place:
-    """A map that is compared: a layer's, or the fused one. grid: (h, w) of its cells."""
+    """A map that is compared: a layer's, or the fused one. grid: (h, w), the detail's where that guides it."""
 
     name: str
     role: Role
@@ -57,13 +58,27 @@ class ComparedFile:
         self.spec: CamSpec = explainer.spec
         self.method, self.settings = method, settings
         layers = self.spec.layers
-        self.places = tuple(Place(one.name, "last" if one.pooled else "middle", one.grid) for one in layers)
+        self.form = form_of(method, settings, layers, self.spec.fusion)
+        grids = [one.grid for one in layers]
+        if self.form is not None and self.form.grid is not None:
+            grids[0] = self.form.grid
+        pairs = zip(layers, grids, strict=True)
+        self.places = tuple(Place(one.name, "last" if one.pooled else "middle", grid) for one, grid in pairs)
         if len(layers) > 1:
-            self.places += (Place(FUSED, "fused", fused_grid([one.grid for one in layers])),)
+            self.places += (Place(FUSED, "fused", fused_grid(grids)),)
 
-    def maps(self, raw: Tensors, row: int, *, groups: bool = False) -> list[LayerMap]:
-        """A map for every place of image `row`. groups: with the labels of channels, whatever the method."""
-        results = run_on_layers(self.method, self.settings, self.spec.layers, raw.layers, row, self.spec.fusion)
+    @property
+    def has_contrast(self) -> bool:
+        """Whether the rivals' gradient has a part in the maps."""
+        return self.form is not None and self.form.contrast > 0
+
+    def maps(self, raw: Tensors, row: int, *, groups: bool = False, contrast: bool = True) -> list[LayerMap]:
+        """A map for every place of image `row`.
+
+        groups: with the labels of channels, whatever the method. contrast: False for maps at contrast 0.
+        """
+        settings = self.settings if contrast or not self.has_contrast else replace(self.settings, contrast=0.0)
+        results = run_on_layers(self.method, settings, self.spec.layers, raw.layers, row, self.spec.fusion)
         maps = [
             self._map(result, _labels(result, layer.activations[row]) if groups else None)
             for result, layer in zip(results, raw.layers, strict=True)
@@ -120,7 +135,9 @@ def open_files(
                 f"method '{chosen.name}' runs the model again and again: compare the files by a method that "
                 "works from one inference, with --method cfcam for instance"
             )
-        yield ComparedFile(other, chosen, options), ComparedFile(base, chosen, options)
+        pair = ComparedFile(other, chosen, options), ComparedFile(base, chosen, options)
+        _check_forms(*pair)
+        yield pair
 
 
 def _check_pair(candidate: Explainer, reference: Explainer, method: str | None) -> None:
@@ -147,6 +164,17 @@ def _check_pair(candidate: Explainer, reference: Explainer, method: str | None) 
             raise VerifyError(
                 f"{candidate.path} and {reference.path} do not belong together: {what}: {value} and {expected}{hint}"
             )
+
+
+def _check_forms(candidate: ComparedFile, reference: ComparedFile) -> None:
+    """Raise `VerifyError` where the two make maps of two forms: their difference would be the form's."""
+    if candidate.form != reference.form:
+        plain = json.dumps({"guided": False, "contrast": 0})
+        raise VerifyError(
+            f"{candidate.explainer.path} and {reference.explainer.path} do not belong together: maps of the one are "
+            f"{candidate.form}, of the other {reference.form}; make the candidate again from that file, or compare "
+            f"what both have with --settings '{plain}'"
+        )
 
 
 def _size(spec: CamSpec) -> str:

@@ -39,6 +39,9 @@ _ROUNDING = 1e-5
 class PlaceMeasures:
     """One photo, one layer (or the fused map). Everything is against the reference's map of its top class.
 
+    What is said of two classes is measured at contrast 0: contrast sets them apart by construction, and a scale that is
+    stretched forgives more.
+
     candidate: the candidate's map. jitter: the reference's own on a jittered photo. other: the reference's for the
     second class, None where there is only one. noise: a map of blurred noise. clusters, clusters_jitter: adjusted
     Rand index of the groups of channels. sensitivity, sensitivity_reference: of the top class against the second.
@@ -113,6 +116,16 @@ class Shown:
     prepared: Prepared
     reference: NDArray[np.float32]
     candidate: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class _TwoClasses:
+    """One photo's maps of one place at contrast 0, for the reference's top class and for its second one."""
+
+    reference: LayerMap
+    candidate: LayerMap
+    reference_other: LayerMap
+    candidate_other: LayerMap
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,16 +216,19 @@ class Comparer:
         top, more, candidate = answers.top, answers.more, answers.candidate
         count = len(top.classes)
         shaken = row if answers.second is None else count + row
-        nothing = [None] * len(self._reference.places)
-        maps = zip(
-            self._reference.places,
-            self._reference.maps(top, row, groups=True),
-            self._candidate.maps(candidate, row, groups=True),
-            self._reference.maps(more, shaken, groups=True),
-            nothing if answers.second is None else self._reference.maps(more, row),
-            nothing if answers.second is None else self._candidate.maps(candidate, count + row),
-            strict=True,
-        )
+        reference = self._reference.maps(top, row, groups=True)
+        found = self._candidate.maps(candidate, row, groups=True)
+        jitter = self._reference.maps(more, shaken, groups=True)
+        classes: Sequence[_TwoClasses | None] = [None] * len(self._reference.places)
+        if answers.second is not None:
+            firsts = [reference, found]
+            if self._reference.has_contrast:
+                firsts = [self._reference.maps(top, row, contrast=False)]
+                firsts += [self._candidate.maps(candidate, row, contrast=False)]
+            others = [self._reference.maps(more, row, contrast=False)]
+            others += [self._candidate.maps(candidate, count + row, contrast=False)]
+            classes = [_TwoClasses(*each) for each in zip(*firsts, *others, strict=True)]
+        maps = zip(self._reference.places, reference, found, jitter, classes, strict=True)
         logits, label = _scores(top)[row], self._reference.spec.output.label
         target, predicted = int(top.classes[row]), int(_scores(candidate)[row].argmax())
         logits_max, logits_mean = _difference(logits, _scores(candidate)[row])
@@ -276,28 +292,27 @@ def _measure_place(
     reference: LayerMap,
     candidate: LayerMap,
     jitter: LayerMap,
-    other: LayerMap | None,
-    candidate_other: LayerMap | None,
+    classes: _TwoClasses | None,
 ) -> PlaceMeasures:
-    """Maps of one photo at one place. other, candidate_other: of the second class, None where there is one class."""
+    """Maps of one photo at one place. classes: None where there is one class."""
     height, width = reference.heat.values.shape
     noise = Heat(noise_map(place.grid, (height, width), seed))
     return PlaceMeasures(
         candidate=compare_maps(reference.heat, candidate.heat),
         jitter=compare_maps(reference.heat, jitter.heat),
-        other=None if other is None else compare_maps(reference.heat, other.heat),
+        other=None if classes is None else compare_maps(classes.reference.heat, classes.reference_other.heat),
         noise=compare_maps(reference.heat, noise),
         clusters=_grouping(reference, candidate),
         clusters_jitter=_grouping(reference, jitter),
-        sensitivity=_sensitivity(candidate, candidate_other),
-        sensitivity_reference=_sensitivity(reference, other),
+        sensitivity=math.nan if classes is None else _sensitivity(classes.candidate, classes.candidate_other),
+        sensitivity_reference=math.nan if classes is None else _sensitivity(classes.reference, classes.reference_other),
         empty=candidate.empty,
         empty_reference=reference.empty,
     )
 
 
-def _sensitivity(top: LayerMap, other: LayerMap | None) -> float:
-    return math.nan if other is None else class_sensitivity(top.heat.values, other.heat.values)
+def _sensitivity(top: LayerMap, other: LayerMap) -> float:
+    return class_sensitivity(top.heat.values, other.heat.values)
 
 
 def _grouping(first: LayerMap, second: LayerMap) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ...runtime.contract.manifest import Outcome
 from ...runtime.files import write_bytes
+from ...runtime.methods.layer_fusion import FileForm
 from ..json_values import plain
 from .comparing import Failed, PhotoMeasures
 from .layerwise import LayerwiseReport
@@ -53,7 +54,7 @@ class VerifyReport:
 
     logits_max, logits_mean: largest difference on any photo, and mean one, in standard deviations of the reference's
     logits of a photo; jitter_max, jitter_mean: the same of the reference on jittered photos. NaN for one class.
-    cases: pictures of the worst photos.
+    cases: pictures of the worst photos. form: of both files' maps, None for methods that have but one.
     """
 
     candidate: FileFacts
@@ -61,6 +62,7 @@ class VerifyReport:
     method: str
     settings: Mapping[str, Any]
     fusion: str | None
+    form: FileForm | None
     thresholds: Thresholds
     top1: Top1
     logits_max: float
@@ -118,6 +120,7 @@ class VerifyReport:
             "method": self.method,
             "settings": dict(self.settings),
             "fusion": self.fusion,
+            "form": None if self.form is None else self.form.to_dict(),
             "count": len(self.photos),
             "thresholds": dataclasses.asdict(self.thresholds),
             "top1": dataclasses.asdict(self.top1),

@@ -133,6 +133,7 @@ def verify(
             method=base.method.name,
             settings=dataclasses.asdict(base.settings) if dataclasses.is_dataclass(base.settings) else {},  # type: ignore[arg-type]
             fusion=(base.method.fusion or base.spec.fusion) if len(base.spec.layers) > 1 else None,
+            form=base.form,
             thresholds=thresholds,
             top1=_top1(agreeing, len(measured)),
             logits_max=max((one.logits_max for one in measured), default=math.nan),

@@ -24,6 +24,7 @@ _CONDITIONS = {
     "what.settings": "the method's settings",
     "what.layers": "layers",
     "what.fusion": "fusion",
+    "what.form": "the maps' form",
     "image.name": "photo",
     "image.width": "photo's width",
     "image.height": "photo's height",

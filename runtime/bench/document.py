@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ..contract.modelfile import file_sha256
+from ..methods.layer_fusion import form_of
 from .machine import BUSY, describe_machine, versions
 from .measure import Budget, Measurement
 from .plan import LatencyPlan
@@ -43,6 +44,7 @@ def document(
     spec, info = timed.spec, timed.info
     manifest = timed.explainer.manifest
     machine = describe_machine(info.provider)
+    form = form_of(timed.method, timed.settings, spec.layers, spec.fusion)
     return {
         "schema": SCHEMA,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -69,6 +71,7 @@ def document(
             "settings": {} if timed.settings is None else asdict(timed.settings),
             "layers": [layer.name for layer in spec.layers],
             "fusion": spec.fusion if len(spec.layers) > 1 else None,
+            "form": None if form is None else form.to_dict(),
             "batch": timed.batch,
             "target": None if timed.target < 0 else timed.target,
         },

@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 #: Schema that this version writes.
-SCHEMA = "1.0"
+SCHEMA = "1.1"
 
 #: What the name of a product's manifest ends in, after the product's whole name.
 SUFFIX = ".manifest.json"
@@ -131,6 +131,8 @@ class Manifest:
         spec: The `CamSpec`, as JSON.
         calibration: The images that INT8 was calibrated with.
         gate: What the gate said, with ``passed`` and ``verdict``; None where it was not asked.
+        form: Whether a detail layer guides the maps of the product's method, which one, and their contrast; None for
+            methods that have but one form, and in manifests before schema 1.1.
         tools: Versions of what made it, by name.
         created: ISO 8601, UTC.
 
@@ -151,6 +153,7 @@ class Manifest:
     spec: dict[str, Any]
     calibration: CalibrationRecord | None = None
     gate: dict[str, Any] | None = None
+    form: dict[str, Any] | None = None
     tools: dict[str, str] = field(default_factory=dict)
     created: str
 

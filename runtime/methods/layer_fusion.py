@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..contract.spec import LayerSpec
+from ..contract.spec import CamSpec, LayerSpec
 from ..errors import MethodError
 from ..inference import LayerTensors
 from .base import CamResult
 from .numerics.resizing import resize, unit_range
-from .registry import Method, get_method
+from .registry import Method, get_method, make_settings
 
 __all__ = [
     "FUSIONS",
@@ -31,6 +31,7 @@ __all__ = [
     "form_of",
     "fuse_layers",
     "fused_grid",
+    "own_form",
     "run_on_layers",
     "run_rule",
     "settings_for",
@@ -103,6 +104,12 @@ def form_of(method: Method, settings: Any, layers: Sequence[LayerSpec], fusion: 
     if detail is None:
         return FileForm(contrast=contrast)
     return FileForm(detail=detail.name, grid=detail.grid, contrast=contrast)
+
+
+def own_form(spec: CamSpec) -> FileForm | None:
+    """`form_of` the method that the file asks for."""
+    method = get_method(spec.method.name)
+    return form_of(method, make_settings(method, spec.method.settings), spec.layers, spec.fusion)
 
 
 def check_fusion(name: str, layers: Sequence[LayerSpec]) -> None:

@@ -13,6 +13,7 @@ from cfcam.cli.data import data_file
 from cfcam.runtime.explainer import Explainer
 from PIL import Image
 from score_heads import head
+from spoilt_files import freeze_detail
 
 
 @pytest.fixture
@@ -42,6 +43,49 @@ def run_json(capsys, *arguments, code=0):
     assert main(["explain", *map(str, arguments), "--json"]) == code
     out, err = capsys.readouterr()
     return json.loads(out), err
+
+
+def test_the_form_is_named_and_where_the_detail_is_of_no_use(guided_path, model, photos, tmp_path, capsys):
+    document, err = run_json(capsys, guided_path, photos)
+    guided = {"guided": True, "contrast": 0.3, "unguided": None, "detail": "early"}
+    assert [one["form"] for one in document["results"]] == [guided] * 5
+    assert "cfcam: note" not in err
+    document, _ = run_json(capsys, guided_path, photos / "0-red.png", "--contrast", "0")
+    assert document["results"][0]["form"] == {**guided, "contrast": 0.0}
+    document, _ = run_json(capsys, model, photos / "0-red.png")  # a file of before
+    assert document["results"][0]["form"] == {"guided": False, "contrast": 0.0, "unguided": None, "detail": None}
+    dead = freeze_detail(guided_path, tmp_path / "dead.cam.onnx", np.zeros((1, 8, 16, 16), np.float32))
+    assert main(["explain", str(dead), str(photos)]) == 0
+    err = capsys.readouterr().err
+    assert (
+        "cfcam: note: 5 of 5 photos: the maps come from the target layer alone, not guided by the detail layer "
+        f"({photos / '0-red.png'}: all activations of the detail layer are zero)"
+    ) in " ".join(err.split())
+    document, _ = run_json(capsys, dead, photos / "0-red.png")
+    reason = "all activations of the detail layer are zero"
+    assert document["results"][0]["form"] == {"guided": False, "contrast": 0.3, "unguided": reason, "detail": None}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--contrast", "1.5"], "contrast: expected a number from 0 to 1, got 1.5"),
+        (["--contrast", "-0.1"], "contrast: expected a number from 0 to 1, got -0.1"),
+        (["--contrast", "nan"], "contrast: expected a number from 0 to 1, got nan"),
+        (["--contrast", "0.2", "-m", "gradcam"], "method 'gradcam' has none; leave it out, or take --method cfcam"),
+    ],
+)
+def test_contrast_that_cannot_be(guided_path, photos, capsys, options, words):
+    assert main(["explain", str(guided_path), str(photos), *options]) == 2
+    out, err = capsys.readouterr()
+    assert words in " ".join(err.split())
+    assert out == ""
+
+
+def test_contrast_needs_a_file_with_rivals(model, photos, capsys):
+    assert main(["explain", model, str(photos), "--contrast", "0.3"]) == 2
+    assert "only --contrast 0 is possible" in " ".join(capsys.readouterr().err.split())
+    assert main(["explain", model, str(photos), "--contrast", "0"]) == 0
 
 
 def test_document_has_exactly_what_it_promises(tiny_path, photo, capsys):

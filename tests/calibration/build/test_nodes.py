@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,16 @@ def test_multiplications_ends_and_what_is_near_the_layer(tmp_path: Path) -> None
     assert found.quantised_share(names) == 0
     assert found.groups(2) == [tuple(names[:2]), tuple(names[2:])]
     assert found.groups(8) == [(name,) for name in names]
+
+
+def test_what_makes_and_reads_the_detail_is_near_too(guided_path: Path) -> None:
+    """`early` is made by the first convolution, and read by the second; `last` is made by the third."""
+    found = read_nodes(guided_path, read_spec(guided_path))
+    first, second, third, head = (node.name for node in found.all)
+    assert set(found.near_layers) == {first, second, third, head}
+    spec = read_spec(guided_path)
+    alone = dataclasses.replace(spec, layers=(dataclasses.replace(spec.layer, detail=None),))
+    assert set(read_nodes(guided_path, alone).near_layers) == {third, head}
 
 
 def test_other_layouts(tmp_path: Path) -> None:

@@ -86,6 +86,26 @@ def test_a_product_and_its_manifest(tiny_path: Callable[[str], Path], tmp_path: 
     assert json.loads(json.dumps(report.to_dict(), allow_nan=False))["passed"] is True
 
 
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_a_guided_file_stays_guided(guided_path: Path, tmp_path: Path, photos: list[Path], precision: str) -> None:
+    """Detail and rivals are outputs of the product, the gate compares guided maps, and the manifest says so."""
+    config = parse_config(f"backend: onnxruntime\nprecision: {precision}", "f.yaml")
+    report = build(guided_path, "mine", config, tmp_path, photos, allow_failing=True)
+    (product,) = report.products
+    form = {"guided": True, "contrast": 0.3, "detail": "early"}
+    manifest = Manifest.read(product)
+    assert manifest is not None
+    assert manifest.gate is not None
+    assert (manifest.form, manifest.gate["form"]) == (form, form)
+    assert report.gate is not None
+    assert report.gate.places[0].place.grid == (16, 16)
+    with Explainer(product) as explainer, Explainer(guided_path) as reference:
+        found, wanted = (one.explain(photos[0], 1) for one in (explainer, reference))
+    assert (found.detail, found.form) == ("early", wanted.form)
+    apart = abs(found.map - wanted.map).max()
+    assert 0 < apart < (0.02 if precision == "float16" else 0.3)
+
+
 def test_the_configuration_names_the_method(
     tiny_path: Callable[[str], Path], tmp_path: Path, photos: list[Path]
 ) -> None:

@@ -17,6 +17,7 @@ from cfcam.export.errors import ProofError
 from cfcam.export.precision import Plan
 from cfcam.export.writing import set_spec
 from cfcam.runtime.errors import EngineError
+from cfcam.runtime.explainer import Explainer
 from onnx import numpy_helper
 from onnx_classifiers import exported, make
 from small_photos import make_photos
@@ -80,6 +81,20 @@ def test_stretches_are_ranked_by_what_they_do_to_the_explanation(tmp_path: Path)
         network.job, network.sets, network.nodes, (network.nodes.all[3].name,), network.lower, tmp_path, lambda *_: None
     )
     assert found == [(network.nodes.all[index].name,) for index in (1, 2, 0)]  # the last one is float already
+
+
+def test_what_maps_are_made_of(guided_path: Path) -> None:
+    """Activations times what is left of the gradients, and the detail, each of length 1."""
+    tensors = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
+    found = searching._evidence(guided_path, tensors)
+    with Explainer(guided_path) as explainer:
+        layer = explainer.tensors(tensors).layers[0]
+    assert layer.detail is not None
+    assert layer.rivals is not None
+    for i, vector in enumerate(found):
+        coarse = layer.activations[i] * (layer.gradients[i] - 0.3 * layer.rivals[i])
+        parts = [one.ravel() / np.linalg.norm(one) for one in (coarse, layer.detail[i])]
+        np.testing.assert_allclose(vector, np.concatenate(parts), atol=1e-6)
 
 
 @pytest.mark.parametrize("slow", [False, True])

@@ -42,6 +42,20 @@ def test_class_sensitivity_is_that_without_contrast(guided, coloured):
     assert abs(found[0] - class_sensitivity(*maps[1])) > 1e-3
 
 
+def test_the_form_is_named(guided, coloured):
+    plan = make_plan(guided, methods=["cfcam", "gradcam"], measures=["class_sensitivity"])
+    with Evaluator(guided, plan) as evaluator:
+        evaluator.update(coloured[0][0])
+        evaluation = evaluator.compute()
+    assert evaluation.to_dict()["model"]["forms"] == {"cfcam": {"guided": True, "contrast": 0.3, "detail": "early"}}, (
+        "gradcam has but one"
+    )
+    assert evaluation.forms == ["cfcam: guided by layer 'early', contrast 0.3"]
+    older = evaluation.to_dict()
+    del older["model"]["forms"]
+    assert type(evaluation).from_dict(older).forms == []
+
+
 def test_noise_in_gradients_leaves_detail_and_rivals_as_they_are(guided, coloured):
     seen = []
     with Evaluator(guided, make_plan(guided, methods=["cfcam"])) as evaluator:

@@ -41,6 +41,16 @@ def test_what_was_not_alike_is_named(result):
     assert ("GPU", "none", "NVIDIA Orin") in found.differences
 
 
+def test_two_forms_of_maps_are_named(result):
+    """In results of before there is none."""
+    other, older = copy.deepcopy(result), copy.deepcopy(result)
+    other["what"]["form"] = {"guided": True, "contrast": 0.3, "detail": "early"}
+    del older["what"]["form"]
+    assert [what for what, _, _ in compare(result, other).differences] == ["the maps' form"]
+    assert compare(older, older).differences == ()
+    assert [(what, a) for what, a, _ in compare(older, other).differences] == [("the maps' form", "not set")]
+
+
 def test_a_regression_is_of_median_or_p99_and_above_what_is_allowed(result):
     slower = copy.deepcopy(result)
     slower["latency_ms"]["map"]["p99"] *= 1.2

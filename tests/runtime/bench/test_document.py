@@ -28,7 +28,8 @@ def test_the_document_is_complete_json(timed):
     assert result["warm_up_rounds"] == 2
     assert result["engine"]["threads"] == 1
     assert result["what"] | {"settings": None} == {
-        "method": "cfcam", "settings": None, "layers": ["relu"], "fusion": None, "batch": 1, "target": None
+        "method": "cfcam", "settings": None, "layers": ["relu"], "fusion": None,
+        "form": {"guided": False, "contrast": 0.0, "detail": None}, "batch": 1, "target": None
     }  # fmt: skip
     assert result["image"] == {"name": "half_red.png", "width": 80, "height": 60}
     assert result["model"]["input"]["shape"] == [1, 3, 32, 48]

@@ -90,7 +90,7 @@ def test_unknown_keys_and_newer_minors_are_kept(product: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("schema", "2.0", r"manifest schema 2\.0 is newer than this cfcam reads \(1\.0\): upgrade cfcam"),
+        ("schema", "2.0", r"manifest schema 2\.0 is newer than this cfcam reads \(1\.1\): upgrade cfcam"),
         ("schema", None, "expected 'MAJOR.MINOR'"),
         ("product", {"file": "x", "sha256": "y"}, r"manifest product\.bytes: missing"),
         ("backend", {"name": "tflite", "version": "1"}, r"backend\.name: expected one of 'onnxruntime', 'tensorrt'"),
