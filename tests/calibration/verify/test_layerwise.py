@@ -95,10 +95,10 @@ def test_good_files_have_no_such_jump(
     """What a ReLU forgets of a range that begins at 0 is none."""
     folder = files("mobilenet_v2")
     report = compare_layerwise(folder / f"{precision}.cam.onnx", folder / "float32.cam.onnx", photos)
-    forward = [one for one in report.jumps if not one.value.startswith("cam_gradients")]
+    forward = [one for one in report.jumps if not one.value.startswith(("cam_gradients", "cam_rivals"))]
     assert forward[0].jump < most
     assert all(one.jump < 2.5 for one in forward if one.operator == "DequantizeLinear")
-    assert 0.9 * report.values < report.compared <= report.values
+    assert 0.85 * report.values < report.compared <= report.values  # not the numbered ones of gradient and rivals
     assert (report.photos, report.note) == (4, "")
     document = report.to_dict(most=3)
     assert [one["node"] for one in document["jumps"]] == [one.node for one in report.jumps[:3]]
