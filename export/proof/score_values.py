@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ...runtime.probabilities import class_probabilities
 from ..errors import ExportError
 from ..reverse.score import Score
-from .exported_file import ExportedFile
+from .exported_file import ExportedFile, PlainOutputs
 from .results import Check
 
 __all__ = ["doubts_about_scores", "probabilities_as_given"]
@@ -58,12 +58,17 @@ def doubts_about_scores(file: ExportedFile, score: Score) -> list[str]:
     return []
 
 
-def probabilities_as_given(file: ExportedFile, score: Score, plain: dict[str, Array]) -> list[Check]:
-    """The probability that people are shown, against the one that the source itself gives out."""
-    given = plain.get(score.source)
+def probabilities_as_given(file: ExportedFile, score: Score, plain: PlainOutputs) -> list[Check]:
+    """The probability that people are shown, against the one that the source itself gives out.
+
+    Where values are quantised, both are computed node by node: what kernels do to either says nothing about the score.
+    """
+    alone = plain.node_by_node
+    given = (plain if alone is None else alone).get(score.source)
     if given is None or file.spec.output.kind == "regression" or not score.recognised or given.dtype.kind != "f":
         return []
-    shown = class_probabilities(_rows(file, file.top.outputs[file.spec.output.name]), file.spec.output.kind)
+    answer = file.top if alone is None else file.node_by_node
+    shown = class_probabilities(_rows(file, answer.outputs[file.spec.output.name]), file.spec.output.kind)
     given = (_rows(file, given).astype(np.float64) - score.offset) / score.factor
     if score.columns:
         shown = shown[:, 1:]
@@ -73,7 +78,9 @@ def probabilities_as_given(file: ExportedFile, score: Score, plain: dict[str, Ar
         shown = -np.sort(-shown, axis=1)[:, : given.shape[1]]
     if not ((given >= -1e-3) & (given <= 1.001)).all():  # logits, or their logarithms
         return []
-    coarse = file.coarse or not score.exact or file.spec.input.dtype == "float16"
+    # Behind a single logit (columns) the source may round its probability, which the two classes do not.
+    rounded = bool(score.columns) or not score.exact
+    coarse = file.coarse or file.coarse_before or rounded or file.spec.input.dtype == "float16"
     error = float(np.abs(shown - given).max(initial=0))
     return [Check("probability as the source gives it", error, _ROUNDED if coarse else 1e-5)]
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 pytest.importorskip("onnx")
 pytest.importorskip("pydantic")
+pytest.importorskip("onnxruntime")
 
 from cfcam.runtime.errors import CfcamError
+from cfcam.runtime.inference import Inference
 
 from fuzz import run
 from fuzz.common import refused_cleanly, spoil_json
@@ -17,8 +21,32 @@ from fuzz.common import refused_cleanly, spoil_json
 
 @pytest.mark.parametrize("kind", run.KINDS)
 def test_a_slice(kind, tmp_path):
-    for number in range(run.KINDS[kind][1] // 20):
+    for number in range(run.KINDS[kind][1] // (100 if kind == "semantics" else 20)):
         run.run_case(kind, f"ci.{number}", tmp_path)
+
+
+@pytest.mark.parametrize("wrong", ["probability", "layout", "gradient"])
+def test_what_is_silently_wrong_is_noticed(wrong, monkeypatch, tmp_path):
+    def spoilt(*arguments):
+        found = tensors(*arguments)
+        layer = found.layers[0]
+        if wrong == "layout":
+            shape = layer.activations.shape
+            layer = replace(layer, activations=layer.activations.swapaxes(1, 3).reshape(shape))
+        else:
+            layer = replace(
+                layer, gradients=layer.gradients * np.linspace(1, 1.2, layer.gradients.shape[1])[:, None, None]
+            )
+        return replace(found, layers=(layer, *found.layers[1:]))
+
+    tensors = Inference.tensors
+    if wrong == "probability":
+        monkeypatch.setattr("cfcam.runtime.explainer.class_probabilities", lambda scores, kind: scores * 0 + 0.5)
+    else:
+        monkeypatch.setattr(Inference, "tensors", spoilt)
+    expected = {"probability": "probability", "layout": "activations", "gradient": "gradient at"}[wrong]
+    with pytest.raises(AssertionError, match=expected):
+        run.run_case("semantics", "0.0", tmp_path)
 
 
 def test_a_case_is_known_by_its_seed():

@@ -14,6 +14,7 @@ from cfcam.export.proof.exported_file import open_exported_file, plain_outputs
 from cfcam.export.sources.preprocessing import preset
 from cfcam.runtime import Explainer
 from onnx import numpy_helper
+from onnxruntime import InferenceSession
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 NETS = {"plain": onnx_classifiers.plain, "keras": onnx_classifiers.keras}
@@ -82,3 +83,22 @@ def test_a_weight_that_is_a_step_off_is_found_whatever_the_kernels_do(tmp_path: 
     file = open_exported_file(report.path)
     failed = {check.name for check in prove_file(file, plain_outputs(path, file)).failures}
     assert "output 'logits' against the plain model, node by node (median image)" in failed
+
+
+def test_scores_that_a_quantiser_cuts_off_have_no_gradient_that_could_move(tmp_path: Path) -> None:
+    """Most scores lie beyond their range: a zero gradient there is right, and no failure."""
+
+    def classifier(step: float) -> onnx.ModelProto:
+        b = onnx_classifiers.Builder()
+        pooled = b("Flatten", b("GlobalAveragePool", b("Relu", b.conv("image", 3, 6, stride=4), out="last")))
+        raw = b("Gemm", pooled, b.weight(6, 2), b.constant(np.array([9, -99], np.float32)))
+        steps = b.constant(np.float32(step)), b.constant(np.int8(0))
+        b("DequantizeLinear", b("QuantizeLinear", raw, *steps), *steps, out="logits")
+        return b.model({"logits": ["N", 2]}, ["N", 3, 32, 32])
+
+    fine = InferenceSession(classifier(0.09).SerializeToString()).run(None, {"image": images(False)})[0][:, 0]
+    onnx.save(classifier(np.quantile(fine, 0.3) / 127), tmp_path / "x.onnx")
+    report = export_onnx(tmp_path / "x.onnx", tmp_path / "x.cam.onnx", preprocessing=preset("tf"), images=images(False))
+    with Explainer(report.path) as explainer:
+        gradients = explainer.tensors(images(False)).gradients
+    assert 0 < gradients.any(axis=(1, 2, 3)).sum() < 4

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
+import onnx
 import pytest
+from cfcam.export import export_onnx
 from cfcam.export.errors import ExportError
+from cfcam.export.proof.exported_file import PlainOutputs, open_exported_file, plain_outputs
 from cfcam.export.proof.score_values import doubts_about_scores, probabilities_as_given
 from cfcam.export.reverse.score import Score
 from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto
+from score_heads import head, logits, node, run
 
 LOGITS = np.random.default_rng(0).standard_normal((6, 5)) * 3
 SOFTMAX = np.exp(LOGITS) / np.exp(LOGITS).sum(1, keepdims=True)
@@ -27,6 +33,7 @@ def file_with(values: NDArray[Any], kind: Kind = "logits") -> Any:
         top=SimpleNamespace(outputs={"shown": values}),
         images=np.zeros((len(values), 1)),
         coarse=False,
+        coarse_before=False,
     )
 
 
@@ -66,7 +73,9 @@ def test_values_that_may_be_none() -> None:
 
 
 def error(kind: Kind, given: NDArray[Any], shown: NDArray[Any] = LOGITS, **more: Any) -> list[float]:
-    checks = probabilities_as_given(file_with(shown, kind), score(kind, recognised=True, **more), {"source": given})
+    checks = probabilities_as_given(
+        file_with(shown, kind), score(kind, recognised=True, **more), PlainOutputs(source=given)
+    )
     return [check.value for check in checks]
 
 
@@ -83,7 +92,7 @@ def test_limits_go_by_what_is_between_them() -> None:
     limits = []
     for exact in (True, False):
         stated = score("softmax", recognised=True, exact=exact)
-        (check,) = probabilities_as_given(file_with(SOFTMAX, "softmax"), stated, {"source": SOFTMAX})
+        (check,) = probabilities_as_given(file_with(SOFTMAX, "softmax"), stated, PlainOutputs(source=SOFTMAX))
         limits.append(check.limit)
     assert limits == [1e-5, 2e-2]
 
@@ -92,5 +101,56 @@ def test_where_there_is_nothing_to_compare() -> None:
     assert error("softmax", LOGITS, SOFTMAX) == []  # the source gives logits out
     assert error("softmax", np.ones((6, 7)) / 7, SOFTMAX) == []  # more columns than classes
     assert error("softmax", SOFTMAX.argmax(1), SOFTMAX) == []
-    assert probabilities_as_given(file_with(SOFTMAX, "softmax"), score("softmax"), {"source": SOFTMAX}) == []
-    assert probabilities_as_given(file_with(SOFTMAX, "softmax"), score("softmax", recognised=True), {}) == []
+    assert probabilities_as_given(file_with(SOFTMAX, "softmax"), score("softmax"), PlainOutputs(source=SOFTMAX)) == []
+    assert (
+        probabilities_as_given(file_with(SOFTMAX, "softmax"), score("softmax", recognised=True), PlainOutputs()) == []
+    )
+
+
+CHECK = "probability as the source gives it"
+STEP = {"step": np.float32(1 / 255), "zero": np.uint8(0)}
+PAIR = [node("QuantizeLinear", ["p", "step", "zero"], ["q"]), node("DequantizeLinear", ["q", "step", "zero"], ["out"])]
+HALF = [node("Cast", ["p"], ["h"], to=TensorProto.FLOAT16), node("Cast", ["h"], ["out"], to=TensorProto.FLOAT)]
+
+
+@pytest.mark.parametrize("behind", [PAIR, HALF], ids=["quantiser", "float16"])
+def test_a_rounded_probability_of_one_logit_is_that_of_the_logit(behind, tmp_path: Path) -> None:
+    constants = {name: np.asarray(value) for name, value in STEP.items()} if behind is PAIR else {}
+    onnx.save(head([node("Sigmoid", ["logits"], ["p"]), *behind], constants, classes=1), tmp_path / "x.onnx")
+    report = export_onnx(tmp_path / "x.onnx", tmp_path / "x.cam.onnx")
+    assert CHECK in {check.name for check in report.proof.checks}
+    given = run(onnx.load(report.path), cam_target=np.full(6, -1))[report.spec.output.name]
+    np.testing.assert_allclose(given, np.concatenate([-logits(1), logits(1)], axis=1), rtol=1e-4, atol=1e-5)
+
+
+def quantised() -> ModelProto:
+    """A softmax behind a network whose image is quantised."""
+    model = head([node("Softmax", ["logits"], ["out"])], {"step": np.float32(0.02), "zero": np.uint8(128)})
+    pair = [("QuantizeLinear", "image", "q"), ("DequantizeLinear", "q", "rounded")]
+    nodes = [node(kind, [x, "step", "zero"], [y]) for kind, x, y in pair]
+    model.graph.node[0].input[0] = "rounded"
+    body = [*nodes, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(body)
+    return model
+
+
+def test_kernels_for_quantised_values_are_no_other_probability(tmp_path: Path) -> None:
+    onnx.save(quantised(), tmp_path / "x.onnx")
+    report = export_onnx(tmp_path / "x.onnx", tmp_path / "x.cam.onnx")
+    file = open_exported_file(report.path)
+    expected = plain_outputs(tmp_path / "x.onnx", file)
+    assert expected.node_by_node is not None
+    softmax = Score("out", "softmax", "logits", (None, 5), 5, "out", recognised=True)
+
+    def check(whole: int, alone: int) -> bool:
+        """The source's classes in another order, in its answer as a whole and node by node."""
+        plain = PlainOutputs(out=np.roll(expected["out"], whole, axis=1))
+        plain.node_by_node = {"out": np.roll(expected.node_by_node["out"], alone, axis=1)}
+        (found,) = probabilities_as_given(file, softmax, plain)
+        assert found.name == CHECK
+        return found.ok
+
+    assert check(0, 0)
+    assert check(1, 0)  # what kernels do to the source
+    assert not check(0, 1)
