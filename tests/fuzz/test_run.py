@@ -30,20 +30,17 @@ def test_what_is_silently_wrong_is_noticed(wrong, monkeypatch, tmp_path):
     def spoilt(*arguments):
         found = tensors(*arguments)
         layer = found.layers[0]
+        if wrong == "probability":
+            return replace(found, scores=found.scores[:, ::-1])
         if wrong == "layout":
-            shape = layer.activations.shape
-            layer = replace(layer, activations=layer.activations.swapaxes(1, 3).reshape(shape))
+            layer = replace(layer, activations=layer.activations.swapaxes(1, 3).reshape(layer.activations.shape))
         else:
-            layer = replace(
-                layer, gradients=layer.gradients * np.linspace(1, 1.2, layer.gradients.shape[1])[:, None, None]
-            )
+            factors = np.linspace(1, 1.2, layer.gradients.shape[1])[:, None, None]
+            layer = replace(layer, gradients=layer.gradients * factors)
         return replace(found, layers=(layer, *found.layers[1:]))
 
     tensors = Inference.tensors
-    if wrong == "probability":
-        monkeypatch.setattr("cfcam.runtime.explainer.class_probabilities", lambda scores, kind: scores * 0 + 0.5)
-    else:
-        monkeypatch.setattr(Inference, "tensors", spoilt)
+    monkeypatch.setattr(Inference, "tensors", spoilt)
     expected = {"probability": "probability", "layout": "activations", "gradient": "gradient at"}[wrong]
     with pytest.raises(AssertionError, match=expected):
         run.run_case("semantics", "0.0", tmp_path)
