@@ -13,6 +13,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +31,9 @@ from cfcam.calibration.statistics import TooFewPhotosError
 from cfcam.runtime import Explainer
 from cfcam.runtime.cam import normalise
 from evidence_networks import NETWORKS, ROOT, Network, installed
-from guided_photos import Arrays, Instrument, Photo, Region, Seen, confirmation, development, with_noise
+from guided_photos import Instrument, Photo, Region, Seen, confirmation, development, with_noise
 from guided_report import report
-from guided_rows import CURVES, ROWS, Row
+from guided_rows import Row, confirmation_rows, development_rows, with_curves
 
 KEPT = ROOT / "build" / "guided"
 #: Of the curves of insertion and deletion, as in evidence.py.
@@ -42,6 +43,24 @@ CONFIDENCE, ROUNDS = 0.4, 2
 
 #: Row -> measure -> figure, of one photo and network.
 Figures = dict[str, dict[str, float]]
+
+
+Rows = Mapping[str, Row]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is measured: rows on photos."""
+
+    name: str
+    photos: Sequence[Photo]
+    rows: Rows
+
+
+PARTS = {
+    "develop": lambda: Part("develop", development(), development_rows()),
+    "confirm": lambda: Part("confirm", confirmation(), confirmation_rows()),
+}
 
 
 class Kept:
@@ -69,7 +88,7 @@ def _line(text: str) -> dict[str, object]:
         return {}
 
 
-def single(instrument: Instrument, photo: Photo, seen: Seen) -> Figures:
+def single(instrument: Instrument, photo: Photo, seen: Seen, rows: Rows) -> Figures:
     """The measures of one photo as it is, for all rows."""
     classes = [seen.label, seen.second, seen.label]
     images = [seen.image, seen.image, with_noise(photo, seen.image)]
@@ -78,9 +97,12 @@ def single(instrument: Instrument, photo: Photo, seen: Seen) -> Figures:
     clean, second, noisy, *both = found
     size = (seen.image.shape[1], seen.image.shape[2])
     figures: Figures = {}
-    for name, row in ROWS.items():
+    for name, row in rows.items():
         mine = row.map(clean)
-        figures[name] = {"noise": spearman(mine, row.map(noisy)), "second": _second(row, clean, second)}
+        figures[name] = {
+            "noise": spearman(*_on_one_grid(mine, row.map(noisy))),
+            "second": class_sensitivity(*_on_one_grid(row.map(clean, contrast=0.0), row.map(second, contrast=0.0))),
+        }
         if seen.region is not None:
             figures[name]["pixel_ap"] = float(pixel_precision(normalise(mine, size)[None], seen.region[None])[0])
         if seen.pair is not None:
@@ -89,8 +111,12 @@ def single(instrument: Instrument, photo: Photo, seen: Seen) -> Figures:
     return figures
 
 
-def _second(row: Row, clean: Arrays, second: Arrays) -> float:
-    return class_sensitivity(row.map(clean, contrast=0.0), row.map(second, contrast=0.0))
+def _on_one_grid(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Two maps on the finer one's grid: a map without evidence is not guided, and stays on the coarse one."""
+    if first.shape == second.shape:
+        return first, second
+    size = max(first.shape, second.shape)
+    return normalise(first, size), normalise(second, size)
 
 
 def _apart(maps: Sequence[np.ndarray], regions: Sequence[Region]) -> dict[str, float]:
@@ -105,12 +131,11 @@ def _apart(maps: Sequence[np.ndarray], regions: Sequence[Region]) -> dict[str, f
     return {"own_other": float(np.mean(share)), "own_rank": float(np.mean(rank))}
 
 
-def curves(access: EngineAccess, instrument: Instrument, seen: Seen) -> Figures:
-    """Insertion less deletion of the top class, for the rows of `CURVES`."""
+def curves(access: EngineAccess, instrument: Instrument, seen: Seen, rows: Rows) -> Figures:
+    """Insertion less deletion of the top class."""
     [arrays] = instrument.arrays([seen.image], [seen.top])
     size = (seen.image.shape[1], seen.image.shape[2])
-    rows = [name for name in CURVES if name in ROWS]
-    maps = np.stack([normalise(ROWS[name].map(arrays), size) for name in rows])
+    maps = np.stack([normalise(row.map(arrays), size) for row in rows.values()])
     images = np.repeat(seen.image[None], len(maps), axis=0)
     found = insertion_deletion(access.predict, images, np.full(len(maps), seen.top), maps, steps=STEPS)
     return {
@@ -118,7 +143,7 @@ def curves(access: EngineAccess, instrument: Instrument, seen: Seen) -> Figures:
     }
 
 
-def mosaic(instrument: Instrument, images: Sequence[np.ndarray], labels: Sequence[int]) -> list[Figures]:
+def mosaic(instrument: Instrument, images: Sequence[np.ndarray], labels: Sequence[int], rows: Rows) -> list[Figures]:
     """Figures of each of the four photos in one mosaic."""
     picture = make_mosaic(np.stack(images))
     cells = cell_regions(picture.shape[1], picture.shape[2])
@@ -126,43 +151,45 @@ def mosaic(instrument: Instrument, images: Sequence[np.ndarray], labels: Sequenc
     size = (picture.shape[1], picture.shape[2])
     each: list[Figures] = []
     for arrays, cell in zip(found, cells, strict=True):
-        maps = {name: normalise(row.map(arrays), size) for name, row in ROWS.items()}
+        maps = {name: normalise(row.map(arrays), size) for name, row in rows.items()}
         each.append(
             {name: {"mosaic_ap": float(pixel_precision(one[None], cell[None])[0])} for name, one in maps.items()}
         )
     return each
 
 
-def measure(part: str, network: Network, photos: Sequence[Photo], every: int, place: tuple[int, int]) -> list[Figures]:
-    """Figures of every photo, in the order of `photos`. place: which of how many networks this is."""
-    kept = Kept(KEPT / f"{part}.{network.name}.jsonl", list(ROWS))
-    curved = Kept(KEPT / f"{part}.{network.name}.curves.jsonl", [name for name in CURVES if name in ROWS])
+def measure(part: Part, network: Network, every: int, place: tuple[int, int]) -> list[Figures]:
+    """Figures of every photo, in order. every: curves on each so many photos. place: which of how many networks."""
+    photos, rows = part.photos, part.rows
+    some = {name: rows[name] for name in with_curves(rows)}
+    kept = Kept(KEPT / f"{part.name}.{network.name}.jsonl", list(rows))
+    curved = Kept(KEPT / f"{part.name}.{network.name}.curves.jsonl", list(some))
     instrument = Instrument.open(network)
     known: list[tuple[int, int, float]] = []
     found: list[Figures] = []
     with Explainer(network.file("last"), threads=1) as explainer:
         access = EngineAccess(explainer, "gradcam")
         for number, photo in enumerate(photos):
-            line = kept.get(photo.path.name, lambda photo=photo: _single(instrument, photo))
+            line = kept.get(photo.path.name, lambda photo=photo: _single(instrument, photo, rows))
             figures: Figures = line["figures"]  # type: ignore[assignment]
             if line["known"]:
                 known.append((number, line["label"], line["probability"]))  # type: ignore[arg-type]
             if number % every == 0 and number // every % place[1] == place[0]:
                 more = curved.get(
                     photo.path.name,
-                    lambda photo=photo: {"figures": curves(access, instrument, instrument.look(photo))},
+                    lambda photo=photo: {"figures": curves(access, instrument, instrument.look(photo), some)},
                 )
                 _add(figures, more["figures"])  # type: ignore[arg-type]
             found.append(figures)
-            _progress(f"{part}, {network.name}: photo {number + 1} of {len(photos)}")
+            _progress(f"{part.name}, {network.name}: photo {number + 1} of {len(photos)}")
     for groups in _groups(known, network.name):
         for group in groups:
             name = "mosaic " + " ".join(photos[number].path.name for number, _ in group)
-            line = kept.get(name, lambda group=group: {"each": _mosaic(instrument, photos, group)})
+            line = kept.get(name, lambda group=group: {"each": _mosaic(instrument, photos, group, rows)})
             for (number, _), figures in zip(group, line["each"], strict=True):  # type: ignore[call-overload]
                 for row, values in figures.items():
                     found[number][row].setdefault("mosaics", []).append(values["mosaic_ap"])  # type: ignore[union-attr,arg-type]
-            _progress(f"{part}, {network.name}: {name}")
+            _progress(f"{part.name}, {network.name}: {name}")
     for figures in found:
         for values in figures.values():
             if several := values.pop("mosaics", None):
@@ -170,7 +197,7 @@ def measure(part: str, network: Network, photos: Sequence[Photo], every: int, pl
     return found
 
 
-def _single(instrument: Instrument, photo: Photo) -> dict[str, object]:
+def _single(instrument: Instrument, photo: Photo, rows: Rows) -> dict[str, object]:
     seen = instrument.look(photo)
     probability = float(seen.probabilities[seen.label])
     known = seen.known and probability >= CONFIDENCE
@@ -178,7 +205,7 @@ def _single(instrument: Instrument, photo: Photo) -> dict[str, object]:
         "label": seen.label,
         "probability": probability,
         "known": known,
-        "figures": single(instrument, photo, seen) if seen.known or seen.pair else {},
+        "figures": single(instrument, photo, seen, rows) if seen.known or seen.pair else {},
     }
 
 
@@ -199,9 +226,11 @@ def _groups(known: Sequence[tuple[int, int, float]], network: str) -> list[list[
     return [[[known[i][:2] for i in group] for group in groups] for groups in rounds]
 
 
-def _mosaic(instrument: Instrument, photos: Sequence[Photo], group: Sequence[tuple[int, int]]) -> list[Figures]:
+def _mosaic(
+    instrument: Instrument, photos: Sequence[Photo], group: Sequence[tuple[int, int]], rows: Rows
+) -> list[Figures]:
     images, _ = instrument.access.load([photos[number].path for number, _ in group])
-    return mosaic(instrument, list(images), [label for _, label in group])
+    return mosaic(instrument, list(images), [label for _, label in group], rows)
 
 
 def _progress(text: str) -> None:
@@ -210,18 +239,18 @@ def _progress(text: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("develop", "confirm"))
+    parser.add_argument("part", choices=PARTS)
     parser.add_argument("--networks", default="", metavar="NAME,NAME", help="some of those whose weights are here")
     parser.add_argument("--curves", type=int, default=3, metavar="N", help="insertion and deletion on every Nth photo")
     options = parser.parse_args()
     chosen = [NETWORKS[name] for name in options.networks.split(",")] if options.networks else list(installed())
-    photos = development() if options.part == "develop" else confirmation()
+    part = PARTS[options.part]()
     each = {
-        network.name: measure(options.part, network, photos, options.curves, (place, len(chosen)))
+        network.name: measure(part, network, options.curves, (place, len(chosen)))
         for place, network in enumerate(chosen)
     }
-    text = report(each)
-    (KEPT / f"{options.part}.md").write_text(text)
+    text = report(each, list(part.rows))
+    (KEPT / f"{part.name}.md").write_text(text)
     print(text)
 
 

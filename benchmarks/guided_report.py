@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from cfcam.calibration.statistics import TooFewPhotosError, mean_interval, paired_difference
-from guided_rows import GUIDED, ROWS
+from guided_rows import GUIDED
 
 __all__ = ["report"]
 
@@ -17,25 +18,25 @@ MEASURES = ("pixel_ap", "mosaic_ap", "ins_del", "own_other", "own_rank", "noise"
 Table = dict[str, dict[str, dict[int, float]]]
 
 
-def report(each: Mapping[str, Sequence[Mapping[str, Mapping[str, float]]]]) -> str:
+def report(each: Mapping[str, Sequence[Mapping[str, Mapping[str, float]]]], rows: Sequence[str]) -> str:
     """Markdown: all networks together, then the means of each. each: network -> figures by photo."""
-    table = _joined(list(each.values()))
+    table = _joined(list(each.values()), rows)
     parts = [f"Networks: {', '.join(each)}. Photos: {_counts(table)}.", _figures(table), _differences(table)]
     for network, figures in each.items():
-        parts.append(f"{network}:\n\n{_means(_joined([figures]))}")
+        parts.append(f"{network}:\n\n{_means(_joined([figures], rows))}")
     return "\n\n".join(parts) + "\n"
 
 
-def _joined(each: Sequence[Sequence[Mapping[str, Mapping[str, float]]]]) -> Table:
+def _joined(each: Sequence[Sequence[Mapping[str, Mapping[str, float]]]], rows: Sequence[str]) -> Table:
     """The mean over networks, photo by photo: the photo is the unit."""
     several: dict[tuple[str, str, int], list[float]] = {}
     for figures in each:
-        for number, rows in enumerate(figures):
-            for row, values in rows.items():
+        for number, found in enumerate(figures):
+            for row, values in found.items():
                 for name, value in values.items():
                     if not math.isnan(value):
                         several.setdefault((row, name, number), []).append(value)
-    table: Table = {row: {name: {} for name in MEASURES} for row in ROWS}
+    table: Table = {row: {name: {} for name in MEASURES} for row in rows}
     for (row, name, number), values in several.items():
         table[row][name][number] = float(np.mean(values))
     return table
@@ -62,7 +63,7 @@ def _figures(table: Table) -> str:
         found = mean_interval(values)
         return f"{_short(found.mean)} [{_short(found.low)}, {_short(found.high)}]"
 
-    return _grid("row", cell, list(ROWS), _measures(table))
+    return _grid("row", cell, list(table), _measures(table))
 
 
 def _means(table: Table) -> str:
@@ -70,7 +71,7 @@ def _means(table: Table) -> str:
         values = list(table[row][name].values())
         return _short(float(np.mean(values))) if values else ""
 
-    return _grid("row", cell, list(ROWS), _measures(table))
+    return _grid("row", cell, list(table), _measures(table))
 
 
 def _differences(table: Table) -> str:
@@ -83,10 +84,11 @@ def _differences(table: Table) -> str:
             found = paired_difference([ours[one] for one in both], [theirs[one] for one in both])
         except TooFewPhotosError:
             return f"too few photos ({len(both)})"
-        text = f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]".replace("0.", ".")
+        text = f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+        text = re.sub(r"(?<!\d)0\.", ".", text)
         return f"**{text}**" if found.low > 0 or found.high < 0 else text
 
-    return _grid(f"{GUIDED} less …", cell, [row for row in ROWS if row != GUIDED], _measures(table))
+    return _grid(f"{GUIDED} less …", cell, [row for row in table if row != GUIDED], _measures(table))
 
 
 def _short(value: float) -> str:

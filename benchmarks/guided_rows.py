@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +16,13 @@ from cfcam.runtime.methods.layer_fusion import FUSIONS
 from cfcam.runtime.methods.numerics.resizing import resize
 from guided_photos import Array, Arrays
 
-__all__ = ["CURVES", "GUIDED", "ROWS", "Row"]
+__all__ = ["GUIDED", "Row", "confirmation_rows", "development_rows", "with_curves"]
 
-#: The default, and the row that all others are compared with.
+#: The row that all others are compared with.
 GUIDED = "guided"
-_DEFAULT = CfcamSettings()
+#: Offset and floor of the gate: as the form was found, in which the open choices are looked at, and the alternative.
+FOUND, ALTERNATIVE = (0.3, 0.15), (0.0, 0.3)
+_CONTRAST = CfcamSettings().contrast
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def _cfcam(**settings: Any) -> Callable[[Arrays, float], Array]:
     method = get_method("cfcam")
 
     def run(one: Arrays, contrast: float) -> Array:
-        values = make_settings(method, {"last": True, **settings, "contrast": contrast})
+        values = make_settings(method, {"last": True, "contrast": contrast, **settings})
         return method.run(one.a, one.g, values, detail=one.detail, rivals=one.rivals).map
 
     return run
@@ -58,21 +60,27 @@ def _blurred(one: Arrays, contrast: float) -> Array:
     return gaussian(_gradcam(one, contrast)[None], 0.7)[0]
 
 
-def _guided_gradcam(one: Arrays, contrast: float) -> Array:
-    signed = gaussian(_signed_gradcam(one, contrast)[None], 0.5)[0]
-    if not signed.max() > 0:
-        return np.maximum(signed, 0)
-    return guide(signed, one.detail, offset=_DEFAULT.gate_offset, floor=_DEFAULT.gate_floor)[0]
+def _guided_gradcam(offset: float, floor: float) -> Callable[[Arrays, float], Array]:
+    def run(one: Arrays, contrast: float) -> Array:
+        signed = gaussian(_signed_gradcam(one, contrast)[None], 0.5)[0]
+        if not signed.max() > 0:
+            return np.maximum(signed, 0)
+        return guide(signed, one.detail, offset=offset, floor=floor)[0]
+
+    return run
 
 
-def _blind_gate(one: Arrays, contrast: float) -> Array:
+def _blind_gate(floor: float) -> Callable[[Arrays, float], Array]:
     """The guided map with every correlation at 0: a gate that no class can move."""
-    coarse = _cfcam(guided=False)(one, contrast)
-    norms = np.sqrt(np.einsum("khw,khw->k", one.detail, one.detail))
-    live = norms > 0
-    gate = np.maximum(np.tensordot(1 / norms[live], one.detail[live], 1), 0)
-    floor = _DEFAULT.gate_floor
-    return resize(coarse[None], gate.shape)[0] * (floor + (1 - floor) * gate / gate.max())
+
+    def run(one: Arrays, contrast: float) -> Array:
+        coarse = _cfcam(guided=False)(one, contrast)
+        norms = np.sqrt(np.einsum("khw,khw->k", one.detail, one.detail))
+        live = norms > 0
+        gate = np.maximum(np.tensordot(1 / norms[live], one.detail[live], 1), 0)
+        return resize(coarse[None], gate.shape)[0] * (floor + (1 - floor) * gate / gate.max())
+
+    return run
 
 
 def _two_layers(first: Callable[[Arrays, float], Array]) -> Callable[[Arrays, float], Array]:
@@ -88,40 +96,75 @@ def _two_layers(first: Callable[[Arrays, float], Array]) -> Callable[[Arrays, fl
     return run
 
 
-_CONTRAST = _DEFAULT.contrast
-
-ROWS = {
+_ALONE = {
     "Grad-CAM": Row(_gradcam),
     "Grad-CAM, blurred": Row(_blurred),
     "Grad-CAM, contrast": Row(_gradcam, _CONTRAST),
     "cfcam, last layer": Row(_cfcam(guided=False)),
     "cfcam, last layer, contrast": Row(_cfcam(guided=False), _CONTRAST),
     "cfcam, two layers": Row(_two_layers(_cfcam(guided=False))),
-    GUIDED: Row(_cfcam(), _CONTRAST),
-    "guided, L from Grad-CAM": Row(_guided_gradcam, _CONTRAST),
-    "guided, contrast 0": Row(_cfcam()),
-    "guided, random groups": Row(_cfcam(clustering="random"), _CONTRAST),
-    "guided, no groups": Row(_cfcam(shrinkage=0.0, clustering="none"), _CONTRAST),
-    "guided, one group": Row(_cfcam(clustering="none"), _CONTRAST),
-    "guided, class-blind gate": Row(_blind_gate, _CONTRAST),
-    "guided, offset 0, floor .3": Row(_cfcam(gate_offset=0.0, gate_floor=0.3), _CONTRAST),
-    "guided, all channels clustered": Row(_cfcam(most_clustered=None), _CONTRAST),
-    "guided, 256 clustered": Row(_cfcam(most_clustered=256), _CONTRAST),
-    "two layers on the guided base": Row(_two_layers(_cfcam()), _CONTRAST),
 }
 
-#: Rows with curves of insertion and deletion, which take 30 inferences each.
-CURVES = (
-    "Grad-CAM",
-    "Grad-CAM, blurred",
-    "Grad-CAM, contrast",
-    "cfcam, last layer",
-    "cfcam, two layers",
-    GUIDED,
-    "guided, contrast 0",
-    "guided, no groups",
-    "guided, class-blind gate",
-    "guided, offset 0, floor .3",
-    "guided, all channels clustered",
-    "two layers on the guided base",
+
+def rows(offset: float, floor: float) -> dict[str, Row]:
+    """All rows of the development table; offset, floor: of the gate of those that are guided."""
+    gate = {"gate_offset": offset, "gate_floor": floor}
+    other_offset, other_floor = ALTERNATIVE if (offset, floor) == FOUND else FOUND
+    other = {"gate_offset": other_offset, "gate_floor": other_floor}
+    return {
+        **_ALONE,
+        GUIDED: Row(_cfcam(**gate), _CONTRAST),
+        "guided, L from Grad-CAM": Row(_guided_gradcam(offset, floor), _CONTRAST),
+        "guided, contrast 0": Row(_cfcam(**gate)),
+        "guided, random groups": Row(_cfcam(**gate, clustering="random"), _CONTRAST),
+        "guided, no groups": Row(_cfcam(**gate, shrinkage=0.0, clustering="none"), _CONTRAST),
+        "guided, one group": Row(_cfcam(**gate, clustering="none"), _CONTRAST),
+        "guided, class-blind gate": Row(_blind_gate(floor), _CONTRAST),
+        _named(other_offset, other_floor): Row(_cfcam(**other), _CONTRAST),
+        "guided, all channels clustered": Row(_cfcam(**gate, most_clustered=None), _CONTRAST),
+        "guided, 256 clustered": Row(_cfcam(**gate, most_clustered=256), _CONTRAST),
+        "two layers on the guided base": Row(_two_layers(_cfcam(**gate)), _CONTRAST),
+    }
+
+
+def _named(offset: float, floor: float) -> str:
+    return f"guided, offset {_short(offset)}, floor {_short(floor)}"
+
+
+def _short(value: float) -> str:
+    return f"{value:g}".removeprefix("0") or "0"
+
+
+#: Rows without curves of insertion and deletion, which take 30 inferences each.
+_NO_CURVES = (
+    "cfcam, last layer, contrast",
+    "guided, L from Grad-CAM",
+    "guided, random groups",
+    "guided, one group",
+    "guided, 256 clustered",
 )
+#: Rows that the confirmation leaves out: what they ask is decided before.
+_DECIDED = (
+    "cfcam, last layer, contrast",
+    "guided, random groups",
+    "guided, one group",
+    "guided, all channels clustered",
+    "guided, 256 clustered",
+)
+
+
+def development_rows() -> dict[str, Row]:
+    """The form as it was found, and its variants."""
+    return rows(*FOUND)
+
+
+def confirmation_rows() -> dict[str, Row]:
+    """The frozen choice, which is the default, and what it is compared with."""
+    default = CfcamSettings()
+    each = rows(default.gate_offset, default.gate_floor)
+    return {name: row for name, row in each.items() if name not in _DECIDED}
+
+
+def with_curves(names: Iterable[str]) -> list[str]:
+    """Those of `names` for which insertion and deletion are measured."""
+    return [name for name in names if name not in _NO_CURVES]

@@ -1,4 +1,4 @@
-"""``cfcam demo``: the whole road once, with a pretrained network and a photo of two dogs."""
+"""``cfcam demo``: the whole road once, with a pretrained network, two dogs and small traffic lights."""
 
 from __future__ import annotations
 
@@ -9,19 +9,23 @@ import typer
 
 from ..runtime.errors import MissingDependencyError
 from .console import DONE, DONE_IN_PART, note, print_rows, quiet_stdout, say
+from .data import data_file
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from ..runtime.bench.measure import Measurement
+    from ..runtime.explainer import Explainer
     from ..runtime.explanation import Explanation
 
 __all__ = ["demo", "draw_panel", "load_lite0"]
 
 _SIZE = (224, 224)
 #: The dog at the right, and the dog at the left.
-_CLASSES = (195, 171)
-_METHODS = ("cfcam", "gradcam")
+_DOGS = (195, 171)
+#: Photo -> the classes that it is explained for.
+_PHOTOS = {"two_dogs.jpg": _DOGS, "traffic_lights.jpg": (920,)}
+_METHODS = ("gradcam", "cfcam")
 _MODEL = "efficientnet-lite0"
 
 
@@ -36,7 +40,6 @@ def demo(
     from ..runtime.bench.measure import measure
     from ..runtime.bench.timed_file import TimedFile
     from ..runtime.files import atomic_path
-    from .data import data_file
     from .export import export_model, print_report, read_label_option
     from .outputs import make_folder
 
@@ -57,19 +60,28 @@ def demo(
         keep_plain=plain,
     )
     print_report(report)
-    note("3. explaining a photo for both dogs, with ONNX Runtime alone")
+    note("3. explaining two photos for three classes, with ONNX Runtime alone")
     with data_file("two_dogs.jpg") as path, TimedFile(report.path, path, threads=1) as timed:
-        photo = timed.explainer.prepare(path)
-        found = {(m, c): timed.explainer.explain(photo, c, m) for c in _CLASSES for m in _METHODS}
+        found = _explained(timed.explainer)
         note("4. timing explained against plain inference, one thread")
         times = measure(timed, rounds=40, against=plain)
-    picture = folder / "two_dogs.png"
+    picture = folder / "demo.png"
     with atomic_path(picture) as temporary:
         draw_panel(found).save(temporary, format="PNG", optimize=True)
     apart = _print(found, times)
     say(f"\npicture: {picture}")
     say(f"model: {report.path}")
     raise typer.Exit(DONE if apart and report.proof else DONE_IN_PART)
+
+
+def _explained(explainer: Explainer) -> dict[tuple[str, int], Explanation]:
+    """(method, class) -> explanation, of all photos."""
+    found = {}
+    for name, classes in _PHOTOS.items():
+        with data_file(name) as path:
+            photo = explainer.prepare(path)
+        found |= {(m, c): explainer.explain(photo, c, m) for c in classes for m in _METHODS}
+    return found
 
 
 def load_lite0() -> Any:
@@ -98,7 +110,7 @@ def load_lite0() -> Any:
 def draw_panel(found: dict[tuple[str, int], Explanation], cell_width: int = 320) -> Image.Image:
     """One picture: a row per class, the photo and one column per method; a ring marks the peak.
 
-    found: (method, class) -> explanation, all of one photo.
+    found: (method, class) -> explanation; all methods of a class explain one photo.
     """
     from ..runtime.photos.drawing import side_by_side
 
@@ -116,7 +128,7 @@ def draw_panel(found: dict[tuple[str, int], Explanation], cell_width: int = 320)
                 _ring(heat, *explanation.peak)
             cells[-1].append(heat)
     return side_by_side(
-        cells, columns=["photo", *methods], rows=titles, title="What speaks for which dog?", cell_width=cell_width
+        cells, columns=["photo", *methods], rows=titles, title="What speaks for the class?", cell_width=cell_width
     )
 
 
@@ -139,7 +151,7 @@ def _print(found: dict[tuple[str, int], Explanation], times: Measurement) -> boo
         rows.append((f"{explanation.label} ({index})", f"{explanation.probability:.1%}", method, where))
     say()
     print_rows(("class", "probability", "method", "peak x, y"), rows, right=("probability",))
-    right, left = (found["cfcam", index].peak for index in _CLASSES)
+    right, left = (found["cfcam", index].peak for index in _DOGS)
     apart = right is not None and left is not None and right[0] > 0.5 > left[0]
     if not apart:
         say("the peaks of cfcam do not lie on the two dogs (right and left of the middle)")

@@ -19,7 +19,7 @@ tomllib = pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tom
 _ROOT = Path(__file__).resolve().parents[1]
 _LAYERS = ("runtime", "export", "calibration", "cli", "configs")
 _PROJECT = tomllib.loads((_ROOT / "pyproject.toml").read_text())
-_DATA = {"two_dogs.jpg", "LICENSE-two_dogs.txt", "imagenet1k.txt"}
+_DATA = {"two_dogs.jpg", "LICENSE-two_dogs.txt", "traffic_lights.jpg", "LICENSE-traffic_lights.txt", "imagenet1k.txt"}
 
 
 def packages_on_disk():

@@ -1,4 +1,4 @@
-"""Files that the command line needs: one photo and the ImageNet class names."""
+"""Files that the command line needs: two photos and the ImageNet class names."""
 
 from __future__ import annotations
 

@@ -52,8 +52,8 @@ def test_demo_tells_the_dogs_apart(request):
     folder, out = path.parent, path.with_name("printed.txt").read_text()
     assert "Boston bull (195)" in out
     assert "explained / plain inference" in out
-    assert str(folder / "two_dogs.png") in out
-    with Image.open(folder / "two_dogs.png") as picture:
+    assert str(folder / "demo.png") in out
+    with Image.open(folder / "demo.png") as picture:
         assert picture.width > 900
     with Explainer(path) as explainer, data_file("two_dogs.jpg") as photo:
         right, left = (explainer.explain(photo, index).peak for index in (195, 171))
