@@ -126,7 +126,7 @@ class _Rtx(Contexts):
         config.cuda_graph_strategy = strategies.WHOLE_GRAPH_CAPTURE if graphs else strategies.DISABLED
         if file is not None:
             self._cache = config.create_runtime_cache()
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # none yet, or none that can be read: it only saves time
                 self._cache.deserialize(file.read_bytes())  # an old one is refused, and replaced on closing
             config.set_runtime_cache(self._cache)
         super().__init__(rt, cuda, engine.create_execution_context(config))
