@@ -106,12 +106,3 @@ def test_a_file_by_its_path(tmp_path: Path) -> None:
         read_config(tmp_path / "gone.yaml")
     with pytest.raises(ConfigError, match=r"configuration 'cpu-in8': unknown, did you mean 'cpu-int8'\?.*, or a path"):
         read_config("cpu-in8")
-
-
-def test_thresholds_start_from_the_precision_and_null_lifts_one() -> None:
-    config = parse_config("backend: onnx\nprecision: int8\ngate: {thresholds: {top1: null, last_score: 0.9}}", "f.yaml")
-    half = parse_config("backend: onnx\nprecision: float16", "f.yaml")
-    assert (config.thresholds.top1, config.thresholds.last_score) == (None, 0.9)
-    assert config.thresholds.middle_score is not None
-    assert half.thresholds.middle_score is not None
-    assert config.thresholds.middle_score < half.thresholds.middle_score
