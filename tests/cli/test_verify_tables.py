@@ -28,7 +28,7 @@ def printed(report: VerifyReport, capsys: pytest.CaptureFixture[str]) -> list[st
 
 
 def test_tables_and_the_verdict(report: VerifyReport, capsys: pytest.CaptureFixture[str]) -> None:
-    lines = printed(replace(report, failures=(), undecided=(), given=3, seconds=1.25), capsys)
+    lines = printed(replace(report, failures=(), undecided=(), given=3, seconds=1.25, form=None), capsys)
     assert lines[0] == "network"
     (place,) = (i for i, line in enumerate(lines) if line.startswith("layer relu (last, 8 x 12), "))
     assert lines[place - 1] == ""
@@ -40,11 +40,11 @@ def test_tables_and_the_verdict(report: VerifyReport, capsys: pytest.CaptureFixt
 
 def test_what_was_missed_marks_its_row_and_has_a_line(report: VerifyReport, capsys: pytest.CaptureFixture[str]) -> None:
     failures = (Failure("moved", "relu", 1.0, 0.0, "layer relu: moved peaks 1"),)
-    lines = printed(replace(report, failures=failures, undecided=(), given=9), capsys)
+    lines = printed(replace(report, failures=failures, undecided=(), given=9, form="not guided"), capsys)
     (row,) = (line for line in lines if line.startswith("moved peaks"))
     assert row.endswith("FAILED")
     assert "FAILED: layer relu: moved peaks 1" in lines
-    assert "3 photos of 9, " in lines[-1]
+    assert f"method {report.method} (not guided), 3 photos of 9, " in lines[-1]
     assert lines[-1].endswith("FAILED: 1 limit was missed")
 
 

@@ -37,7 +37,8 @@ def test_it_gives_what_the_source_gives_and_knows_its_layer(name: str) -> None:
     plain.model.graph.output.append(value_info_of(plain.model, plain.layers[0], inner))
     expected, found = (Session(one).run({"image": image}) for one in (source, plain.model))
     for there, here in zip(expected, found, strict=True):
-        np.testing.assert_allclose(found[here], expected[there], rtol=1e-5, atol=1e-6)
+        a, b = np.asarray(found[here], np.float64), np.asarray(expected[there], np.float64)
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
 def value_info_of(model: onnx.ModelProto, name: str, inner: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
@@ -55,7 +56,7 @@ def test_batch_norms_are_folded_where_that_is_wanted() -> None:
     assert not any(node.op_type == "BatchNormalization" for node in folded.graph.node)
     assert any(node.op_type == "BatchNormalization" for node in kept.graph.node)
     image = np.stack([certified_nets.image(seed) for seed in range(2)])
-    a, b = (Session(one).run({"image": image})["logits"] for one in (folded, kept))
+    a, b = (np.asarray(Session(one).run({"image": image})["logits"], np.float64) for one in (folded, kept))
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 

@@ -125,7 +125,9 @@ def test_a_rounded_probability_of_one_logit_is_that_of_the_logit(behind, tmp_pat
 
 def quantised() -> ModelProto:
     """A softmax behind a network whose image is quantised."""
-    model = head([node("Softmax", ["logits"], ["out"])], {"step": np.float32(0.02), "zero": np.uint8(128)})
+    model = head(
+        [node("Softmax", ["logits"], ["out"])], {"step": np.array(0.02, np.float32), "zero": np.array(128, np.uint8)}
+    )
     pair = [("QuantizeLinear", "image", "q"), ("DequantizeLinear", "q", "rounded")]
     nodes = [node(kind, [x, "step", "zero"], [y]) for kind, x, y in pair]
     model.graph.node[0].input[0] = "rounded"
@@ -140,13 +142,14 @@ def test_kernels_for_quantised_values_are_no_other_probability(tmp_path: Path) -
     report = export_onnx(tmp_path / "x.onnx", tmp_path / "x.cam.onnx")
     file = open_exported_file(report.path)
     expected = plain_outputs(tmp_path / "x.onnx", file)
-    assert expected.node_by_node is not None
+    one_by_one = expected.node_by_node
+    assert one_by_one is not None
     softmax = Score("out", "softmax", "logits", (None, 5), 5, "out", recognised=True)
 
     def check(whole: int, alone: int) -> bool:
         """The source's classes in another order, in its answer as a whole and node by node."""
         plain = PlainOutputs(out=np.roll(expected["out"], whole, axis=1))
-        plain.node_by_node = {"out": np.roll(expected.node_by_node["out"], alone, axis=1)}
+        plain.node_by_node = {"out": np.roll(one_by_one["out"], alone, axis=1)}
         (found,) = probabilities_as_given(file, softmax, plain)
         assert found.name == CHECK
         return found.ok

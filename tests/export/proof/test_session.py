@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,6 +14,7 @@ from cfcam.export.errors import ExportError
 from cfcam.export.proof import session as module
 from cfcam.export.proof.session import Session, release_memory
 from cfcam.runtime.errors import MissingDependencyError
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from score_heads import IMAGES, head, logits, node
 from small_graphs import make, normal
@@ -22,31 +24,35 @@ GEMM = helper.make_node("Gemm", ["x", "w"], ["y"], transB=1)
 X = normal(5, 4)
 
 
+def same(found: NDArray[Any], expected: NDArray[Any]) -> None:
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("large", [2**25, 1])
 def test_a_model_in_memory_and_one_that_is_large(large: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_LARGE", large)
     session = Session(make([GEMM], {"w": WEIGHT}), threads=1)
     assert (session.inputs, session.outputs) == (["x"], ["y"])
-    np.testing.assert_allclose(session.run({"x": X})["y"], X @ WEIGHT.T, rtol=1e-5)
+    same(session.run({"x": X})["y"], X @ WEIGHT.T)
 
 
 def test_a_file(tmp_path: Path) -> None:
     onnx.save(make([GEMM], {"w": WEIGHT}), tmp_path / "x.onnx")
     found = Session(str(tmp_path / "x.onnx"), optimise=False).run({"x": X})
-    np.testing.assert_allclose(found["y"], X @ WEIGHT.T, rtol=1e-5)
+    same(found["y"], X @ WEIGHT.T)
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 9])
 def test_batches_are_put_together_again(size: int) -> None:
     session = Session(make([GEMM], {"w": WEIGHT}))
     found = session.run_in_batches({"x": X, "nobody takes this": X}, size)
-    np.testing.assert_allclose(found["y"], X @ WEIGHT.T, rtol=1e-5)
+    same(found["y"], X @ WEIGHT.T)
 
 
 def test_a_number_for_a_whole_batch_becomes_one_for_each_batch() -> None:
     session = Session(make([helper.make_node("ReduceSum", ["x"], ["y"], keepdims=0)]))
     found = session.run_in_batches({"x": X}, 2)["y"]
-    np.testing.assert_allclose(found, [X[:2].sum(), X[2:4].sum(), X[4:].sum()], rtol=1e-5)
+    same(found, np.array([X[:2].sum(), X[2:4].sum(), X[4:].sum()]))
 
 
 def test_outputs_that_are_no_numbers_are_left_out() -> None:
@@ -57,7 +63,7 @@ def test_outputs_that_are_no_numbers_are_left_out() -> None:
     names = {"names": np.array(["a", "b", "c", "d", "e"], object)}
     session = Session(head(nodes, names, {"logits": TensorProto.FLOAT, "label": TensorProto.STRING}))
     assert session.outputs == ["logits"]
-    np.testing.assert_allclose(session.run({"image": IMAGES})["logits"], logits(), rtol=1e-5)
+    same(session.run({"image": IMAGES})["logits"], logits())
     assert Session(head(nodes, names, {"label": TensorProto.STRING})).run({"image": IMAGES}) == {}
 
 

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from cfcam.export.sources.onnx_outputs import tensor_outputs
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 from score_heads import IMAGES, head, node, run
 
 LABELS = ["ant", "bee", "cat", "dog", "elk"]
 SOFTMAX = node("Softmax", ["logits"], ["p"], axis=1)
 
 
-def dictionary(name: str) -> object:
+def dictionary(name: str) -> ValueInfoProto:
     number = helper.make_tensor_type_proto(TensorProto.FLOAT, [])
     return helper.make_value_info(
         name, helper.make_sequence_type_proto(helper.make_map_type_proto(TensorProto.STRING, number))
     )
 
 
-def with_dictionary(**labels: list) -> ModelProto:
+def with_dictionary(**labels: Any) -> ModelProto:
     model = head([SOFTMAX, node("ZipMap", ["p"], ["dict"], domain="ai.onnx.ml", **labels)])
     del model.graph.output[:]
     model.graph.output.append(dictionary("dict"))
@@ -40,7 +42,9 @@ def test_a_model_of_numbers_is_given_back_as_it_is() -> None:
         ({"classlabels_int64s": [3, 1, 4, 0, 5]}, ("3", "1", "4", "0", "5")),
     ],
 )
-def test_the_scores_in_front_of_a_dictionary_become_the_output(labels: dict, expected: tuple[str, ...]) -> None:
+def test_the_scores_in_front_of_a_dictionary_become_the_output(
+    labels: dict[str, Any], expected: tuple[str, ...]
+) -> None:
     model = with_dictionary(**labels)
     before = model.SerializeToString()
     found, kept, notes = tensor_outputs(model)

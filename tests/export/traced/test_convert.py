@@ -29,7 +29,7 @@ def test_the_plain_model_is_the_module_under_its_own_names() -> None:
     with torch.no_grad():
         expected = net(IMAGES)
     for name, value in session.run({session.inputs[0]: IMAGES.numpy()}).items():
-        np.testing.assert_allclose(value, expected[name].numpy(), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(np.asarray(value, np.float32), expected[name].numpy(), rtol=1e-4, atol=1e-5)
 
 
 def test_nothing_tells_of_the_machine() -> None:
