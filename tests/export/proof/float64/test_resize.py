@@ -41,6 +41,23 @@ def test_nearest() -> None:
             np.testing.assert_array_equal(found, INTERPOLATE(torch.from_numpy(x), size, mode=mode).numpy())
 
 
+@pytest.mark.parametrize(
+    ("rule", "second"),
+    [
+        ("round_prefer_floor", [0, 0, 0, 1]),
+        ("round_prefer_ceil", [0, 0, 1, 1]),
+        ("floor", [0, 0, 0, 0]),
+        ("ceil", [0, 1, 1, 1]),
+    ],
+)
+def test_which_cell_is_nearest_by_hand(rule: str, second: list[int]) -> None:
+    """Places 0, 1/4, 1/2, 3/4 between the first cell and the second, and behind the second there is none."""
+    attributes: dict[str, Any] = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": rule}
+    node = helper.make_node("Resize", ["x", "", "scales"], ["y"], mode="nearest", **attributes)
+    found = resize(node, [np.array([0.0, 1.0]), None, np.array([4.0])], 18)
+    np.testing.assert_array_equal(found, [*second, 1, 1, 1, 1])
+
+
 def test_scales_of_some_axes_by_hand() -> None:
     """Half-way places: 0.25 lies between cells; the size is rounded down."""
     node = helper.make_node("Resize", ["x", "", "scales"], ["y"], mode="linear", axes=[-1])
