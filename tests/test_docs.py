@@ -27,7 +27,6 @@ _NOT_THERE = {
     "runtime/methods/positivecam.py",
     "runtime/serving/",
     "tests/calibration/evaluate/table_measures/test_hot_share.py",
-    "tests/export/reverse/rules/test_reduction.py",
     "tests/runtime/engines/recorded/test_engine.py",
     "tests/runtime/methods/test_positivecam.py",
 }

@@ -1,14 +1,11 @@
-"""Normalisation layers, attention, fused operators, quantisation."""
+"""Normalisation layers."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from cfcam.export.errors import UnsupportedOperatorError
 from cfcam.export.reverse import vjp
 from onnx import helper
 from onnx_gradcheck import Case, build, prove, run_ort
@@ -126,117 +123,3 @@ def test_constant_gradient_through_normalisation(op: str) -> None:
         helper.make_node("ReduceMean", ["n", "axes"], ["y"], keepdims=0),
     ]
     prove(Case(nodes, {"x": normal(2, 3, 5)}, {**weights, "axes": np.array([2])}))
-
-
-ATTENTIONS = {
-    "heads apart": ({}, [(2, 2, 3, 4), (2, 2, 5, 4), (2, 2, 5, 3)]),
-    "heads together": ({"q_num_heads": 2, "kv_num_heads": 2}, [(2, 3, 8), (2, 5, 8), (2, 5, 6)]),
-    "grouped queries": ({}, [(1, 4, 3, 4), (1, 2, 3, 4), (1, 2, 3, 4)]),
-    "causal": ({"is_causal": 1}, [(1, 2, 4, 3), (1, 2, 4, 3), (1, 2, 4, 3)]),
-    "scaled and capped": ({"scale": 0.7, "softcap": 2.0}, [(1, 2, 3, 4), (1, 2, 5, 4), (1, 2, 5, 4)]),
-}
-
-
-@pytest.mark.parametrize("name", ATTENTIONS)
-def test_attention(name: str) -> None:
-    attributes, shapes = ATTENTIONS[name]
-    node = helper.make_node("Attention", ["q", "k", "v"], ["y"], **attributes)
-    inputs = {n: normal(*s) for n, s in zip("qkv", shapes, strict=True)}
-    case = Case([node], inputs, opset=23, in_ort=False)
-    if name in ("heads apart", "causal"):
-        causal = name == "causal"
-        case.torch = lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=causal)
-    prove(case)
-
-
-def test_attention_over_a_window_is_refused() -> None:
-    """ONNX Runtime and older opsets know no windows; ignoring one would give a wrong gradient."""
-    node = helper.make_node("Attention", ["q", "k", "v"], ["y"], left_window_size=1)
-    inputs = {n: normal(1, 2, 3, 4) for n in "qkv"}
-    with pytest.raises(UnsupportedOperatorError, match="sliding window"):
-        prove(Case([node], inputs, opset=25))
-
-
-@pytest.mark.parametrize("kind", ["bool", "float"])
-def test_attention_mask(kind: str) -> None:
-    mask = RNG.choice([True, False], (3, 5))
-    mask[:, 0] = True
-    extra = mask if kind == "bool" else normal(3, 5)
-    node = helper.make_node("Attention", ["q", "k", "v", "m"], ["y"])
-    inputs = {"q": normal(1, 2, 3, 4), "k": normal(1, 2, 5, 4), "v": normal(1, 2, 5, 4)}
-    case = Case([node], {**inputs, "m": extra}, opset=23, in_ort=False)
-    case.torch = lambda q, k, v, m: F.scaled_dot_product_attention(q, k, v, m)
-    prove(case)
-
-
-def _pair(axis: int | None = None):
-    attributes: dict[str, Any] = {} if axis is None else {"axis": axis}
-    return [
-        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], **attributes),
-        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"], **attributes),
-    ]
-
-
-@pytest.mark.parametrize("kind", ["int8", "uint8"])
-def test_quantisation_passes_inside_the_range(kind: str) -> None:
-    zero = {"int8": 3, "uint8": 120}[kind]
-    low, high = {"int8": (-128, 127), "uint8": (0, 255)}[kind]
-    constants = {"s": np.array(0.02, np.float32), "z": np.array(zero, kind)}
-    x = RNG.uniform(-4, 4, (4, 8))
-
-    def reference(x):
-        return torch.fake_quantize_per_tensor_affine(x.float(), float(constants["s"]), zero, low, high)
-
-    case = Case(_pair(), {"x": x}, constants, torch=reference, in_reference=False)
-    prove(case)
-
-
-def test_quantisation_per_channel() -> None:
-    constants = {"s": np.array([0.01, 0.02, 0.05], np.float32), "z": np.zeros(3, np.int8)}
-    x = RNG.uniform(-4, 4, (2, 3, 4))
-
-    def reference(x):
-        scale, zero = torch.tensor(constants["s"]), torch.zeros(3, dtype=torch.int32)
-        return torch.fake_quantize_per_channel_affine(x.float(), scale, zero, 1, -128, 127)
-
-    prove(Case(_pair(1), {"x": x}, constants, torch=reference, in_reference=False))
-
-
-def test_quantised_weights_are_read_by_both_directions() -> None:
-    nodes = [
-        *_pair()[:1],
-        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["xd"]),
-        helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["wd"], axis=0),
-        helper.make_node("Conv", ["xd", "wd"], ["y"], pads=[1, 1, 1, 1]),
-    ]
-    constants = {
-        "s": np.array(0.02, np.float32),
-        "z": np.array(0, np.int8),
-        "w": RNG.integers(-127, 127, (3, 2, 3, 3)).astype(np.int8),
-        "ws": np.array([0.01, 0.02, 0.03], np.float32),
-        "wz": np.zeros(3, np.int8),
-    }
-    weight = torch.tensor(constants["w"].astype(np.float32) * constants["ws"].reshape(3, 1, 1, 1))
-
-    def reference(x):
-        return F.conv2d(torch.fake_quantize_per_tensor_affine(x.float(), 0.02, 0, -128, 127), weight, padding=1)
-
-    case = Case(nodes, {"x": RNG.uniform(-3, 3, (1, 2, 5, 5))}, constants, torch=reference, in_reference=False)
-    product = prove(case)
-    # The backward pass needs no activations here, and one dequantised weight.
-    assert [list(n.input) for n in product.graph.node if n.op_type == "DequantizeLinear"] == [["w", "ws", "wz"]]
-
-
-def test_pooling_of_quantised_values() -> None:
-    nodes = [
-        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
-        helper.make_node("MaxPool", ["q"], ["p"], kernel_shape=[3, 3], strides=[2, 2]),
-        helper.make_node("DequantizeLinear", ["p", "s", "z"], ["y"]),
-    ]
-    constants = {"s": np.array(0.02, np.float32), "z": np.array(0, np.int8)}
-
-    def reference(x):
-        return F.max_pool2d(torch.fake_quantize_per_tensor_affine(x.float(), 0.02, 0, -128, 127), 3, 2)
-
-    case = Case(nodes, {"x": RNG.uniform(-2, 2, (1, 2, 7, 7))}, constants, torch=reference, in_reference=False)
-    prove(case)
