@@ -263,66 +263,6 @@ def test_function_of_an_older_opset() -> None:
         assert ours.shape == theirs.shape
 
 
-def branching(condition: list, extra: dict | None = None) -> ModelProto:
-    """An If between ``a1`` and the second convolution: Relu of a1 + 1, or tanh of a1."""
-    nodes, constants = body()
-    more, head = linear_head()
-    value = helper.make_tensor_value_info("inside", TensorProto.FLOAT, None)
-    one = numpy_helper.from_array(np.array(1, np.float32), "one")
-    plus = [helper.make_node("Add", ["a1", "one"], ["sum"]), helper.make_node("Relu", ["sum"], ["inside"])]
-    branches = [
-        helper.make_graph(plus, "yes", [], [value], [one]),
-        helper.make_graph([helper.make_node("Tanh", ["a1"], ["inside"])], "no", [], [value]),
-    ]
-    fork = helper.make_node("If", ["flag"], ["odd"], name="fork", then_branch=branches[0], else_branch=branches[1])
-    nodes[3].input[0] = "odd"
-    return model([*nodes[:3], *condition, fork, *nodes[3:], *more], {**constants, **head, **(extra or {})})
-
-
-def plainly(op: str) -> ModelProto:
-    nodes, constants = body()
-    more, head = linear_head()
-    nodes[3].input[0] = "odd"
-    inner = [helper.make_node("Tanh", ["a1"], ["odd"])]
-    if op == "Relu":
-        inner = [helper.make_node("Add", ["a1", "one"], ["sum"]), helper.make_node("Relu", ["sum"], ["odd"])]
-    return model([*nodes[:3], *inner, *nodes[3:], *more], {**constants, **head, "one": np.array(1, np.float32)})
-
-
-@pytest.mark.parametrize("taken", [True, False])
-def test_known_branch_is_taken(taken: bool) -> None:
-    source = branching([], {"flag": np.array(taken)})
-    restart()
-    plain = plainly("Relu" if taken else "Tanh")
-    made, same = differentiate(source, "a1"), differentiate(plain, "a1")
-    assert "If" not in {n.op_type for n in made.model.graph.node}
-    for ours, theirs in zip(run_ort(made.model, FEEDS), run_ort(same.model, FEEDS), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
-
-
-def test_branch_that_depends_on_a_known_shape_is_taken() -> None:
-    """As PyTorch's older exporter writes a squeeze."""
-    condition = [
-        helper.make_node("Shape", ["a1"], ["shape"]),
-        helper.make_node("Gather", ["shape", "axis"], ["size"]),
-        helper.make_node("Equal", ["size", "eight"], ["flag"]),
-    ]
-    made = differentiate(branching(condition, {"axis": np.array(1), "eight": np.array(8)}), "a1")
-    assert "If" not in {n.op_type for n in made.model.graph.node}
-    assert "Tanh" not in {n.op_type for n in made.model.graph.node}
-
-
-def test_unknown_branch_is_refused_with_the_way_round() -> None:
-    condition = [
-        helper.make_node("ReduceMax", ["image"], ["top"], keepdims=0),
-        helper.make_node("Greater", ["top", "limit"], ["flag"]),
-    ]
-    source = branching(condition, {"limit": np.array(0.5, np.float32)})
-    with pytest.raises(UnsupportedOperatorError, match=r"If node 'fork': control flow .* a constant condition folds"):
-        differentiate(source, "a1")
-    assert differentiate(source, "features").layer.name == "features"
-
-
 @pytest.mark.parametrize("op", ["Loop", "Scan"])
 def test_loops_are_refused_with_the_nearest_layer(op: str) -> None:
     nodes, constants = body()
