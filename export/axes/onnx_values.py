@@ -202,7 +202,8 @@ def _of_other_domains(graph: Graph, batch: int) -> list[ValueInfoProto]:
         for name in node.output if node.domain not in ("", "ai.onnx") else ():
             kind, shape = graph.elem_type(name), graph.shape(name)
             if kind is not None and shape is not None:
-                sizes = [batch if size in free else size for size in shape]
+                # Without an image there is no batch, and a free size stays free.
+                sizes = [batch if batch and size in free else size for size in shape]
                 found.append(helper.make_tensor_value_info(name, kind, sizes))
     return found
 

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from cfcam.export.errors import ExportError, LayerError, UnsupportedOperatorError
 from cfcam.export.graph import Graph, extract, load_model, normalise
-from cfcam.export.reverse import LayerView, differentiate, list_layers
+from cfcam.export.reverse import LayerView, differentiate
 from onnx import ModelProto, TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 from onnx_gradcheck import run_ort
@@ -292,15 +292,6 @@ def test_local_functions_are_inlined() -> None:
     run_ort(made.model, {"image": images(2), "cam_target": np.array([3, -1])})
 
 
-def test_candidates_and_default() -> None:
-    found = {c.name: c for c in list_layers(classifier(gated_head))}
-    assert list(found) == ["a1", "features", "gated"]
-    assert [c.name for c in found.values() if c.default] == ["gated"]
-    assert "global pooling" in found["gated"].why
-    assert (found["a1"].operator, found["a1"].node, found["a1"].shape) == ("Relu", "act1", ("N", 8, 6, 6))
-    assert found["a1"].depth < found["features"].depth
-
-
 def test_default_is_a_value_that_every_way_passes() -> None:
     """The pooling that comes last in the file belongs to a side branch here."""
 
@@ -323,25 +314,6 @@ def test_default_is_a_value_that_every_way_passes() -> None:
 
 
 # -- refusals
-
-
-def test_wrong_layer_name_is_answered_with_candidates() -> None:
-    with pytest.raises(LayerError, match=r"no value or node 'feature'; nearest: features.*features \(N, 6, 6, 6\)"):
-        differentiate(classifier(), "feature")
-
-
-def test_layer_that_does_not_reach_the_score() -> None:
-    nodes, constants = body()
-    more, extra = linear_head()
-    side = helper.make_node("Relu", ["c1"], ["side"])
-    source = model([*nodes, *more, side], {**constants, **extra}, outputs=("logits", "side"))
-    with pytest.raises(LayerError, match="'side' does not reach the score 'logits'"):
-        differentiate(source, "side")
-
-
-def test_layer_without_a_grid() -> None:
-    with pytest.raises(LayerError, match=r"layer 'flat' has shape .* expected a grid"):
-        differentiate(classifier(), "flat")
 
 
 def test_model_without_a_score() -> None:
