@@ -80,16 +80,16 @@ def test_nodes_are_shared_with_each_other_and_with_the_forward_pass() -> None:
 
 def test_constants_are_stored_once_for_each_type() -> None:
     e, _ = emitter("N", 4)
-    assert e.constant(np.float32([1, 2])).name == e.constant(np.float32([1, 2])).name
-    assert e.constant(np.float32([0, 0])).name != e.constant(np.int32([0, 0])).name
+    assert e.constant(np.array([1, 2], np.float32)).name == e.constant(np.array([1, 2], np.float32)).name
+    assert e.constant(np.array([0, 0], np.float32)).name != e.constant(np.array([0, 0], np.int32)).name
     assert e.ints([3, 4]).kind == TensorProto.INT64
 
 
 def test_what_is_constant_is_computed_at_once() -> None:
     e, _ = emitter("N", 4)
     count = len(e.graph.nodes)
-    total = e.constant(np.float32([1, 2])) * 3 + e.constant(np.float32([10, 20]))
-    np.testing.assert_array_equal(e.graph.constant(total.name), np.float32([13, 26]))
+    total = e.constant(np.array([1, 2], np.float32)) * 3 + e.constant(np.array([10, 20], np.float32))
+    np.testing.assert_array_equal(e.graph.constant(total.name), np.array([13, 26], np.float32))
     assert len(e.graph.nodes) == count
 
 
@@ -158,7 +158,7 @@ def test_the_seed_is_written_when_its_name_is_asked_for(axis: int) -> None:
     count = len(e.graph.nodes)
     seed = OneHot(e, e.value("classes"), TensorProto.FLOAT, ("N", 3) if axis == 1 else ("N", 1, 3), axis)
     assert len(e.graph.nodes) == count
-    want = np.float32([[0, 0, 1], [1, 0, 0]])
+    want = np.array([[0, 0, 1], [1, 0, 0]], np.float32)
     np.testing.assert_array_equal(run(seed, normal(2, 4), (2, 0)), want if axis == 1 else want[:, None])
 
 

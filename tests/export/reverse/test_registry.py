@@ -106,7 +106,7 @@ def test_broadcasting_is_undone(dims: tuple, target: tuple[int, ...], constant: 
 
 
 def test_a_constant_gradient_is_filled_when_it_is_asked_for() -> None:
-    c = context(helper.make_node("Relu", ["x"], ["y"]), dims=(2, 4), gradient=np.float32([[3.0]]))
+    c = context(helper.make_node("Relu", ["x"], ["y"]), dims=(2, 4), gradient=np.array([[3.0]], np.float32))
     assert c.g.shape == (1, 1)
     assert c.full.shape == (2, 4)
     assert c.seed is None

@@ -53,7 +53,7 @@ def vendor(op: str, inputs: list[str], outputs: list[str]) -> NodeProto:
 
 
 def graph_of(*nodes: NodeProto, outputs: tuple[str, ...] = ("y",)) -> Graph:
-    model = make(list(nodes), {"b": np.float32([1, 2, 3, 4])}, outputs=outputs)
+    model = make(list(nodes), {"b": np.array([1, 2, 3, 4], np.float32)}, outputs=outputs)
     model.opset_import.append(helper.make_opsetid("vendor", 1))
     return Graph(model)
 
