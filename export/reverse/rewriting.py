@@ -124,7 +124,7 @@ def _written_out(graph: Graph, node: NodeProto) -> list[NodeProto]:
     try:
         emitter = Emitter(graph, prefix=node.name or node.op_type.lower(), share=False)
         values = _values(make, Context(emitter, node, [], frozenset()))
-        renamed: set[str] = set()
+        renamed: dict[str, str] = {}  # made here -> the output that it became
         for position, output in enumerate(node.output):
             value = values[position] if position < len(values) else None
             if not output:
@@ -135,12 +135,12 @@ def _written_out(graph: Graph, node: NodeProto) -> list[NodeProto]:
                         f"{node.op_type} node '{node.name}': its output {position} is used, which cannot be written out"
                     )
                 continue
-            own = any(value.name in n.output for n in graph.nodes)
-            if own and value.name not in renamed:
-                _rename(graph.nodes, value.name, output)
-                renamed.add(output)
+            name = renamed.get(value.name, value.name)
+            if name == value.name and any(name in n.output for n in graph.nodes):
+                _rename(graph.nodes, name, output)
+                renamed[name] = output
             else:
-                graph.nodes.append(helper.make_node("Identity", [value.name], [output], name=graph.fresh("same")))
+                graph.nodes.append(helper.make_node("Identity", [name], [output], name=graph.fresh("same")))
             if value.shape is not None or output not in graph.types:
                 graph.types[output] = (value.kind, value.shape)
         return graph.nodes

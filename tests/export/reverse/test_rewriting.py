@@ -39,6 +39,10 @@ def _tables(monkeypatch: pytest.MonkeyPatch) -> None:
     def same(c: Context) -> list[Value | None]:
         return [c.x(), c.x()]
 
+    @rewrite("Twins", domain="vendor")
+    def twins(c: Context) -> list[Value | None]:
+        return [c.x() * 2, c.x() * 2]
+
     @rewrite("Broken", domain="vendor")
     def broken(c: Context) -> list[Value | None]:
         return [c.e.constant(np.zeros(c.attr("missing")))]
@@ -106,6 +110,14 @@ def test_several_outputs_keep_their_names_also_where_they_are_one_value() -> Non
     x, b = normal(2, 4), np.arange(1, 5)
     for found, want in zip(run(graph, x), (x * b, x + b, x + b), strict=True):
         np.testing.assert_allclose(found, want, rtol=1e-6)
+
+
+def test_one_value_that_was_made_for_two_outputs() -> None:
+    graph = graph_of(vendor("Twins", ["x"], ["first", "second"]), outputs=("first", "second"))
+    assert rewrite_path(graph, ["x"], ["first", "second"]) == 1
+    x = normal(2, 4)
+    for found in run(graph, x):
+        np.testing.assert_array_equal(found, 2 * x)
 
 
 def test_an_output_that_cannot_be_written_is_refused_where_it_is_read() -> None:

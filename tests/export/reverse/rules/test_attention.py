@@ -37,6 +37,16 @@ def test_attention(name: str) -> None:
     prove(case)
 
 
+def test_keys_that_are_the_values_are_given_out_under_both_names() -> None:
+    node = helper.make_node("Attention", ["q", "k", "k"], ["o", "keys", "values"], q_num_heads=2, kv_num_heads=2)
+    nodes = [node, helper.make_node("Mul", ["keys", "values"], ["product"])]
+    nodes.append(helper.make_node("ReduceSum", ["product", "heads"], ["y"], keepdims=0))
+    case = Case(nodes, {"k": normal(1, 5, 8), "q": normal(1, 3, 8)}, {"heads": np.array([1])}, opset=23, in_ort=False)
+    case.wrt = ["k"]
+    case.torch = lambda k, q: (k * k).unflatten(2, (2, 4)).sum(2)
+    prove(case)
+
+
 def test_attention_over_a_window_is_refused() -> None:
     """ONNX Runtime and older opsets know no windows; ignoring one would give a wrong gradient."""
     node = helper.make_node("Attention", ["q", "k", "v"], ["y"], left_window_size=1)

@@ -72,12 +72,14 @@ def test_static_means_numbers_only() -> None:
     ("kernel", "stride", "dilation", "before", "after"),
     [(3, 1, 1, 0, 0), (3, 2, 1, 1, 1), (2, 3, 1, 0, 0), (2, 2, 3, 1, 2), (2, 1, 1, 2, 3)],
 )
+@pytest.mark.parametrize("beyond", [0, 1], ids=["inside", "beyond the end"])
 def test_gradients_are_laid_over_the_windows_that_made_them(
-    known: bool, kernel: int, stride: int, dilation: int, before: int, after: int
+    known: bool, beyond: int, kernel: int, stride: int, dilation: int, before: int, after: int
 ) -> None:
+    """A pooling that rounds up has a last window that reaches beyond the end."""
     size = 8
     windows = Windows([kernel], [stride], [dilation], [before], [after])
-    cells = (size + before + after - windows.spans[0]) // stride + 1
+    cells = (size + before + after - windows.spans[0]) // stride + 1 + beyond
     c = context(size if known else "W", kernel)
     graph = c.graph
     if known:
