@@ -174,6 +174,8 @@ def test_the_seed_follows_what_only_moves_its_classes() -> None:
     assert tall.transposed([1, 0, 2, 3]) is None, "the batch moves"
     assert seed.with_shape(("N", 3, 2)) is None
     assert seed.with_shape((6,)) is None
+    fixed = OneHot(e, e.value("classes"), TensorProto.FLOAT, (2, 3))
+    assert fixed.with_shape((3, 2)) is None, "classes in the place of the batch"
     with pytest.raises(ExportError, match="the number of classes must be known"):
         OneHot(e, e.value("classes"), TensorProto.FLOAT, ("N", "K")).name  # noqa: B018
 

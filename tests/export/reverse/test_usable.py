@@ -28,7 +28,7 @@ def test_the_last_node_without_a_rule_blocks() -> None:
 
 
 def test_each_layer_has_its_own_reason_and_those_behind_all_obstacles_none() -> None:
-    """Two obstacles: an operator that nobody knows, and before it a form that a rule refuses."""
+    """Two obstacles: an operator without a rule, and before it a form that a rule refuses."""
     graph, score = opened(
         "Conv image w1 -> a; Softplus a -> d; Mod a d -> b fmod=1; Inverse b -> odd; Relu odd -> e; " + END,
         {"odd": ["N", 4, 6, 8]},
