@@ -88,6 +88,11 @@ def score_notes(score: Score, added: Sequence[str]) -> list[str]:
             f"output '{score.source}' is a {score.kind}: the gradient is that of the logit before it"
             + ("" if score.exact else "; what rounds, limits, chooses or averages its probabilities was stepped over")
         )
+    elif not score.exact:
+        notes.append(
+            f"output '{score.source}' is quantised: the gradient is that of '{score.base}' before it, which does not "
+            "end at the quantiser's range"
+        )
     if score.columns and score.kind == "binary":
         notes.append(
             f"'{score.base}' is one logit z: '{score.output}' has the logits (-z, z) of two classes, 0 that it is not "

@@ -24,6 +24,7 @@ ScoreKind = Literal["logits", "softmax", "sigmoid", "log-softmax", "regression"]
 _PASSING = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze"}
 #: What makes a decision, or a ranking, of the scores in front of it.
 _DECIDING = {"TopK", "ArgMax", "Hardmax", "ReduceMax"}
+_ROUNDING = {"QuantizeLinear", "DequantizeLinear"}
 _LAYERS = {"Gemm", "MatMul", "Conv", "Einsum"}
 #: What is nearer to 1 than this is taken for it where its log-odds are needed: float32 has no more digits there.
 _NEAREST_TO_ONE = 1e-7
@@ -63,7 +64,8 @@ def find_score(graph: Graph, name: str | None = None, kind: ScoreKind | None = N
     """Find the scores behind output `name` (default: see `_chosen`), and what they are.
 
     A softmax or sigmoid is stepped over, with what rounds, limits, scales, chooses, joins or averages its
-    probabilities behind it (`find_origin`); new nodes repeat on the scores what moves or chooses columns. A ranking
+    probabilities behind it (`find_origin`); new nodes repeat on the scores what moves or chooses columns. So are
+    quantisers right behind logits, which have no gradient where a score lies beyond their range. A ranking
     or a decision (TopK, ArgMax) is stepped over to what it was made of. What cannot be seen, `kind` states.
 
     Raises `ExportError` when there is no (N, classes) score.
@@ -87,8 +89,8 @@ def find_score(graph: Graph, name: str | None = None, kind: ScoreKind | None = N
     elif kind in ("softmax", "sigmoid"):
         found = _of_opaque_probabilities(graph, shown, kind)
     else:
-        shape = graph.shape(shown)
-        found = Score(shown, "regression" if kind == "regression" else "logits", shown, shape or (), 0)
+        value = _before_rounding(graph, shown)
+        found = Score(shown, "regression" if kind == "regression" else "logits", value, (), 0, exact=value == shown)
         found = replace(found, recognised=kind is not None)
     classes = _width(graph.shape(found.value))
     shape = graph.shape(found.value)
@@ -107,7 +109,8 @@ def score_of(graph: Graph, output: OutputSpec) -> Score:
     """The score of an exported file, as its `CamSpec` states it; of an older one whose names are a tracer's, found."""
     value, shape = output.score, graph.shape(output.score)
     before = graph.ancestors([output.name])
-    if value not in before and output.name in graph.ancestors([value]):
+    beside = output.partial and value in graph.producers  # what stands between is repeated on the scores
+    if beside or (value not in before and output.name in graph.ancestors([value])):
         before.add(value)
     if value not in before or shape is None or _width(shape) != output.classes:
         return find_score(graph, output.name)
@@ -128,21 +131,26 @@ def both_sides(graph: Graph, score: Score) -> Score:
         return score
     count, regression = score.classes, score.kind == "regression"
 
-    def join(e: Emitter) -> Value:
-        value = _flat(e, score.value, count)
-        sides = (value, -value) if regression else (-value, value)
-        return e("Concat", *sides, axis=1, shape=(value.dims[0], 2 * count))
+    def sides(column: str, name: str) -> str:
+        def join(e: Emitter) -> Value:
+            value = _flat(e, column, count)
+            both = (value, -value) if regression else (-value, value)
+            return e("Concat", *both, axis=1, shape=(value.dims[0], 2 * count))
 
-    made = _write(graph, "cam_scores", join)
+        return _write(graph, name, join)
+
+    made = shown = sides(score.value, "cam_scores")
+    if not score.exact and score.kind != "sigmoid":  # people see what the model's quantiser made of it
+        shown = sides(score.output, "cam_rounded_scores")
     columns = tuple(range(count))
     return replace(
         score,
-        output=made,
+        output=shown,
         value=made,
         kind="regression" if regression else "binary",
         shape=graph.shape(made) or (),
         classes=2 * count,
-        exact=True,
+        exact=shown == made,
         base=score.value,
         columns=columns * 2,
         signs=(1,) * count + (-1,) * count if regression else (-1, 1),
@@ -199,14 +207,28 @@ def _of_probabilities(graph: Graph, shown: str, origin: Origin) -> Score:
 def _of_opaque_probabilities(graph: Graph, shown: str, kind: Literal["softmax", "sigmoid"]) -> Score:
     """Probabilities of which the caller knows that they are: their logarithm, or log-odds, takes the logits' place."""
 
+    value = _before_rounding(graph, shown)
+
     def logits(e: Emitter) -> Value:
-        held = e.value(shown)
+        held = e.value(value)
         near = e.as_value(_NEAREST_TO_ONE, held.kind)
         least = near if held.kind == TensorProto.FLOAT16 else e.as_value(_LEAST, held.kind)
         logarithm = e("Log", e("Max", held, least))
         return logarithm if kind == "softmax" else logarithm - e("Log", e("Max", 1 - held, near))
 
-    return Score(shown, kind, _write(graph, "cam_logits", logits), (), 0, recognised=True)
+    return Score(shown, kind, _write(graph, "cam_logits", logits), (), 0, exact=value == shown, recognised=True)
+
+
+def _before_rounding(graph: Graph, name: str) -> str:
+    """The value (N, classes) in front of quantisers that `name` comes from, with nothing but reshaping between."""
+    found, classes = name, _width(graph.shape(name))
+    while (node := graph.producers.get(name)) is not None and (node.op_type in _PASSING or node.op_type in _ROUNDING):
+        name = node.input[0]
+        if name not in graph.producers or _width(graph.shape(name)) != classes:
+            break
+        if node.op_type == "QuantizeLinear" and graph.is_float(name):
+            found = name
+    return found
 
 
 def _in_front(graph: Graph, name: str) -> str:

@@ -140,3 +140,17 @@ def test_a_regression_has_a_value_and_two_directions(tmp_path: Path) -> None:
     assert default.to_dict()["probability"] is None
     with pytest.raises(ExportError, match="unit: only a regression's values have one"):
         exported(tmp_path, model, unit="years")
+
+
+def test_a_score_beyond_its_quantisers_range_has_the_gradient_of_the_score(tmp_path: Path) -> None:
+    steps = {"s": np.array(0.05, np.float32), "z": np.array(0, np.int8)}
+    pair = [node("QuantizeLinear", ["logits", "s", "z"], ["q"]), node("DequantizeLinear", ["q", "s", "z"], ["out"])]
+    report = exported(tmp_path, head(pair, steps))
+    assert any("'out' is quantised: the gradient is that of 'logits' before it" in note for note in report.warnings)
+    rounded = (logits() / 0.05).round().clip(-128, 127) * 0.05
+    with Explainer(report.path) as explainer:
+        np.testing.assert_allclose(explainer.probabilities(IMAGES), softmax(rounded), atol=1e-5)
+        found = explainer.tensors(IMAGES)
+    assert (logits().max(axis=1) > 6.4).any()
+    expected = weights()[:, found.classes].T
+    np.testing.assert_allclose(found.gradients.sum((2, 3)), expected, rtol=1e-5)

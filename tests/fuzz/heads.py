@@ -21,14 +21,14 @@ class Head:
     """What a head is.
 
     outputs: of the model. scores: from all values to what is differentiated, (N, K). shown: to the probabilities
-    (N, K), or None of a regression. options: what the export has to be told. rounded: by how much probabilities may
-    differ because a value that is about to be rounded falls to the other side. name: for people.
+    (N, K), of a regression to its values. options: what the export has to be told. rounded: by how much probabilities
+    may differ because a value that is about to be rounded falls to the other side. name: for people.
     """
 
     name: str
     outputs: list[str]
     scores: Callable[[Values], Any]
-    shown: Callable[[Values], Any] | None
+    shown: Callable[[Values], Any]
     options: dict[str, Any] = field(default_factory=dict)
     rounded: float = 1e-4
 
@@ -144,10 +144,10 @@ def _further(b: Building, outputs: list[str], shown: str) -> list[str]:
 
 
 def _plain_logits(b: Building, x: str) -> Head:
-    out = _linear(b, x, b.chance.choice([3, 5]))
+    raw = out = _linear(b, x, b.chance.choice([3, 5]))
     if b.quantised:
         out = b.pair(out)
-    match b.chance.randrange(6):
+    match way := b.chance.randrange(6):
         case 0:
             out = b("Mul", out, b.number(b.chance.choice([2.0, 0.25])))
         case 1:
@@ -160,10 +160,12 @@ def _plain_logits(b: Building, x: str) -> Head:
             order = b.chance.sample(range(b.values[out].shape[1]), b.values[out].shape[1])
             out = b("Gather", out, b.ints(*order), axis=1)
     many = b.chance.random() < 0.2
+    # Quantisers right behind the scores do not end the gradient where their range ends.
+    score = raw if way in (2, 3, 5) else out
     return Head(
         "logits",
         _further(b, [out], out),
-        lambda v: v[out],
+        lambda v: v[score],
         lambda v: (_sigmoid if many else _softmax)(v[out]),
         {"multi_label": True} if many else {},
         2e-3,
@@ -263,13 +265,12 @@ def _regression(b: Building, x: str) -> Head:
         z = b("Sigmoid", z)
     elif way == "years":
         z = b("Add", b("Mul", z, b.number(20.0)), b.number(40.0))
-    elif way == "rounded":
-        z = b.pair(z)
+    out = b.pair(z) if way == "rounded" else z
     return Head(
         f"regression, {way}",
-        [z],
+        [out],
         lambda v: np.concatenate([v[z], -v[z]], axis=1),
-        None,
+        lambda v: v[out],
         {"score_kind": "regression"},
     )
 

@@ -93,7 +93,13 @@ def test_scores_that_a_quantiser_cuts_off_have_no_gradient_that_could_move(tmp_p
         pooled = b("Flatten", b("GlobalAveragePool", b("Relu", b.conv("image", 3, 6, stride=4), out="last")))
         raw = b("Gemm", pooled, b.weight(6, 2), b.constant(np.array([9, -99], np.float32)))
         steps = b.constant(np.float32(step)), b.constant(np.int8(0))
-        b("DequantizeLinear", b("QuantizeLinear", raw, *steps), *steps, out="logits")
+        # A factor behind the quantiser, without which it would be stepped over.
+        b(
+            "Mul",
+            b("DequantizeLinear", b("QuantizeLinear", raw, *steps), *steps),
+            b.constant(np.float32(1)),
+            out="logits",
+        )
         return b.model({"logits": ["N", 2]}, ["N", 3, 32, 32])
 
     fine = InferenceSession(classifier(0.09).SerializeToString()).run(None, {"image": images(False)})[0][:, 0]

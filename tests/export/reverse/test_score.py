@@ -99,3 +99,28 @@ def test_integers_are_dequantised_by_their_own_scale() -> None:
     score = find_score(graph)
     held = run(graph, score.output)[score.output]
     np.testing.assert_allclose(held, (np.round(logits() / 0.25) * 0.25).clip(-32.75, 31), atol=1e-6)
+
+
+STEPS = {"s": np.array(0.05, np.float32), "z": np.array(3, np.int8)}
+PAIR = [node("QuantizeLinear", ["logits", "s", "z"], ["q"]), node("DequantizeLinear", ["q", "s", "z"], ["d"])]
+ROUNDED = ((np.round(logits() / 0.05) + 3).clip(-128, 127) - 3) * 0.05
+
+
+def test_quantisers_right_behind_logits_are_stepped_over() -> None:
+    assert (np.abs(ROUNDED - logits()) > 0.1).any(axis=0).all()  # each class lies beyond the range now and then
+    shape = {"shape": integers(-1, 5, 1)}
+    graph = opened([*PAIR, node("Reshape", ["d", "shape"], ["out"])], {**STEPS, **shape})
+    score = find_score(graph)
+    assert (score.output, score.value, score.kind, score.exact) == ("out", "logits", "logits", False)
+    between = [*PAIR, node("MatMul", ["d", "square"], ["out"])]  # a layer of weights is the network's own
+    score = find_score(opened(between, {**STEPS, "square": np.eye(5, dtype=np.float32)}))
+    assert (score.value, score.exact) == ("out", True)
+
+
+def test_a_quantised_regression_shows_what_the_model_gives() -> None:
+    graph = opened([*PAIR, node("Identity", ["d"], ["out"])], STEPS)
+    score = both_sides(graph, find_score(graph, kind="regression"))
+    values = run(graph, score.output, score.value)
+    np.testing.assert_allclose(values[score.output], np.concatenate([ROUNDED, -ROUNDED], 1), atol=1e-5)
+    np.testing.assert_allclose(values[score.value], np.concatenate([logits(), -logits()], 1), atol=1e-5)
+    assert not score.exact
