@@ -1,6 +1,7 @@
 """Is the guided form better, and which part makes it so? The protocol of docs/results/guided.md, run.
 
     python benchmarks/guided.py develop     # the development photos: the table, and what the open choices come to
+    python benchmarks/guided.py peers       # the newest methods of other packages, on the same photos
     python benchmarks/guided.py confirm     # the confirmation photos, for one frozen choice
 
 Figures of each network and photo are kept in build/guided, so that a stopped run goes on where it was.
@@ -33,7 +34,7 @@ from cfcam.runtime.cam import normalise
 from evidence_networks import NETWORKS, ROOT, Network, installed
 from guided_photos import Instrument, Photo, Region, Seen, confirmation, development, with_noise
 from guided_report import report
-from guided_rows import Row, confirmation_rows, development_rows, with_curves
+from guided_rows import Row, confirmation_rows, development_rows, peer_rows, with_curves
 
 KEPT = ROOT / "build" / "guided"
 #: Of the curves of insertion and deletion, as in evidence.py.
@@ -55,10 +56,12 @@ class Part:
     name: str
     photos: Sequence[Photo]
     rows: Rows
+    nearest: bool = False
 
 
 PARTS = {
     "develop": lambda: Part("develop", development(), development_rows()),
+    "peers": lambda: Part("peers", development(), peer_rows(), nearest=True),
     "confirm": lambda: Part("confirm", confirmation(), confirmation_rows()),
 }
 
@@ -164,7 +167,7 @@ def measure(part: Part, network: Network, every: int, place: tuple[int, int]) ->
     some = {name: rows[name] for name in with_curves(rows)}
     kept = Kept(KEPT / f"{part.name}.{network.name}.jsonl", list(rows))
     curved = Kept(KEPT / f"{part.name}.{network.name}.curves.jsonl", list(some))
-    instrument = Instrument.open(network)
+    instrument = Instrument.open(network, part.nearest)
     known: list[tuple[int, int, float]] = []
     found: list[Figures] = []
     with Explainer(network.file("last"), threads=1) as explainer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -66,7 +66,10 @@ def confirmation() -> tuple[Photo, ...]:
 
 @dataclass(frozen=True)
 class Arrays:
-    """One image and class. a, g, rivals, detail: of the last layer; middle_a, middle_g: of the middle one."""
+    """One image and class. a, g, rivals, detail: of the last layer; middle_a, middle_g: of the middle one.
+
+    nearest: the mean gradient (C, 1, 1) of the three other classes whose logits are nearest, where it was asked for.
+    """
 
     a: Array
     g: Array
@@ -74,6 +77,7 @@ class Arrays:
     detail: Array
     middle_a: Array
     middle_g: Array
+    nearest: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -99,14 +103,15 @@ class Seen:
 
 
 class Instrument:
-    """A network's file with both layers, the detail and the rivals, open."""
+    """A network's file with both layers, the detail and the rivals, open. nearest: also give `Arrays.nearest`."""
 
-    def __init__(self, network: Network, explainer: Explainer) -> None:
-        self.network, self.access = network, EngineAccess(explainer, "gradcam")
+    def __init__(self, network: Network, explainer: Explainer, nearest: bool) -> None:
+        self.network, self.access, self._nearest = network, EngineAccess(explainer, "gradcam"), nearest
+        self._slopes: dict[int, Array] = {}
 
     @classmethod
-    def open(cls, network: Network) -> Instrument:
-        return cls(network, Explainer(network.file(BOTH), threads=1))
+    def open(cls, network: Network, nearest: bool = False) -> Instrument:
+        return cls(network, Explainer(network.file(BOTH), threads=1), nearest)
 
     def look(self, photo: Photo) -> Seen:
         """One inference: which objects count, and which classes they are."""
@@ -148,7 +153,24 @@ class Instrument:
                 strict=True,
             )
             found += [Arrays(*row) for row in rows]
+            if self._nearest:
+                assert part.logits is not None
+                for i, logits in enumerate(part.logits):
+                    found[start + i] = replace(found[start + i], nearest=self._mean_slope(logits, targets[start + i]))
         return found
+
+    def _mean_slope(self, logits: Array, target: int) -> Array:
+        away = np.abs(logits - logits[target])
+        away[target] = np.inf
+        return np.mean([self._slope(int(index)) for index in np.argsort(away, kind="stable")[:3]], axis=0)
+
+    def _slope(self, index: int) -> Array:
+        """The last layer's gradient of a class: behind a pooling and a linear head it is the same for all images."""
+        if index not in self._slopes:
+            side = self.network.size
+            last = self.access.tensors(np.zeros((1, 3, side, side), np.float32), [index]).layers[0]
+            self._slopes[index] = last.gradients[0].mean(axis=(1, 2), keepdims=True)
+        return self._slopes[index]
 
 
 def with_noise(photo: Photo, image: Array) -> Array:

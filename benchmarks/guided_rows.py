@@ -12,11 +12,11 @@ from cfcam.runtime.methods import get_method, make_settings
 from cfcam.runtime.methods.cfcam.filtering import gaussian
 from cfcam.runtime.methods.cfcam.guiding import guide
 from cfcam.runtime.methods.cfcam.method import CfcamSettings
-from cfcam.runtime.methods.layer_fusion import FUSIONS
+from cfcam.runtime.methods.layer_fusion import FUSIONS, fuse_layers
 from cfcam.runtime.methods.numerics.resizing import resize
 from guided_photos import Array, Arrays
 
-__all__ = ["GUIDED", "Row", "confirmation_rows", "development_rows", "with_curves"]
+__all__ = ["GUIDED", "Row", "confirmation_rows", "development_rows", "peer_rows", "with_curves"]
 
 #: The row that all others are compared with.
 GUIDED = "guided"
@@ -148,7 +148,6 @@ _DECIDED = (
     "cfcam, last layer, contrast",
     "guided, random groups",
     "guided, one group",
-    "guided, all channels clustered",
     "guided, 256 clustered",
 )
 
@@ -163,6 +162,36 @@ def confirmation_rows() -> dict[str, Row]:
     default = CfcamSettings()
     each = rows(default.gate_offset, default.gate_floor)
     return {name: row for name, row in each.items() if name not in _DECIDED}
+
+
+def peer_rows() -> dict[str, Row]:
+    """The newest methods of other packages, beside the form as it was found."""
+    offset, floor = FOUND
+    return {
+        "Grad-CAM": _ALONE["Grad-CAM"],
+        GUIDED: Row(_cfcam(gate_offset=offset, gate_floor=floor), _CONTRAST),
+        "Finer-CAM, alpha 1": Row(_finer(1.0)),
+        "Finer-CAM, alpha .6": Row(_finer(0.6)),
+        "RefineCAM": Row(_refine),
+    }
+
+
+def _finer(alpha: float) -> Callable[[Arrays, float], Array]:
+    """`finercam` with weights "mean", from the nearest classes' gradients."""
+
+    def run(one: Arrays, contrast: float) -> Array:
+        assert one.nearest is not None
+        return get_method("gradcam").run(one.a, one.g - np.float32(alpha) * one.nearest, None).map
+
+    return run
+
+
+def _refine(one: Arrays, contrast: float) -> Array:
+    """`refinecam` on both layers."""
+    method = get_method("gradcam++")
+    layers = ((one.a, one.g), (one.middle_a, one.middle_g))
+    results = [method.run(a, g, make_settings(method, None)) for a, g in layers]
+    return fuse_layers(results, "refine", ("last", "middle")).map
 
 
 def with_curves(names: Iterable[str]) -> list[str]:

@@ -89,8 +89,8 @@ class CfcamSettings:
     most_clustered: int | None = 512
     contrast: float = 0.3
     guided: bool = True
-    gate_offset: float = 0.3
-    gate_floor: float = 0.15
+    gate_offset: float = 0.0
+    gate_floor: float = 0.3
     clustering: Clustering = "dbscan"
     seed: int = 0
 
