@@ -1,7 +1,7 @@
-"""Does the default beat its rivals? The protocol of docs/evidence.md, run.
+"""Does the default beat its rivals? The protocol of docs/results/two-layers.md, run.
 
     python benchmarks/evidence.py tune          # the tuning half, as often as one likes
-    python benchmarks/evidence.py test          # the held-out half; its figures are in docs/evidence.md
+    python benchmarks/evidence.py test          # the held-out half; its figures are in docs/results/two-layers.md
 
 Figures per photo and network are kept in build/evidence, so that a killed run goes on where it was.
 """

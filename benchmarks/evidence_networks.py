@@ -101,7 +101,7 @@ def _default(model: Any, size: int | None) -> Any:
     return default
 
 
-#: Which tune and which test is fixed in docs/evidence.md.
+#: Which tune and which test is fixed in docs/results/two-layers.md.
 NETWORKS = {
     one.name: one
     for one in (

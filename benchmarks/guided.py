@@ -34,7 +34,7 @@ from cfcam.runtime.cam import normalise
 from evidence_networks import NETWORKS, ROOT, Network, installed
 from guided_photos import Instrument, Photo, Region, Seen, confirmation, development, with_noise
 from guided_report import report
-from guided_rows import Row, confirmation_rows, development_rows, peer_rows, with_curves
+from guided_rows import ALTERNATIVE, GUIDED, Row, confirmation_rows, development_rows, named, peer_rows, with_curves
 
 KEPT = ROOT / "build" / "guided"
 #: Of the curves of insertion and deletion, as in evidence.py.
@@ -51,16 +51,17 @@ Rows = Mapping[str, Row]
 
 @dataclass(frozen=True)
 class Part:
-    """What is measured: rows on photos."""
+    """What is measured: rows on photos. bases: the rows that the others are subtracted from."""
 
     name: str
     photos: Sequence[Photo]
     rows: Rows
+    bases: Sequence[str] = (GUIDED,)
     nearest: bool = False
 
 
 PARTS = {
-    "develop": lambda: Part("develop", development(), development_rows()),
+    "develop": lambda: Part("develop", development(), development_rows(), (GUIDED, named(*ALTERNATIVE))),
     "peers": lambda: Part("peers", development(), peer_rows(), nearest=True),
     "confirm": lambda: Part("confirm", confirmation(), confirmation_rows()),
 }
@@ -252,7 +253,7 @@ def main() -> None:
         network.name: measure(part, network, options.curves, (place, len(chosen)))
         for place, network in enumerate(chosen)
     }
-    text = report(each, list(part.rows))
+    text = report(each, list(part.rows), part.bases)
     (KEPT / f"{part.name}.md").write_text(text)
     print(text)
 

@@ -18,10 +18,16 @@ MEASURES = ("pixel_ap", "mosaic_ap", "ins_del", "own_other", "own_rank", "noise"
 Table = dict[str, dict[str, dict[int, float]]]
 
 
-def report(each: Mapping[str, Sequence[Mapping[str, Mapping[str, float]]]], rows: Sequence[str]) -> str:
-    """Markdown: all networks together, then the means of each. each: network -> figures by photo."""
+def report(
+    each: Mapping[str, Sequence[Mapping[str, Mapping[str, float]]]], rows: Sequence[str], bases: Sequence[str]
+) -> str:
+    """Markdown: all networks together, then the means of each.
+
+    each: network -> figures by photo. bases: the rows that the others are subtracted from, a table for each.
+    """
     table = _joined(list(each.values()), rows)
-    parts = [f"Networks: {', '.join(each)}. Photos: {_counts(table)}.", _figures(table), _differences(table)]
+    parts = [f"Networks: {', '.join(each)}. Photos: {_counts(table)}.", _figures(table)]
+    parts += [_differences(table, base) for base in bases]
     for network, figures in each.items():
         parts.append(f"{network}:\n\n{_means(_joined([figures], rows))}")
     return "\n\n".join(parts) + "\n"
@@ -74,9 +80,9 @@ def _means(table: Table) -> str:
     return _grid("row", cell, list(table), _measures(table))
 
 
-def _differences(table: Table) -> str:
+def _differences(table: Table, base: str) -> str:
     def cell(row: str, name: str) -> str:
-        ours, theirs = table[GUIDED][name], table[row][name]
+        ours, theirs = table[base][name], table[row][name]
         both = sorted(set(ours) & set(theirs))
         if not both:
             return ""
@@ -88,7 +94,7 @@ def _differences(table: Table) -> str:
         text = re.sub(r"(?<!\d)0\.", ".", text)
         return f"**{text}**" if found.low > 0 or found.high < 0 else text
 
-    return _grid(f"{GUIDED} less …", cell, [row for row in table if row != GUIDED], _measures(table))
+    return _grid(f"{base} less …", cell, [row for row in table if row != base], _measures(table))
 
 
 def _short(value: float) -> str:

@@ -16,7 +16,7 @@ from cfcam.runtime.methods.layer_fusion import FUSIONS, fuse_layers
 from cfcam.runtime.methods.numerics.resizing import resize
 from guided_photos import Array, Arrays
 
-__all__ = ["GUIDED", "Row", "confirmation_rows", "development_rows", "peer_rows", "with_curves"]
+__all__ = ["ALTERNATIVE", "GUIDED", "Row", "confirmation_rows", "development_rows", "named", "peer_rows", "with_curves"]
 
 #: The row that all others are compared with.
 GUIDED = "guided"
@@ -120,14 +120,15 @@ def rows(offset: float, floor: float) -> dict[str, Row]:
         "guided, no groups": Row(_cfcam(**gate, shrinkage=0.0, clustering="none"), _CONTRAST),
         "guided, one group": Row(_cfcam(**gate, clustering="none"), _CONTRAST),
         "guided, class-blind gate": Row(_blind_gate(floor), _CONTRAST),
-        _named(other_offset, other_floor): Row(_cfcam(**other), _CONTRAST),
+        named(other_offset, other_floor): Row(_cfcam(**other), _CONTRAST),
         "guided, all channels clustered": Row(_cfcam(**gate, most_clustered=None), _CONTRAST),
         "guided, 256 clustered": Row(_cfcam(**gate, most_clustered=256), _CONTRAST),
         "two layers on the guided base": Row(_two_layers(_cfcam(**gate)), _CONTRAST),
     }
 
 
-def _named(offset: float, floor: float) -> str:
+def named(offset: float, floor: float) -> str:
+    """The guided row with another gate than the table's."""
     return f"guided, offset {_short(offset)}, floor {_short(floor)}"
 
 

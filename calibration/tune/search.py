@@ -43,7 +43,7 @@ __all__ = [
 #: What the search raises: faithfulness, or agreement with boxes or masks.
 Goal = Literal["insertion_deletion", "pixel_ap"]
 
-#: The values that are tried, in the order of the settings' weight on the photos for tuning of docs/evidence.md.
+#: The values that are tried, in the order of the settings' weight on the tuning photos of docs/results/two-layers.md.
 CHOICES: dict[str, tuple[Any, ...]] = {
     "map_sigma": (None, 0.0, 0.5, 1.0),
     "sigma": (None, 0.0, 1.0, 2.0),
