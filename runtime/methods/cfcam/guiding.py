@@ -51,10 +51,19 @@ def guide(
     fine = np.maximum(product(weights[None].astype(np.float32), flat)[0].reshape(detail.shape[1:]), 0)
     top = fine.max()
     if not top > 0:
-        return alone, "the detail layer has nothing where the map is"
+        return alone, _why_nothing(coarse, flat)
     if fine.min() == top:
         return alone, "the detail layer is the same everywhere"
     return resize(alone[None], fine.shape)[0] * (floor + (1 - floor) * (fine / top)), None
+
+
+def _why_nothing(coarse: Array, flat: Array) -> str:
+    """Why no cell of the detail layer, float32 (D, H * W), counts for the coarse map."""
+    if (flat == flat[:, :1]).all():
+        return "the detail layer is the same everywhere"
+    if coarse.min() == coarse.max():
+        return "the last layer's map is the same everywhere"
+    return "the detail layer has nothing where the map is"
 
 
 def correlations(coarse: Array, pooled: Array) -> Array:

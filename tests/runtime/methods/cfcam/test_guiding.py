@@ -69,7 +69,7 @@ def test_a_channel_that_fires_where_the_map_is_sharpens_it():
     [
         (np.zeros((3, 4, 4), np.float32), "all activations of the detail layer are zero"),
         (np.ones((3, 4, 4), np.float32), "the detail layer is the same everywhere"),
-        (-np.ones((3, 4, 4), np.float32), "the detail layer has nothing where the map is"),
+        (-np.ones((3, 4, 4), np.float32), "the detail layer is the same everywhere"),
     ],
 )
 def test_a_detail_that_is_of_no_use_leaves_the_last_layer_alone(detail, words):
@@ -78,6 +78,23 @@ def test_a_detail_that_is_of_no_use_leaves_the_last_layer_alone(detail, words):
     found = run(a, g, CfcamSettings(), detail=detail)
     np.testing.assert_array_equal(found.map, run(a, g, CfcamSettings()).map)
     assert found.form == Form(guided=False, contrast=0, unguided=words)
+
+
+@pytest.mark.parametrize(
+    ("coarse", "words"),
+    [
+        ([[1, -1], [-1, -1]], "the detail layer has nothing where the map is"),
+        ([[1, 1], [1, 1]], "the last layer's map is the same everywhere"),
+    ],
+)
+def test_weights_that_hang_on_the_class_alone_can_leave_nothing(coarse, words):
+    detail = np.zeros((1, 4, 4), np.float32)
+    detail[0, 3, 3] = 1
+    coarse = np.array(coarse, np.float32)
+    found, reason = guide(coarse, detail, offset=0, floor=0.3)
+    np.testing.assert_array_equal(found, np.maximum(coarse, 0))
+    assert reason == words
+    assert guide(coarse, detail, offset=1, floor=0.3)[1] is None
 
 
 def test_contrast_takes_the_rivals_gradient_off():
