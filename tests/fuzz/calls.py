@@ -98,6 +98,7 @@ def _calls() -> list[tuple[str, Callable[..., Any], dict[str, Any]]]:
     frame = {"photo": (60, 50), "resized": (60, 50), "offset": (0, 0), "input": (48, 32)}
     shapes = {"layer": None, "grid": None, "score": None, "input_size": (32, 32), "labels": ["a"], "label_offset": 0}
     asked = {"image": photo, "target": 1, "method": None, "settings": None, "smooth": None, "progress": None}
+    asked["sess"] = None
     batch = {**asked, "images": [photo], "targets": [1]}
     del batch["image"], batch["target"]
     opened = {"provider": None, "allow_fallback": None, "threads": None, "options": None, "manifest": None}

@@ -80,7 +80,7 @@ def test_equals_pytorch_grad_cam(model, image, layer, name):
         seen = cam.activations_and_grads
         theirs_a, theirs_g = (found[0].numpy() if found else None for found in (seen.activations, seen.gradients))
         if name == "kpcacam":  # in single precision their kernel rounds away most of what small activations say
-            theirs_a = theirs_a.astype(np.float64)
+            theirs_a = np.asarray(theirs_a, np.float64)
         theirs = cam.get_cam_image(image, module, targets, theirs_a, theirs_g, False)[0]
     if name in ("eigencam", "eigengradcam") and theirs.max() < -theirs.min():
         theirs = -theirs  # they leave an eigenvector's sign as it comes out
