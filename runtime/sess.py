@@ -70,7 +70,17 @@ class Sess:
         check_number("sess", "blur", self.blur, 0, 100)
 
     def windows(self, size: tuple[int, int]) -> list[Window]:
-        """All windows over an image of `size` (H, W). Raises `MethodError` where they are too many."""
+        """All windows over an image.
+
+        Args:
+            size: Of the image, (H, W) in pixels.
+
+        Returns:
+            The windows, the smallest size first, then from top to bottom and from left to right.
+
+        Raises:
+            MethodError: They would be more than 10 000.
+        """
         found: list[Window] = []
         for scale in range(self.scales):
             large = tuple(side + scale * round(side * self.growth) for side in size)
@@ -83,7 +93,14 @@ class Sess:
         return found
 
     def best(self, weights: NDArray[np.float32]) -> NDArray[np.int64]:
-        """The numbers of the windows that are kept, in their order. weights: of all, (N,)."""
+        """Which windows are kept.
+
+        Args:
+            weights: Float32 (N,), of all windows: the class's probability.
+
+        Returns:
+            Int64 (M,), the numbers of the most probable ones, in their order.
+        """
         count = math.ceil(len(weights) * self.keep - 1e-9)
         return np.sort(np.argsort(weights, kind="stable")[len(weights) - count :])
 

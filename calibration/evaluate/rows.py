@@ -82,11 +82,12 @@ def make_rows(engine: SharedEngine, methods: Sequence[str], baselines: Sequence[
 
 def _method(engine: SharedEngine, name: str) -> Row:
     access = EngineAccess(engine.explainer, name)
+    plain = access.without_contrast()
     if get_method(access.method).kind == "rule":
-        plain = access.without_contrast()
         plain_explain = None if plain is access else _explain_by(plain.rule, engine)
         return _from_arrays(access.method, "method", access.rule, engine, plain_explain)
-    return Row(access.method, "method", lambda _seed: access.explain)
+    plain_explain = None if plain is access else plain.explain
+    return Row(access.method, "method", lambda _seed: access.explain, without_contrast=plain_explain)
 
 
 def _baseline(engine: SharedEngine, name: str, first: Row) -> Row:

@@ -43,9 +43,10 @@ class EngineAccess:
 
         What is measured between the maps of two classes is measured so: contrast sets them apart by construction.
         """
-        if self.form is None or not self.form.contrast:
+        name = get_method(self.method).contrast
+        if name is None or not getattr(self._settings, name) or (self.form is not None and not self.form.contrast):
             return self
-        return EngineAccess(self._explainer, self.method, replace(self._settings, contrast=0.0))
+        return EngineAccess(self._explainer, self.method, replace(self._settings, **{name: 0.0}))
 
     def load(self, sources: Iterable[Any]) -> tuple[NDArray[np.float32], list[Frame]]:
         """Photos as images (N, C, H, W), and the frame of each. Raises `ImageError`."""

@@ -47,7 +47,7 @@ class FinerCamSettings:
         check_choice(_WHERE, "weights", self.weights, get_args(Weights))
 
 
-@register_probe("finercam", settings=FinerCamSettings)
+@register_probe("finercam", settings=FinerCamSettings, contrast="alpha")
 def finercam(probing: Probing, settings: FinerCamSettings | None = None) -> CamResult:
     """Finer-CAM: Grad-CAM of z_c - alpha * sum_j q_j z_j, j the classes whose logits are nearest to z_c.
 

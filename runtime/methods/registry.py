@@ -42,7 +42,7 @@ class Method:
     None for no settings. needs_tail: a probe that runs the file of the tail. takes_detail: a rule that also takes
     ``detail`` and ``rivals``, keywords of `cfcam`'s kind, where the file has them. fusion: a rule of several layers
     that has its own way of making one map of theirs, a key of `layer_fusion.FUSIONS` or of `OWN_FUSIONS`. most_cells:
-    of a layer's grid.
+    of a layer's grid. contrast: the setting that sets a class against others, which at 0 leaves the class alone.
     """
 
     name: str
@@ -54,6 +54,7 @@ class Method:
     takes_detail: bool = False
     fusion: str | None = None
     most_cells: int | None = None
+    contrast: str | None = None
 
 
 _METHODS: dict[str, Method] = {}
@@ -70,6 +71,7 @@ def register_rule(
     takes_detail: bool = False,
     fusion: str | None = None,
     most_cells: int | None = None,
+    contrast: str | None = None,
 ) -> Callable[[Run], Run]:
     """Decorator that makes a function a rule.
 
@@ -87,6 +89,8 @@ def register_rule(
         fusion: The rule is one of several layers, and this makes one map of theirs, whatever the file says:
             ``refine``, or one of ``--layers-fusion``. It is refused for files with one layer.
         most_cells: A layer whose grid has more is refused; None for any.
+        contrast: The name of the setting that sets a class against others, or None. What is measured between the maps
+            of two classes is measured where it is 0.
 
     Returns:
         A decorator for ``(activations, gradients, settings) -> CamResult``: finite float16, float32 or float64 arrays
@@ -95,16 +99,21 @@ def register_rule(
     Raises:
         MethodError: The name is taken.
     """
-    return _register(name, "rule", settings, takes_detail=takes_detail, fusion=fusion, most_cells=most_cells)
+    return _register(
+        name, "rule", settings, takes_detail=takes_detail, fusion=fusion, most_cells=most_cells, contrast=contrast
+    )
 
 
-def register_probe(name: str, *, settings: type[Any] | None = None, needs_tail: bool = False) -> Callable[[Run], Run]:
+def register_probe(
+    name: str, *, settings: type[Any] | None = None, needs_tail: bool = False, contrast: str | None = None
+) -> Callable[[Run], Run]:
     """Decorator that makes a function a probe: it gets a `Probing`, with which it may run the model.
 
     Args:
         name: What people ask for.
         settings: Frozen dataclass of what can be set, or None.
         needs_tail: Whether it runs the tail, which must then lie beside the model.
+        contrast: As in `register_rule`.
 
     Returns:
         A decorator for ``(probing, settings) -> CamResult``. The docstring's first line becomes the summary.
@@ -112,7 +121,7 @@ def register_probe(name: str, *, settings: type[Any] | None = None, needs_tail: 
     Raises:
         MethodError: The name is taken.
     """
-    return _register(name, "probe", settings, needs_tail=needs_tail)
+    return _register(name, "probe", settings, needs_tail=needs_tail, contrast=contrast)
 
 
 def _register(name: str, kind: Kind, settings: type[Any] | None, **needs: Any) -> Callable[[Run], Run]:

@@ -109,7 +109,7 @@ class CfcamSettings:
         check_choice(_WHERE, "clustering", self.clustering, get_args(Clustering))
 
 
-@register_rule("cfcam", settings=CfcamSettings, takes_detail=True)
+@register_rule("cfcam", settings=CfcamSettings, takes_detail=True, contrast="contrast")
 def cfcam(
     activations: FloatArray,
     gradients: FloatArray,

@@ -42,6 +42,18 @@ def test_class_sensitivity_is_that_without_contrast(guided, coloured):
     assert abs(found[0] - class_sensitivity(*maps[1])) > 1e-3
 
 
+def test_finercam_is_told_apart_as_gradcam_is(guided, coloured):
+    """Its rivals are the other classes of the measure, so that it would win by construction."""
+    plan = make_plan(guided, methods=["gradcam", "finercam"], baselines=[], measures=["class_sensitivity"])
+    with Evaluator(guided, plan) as evaluator:
+        plain, finer = evaluator.update(coloured[0][0]).values[:, 0]
+    assert finer == pytest.approx(plain, abs=1e-5)
+    photo = coloured[0][0]
+    other = guided.explain(photo).top[1][0]
+    maps = [guided.explain(photo, target, "finercam").map for target in (None, other)]
+    assert class_sensitivity(*maps) > plain + 0.01
+
+
 def test_the_form_is_named(guided, coloured):
     plan = make_plan(guided, methods=["cfcam", "gradcam"], measures=["class_sensitivity"])
     with Evaluator(guided, plan) as evaluator:
