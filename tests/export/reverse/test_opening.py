@@ -37,6 +37,28 @@ def test_a_size_that_folds_gives_a_shape_whose_size_folds_in_turn() -> None:
     np.testing.assert_allclose(run_ort(graph.to_model(), {"x": x})[0], np.exp(x).reshape(3, 2, 6), rtol=1e-6)
 
 
+def test_a_size_that_only_a_batch_of_numbers_tells_decides_a_branch() -> None:
+    """All elements by the number of images: 48 whatever that is, which inference does not see."""
+    info = helper.make_tensor_value_info("r", TensorProto.FLOAT, None)
+    bodies = [helper.make_graph([helper.make_node(op, ["flat"], ["r"])], op, [], [info]) for op in ("Exp", "Neg")]
+    nodes = [
+        helper.make_node("Shape", ["x"], ["shape"]),
+        helper.make_node("Shape", ["x"], ["images"], start=0, end=1),
+        helper.make_node("ReduceProd", ["shape"], ["all"]),
+        helper.make_node("Div", ["all", "images"], ["each"]),
+        helper.make_node("Concat", ["images", "each"], ["target"], axis=0),
+        helper.make_node("Reshape", ["x", "target"], ["flat"]),
+        helper.make_node("Shape", ["flat"], ["seen"], start=1, end=2),
+        helper.make_node("Equal", ["seen", "wide"], ["flag"]),
+        helper.make_node("If", ["flag"], ["y"], then_branch=bodies[0], else_branch=bodies[1]),
+    ]
+    graph, _ = open_model(make(nodes, {"wide": np.array([48])}, inputs={"x": ["N", 3, 4, 4]}))
+    assert graph.shape("flat") == ("N", 48)
+    assert "If" not in {node.op_type for node in graph.nodes}
+    x = normal(2, 3, 4, 4)
+    np.testing.assert_allclose(run_ort(graph.to_model(), {"x": x})[0], np.exp(x).reshape(2, 48), rtol=1e-6)
+
+
 def microsoft(op: str, inputs: list[str], domain: str = "com.microsoft") -> ModelProto:
     model = make([helper.make_node(op, inputs, ["y"], name="fused", domain=domain)], {"b": normal(4)})
     model.opset_import.append(helper.make_opsetid(domain, 1))
