@@ -13,7 +13,6 @@ from cfcam.runtime.methods.cfcam.filtering import gaussian
 from cfcam.runtime.methods.cfcam.guiding import guide
 from cfcam.runtime.methods.cfcam.method import CfcamSettings
 from cfcam.runtime.methods.layer_fusion import FUSIONS, fuse_layers
-from cfcam.runtime.methods.numerics.resizing import resize
 from guided_photos import Array, Arrays
 
 __all__ = ["ALTERNATIVE", "GUIDED", "Row", "confirmation_rows", "development_rows", "named", "peer_rows", "with_curves"]
@@ -74,11 +73,7 @@ def _blind_gate(floor: float) -> Callable[[Arrays, float], Array]:
     """The guided map with every correlation at 0: a gate that no class can move."""
 
     def run(one: Arrays, contrast: float) -> Array:
-        coarse = _cfcam(guided=False)(one, contrast)
-        norms = np.sqrt(np.einsum("khw,khw->k", one.detail, one.detail))
-        live = norms > 0
-        gate = np.maximum(np.tensordot(1 / norms[live], one.detail[live], 1), 0)
-        return resize(coarse[None], gate.shape)[0] * (floor + (1 - floor) * gate / gate.max())
+        return guide(_cfcam(guided=False)(one, contrast), one.detail, offset=1.0, floor=floor, blind=True)[0]
 
     return run
 
