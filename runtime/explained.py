@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +59,7 @@ def explanation_of(
         photo=item.photo,
         grid=_grid(raw.layers[: len(layers)], is_guided),
         method=work.method.name,
-        settings=dataclasses.asdict(settings) if dataclasses.is_dataclass(settings) else {},  # type: ignore[arg-type]
+        settings=_as_mapping(settings),
         reason=result.empty or (None if result.map.max() > 0 else "the map is zero everywhere"),
         counts=result.grouping.counts() if result.grouping is not None else None,
         times_ms=times_ms,
@@ -74,6 +75,16 @@ def explanation_of(
         value=float(raw.scores[index][target % values]) if values else None,
         unit=spec.output.unit,
     )
+
+
+def _as_mapping(settings: Any) -> dict[str, Any]:
+    """A method's settings by name; nothing of a method without settings."""
+    if not dataclasses.is_dataclass(settings) or isinstance(settings, type):
+        return {}
+    values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    # Copying numbers and words one by one takes longer than resizing the map.
+    plain = all(value is None or isinstance(value, int | float | str) for value in values.values())
+    return values if plain else dataclasses.asdict(settings)
 
 
 def _grid(layers: Sequence[LayerTensors], is_guided: bool) -> tuple[int, int]:

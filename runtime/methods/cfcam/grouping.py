@@ -96,7 +96,7 @@ def dbscan(distances: NDArray[np.floating[Any]], *, eps: float, min_samples: int
     inner = is_core[columns]
     place = np.cumsum(is_core) - 1
     first = _components(place[rows[inner]], place[columns[inner]])
-    labels[core] = np.unique(first, return_inverse=True)[1].reshape(-1)
+    labels[core] = (np.cumsum(first == np.arange(len(first))) - 1)[first]
     rows, border = rows[~inner], columns[~inner]
     least = np.full(count, count)
     np.minimum.at(least, border, labels[rows])
@@ -114,7 +114,7 @@ def _components(rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np
     """
     starts = np.flatnonzero(np.diff(rows, prepend=-1))
     root = np.arange(len(starts))
-    while not np.array_equal(lower := _hooked(root, columns, starts), root):
+    while ((lower := _hooked(root, columns, starts)) != root).any():
         root = lower
     return root
 
@@ -124,7 +124,7 @@ def _hooked(root: NDArray[np.intp], columns: NDArray[np.intp], starts: NDArray[n
     parent = root.copy()
     np.minimum.at(parent, root, np.minimum.reduceat(root[columns], starts))
     # Parents are never larger, so that following them ends.
-    while not np.array_equal(further := parent[parent], parent):
+    while ((further := parent[parent]) != parent).any():
         parent = further
     return parent[root]
 
