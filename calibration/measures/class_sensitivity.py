@@ -18,6 +18,9 @@ class ClassSensitivity(Measure):
     or against the second-ranked. Higher is better: 0 is blind to the class. NaN where one of the
     maps is constant.
 
+    Give it maps at contrast 0, as `EngineAccess.without_contrast` makes them: contrast raises the figure by
+    construction.
+
     Rewards maps that tell classes apart. Gamed by noise, which has a sensitivity of 1; two classes
     that look alike and share their evidence ought to get similar maps.
     """
