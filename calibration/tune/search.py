@@ -55,8 +55,8 @@ CHOICES: dict[str, tuple[Any, ...]] = {
 #: Those of the gate, for files with a detail layer. Not among them: `contrast`. Insertion and deletion measure the
 #: softmax's probability, which is the class's score against its rivals', so that they would reward it by construction.
 GATE_CHOICES: dict[str, tuple[Any, ...]] = {
-    "gate_offset": (0.3, 0.0, 0.6),
-    "gate_floor": (0.15, 0.0, 0.3),
+    "gate_offset": (0.0, 0.15, 0.3),
+    "gate_floor": (0.3, 0.15, 0.5),
 }
 
 # Stability under gradient noise (Spearman) may fall by this much and no more: faithfulness that is
