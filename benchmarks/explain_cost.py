@@ -56,17 +56,25 @@ def files(name: str, folder: Path) -> tuple[Path, Path]:
 
 def measure(runs: dict[str, Callable[[], object]], rounds: int) -> tuple[dict[str, str], bool, dict[str, float]]:
     """Ratios to plain by name, as text; whether plain is like itself; and the medians of the ratios."""
-    for _ in range(ATTEMPTS):
-        taken = sample(runs, rounds=rounds, clock=time.perf_counter_ns)
-        ratios = {name: (taken[name] / taken["plain"]).tolist() for name in runs if name != "plain"}
-        middle = {name: statistics.median(values) for name, values in ratios.items()}
-        if 0.98 <= middle["again"] <= 1.02:
+    ratios = _ratios(runs, rounds)
+    for _ in range(ATTEMPTS - 1):
+        if _steady(ratios):
             break
+        ratios = _ratios(runs, rounds)
     texts = {}
     for name, values in ratios.items():
-        low, _, high = statistics.quantiles(values, n=4)
-        texts[name] = f"{middle[name]:.3f} ± {(high - low) / 2:.3f}"
-    return texts, 0.98 <= middle["again"] <= 1.02, middle
+        low, middle, high = statistics.quantiles(values, n=4)
+        texts[name] = f"{middle:.3f} ± {(high - low) / 2:.3f}"
+    return texts, _steady(ratios), {name: statistics.median(values) for name, values in ratios.items()}
+
+
+def _ratios(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    taken = sample(runs, rounds=rounds, clock=time.perf_counter_ns)
+    return {name: (taken[name] / taken["plain"]).tolist() for name in runs if name != "plain"}
+
+
+def _steady(ratios: dict[str, list[float]]) -> bool:
+    return 0.98 <= statistics.median(ratios["again"]) <= 1.02
 
 
 def row(name: str, rounds: int, profile: bool) -> tuple[str, bool]:

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from cfcam.calibration.measures import (
@@ -77,7 +78,7 @@ class Kept:
         # What was measured with other rows does not count; nor does the last line of a run that was killed.
         self.found = {one["name"]: one for one in map(_line, lines) if one.get("rows") == self._rows}
 
-    def get(self, name: str, measure: Callable[[], dict[str, object]]) -> dict[str, object]:
+    def get(self, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         if name not in self.found:
             self.found[name] = {"name": name, "rows": self._rows, **measure()}
             with self._path.open("a") as file:
@@ -85,7 +86,7 @@ class Kept:
         return self.found[name]
 
 
-def _line(text: str) -> dict[str, object]:
+def _line(text: str) -> dict[str, Any]:
     try:
         return json.loads(text)
     except json.JSONDecodeError:
@@ -175,33 +176,32 @@ def measure(part: Part, network: Network, every: int, place: tuple[int, int]) ->
         access = EngineAccess(explainer, "gradcam")
         for number, photo in enumerate(photos):
             line = kept.get(photo.path.name, lambda photo=photo: _single(instrument, photo, rows))
-            figures: Figures = line["figures"]  # type: ignore[assignment]
+            figures: Figures = line["figures"]
             if line["known"]:
-                known.append((number, line["label"], line["probability"]))  # type: ignore[arg-type]
+                known.append((number, line["label"], line["probability"]))
             if number % every == 0 and number // every % place[1] == place[0]:
                 more = curved.get(
                     photo.path.name,
                     lambda photo=photo: {"figures": curves(access, instrument, instrument.look(photo), some)},
                 )
-                _add(figures, more["figures"])  # type: ignore[arg-type]
+                _add(figures, more["figures"])
             found.append(figures)
             _progress(f"{part.name}, {network.name}: photo {number + 1} of {len(photos)}")
+    of_mosaics: dict[tuple[int, str], list[float]] = {}
     for groups in _groups(known, network.name):
         for group in groups:
             name = "mosaic " + " ".join(photos[number].path.name for number, _ in group)
             line = kept.get(name, lambda group=group: {"each": _mosaic(instrument, photos, group, rows)})
-            for (number, _), figures in zip(group, line["each"], strict=True):  # type: ignore[call-overload]
+            for (number, _), figures in zip(group, line["each"], strict=True):
                 for row, values in figures.items():
-                    found[number][row].setdefault("mosaics", []).append(values["mosaic_ap"])  # type: ignore[union-attr,arg-type]
+                    of_mosaics.setdefault((number, row), []).append(values["mosaic_ap"])
             _progress(f"{part.name}, {network.name}: {name}")
-    for figures in found:
-        for values in figures.values():
-            if several := values.pop("mosaics", None):
-                values["mosaic_ap"] = float(np.mean(several))
+    for (number, row), values in of_mosaics.items():
+        found[number].setdefault(row, {})["mosaic_ap"] = float(np.mean(values))
     return found
 
 
-def _single(instrument: Instrument, photo: Photo, rows: Rows) -> dict[str, object]:
+def _single(instrument: Instrument, photo: Photo, rows: Rows) -> dict[str, Any]:
     seen = instrument.look(photo)
     probability = float(seen.probabilities[seen.label])
     known = seen.known and probability >= CONFIDENCE

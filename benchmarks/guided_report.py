@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from cfcam.calibration.statistics import TooFewPhotosError, mean_interval, paired_difference
@@ -52,9 +52,9 @@ def _counts(table: Table) -> str:
     return ", ".join(f"{len(table[GUIDED][name])} ({name})" for name in MEASURES if table[GUIDED][name])
 
 
-def _grid(head: str, cell: object, rows: Sequence[str], measures: Sequence[str]) -> str:
+def _grid(head: str, cell: Callable[[str, str], str], rows: Sequence[str], measures: Sequence[str]) -> str:
     lines = [f"| {head} | " + " | ".join(measures) + " |", "|---" * (1 + len(measures)) + "|"]
-    return "\n".join([*lines, *(f"| {row} | " + " | ".join(cell(row, one) for one in measures) + " |" for row in rows)])  # type: ignore[operator]
+    return "\n".join([*lines, *(f"| {row} | " + " | ".join(cell(row, one) for one in measures) + " |" for row in rows)])
 
 
 def _measures(table: Table) -> list[str]:
