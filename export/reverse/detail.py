@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from onnx import NodeProto
+import numpy as np
+from onnx import NodeProto, TensorProto
 
 from ..axes.layout import Layout
 from ..errors import LayerError
@@ -128,13 +129,23 @@ def _is_activated(graph: Graph, name: str) -> bool:
     node = graph.producers.get(name)
     if node is None:
         return False
-    if node.op_type in _NON_LINEAR:
+    if node.op_type in _NON_LINEAR or _cuts_below_zero(graph, node):
         return True
     if node.op_type == "Concat":
         return all(_is_activated(graph, source) for source in node.input)
     if node.op_type in _KEEPING:
         return _is_activated(graph, node.input[0])
     return _is_written_out(graph, node) or _is_gated(graph, node)
+
+
+def _cuts_below_zero(graph: Graph, node: NodeProto) -> bool:
+    """Whether a quantiser's range begins at 0: quantisers leave out the ReLU in front of such a one."""
+    if node.op_type != "QuantizeLinear":
+        return False
+    if len(node.input) < 3 or not node.input[2]:
+        return graph.elem_type(node.output[0]) in (None, TensorProto.UINT8, TensorProto.UINT16)
+    zero = graph.constant(node.input[2])
+    return zero is not None and zero.dtype.kind in "iu" and bool((zero == np.iinfo(zero.dtype).min).all())
 
 
 def _is_written_out(graph: Graph, node: NodeProto) -> bool:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
 from cfcam.export import export_onnx, export_torch
 from cfcam.export.errors import LayerError
 from cfcam.runtime.contract.spec import CamSpec
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from torch import nn
 
 
@@ -176,3 +178,28 @@ def test_several_layers_have_none_unless_it_is_asked_for(tmp_path):
     spec = export_torch(Residual().eval(), 32, path, layer=["last", "curve"], detail="auto").spec
     assert spec.layer.detail is not None
     assert spec.layers[1].detail is None
+
+
+class Photos(CalibrationDataReader):
+    def __init__(self) -> None:
+        self._images = iter(torch.rand(8, 1, 3, 32, 32, generator=torch.Generator().manual_seed(0)).numpy())
+
+    def get_next(self):
+        image = next(self._images, None)
+        return None if image is None else {"x": image}
+
+
+@pytest.mark.parametrize("kind", [QuantType.QUInt8, QuantType.QInt8], ids=["uint8", "int8"])
+def test_a_quantiser_that_took_the_relu_away_activates_a_value_too(tmp_path, kind):
+    """ONNX Runtime's quantiser leaves out a ReLU whose quantiser cuts off what is below zero."""
+    whole, path = tmp_path / "plain.onnx", tmp_path / "quantised.onnx"
+    spec = export_torch(Residual().eval(), 32, tmp_path / "a.cam.onnx", keep_plain=whole).spec
+    quantize_static(whole, path, Photos(), quant_format=QuantFormat.QDQ, activation_type=kind)
+    nodes = onnx.load(path).graph.node
+    assert not any(node.op_type == "Relu" for node in nodes)
+    detail = export_onnx(path, tmp_path / "b.cam.onnx").spec.layer.detail
+    assert spec.layer.detail is not None
+    assert detail is not None
+    assert (detail.channels, detail.grid) == (24, (16, 16)) == (spec.layer.detail.channels, spec.layer.detail.grid)
+    # The deeper value of that grid is a signed sum, whose range begins below zero.
+    assert any(node.op_type == "Add" for node in nodes)
