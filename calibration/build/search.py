@@ -202,7 +202,7 @@ def _evidence(path: Path, tensors: NDArray[Any]) -> list[NDArray[np.float32]]:
     first = layers[0]
     slopes = [layer.gradients for layer in layers]
     if form is not None and form.contrast and first.rivals is not None:
-        slopes[0] = first.gradients - form.contrast * first.rivals
+        slopes[0] = first.gradients - np.float32(form.contrast) * first.rivals
     products = [layer.activations * slope for layer, slope in zip(layers, slopes, strict=True)]
     if form is not None and form.detail is not None and first.detail is not None:
         products.append(first.detail)

@@ -10,7 +10,7 @@ import spoilt_files
 from cfcam.calibration.sensitivity import class_sensitivity
 from cfcam.calibration.verify import VerifyError, verify
 from cfcam.calibration.verify.compared_file import ComparedFile, open_files
-from cfcam.calibration.verify.comparing import Comparer
+from cfcam.calibration.verify.comparing import Comparer, PhotoMeasures
 from cfcam.cli import main
 from cfcam.runtime.contract.modelfile import read_spec
 from cfcam.runtime.explainer import Explainer
@@ -46,12 +46,15 @@ def test_two_classes_are_told_apart_without_contrast(guided_path, photos):
         file = ComparedFile(explainer, *explainer.resolve_method())
         (one,) = Comparer(file, file, 0).measure([(0, photos[0])])
         top = explainer.explain(photos[0])
+        assert top.logits is not None
         second = int(np.argsort(-top.logits)[1])
         pairs = [
             [explainer.explain(photos[0], c, settings={"contrast": x}).map for c in (top.target, second)]
             for x in (0, 0.3)
         ]
+    assert isinstance(one, PhotoMeasures)
     place = one.places[0]
+    assert place.other is not None
     assert place.sensitivity == place.sensitivity_reference == pytest.approx(class_sensitivity(*pairs[0]), abs=1e-5)
     assert place.other.pearson == pytest.approx(1 - class_sensitivity(*pairs[0]), abs=1e-5)
     assert abs(place.sensitivity - class_sensitivity(*pairs[1])) > 1e-3
@@ -62,6 +65,7 @@ def test_the_gate_sees_a_broken_detail(guided_path, photos, tmp_path):
     """Scores and gradients are the reference's own, and only the guide is another photo's."""
     with Explainer(guided_path, threads=1) as explainer:
         value = explainer.tensors([photos[0]]).layers[0].detail
+    assert value is not None
     broken = spoilt_files.freeze_detail(guided_path, tmp_path / "broken.cam.onnx", value)
     same = verify(guided_path, guided_path, photos, threads=1, pictures=0)
     assert same.verdict == "passed"
