@@ -96,6 +96,19 @@ def test_really_measured_and_the_same_twice(explainer, monkeypatch):
     assert (first.tried, first.best, first.gain) == (2, again.best, again.gain)
 
 
+def test_the_gate_is_searched_where_there_is_one(explainer, guided_path, monkeypatch):
+    """What is found is measured on guided maps; the contrast is never searched."""
+    monkeypatch.setattr(tuning, "CHOICES", {})
+    monkeypatch.setattr(tuning, "GATE_CHOICES", {"gate_floor": (0.3, 0.9)})
+    assert tune(explainer, samples(explainer)).tried == 1
+    with Explainer(guided_path, threads=1) as guided:
+        every = samples(guided, 20)
+        assert tune(guided, every).tried == 2
+        trials = tuning._Trials(guided, "insertion_deletion", 0)
+        assert (trials.values(every[:2], {"gate_floor": 0.9})[0] != trials.values(every[:2], {})[0]).any()
+    assert "contrast" not in {**CHOICES, **GATE_CHOICES}
+
+
 def test_masks_are_another_measure(explainer, monkeypatch):
     monkeypatch.setattr(tuning, "CHOICES", {"shrinkage": (0.5, 0.0)})
     spec = explainer.spec.input
