@@ -2,6 +2,7 @@
 
 1. `detail_leads_to_activations`: the part of the network from the detail layer to the target layer, fed with
    ``cam_detail``, gives ``cam_activations`` (1e-4 of the largest): so the detail is what the network computes with.
+   Where values are quantised, both are computed node by node.
 2. `rivals_against_differences`: ``cam_rivals`` against central differences of all exact logits along random directions,
    weighed by the softmax over the other classes (1e-4): this knows nothing of any derivative.
 """
@@ -38,14 +39,20 @@ def detail_leads_to_activations(file: ExportedFile) -> list[Check]:
         return []
     assert file.graph is not None, "the detail is proved before the graph is given back"
     part = _part(file.graph, file.spec, detail.as_layer())
-    known = _known(file, file.graph, part)
-    value = part.layer_value(file.top.detail, known)
+    # Kernels for quantised values round otherwise in either graph: node by node both compute the same.
+    optimise = not file.has_quantisers
+    answer = file.top if optimise else file.node_by_node
+    assert answer.detail is not None
+    known = _known(file, file.graph, part, optimise)
+    value = part.layer_value(answer.detail, known)
     kind = helper.tensor_dtype_to_np_dtype(file.graph.elem_type(part.layer) or TensorProto.FLOAT)
     feeds = {part.layer: value.astype(kind), **{name: known[name] for name in part.others}}
-    found = Session(part.model).run_in_batches(feeds, file.batch or len(value))[file.spec.layer.activations]
+    session = Session(part.model, optimise=optimise)
+    found = session.run_in_batches(feeds, file.batch or len(value))[file.spec.layer.activations]
+    del session
     release_memory()
     limit = 1e-4 if file.spec.precision == "float32" else COARSE_GRADIENT
-    error = relative_error(found, file.top.activations)
+    error = relative_error(found, answer.activations)
     return [Check("activations of the layer, from those of the detail layer", error, limit)]
 
 
@@ -57,7 +64,7 @@ def _part(graph: Graph, spec: CamSpec, detail: LayerSpec) -> Tail:
     return Tail(model, value, tuple(others), graph.shape(value) or (), spec.layer.activations, places)
 
 
-def _known(file: ExportedFile, graph: Graph, part: Tail) -> dict[str, Array]:
+def _known(file: ExportedFile, graph: Graph, part: Tail, optimise: bool) -> dict[str, Array]:
     """What the part needs besides the detail, from a run of the whole file."""
     if not part.needed:
         return {}
@@ -65,7 +72,7 @@ def _known(file: ExportedFile, graph: Graph, part: Tail) -> dict[str, Array]:
     probed = graph.copy()
     probed.outputs = [*graph.outputs, *(value_info(graph, n) for n in part.needed if n not in names)]
     feeds = {file.spec.input.name: file.images, file.spec.target: np.full(len(file.images), -1, np.int64)}
-    return Session(probed.to_model()).run_in_batches(feeds, file.batch or len(file.images))
+    return Session(probed.to_model(), optimise=optimise).run_in_batches(feeds, file.batch or len(file.images))
 
 
 def rivals_against_differences(file: ExportedFile) -> list[Check]:
