@@ -11,6 +11,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from .matrix_products import product
+
 __all__ = ["resize", "resize_back", "resize_part", "same_grid", "shrink", "unit_range"]
 
 
@@ -21,6 +23,8 @@ def resize(maps: NDArray[np.float32], size: tuple[int, int], *, align_corners: b
     enlarging: it does not average where it shrinks.
     """
     rows, columns = (_line_matrix(old, new, align_corners) for old, new in zip(maps.shape[1:], size, strict=True))
+    if len(maps) == 1:  # an image's size is enough to wake BLAS's threads
+        return product(rows, product(maps[0], columns.T))[None]
     return rows @ (maps @ columns.T)
 
 

@@ -102,7 +102,8 @@ def test_scores_that_a_quantiser_cuts_off_have_no_gradient_that_could_move(tmp_p
         )
         return b.model({"logits": ["N", 2]}, ["N", 3, 32, 32])
 
-    fine = InferenceSession(classifier(0.09).SerializeToString()).run(None, {"image": images(False)})[0][:, 0]
+    scores = InferenceSession(classifier(0.09).SerializeToString()).run(None, {"image": images(False)})[0]
+    fine = np.asarray(scores)[:, 0]
     onnx.save(classifier(np.quantile(fine, 0.3) / 127), tmp_path / "x.onnx")
     report = export_onnx(tmp_path / "x.onnx", tmp_path / "x.cam.onnx", preprocessing=preset("tf"), images=images(False))
     with Explainer(report.path) as explainer:
