@@ -17,12 +17,17 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from ..export.errors import LayerError
+from ..export.errors import ExportError, LayerError
 from ..export.graph import load_model
 from ..export.proof.checks import prove_file
 from ..export.proof.exported_file import open_exported_file, plain_outputs
 from ..export.proof.images import filled_up
+from ..export.proof.score_values import probabilities_as_given
 from ..export.report import Stopwatch
+from ..export.reverse.opening import open_model
+from ..export.reverse.score import Score, both_sides, find_score
+from ..export.sources.onnx_outputs import tensor_outputs
+from ..export.unrunnable import runnable_part
 from ..runtime.contract.modelfile import file_sha256, read_model_info, read_spec
 from ..runtime.contract.spec import CamSpec
 from ..runtime.errors import EngineError, MissingDependencyError, ModelFileError, SpecError
@@ -94,7 +99,7 @@ def check_file(
     """Measure everything about the exported file at `path`.
 
     images: (N, ...) preprocessed, in the layout and dtype of the file's input; None makes random ones with structure.
-    source: the plain model, whose outputs must be the file's. progress: told the name of each step.
+    source: the plain model, whose outputs and probabilities must be the file's. progress: told the name of each step.
     What is compared and with which limits: `export.proof.checks`.
 
     Raises `ModelFileError` (not an exported file, or another source), `ArrayError` (images that do not fit),
@@ -118,19 +123,21 @@ def check_file(
             return report
     report.rows.append(CheckRow(_SAME_CONTRACT, "ok"))
     report.images = len(file.images)
-    plain = None
+    plain, probabilities, origin = None, [], None
     if source is not None:
         with watch("source"):
             _refuse_other_input(source, spec)
-            plain = plain_outputs(source, file)
+            plain, origin = plain_outputs(source, file), load_model(source)
+            score = _score_in(origin, spec)
+            probabilities = [] if score is None else probabilities_as_given(file, score, plain)
     tail, tail_rows = _tail_file(path, spec)
     report.rows += [
         CheckRow(one.name, "ok" if one.ok else "failed", one.value, one.limit, one.at_least, one.note)
-        for one in prove_file(file, plain, tail=tail, watch=watch).checks
+        for one in [*prove_file(file, plain, tail=tail, watch=watch).checks, *probabilities]
     ]
     report.rows += tail_rows
     with watch("weights"):
-        report.rows += _weights_rows(model, spec, None if source is None else load_model(source))
+        report.rows += _weights_rows(model, spec, origin)
     with watch("TensorRT"):
         report.rows += _tensorrt_rows(path, model)
     return report
@@ -165,6 +172,20 @@ def _refuse_other_input(source: str | os.PathLike[str], spec: CamSpec) -> None:
             f"{os.fspath(source)}: takes {', '.join(map(repr, names))}, the exported file takes '{spec.input.name}': "
             "it is not the model that the file was made of"
         )
+
+
+def _score_in(source: onnx.ModelProto, spec: CamSpec) -> Score | None:
+    """The plain model's output that the file's scores were found behind; None where none is seen to lead there."""
+    graph, _ = open_model(runnable_part(tensor_outputs(source)[0], None)[0])
+    for name in graph.output_names:
+        probed = graph.copy()
+        try:
+            found = both_sides(probed, find_score(probed, name))
+        except ExportError:
+            continue  # an output without classes
+        if (found.output, found.value) == (spec.output.name, spec.output.score):
+            return found
+    return None
 
 
 def _weights_rows(model: onnx.ModelProto, spec: CamSpec, source: onnx.ModelProto | None) -> list[CheckRow]:

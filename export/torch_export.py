@@ -149,7 +149,7 @@ def _layer(graph: Graph, score: Score, names: Names, asked: str | None, grid: tu
     if layer.assumed and layer.layout == "NTC" and given is None:
         raise LayerError(
             f"layer '{shown}' has shape {layer.shape}; the place of its tokens in the image is not "
-            "known: if they are in reading order, give their grid (grid=(H, W))"
+            "known: if they are in reading order, give their grid with --grid HxW (grid=(H, W) in Python)"
         )
     layer = layer if given is None else replace(layer, axes=given)
     if grid is not None and layer.grid != tuple(grid):

@@ -19,6 +19,8 @@ Array = NDArray[Any]
 
 #: Probabilities in float16 or in 256 steps add up to 1 by this.
 _ROUNDED = 2e-2
+#: Logits of classifiers seldom say more of one and the same class on images that differ; years or pixels do.
+_CERTAIN = 1 - 1e-6
 
 
 def doubts_about_scores(file: ExportedFile, score: Score) -> list[str]:
@@ -48,12 +50,21 @@ def doubts_about_scores(file: ExportedFile, score: Score) -> list[str]:
     if inside:
         return [
             f"output '{name}' lies between 0 and 1 {every}, and no sigmoid was found that made it: it was taken for "
-            "logits; if it holds probabilities, export again with --score-kind sigmoid (or softmax)"
+            "logits; if it holds probabilities, export again with --score-kind sigmoid (or softmax), if it holds "
+            "values of their own, with --score-kind regression"
         ]
     if values.shape[1] > 1 and (values <= 0).all() and np.allclose(np.exp(values).sum(1), 1, atol=_ROUNDED):
         return [
             f"output '{name}' holds logarithms of probabilities {every}, and no log-softmax was found that made them: "
             "the gradient is that of the logarithm, not of the logit"
+        ]
+    shown = class_probabilities(_rows(file, file.top.outputs[file.spec.output.name]), file.spec.output.kind)
+    top = shown.argmax(1)
+    if file.spec.output.kind in ("logits", "binary") and (top == top[0]).all() and shown.max(1).min() > _CERTAIN:
+        low, high = values.min(), values.max()
+        return [
+            f"output '{name}' ({low:.4g} to {high:.4g}) makes one class certain {every}: if it holds values and not "
+            "scores of classes, export again with --score-kind regression"
         ]
     return []
 

@@ -109,7 +109,11 @@ def choose_layer(
     if made is None and grid is not None and (given := raster(*grid, tokens)) is not None:
         return Candidate(value, node.name, node.op_type, shape, given, depth)
     if made is None:
-        hint = "; if its tokens are in reading order, give their grid (grid=(H, W))" if tokens else ""
+        hint = (
+            "; if its tokens are in reading order, give their grid with --grid HxW (grid=(H, W) in Python)"
+            if tokens
+            else ""
+        )
         expected = "(N, C, H, W), (N, H, W, C) or (N, T, C)"
         raise LayerError(
             f"layer '{name}' has shape {shape}, expected a grid of features {expected}{hint}; {describe(known)}"

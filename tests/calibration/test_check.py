@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ import onnx
 import pytest
 from broken_files import BREAKS, broken
 from cfcam.calibration.check import CheckReport, CheckRow, check_file
+from cfcam.export import export_onnx
 from cfcam.export.graph import load_model
 from cfcam.export.reverse import differentiate
 from cfcam.export.writing import set_spec, write_model
+from cfcam.runtime.contract.modelfile import read_spec
 from cfcam.runtime.contract.spec import CamSpec, InputSpec, LayerSpec, OutputSpec, SourceSpec
 from cfcam.runtime.errors import ArrayError, CfcamError, EngineError, MissingDependencyError, ModelFileError
 from onnx import ModelProto, TensorProto, helper, numpy_helper
@@ -177,6 +180,22 @@ def test_a_file_of_the_traced_route(traced, tmp_path):
 def test_plain_outputs_that_changed_are_caught_with_the_source_at_hand(files, tmp_path):
     path = break_file(files["last"], "score_perturbed", tmp_path)
     assert "output 'logits' against the plain model" in failing(check_file(path, source=files["plain"]))
+
+
+def test_the_shown_probability_is_compared_with_that_of_the_source(tmp_path):
+    """Probabilities that a file takes for logits would get a second softmax."""
+    row = "probability as the source gives it"
+    model = plain_net()
+    model.graph.node.append(helper.make_node("Softmax", ["logits"], ["probs"], axis=1))
+    model.graph.output[0].name = "probs"
+    write_model(model, tmp_path / "net.onnx")
+    path = export_onnx(tmp_path / "net.onnx", tmp_path / "x.cam.onnx").path
+    assert by_name(check_file(path, source=tmp_path / "net.onnx"))[row].status == "ok"
+    assert row not in by_name(check_file(path))
+    exported, spec = load_model(path), read_spec(path)
+    set_spec(exported, replace(spec, output=replace(spec.output, kind="logits")))
+    write_model(exported, tmp_path / "wrong.cam.onnx")
+    assert row in failing(check_file(tmp_path / "wrong.cam.onnx", source=tmp_path / "net.onnx"))
 
 
 def test_an_output_that_is_gone_is_caught(files, tmp_path):

@@ -72,6 +72,20 @@ def test_values_that_may_be_none() -> None:
     assert len(doubts_about_scores(file_with(joined), score(columns=(0, 1)))) == 1
 
 
+def test_years_and_pixels_make_one_class_certain() -> None:
+    years = 40 + LOGITS[:, :1]
+    (doubt,) = doubts_about_scores(file_with(np.concatenate([-years, years], 1), "binary"), score(columns=(0, 1)))
+    assert doubt.startswith(
+        f"output 'source' ({years.min():.4g} to {years.max():.4g}) makes one class certain on all 6"
+    )
+    assert "--score-kind regression" in doubt
+    corners = np.array([20.0, 60, 30, 90, 5]) + LOGITS
+    assert len(doubts_about_scores(file_with(corners), score())) == 1
+    assert doubts_about_scores(file_with(corners), score(recognised=True)) == []
+    corners[0, 0] = 200  # another class is certain
+    assert doubts_about_scores(file_with(corners), score()) == []
+
+
 def error(kind: Kind, given: NDArray[Any], shown: NDArray[Any] = LOGITS, **more: Any) -> list[float]:
     checks = probabilities_as_given(
         file_with(shown, kind), score(kind, recognised=True, **more), PlainOutputs(source=given)
