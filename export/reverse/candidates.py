@@ -8,11 +8,11 @@ from dataclasses import replace
 from onnx import NodeProto
 
 from ..axes.layout import Layout, raster
-from ..errors import LayerError
+from ..errors import LayerError, UnsupportedOperatorError
 from ..graph import Graph
 from .candidate import Candidate, Values
 from .default_layer import proposals
-from .path import refusal
+from .path import is_integer_only, refusal
 from .registry import node_name
 from .score import Score
 from .usable import blocker, refusals
@@ -80,6 +80,10 @@ def choose_layer(
             if candidate.default:
                 return candidate
         if not known:
+            before = graph.ancestors([score.value])
+            integers = (n for n in graph.nodes if is_integer_only(n) and not before.isdisjoint(n.output))
+            if (node := next(integers, None)) is not None:
+                raise UnsupportedOperatorError(str(refusal(node)))
             raise LayerError(
                 "the model has no layer with a grid: behind the image no value keeps rows and columns apart, so there "
                 "is nothing to make a map of; explain a model whose layers do, with convolutions or patches"

@@ -72,6 +72,11 @@ def _carries(graph: Graph, node: NodeProto, output: str, sources: list[str]) -> 
     )
 
 
+def is_integer_only(node: NodeProto) -> bool:
+    """Whether the operator computes with integers throughout, so that no gradient passes it."""
+    return node.op_type in _INTEGER_ONLY
+
+
 def refusal(node: NodeProto) -> str | None:
     """Why a node cannot be differentiated, or None when there is a rule."""
     if node.op_type in _CONTROL_FLOW and node.domain in ("", "ai.onnx"):

@@ -98,6 +98,12 @@ def test_one_row_or_column_is_a_grid(stride, grid, form):
         differentiate(made, "a", view=LayerView(grid=(2, 3)))
 
 
+def test_integers_throughout_are_the_reason_why_no_layer_is_there():
+    made = chain("QLinearConv image s z w1 s z s z -> a; Flatten a -> f; MatMul f m -> scores")
+    with pytest.raises(UnsupportedOperatorError, match="integer-only quantised operator has no gradient; quantise"):
+        differentiate(made)
+
+
 def test_a_form_that_its_rule_refuses_is_said_by_the_list_too():
     """Mod has a rule, but not for a divisor that depends on the layer: the list says what the export would say."""
     made = chain(
