@@ -33,6 +33,7 @@ def captured_nodes(net: nn.Module, image: Tensor, layer: str | None = None) -> t
     """The program, its scores and a layer of it, which the converter may merge with others."""
     module = opened(net, image)
     node = module.names.node(module.layer().name) if layer is None else module.node(layer)
+    assert node is not None
     return module.captured, module.captured.outputs[module.position], node
 
 

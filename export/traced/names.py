@@ -129,8 +129,8 @@ class Names:
         other names of it to people, but have gradients of their own.
         """
         nodes = self._own(value)
-        sizes = sorted((self._graph.shape(value) or ())[1:])
-        fitting = [node for node in nodes if sorted(node.meta["val"].shape[1:]) == sizes]
+        sizes = sorted(map(str, (self._graph.shape(value) or ())[1:]))
+        fitting = [node for node in nodes if sorted(map(str, node.meta["val"].shape[1:])) == sizes]
         return next(reversed(fitting or nodes), None)
 
     def shown(self, value: str, asked: str | None) -> str:

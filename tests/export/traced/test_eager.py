@@ -99,9 +99,8 @@ class Idle(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.relu, self.idle, self.fc = nn.Conv2d(3, 4, 8, 8), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.Linear(4, 3)
-        nn.init.eye_(self.idle.weight.data[:, :, 0, 0])
-        nn.init.zeros_(self.idle.bias)
+        self.conv, self.relu = nn.Conv2d(3, 4, 8, 8), nn.ReLU()
+        self.idle, self.fc = nn.Conv2d(4, 4, 1, bias=False), nn.Linear(4, 3)
 
     def forward(self, image: Tensor) -> Tensor:
         return self.fc(torch.relu(self.idle(self.relu(self.conv(image)))).mean((2, 3)))
@@ -110,7 +109,6 @@ class Idle(nn.Module):
 def test_values_that_hold_the_same_have_gradients_of_their_own() -> None:
     module = seeded(Idle())
     nn.init.eye_(module.idle.weight.data[:, :, 0, 0])
-    nn.init.zeros_(module.idle.bias)
     captured, score, node = captured_nodes(module, IMAGES[:1], "relu")
     held, scores = run_in_float64(captured.graph, IMAGES, node, score)
     first, idle, last = own_gradient(module, IMAGES.double(), held, scores, CLASSES)
