@@ -294,7 +294,7 @@ def _average(b: Building, x: str) -> Head:
     return Head(
         f"average, {kind}, {way}",
         [last.out],
-        lambda v: sum(v[z] for z in views)[:, last.columns] / count,
+        lambda v: np.mean([v[z] for z in views], axis=0)[:, last.columns],
         lambda v: v[last.out] / last.factor,
         rounded=last.rounded,
     )

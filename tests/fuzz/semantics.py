@@ -41,19 +41,17 @@ class _Input:
         self.height, self.width = (chance.choice([12, 16, 20]) for _ in range(2))
         self.channels = chance.choice([1, 3, 3, 3, 4])
         self.last = self.channels < 4 and chance.random() < 0.3
-        self.kind = chance.choice([np.float32, np.float32, np.float32, np.uint8, np.int8])
-        color = {1: "gray", 3: chance.choice(["rgb", "bgr"]), 4: "channels"}[self.channels]
+        self.kind: Any = chance.choice([np.float32, np.float32, np.float32, np.uint8, np.int8])
+        color: Any = {1: "gray", 3: chance.choice(["rgb", "bgr"]), 4: "channels"}[self.channels]
         scale, mean, std = chance.choice([(1 / 255, 0.5, 0.25), (1.0, 127.0, 128.0), (1 / 127.5, 1.0, 1.0)])
         means = tuple(mean * (1 + 0.1 * i) for i in range(self.channels))
         stds = tuple(std * (1 - 0.1 * i) for i in range(self.channels))
         if self.kind != np.float32:
-            scale, means, stds = (
-                1.0,
-                ((0.0,) if self.kind == np.uint8 else (128.0,)) * self.channels,
-                (1.0,) * self.channels,
-            )
+            means = (0.0 if self.kind == np.uint8 else 128.0,) * self.channels
+            scale, stds = 1.0, (1.0,) * self.channels
         self.placing = chance.choice(["whole", "whole", "cropped", "padded"])
-        mode, rows, columns, shorter = chance.choice(["stretch", "pad", "fit"]), self.height, self.width, None
+        mode: Any = chance.choice(["stretch", "pad", "fit"])
+        rows, columns, shorter = self.height, self.width, None
         if self.placing == "cropped":
             mode, rows, columns = "shorter", max(self.height, self.width) + 4, max(self.height, self.width) + 8
             shorter = rows

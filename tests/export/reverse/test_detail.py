@@ -184,7 +184,7 @@ class Photos(CalibrationDataReader):
     def __init__(self) -> None:
         self._images = iter(torch.rand(8, 1, 3, 32, 32, generator=torch.Generator().manual_seed(0)).numpy())
 
-    def get_next(self):
+    def get_next(self) -> dict[str, np.ndarray] | None:  # type: ignore[override]
         image = next(self._images, None)
         return None if image is None else {"x": image}
 
