@@ -135,7 +135,7 @@ def test_both_files_give_the_gradient_of_the_parameter_shift_rule(net: HybridNet
     for answer in (from_torch, from_onnx):
         np.testing.assert_allclose(answer[0], net(images).detach().numpy(), atol=1e-5)
         assert np.abs(answer[2] - expected).max() < 2e-6 * largest  # float32 against float64
-        np.testing.assert_array_equal(answer[3], classes)
+        np.testing.assert_array_equal(answer[-1], classes)
     assert np.abs(from_torch[2] - from_onnx[2]).max() < 1e-6 * largest
 
 
