@@ -24,7 +24,9 @@ def test_keywords_win_over_options() -> None:
 
 
 def test_an_unknown_name_is_answered_with_those_that_are() -> None:
-    with pytest.raises(ExportError, match="no such option: colour, route; the options are layer, grid, detail, view, score"):
+    with pytest.raises(
+        ExportError, match="no such option: colour, route; the options are layer, grid, detail, view, score"
+    ):
         ExportOptions().but({"route": "onnx", "colour": 1})
 
 
