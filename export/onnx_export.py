@@ -166,6 +166,8 @@ def open_plain(
     if runnable is not model:
         model = plain = runnable
     graph, notes = open_model(model)
+    if not graph.output_names:
+        raise ExportError("the model has no output with class scores: export it again with its scores as an output")
     refuse_randomness(graph)
     if (kept := keep_batch(graph, image.name, known.get("score"))) is not None:
         graph, more = open_model(kept[0])

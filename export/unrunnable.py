@@ -43,7 +43,7 @@ def runnable_part(model: ModelProto, score: str | None) -> tuple[ModelProto, lis
         size = len(lost)
         lost.update(name for n in model.graph.node if not lost.isdisjoint(reads(n)) for name in n.output if name)
     kept = [output.name for output in model.graph.output if output.name not in lost]
-    kinds = some(sorted({f"{n.domain}::{n.op_type}" if n.domain else n.op_type for n in unknown}))
+    kinds = some(sorted({f"{n.domain}::{n.op_type}" if n.domain else f"{n.op_type}" for n in unknown}))
     if all(_domain(node.domain) in imported for node in unknown):
         why = f"{kinds}, which ONNX Runtime does not know"
     else:
@@ -77,7 +77,9 @@ def _knowledge(model: ModelProto) -> Callable[[NodeProto], bool]:
     def known(node: NodeProto) -> bool:
         domain, kind = _domain(node.domain), node.op_type
         there = domain in _DOMAINS or domain.startswith("com.ms.") if listed is None else (domain, kind) in listed
-        if not there and (domain, kind) not in functions and not onnx.defs.has(kind, domain):
+        # A name that is no text comes as bytes, and is nobody's.
+        text = isinstance(kind, str) and isinstance(domain, str)
+        if not there and (domain, kind) not in functions and not (text and onnx.defs.has(kind, domain)):
             return False
         return all(known(inner) for body in subgraphs(node) for inner in body.node)
 

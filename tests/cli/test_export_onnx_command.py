@@ -67,7 +67,7 @@ def test_what_is_written_and_said(folder, capsys):
     assert err == ""
     assert "FAILED" not in out
     assert "new/x.cam.onnx: " in out
-    assert "layer middle (12 channels, 8x8), 7 classes" in out
+    assert "layer middle (12 channels, 8x8), detail early (8 channels, 16x16), 7 classes" in out
     assert "new/x.tail.onnx: " in out
     assert "cam_activations -> logits" in out
     assert main(["inspect", "new/x.cam.onnx", "--json"]) == 0
@@ -92,18 +92,20 @@ def test_notes_are_told(folder, capsys):
 
 
 def test_layers_and_tokens_can_be_described(folder, capsys):
-    assert main(["export", "--onnx", "tokens.onnx", "--grid", "2x8", "--prefix-tokens", "1", "-o", "x.cam.onnx"]) == 0
-    assert "12 channels, 2x8" in capsys.readouterr().out
+    assert main(["export", "--onnx", "tokens.onnx", "--grid", "4x4", "--prefix-tokens", "1", "-o", "x.cam.onnx"]) == 0
+    assert "12 channels, 4x4" in capsys.readouterr().out
+    assert main(["export", "--onnx", "tokens.onnx", "--grid", "2x8", "--prefix-tokens", "1", "-o", "z.cam.onnx"]) == 2
+    assert "export it with --grid 4x4" in capsys.readouterr().err
     assert main(["export", "--onnx", "free.onnx", "--input-size", "40x56", "-o", "y.cam.onnx"]) == 0
     assert "16 channels, 10x14" in capsys.readouterr().out
 
 
 def test_several_layers_and_what_is_said_of_each(folder, capsys):
     layers = ["--layer", "normed", "--layer", "stream", "--prefix-tokens", "1"]
-    code = main(["export", "--onnx", "tokens.onnx", *layers, "--grid", "2x8", "--grid", "4x4", "-o", "x.cam.onnx"])
+    code = main(["export", "--onnx", "tokens.onnx", *layers, "--grid", "4x4", "--grid", "4x4", "-o", "x.cam.onnx"])
     out, err = capsys.readouterr()
     assert code == 0, err
-    assert "layers normed (12 channels, 2x8), stream (12 channels, 4x4), 7 classes" in out
+    assert "layers normed (12 channels, 4x4), stream (12 channels, 4x4), 7 classes" in out
     assert "layer 'stream': gradient in float64 against differences" in out
     assert main(["layers", "x.cam.onnx"]) == 0
     out, err = capsys.readouterr()
