@@ -123,7 +123,8 @@ class PlainClassifier:
         source: where the weights came from.
         layers: the target layers, by names of the graph. views: how they hold their grids. names: what the new file
             calls them, None where that is the name of the value.
-        detail: the detail layer, where it is known (None: there is none). detail_name: what the new file calls it.
+        detail: the detail layer, or `NONE`; None where that is still to be chosen. detail_name: what the new file calls
+            it.
         score: the class scores, or the output (or value) that holds them; None takes the one that fits.
         labels: those that the file itself names.
         tools: packages that made the model, beside onnx and ONNX Runtime.
@@ -140,8 +141,7 @@ class PlainClassifier:
     layers: Asked = None
     views: Views = None
     names: Sequence[str | None] | None = None
-    detail: Candidate | None = None
-    detail_known: bool = False
+    detail: Candidate | str | None = None
     detail_name: str | None = None
     score: Score | str | None = None
     labels: Sequence[str] | None = None
@@ -199,9 +199,9 @@ def export_plain(plain: PlainClassifier, output: Path, options: ExportOptions, w
     with watch("differentiate"):
         source_outputs = graph.output_names
         asked = asked_layers(plain.layers)
-        detail = plain.detail if plain.detail_known else detail_asked(options.detail, asked)
+        detail = plain.detail or detail_asked(options.detail, asked)
         # Several layers are explained as they always were, unless a detail layer is asked for.
-        rivals = not options.multi_label and (len(asked) == 1 or detail not in (None, NONE))
+        rivals = not options.multi_label and (len(asked) == 1 or detail != NONE)
         batch = plain.image.batch
         score = plain.score if isinstance(plain.score, Score) else asked_score(graph, plain.score, options, batch)
         added = expose_score(graph, score)

@@ -134,10 +134,10 @@ def _choose_detail(
     """Put the detail layer into `plain`, with the name that it has in PyTorch."""
     asked = detail_asked(asked, layers)
     asked = asked if asked in (AUTO, NONE) else names.value(asked)
-    plain.detail, note = choose_detail(plain.graph, score, layers[0], asked, lambda value: names.all(value)[0])
-    plain.detail_known = True
+    detail, note = choose_detail(plain.graph, score, layers[0], asked, lambda value: names.all(value)[0])
+    plain.detail = detail or NONE
     plain.notes += [] if note is None else [note]
-    plain.detail_name = None if plain.detail is None else names.all(plain.detail.name)[0]
+    plain.detail_name = None if detail is None else names.all(detail.name)[0]
 
 
 def _layer(graph: Graph, score: Score, names: Names, asked: str | None, grid: tuple[int, int] | None) -> Candidate:

@@ -294,7 +294,7 @@ def open_exported_file(
     if found := contradictions(graph, spec):
         raise SpecError(f"{path}: its CamSpec contradicts its graph: {found[0]}: export the model again")
     tail = cut_tail(graph, spec, gradients=True)
-    probe = _probe(graph, tail)
+    probe = open_probe(graph, tail)
     first = (graph.shape(spec.input.name) or (None,))[0]
     batch = first if isinstance(first, int) else None
     if images is None:
@@ -315,7 +315,7 @@ def open_exported_file(
     for layer in spec.layers[1:]:
         turned = replace(spec, layers=(layer, *(other for other in spec.layers if other is not layer)), tail=None)
         tail = cut_tail(graph, turned, gradients=True)
-        file.further.append(ExportedFile(Path(path), turned, graph, tail, _probe(graph, tail), images, batch, file))
+        file.further.append(ExportedFile(Path(path), turned, graph, tail, open_probe(graph, tail), images, batch, file))
         for name in ("coarse_before", "has_quantisers", "score_rounding"):
             setattr(file.further[-1], name, getattr(file, name))
     return file
@@ -329,14 +329,14 @@ def coarse_values(graph: Graph, names: Iterable[str]) -> bool:
     )
 
 
-def _probe(graph: Graph, tail: Tail) -> Session | None:
-    """A session that also gives out what the tail needs besides the activations, if it needs anything."""
+def open_probe(graph: Graph, tail: Tail, *, optimise: bool = True) -> Session | None:
+    """A session of the whole file that also gives out what the tail needs besides its input, if it needs anything."""
     if not tail.needed:
         return None
     names = {output.name for output in graph.outputs}
     probed = graph.copy()
     probed.outputs = [*graph.outputs, *(value_info(graph, n) for n in tail.needed if n not in names)]
-    return Session(probed.to_model())
+    return Session(probed.to_model(), optimise=optimise)
 
 
 def plain_outputs(plain: str | os.PathLike[str] | ModelProto, file: ExportedFile) -> PlainOutputs:

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from ...runtime.contract.spec import CamSpec, LayerSpec
-from ..graph import Graph, value_info
+from ...runtime.probabilities import softmax
+from ..graph import Graph
 from ..tail.cutting import Tail, cut, find_detail_value, find_layer_value, index_map
 from .differences import moved
-from .exported_file import COARSE_GRADIENT, ExportedFile
+from .exported_file import COARSE_GRADIENT, ExportedFile, open_probe
 from .float64 import Evaluator
 from .results import Check, relative_error
 from .session import Session, release_memory
@@ -66,13 +67,11 @@ def _part(graph: Graph, spec: CamSpec, detail: LayerSpec) -> Tail:
 
 def _known(file: ExportedFile, graph: Graph, part: Tail, optimise: bool) -> dict[str, Array]:
     """What the part needs besides the detail, from a run of the whole file."""
-    if not part.needed:
+    probe = open_probe(graph, part, optimise=optimise)
+    if probe is None:
         return {}
-    names = {output.name for output in graph.outputs}
-    probed = graph.copy()
-    probed.outputs = [*graph.outputs, *(value_info(graph, n) for n in part.needed if n not in names)]
     feeds = {file.spec.input.name: file.images, file.spec.target: np.full(len(file.images), -1, np.int64)}
-    return Session(probed.to_model(), optimise=optimise).run_in_batches(feeds, file.batch or len(file.images))
+    return probe.run_in_batches(feeds, file.batch or len(file.images))
 
 
 def rivals_against_differences(file: ExportedFile) -> list[Check]:
@@ -107,5 +106,4 @@ def _shares_of_rivals(scores: Array, classes: Array) -> Array:
     """Softmax over the logits (N, K) of all classes but `classes` (N,), which get 0."""
     others = scores.copy()
     others[np.arange(len(scores)), classes] = -np.inf
-    shares = np.exp(others - others.max(axis=1, keepdims=True))
-    return shares / shares.sum(axis=1, keepdims=True)
+    return softmax(others)

@@ -55,14 +55,15 @@ def choose_detail(
     graph: Graph,
     score: Score,
     layer: Candidate,
-    asked: str | tuple[str, Layout] | None,
+    asked: str | tuple[str, Layout] | Candidate | None,
     shown: Callable[[str], str] = str,
 ) -> tuple[Candidate | None, str | None]:
     """The detail layer that is asked for, and what there is to say about it.
 
     Args:
         graph: opened. layer: the target layer.
-        asked: the name of a value or node, with its layout where that is known; `AUTO`, or `NONE` (also None).
+        asked: the name of a value or node, with its layout where that is known; `AUTO`, or `NONE` (also None); or what
+            was chosen already.
         shown: from a value's name to what people call it.
 
     Raises:
@@ -70,6 +71,8 @@ def choose_detail(
     """
     if asked is None or asked == NONE:
         return None, None
+    if isinstance(asked, Candidate):
+        return asked, None
     if asked == AUTO:
         detail = find_detail(graph, layer, candidates(graph, score))
         if detail is None:

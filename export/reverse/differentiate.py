@@ -161,9 +161,7 @@ def differentiate(
         stop = blocker(graph, found.name, found_score.value)
         if stop is not None:
             raise UnsupportedOperatorError(explain_blocker(graph, found_score, found, stop))
-    finer, note = detail if isinstance(detail, Candidate) else None, None
-    if not isinstance(detail, Candidate):
-        finer, note = choose_detail(graph, found_score, layers[0], detail)
+    finer, note = choose_detail(graph, found_score, layers[0], detail)
     notes += [] if note is None else [note]
     try:
         made = write_gradients(
