@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from onnx import ModelProto
 
 from ...runtime.contract.spec import CamSpec, LayerSpec
-from ..axes.layout import Layout, in_order
+from ..axes.layout import Layout
 from ..axes.onnx_values import map_axes
-from ..errors import LayerError
 from ..graph import extract, fold_batch_norms
-from ..tail.cutting import find_detail_value, find_layer_value, index_map, open_exported
+from ..tail.cutting import find_detail_value, find_layer_value, held_axes, index_map, open_exported
 
 __all__ = ["PlainModel", "plain_model"]
 
@@ -44,7 +39,7 @@ def plain_model(model: ModelProto, spec: CamSpec, *, fold: bool = True) -> Plain
 
     def added(layer: LayerSpec, value: str, own: str) -> tuple[str, Layout]:
         shape = [int(size or 0) for size in (graph.shape(value) or ())[1:]]
-        view = _axes(followed.layout(value), index_map(graph, layer, value), shape, layer)
+        view = held_axes(followed.layout(value), index_map(graph, layer, value), shape, layer)
         if value in (layer.activations, layer.gradients):  # its own name is free again, and will be wanted
             own = graph.fresh(own)
             graph.rename(value, own)
@@ -63,12 +58,3 @@ def plain_model(model: ModelProto, spec: CamSpec, *, fold: bool = True) -> Plain
         fold_batch_norms(graph, keep={*layers, *(() if detail is None else detail[:1])})
     outputs = [name for name in graph.output_names if name not in spec.added_outputs]
     return PlainModel(extract(graph, [spec.input.name], outputs), tuple(layers), tuple(views), detail)
-
-
-def _axes(followed: Layout | None, places: NDArray[np.int64], shape: Sequence[Any], layer: LayerSpec) -> Layout:
-    """How the layer's value holds its grid: in reading order or as its axes say, as the file gives its cells."""
-    in_reading_order = in_order(*layer.grid, layer.prefix_tokens) if layer.layout == "NTC" else Layout(layer.layout)
-    for axes in (in_reading_order, followed):
-        if axes is not None and np.array_equal(axes.places(shape), places):
-            return axes
-    raise LayerError(f"layer '{layer.name}': the order in which the file gives its cells cannot be told from its graph")

@@ -17,8 +17,10 @@ from onnx import TensorProto, helper
 
 from ...runtime.contract.spec import CamSpec, LayerSpec
 from ...runtime.probabilities import softmax
+from ..axes.onnx_values import map_axes
+from ..errors import LayerError
 from ..graph import Graph
-from ..tail.cutting import Tail, cut, find_detail_value, find_layer_value, index_map
+from ..tail.cutting import Tail, cut, find_detail_value, find_layer_value, held_axes, index_map
 from .differences import moved
 from .exported_file import COARSE_GRADIENT, ExportedFile, open_probe
 from .float64 import Evaluator
@@ -39,7 +41,10 @@ def detail_leads_to_activations(file: ExportedFile) -> list[Check]:
     if detail is None or file.top.detail is None:
         return []
     assert file.graph is not None, "the detail is proved before the graph is given back"
-    part = _part(file.graph, file.spec, detail.as_layer())
+    try:
+        part = _part(file.graph, file.spec, detail.as_layer())
+    except LayerError as error:
+        return [Check("activations of the layer, from those of the detail layer", float("inf"), 1e-4, note=str(error))]
     # Kernels for quantised values round otherwise in either graph: node by node both compute the same.
     optimise = not file.has_quantisers
     answer = file.top if optimise else file.node_by_node
@@ -62,6 +67,8 @@ def _part(graph: Graph, spec: CamSpec, detail: LayerSpec) -> Tail:
     value = find_detail_value(graph, detail, find_layer_value(graph, spec))
     model, others = cut(graph, value, [spec.layer.activations])
     places = index_map(graph, detail, value)
+    shape = [int(size or 0) for size in (graph.shape(value) or ())[1:]]
+    held_axes(map_axes(graph).layout(value), places, shape, detail)  # another order of cells would be undone unnoticed
     return Tail(model, value, tuple(others), graph.shape(value) or (), spec.layer.activations, places)
 
 

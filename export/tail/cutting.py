@@ -9,19 +9,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper
 
 from ...runtime.contract.spec import CamSpec, LayerSpec
+from ..axes.layout import Layout, in_order
 from ..errors import LayerError
 from ..graph import Graph, Shape, attribute, extract, fold_constants, open_graph
 from ..graph.graph import reads
 from ..proof.float64 import Evaluator
 from ..reverse.score import score_of
 
-__all__ = ["Tail", "cut", "cut_tail", "find_detail_value", "find_layer_value", "index_map", "open_exported"]
+__all__ = [
+    "Tail",
+    "cut",
+    "cut_tail",
+    "find_detail_value",
+    "find_layer_value",
+    "held_axes",
+    "index_map",
+    "open_exported",
+]
 
 #: What an exporter puts between the layer and `cam_activations`.
 _REARRANGING = {"Cast", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"}
@@ -164,6 +175,19 @@ def index_map(graph: Graph, spec: LayerSpec, layer: str) -> NDArray[np.int64]:
     chain, _ = cut(graph, layer, [spec.activations])
     every = np.broadcast_to(numbers, (count, numbers.size)).reshape(count, *(int(d or 0) for d in sizes))
     return Evaluator(chain).run({layer: every})[spec.activations][0].astype(np.int64)
+
+
+def held_axes(followed: Layout | None, places: NDArray[np.int64], shape: Sequence[Any], layer: LayerSpec) -> Layout:
+    """How the layer's value holds its grid: in reading order or as its axes say, as the file gives its cells.
+
+    followed: what its axes say. places: as `index_map` finds them. shape: of the value, without the batch. Raises
+    `LayerError` where the file gives its cells in another order.
+    """
+    in_reading_order = in_order(*layer.grid, layer.prefix_tokens) if layer.layout == "NTC" else Layout(layer.layout)
+    for axes in (in_reading_order, followed):
+        if axes is not None and np.array_equal(axes.places(shape), places):
+            return axes
+    raise LayerError(f"layer '{layer.name}': the order in which the file gives its cells cannot be told from its graph")
 
 
 def cut(

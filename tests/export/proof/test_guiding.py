@@ -14,6 +14,7 @@ from cfcam.export import export_onnx
 from cfcam.export.proof.exported_file import ExportedFile, open_exported_file
 from cfcam.export.proof.guiding import detail_leads_to_activations, rivals_against_differences
 from cfcam.export.sources.preprocessing import preset
+from onnx import helper, numpy_helper
 from onnx_classifiers import written
 
 
@@ -39,6 +40,25 @@ def test_the_detail_leads_to_the_layer(file: ExportedFile) -> None:
     assert not check.ok
     (check,) = detail_leads_to_activations(spoilt(file, detail=np.roll(file.top.detail, 1, axis=3)))
     assert not check.ok
+
+
+@pytest.mark.parametrize("axis", [1, 2, 3])
+def test_cells_in_another_order_are_found_in_the_graph(axis: int, file: ExportedFile) -> None:
+    """Channels turned round, or the grid: what only rearranges could be undone, and the map would lie elsewhere."""
+    model = onnx.load(file.path)
+    node = next(node for node in model.graph.node if "cam_detail" in node.output)
+    for other in model.graph.node:
+        for names in (other.input, other.output):
+            for place, name in enumerate(names):
+                names[place] = "right" if name == "cam_detail" else name
+    assert "right" in node.output
+    order = np.arange((8, 16, 16)[axis - 1])[::-1].copy()
+    model.graph.initializer.append(numpy_helper.from_array(order, "order"))
+    model.graph.node.append(helper.make_node("Gather", ["right", "order"], ["cam_detail"], axis=axis))
+    onnx.save(model, file.path)
+    (check,) = detail_leads_to_activations(open_exported_file(file.path))
+    assert not check.ok
+    assert "the order in which the file gives its cells" in (check.note or "")
 
 
 def test_the_rivals_gradient_by_hand(file: ExportedFile) -> None:
