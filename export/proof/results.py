@@ -13,6 +13,9 @@ from ..errors import ProofError
 
 __all__ = ["Check", "Proof", "image_errors", "of_layer", "relative_error"]
 
+#: Smaller numbers are subnormal in float32, or zero: a sigmoid that is saturated leaves gradients of that size.
+_TINY = float(np.finfo(np.float32).tiny)
+
 
 @dataclass(frozen=True)
 class Check:
@@ -97,11 +100,12 @@ def relative_error(value: NDArray[Any], reference: NDArray[Any]) -> float:
 def image_errors(value: NDArray[Any], reference: NDArray[Any]) -> NDArray[np.float64]:
     """Relative L2 error of each image: (N, ...) against (N, ...) -> (N,).
 
-    An image whose reference is zero has error 0 when the value is zero too, else infinity.
+    An image whose reference is zero has error 0 when the value is zero too, else infinity; what float32 cannot hold
+    counts as zero.
     """
     wide = np.asarray(reference, np.float64).reshape(len(reference), -1)
     difference = np.linalg.norm(np.asarray(value, np.float64).reshape(len(wide), -1) - wide, axis=1)
     size = np.linalg.norm(wide, axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        errors = np.where(size > 0, difference / size, np.where(difference > 0, np.inf, 0.0))
+        errors = np.where(size > _TINY, difference / size, np.where(difference > _TINY, np.inf, 0.0))
     return errors

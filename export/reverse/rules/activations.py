@@ -88,12 +88,24 @@ def clip(c: Context) -> Gradients:
 
 @rule("Sigmoid")
 def sigmoid(c: Context) -> Gradients:
-    return {0: c.g * (c.y() * (1 - c.y()))}
+    return {0: c.g * (_sigmoid_slope(c, c.x()) if _is_vector(c.y()) else c.y() * (1 - c.y()))}
 
 
 @rule("Tanh")
 def tanh(c: Context) -> Gradients:
-    return {0: c.g * (1 - c.y() * c.y())}
+    return {0: c.g * (_sigmoid_slope(c, c.x() * 2.0) * 4.0 if _is_vector(c.y()) else 1 - c.y() * c.y())}
+
+
+def _is_vector(y: Value) -> bool:
+    """Whether y may be a head's output (N, C): there a saturated slope is all that is left of the gradient."""
+    return y.shape is not None and len(y.shape) <= 2
+
+
+def _sigmoid_slope(c: Context, x: Value) -> Value:
+    """d/dx of sigmoid(x), exact where the sigmoid has rounded to 1: e / (1 + e)^2 with e = exp(-|x|)."""
+    e = c.e("Exp", c.e("Abs", x) * -1.0)
+    one_more = e + 1
+    return e / (one_more * one_more)
 
 
 @rule("HardSigmoid")

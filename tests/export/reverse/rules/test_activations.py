@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from cfcam.export.reverse.vjp import vjp
 from onnx import helper
-from onnx_gradcheck import Case, prove
+from onnx_gradcheck import Case, build, prove, run_ort
 
 RNG = np.random.default_rng(1)
 
@@ -40,6 +41,16 @@ def test_activation(op: str) -> None:
     make, reference, attributes = ACTIVATIONS[op]
     node = helper.make_node(op, ["x"], ["y"], **attributes)
     prove(Case([node], {"x": make(3, 5)}, torch=reference))
+
+
+@pytest.mark.parametrize("op", ["Sigmoid", "Tanh"])
+def test_a_saturated_head_keeps_its_gradient_in_float32(op: str) -> None:
+    """1 - y is 0 or has few digits left there, and y itself is clamped by ONNX Runtime's kernel beyond 18."""
+    x = np.array([[-40.0, -20.0, -9.0, 0.5, 9.0, 20.0, 40.0]])
+    model = vjp(build(Case([helper.make_node(op, ["x"], ["y"])], {"x": x}), np.float32), ["x"], ["y"])
+    (gradient,) = run_ort(model, {"x": x.astype(np.float32), "cotangent_y": np.ones((1, 7), np.float32)})
+    right = 1 / np.cosh(x / 2) ** 2 / 4 if op == "Sigmoid" else 1 / np.cosh(x) ** 2
+    np.testing.assert_allclose(gradient, right, rtol=1e-5)
 
 
 @pytest.mark.parametrize("form", ["none", "tanh"])
