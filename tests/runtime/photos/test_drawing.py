@@ -44,6 +44,38 @@ def test_heat_picture_checks_and_keeps_its_inputs():
         heat_picture(photo, heat.T)
 
 
+def _in_floats(photo: Image.Image, heat: np.ndarray) -> np.ndarray:
+    """What `heat_picture` means, pixel by pixel in float64."""
+    base = np.asarray(photo, np.float64)
+    grey = np.asarray(photo.convert("L"), np.float64)[..., None]
+    opacity = 0.15 + 0.5 * heat[..., None].astype(np.float64)
+    return (grey + (base - grey) * 0.4) * (1 - opacity) + colour_map(heat) * opacity
+
+
+def test_heat_picture_is_the_blend_of_floats_within_two_levels():
+    random = np.random.default_rng(0)
+    photo = Image.fromarray(random.integers(0, 256, (64, 90, 3), np.uint8))
+    heat = random.random((64, 90), np.float32)
+    heat[0], heat[1] = 0, 1
+    assert np.abs(np.asarray(heat_picture(photo, heat)) - _in_floats(photo, heat)).max() <= 2
+    beyond = np.where(heat == 0, -3, np.where(heat == 1, 7, heat)).astype(np.float32)
+    assert np.array_equal(np.asarray(heat_picture(photo, beyond)), np.asarray(heat_picture(photo, heat)))
+
+
+def test_what_was_seen_looks_the_same_beside_what_was_not():
+    photo = Image.fromarray(np.random.default_rng(1).integers(0, 256, (20, 30, 3), np.uint8))
+    heat = np.full((20, 30), 0.5, np.float32)
+    whole = np.asarray(heat_picture(photo, heat))
+    heat[:, :5] = np.nan
+    part = np.asarray(heat_picture(photo, heat))
+    assert np.array_equal(part[:, 5:], whole[:, 5:])
+    assert (part[:, 4] == 255).all()  # the line
+    red, green, blue = (part[:, :4, i].astype(int) for i in range(3))
+    assert (red == green).all()
+    assert (green == blue).all()
+    assert red.min() >= 85  # pale: 125 under a stripe of 0.72
+
+
 def test_scale_bar_runs_from_dark_to_light():
     bar = np.asarray(scale_bar(300, 14))
     assert bar.shape[1] == 300
