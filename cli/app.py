@@ -16,7 +16,23 @@ import typer
 
 from ..runtime.errors import CfcamError, PhotoWarning
 from ..runtime.shown import shown_message
-from . import adopt, bench, build, check, compare, demo, evaluate, explain, export, inspect, layers, parts, tune, verify
+from . import (
+    adopt,
+    bench,
+    build,
+    check,
+    compare,
+    demo,
+    evaluate,
+    explain,
+    export,
+    inspect,
+    layers,
+    parts,
+    stream,
+    tune,
+    verify,
+)
 from .console import DONE, NOT_DONE, note, stderr
 
 __all__ = ["app", "run"]
@@ -35,6 +51,7 @@ app = typer.Typer(
 app.command("export")(export.export)
 app.command("layers")(layers.layers)
 app.command("explain")(explain.explain)
+app.command("stream")(stream.stream)
 app.command("inspect")(inspect.inspect)
 app.command("check")(check.check)
 app.command("build")(build.build)
@@ -83,9 +100,9 @@ def run(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     arguments, debug = _take(arguments, "--debug")
     arguments, verbose = _take(arguments, "--verbose")
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # an image may have a name that the terminal cannot show
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    for output in (sys.stdout, sys.stderr):
+        if hasattr(output, "reconfigure"):  # an image may have a name that the terminal cannot show
+            output.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     level = logging.DEBUG if debug else logging.INFO if verbose else None
     try:
         with _stoppable(), warnings.catch_warnings(), _logging(level):

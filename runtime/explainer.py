@@ -6,7 +6,7 @@ import dataclasses
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from .engines.options import EngineOptions
+    from .stream import Drop, Streamed
 
     #: A path, a Pillow image, a photo as array of integers, a ready tensor (C, H, W) of the input's own type (or of
     #: floats), or what `prepare` made.
@@ -262,6 +263,27 @@ class Explainer(Closing):
         raw = self._infer([item.tensor for item in inputs], [item.frame for item in inputs], wanted)
         share = (time.perf_counter() - started) * 1000 / len(inputs)
         return [self._explanation(i, item, raw, work, share) for i, item in enumerate(inputs)]
+
+    def stream(
+        self, frames: Iterable[Source], target: Target = None, *, budget_ms: float | None = None, drop: Drop = "latest"
+    ) -> Iterator[Streamed]:
+        """Explain frames as they come, while a thread reads the next.
+
+        Args:
+            frames: What `explain` takes, one after the other: of a camera, say.
+            target: As in `explain`, for all frames.
+            budget_ms: Frames that have waited longer (ms) before their turn are left out; None for any wait.
+            drop: ``latest``: a frame that still waits when the next one comes is left out; ``none``: reading waits.
+
+        Yields:
+            The explained frames, with how many were left out before each, and their age.
+
+        Raises:
+            CfcamError: As `explain`; and a budget that is not above 0, or with ``none``.
+        """
+        from .stream import explain_frames
+
+        return explain_frames(lambda frame: self.explain(frame, target), frames, budget_ms=budget_ms, drop=drop)
 
     def maps(
         self,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-__all__ = ["caption", "colour_map", "heat_picture", "scale_bar", "side_by_side"]
+__all__ = ["caption", "colour_map", "heat_picture", "label_on", "scale_bar", "side_by_side"]
 
 #: Control points of the colour map: lightness (CIE L*) grows evenly from 5 to 95 while the hue
 #: turns from blue-violet through red to yellow, so that more always looks like more, in grey and to
@@ -175,6 +175,19 @@ def caption(
     if foot is not None:
         page.paste(foot, (pad, head + picture.height + pad))
     return page
+
+
+def label_on(picture: Image.Image, words: str) -> Image.Image:
+    """`picture` with `words` in light letters on a dark strip in its upper left corner."""
+    from PIL import ImageDraw
+
+    size = max(12, picture.width // 40)
+    font, pad = _font(size), size // 3
+    line = _shorten(words, size, picture.width - 2 * pad)
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((0, 0, font.getlength(line) + 2 * pad, size * 1.3 + pad), fill=_INK)
+    draw.text((pad, pad / 2), line, font=font, fill=_PAPER)
+    return picture
 
 
 def side_by_side(

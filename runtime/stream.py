@@ -1,0 +1,394 @@
+"""Videos and cameras: frames are read, explained, drawn and encoded at the same time.
+
+Frames that there is no time for are left out, the latest wins, and every one is counted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from .errors import ArrayError, ImageError, MissingDependencyError, OutputError
+from .files import atomic_path
+from .shown import utf8
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from .explanation import Explanation
+
+    Explain = Callable[[Any, Any], Explanation]
+
+__all__ = ["Drop", "Streamed", "VideoReport", "annotate_video", "explain_frames"]
+
+Drop = Literal["latest", "none"]
+_END = object()
+
+
+@dataclass(frozen=True, eq=False)
+class Streamed:
+    """One explained frame.
+
+    Attributes:
+        index: Its number among the frames that came, from 0.
+        frame: What came.
+        explanation: Why.
+        dropped: Frames that were left out since the one before.
+        age_ms: Milliseconds from its arrival to its explanation.
+    """
+
+    index: int
+    frame: Any
+    explanation: Explanation
+    dropped: int
+    age_ms: float
+
+
+@dataclass
+class VideoReport:
+    """What became of a video: frames read, shown, dropped and resized, ages in ms, seconds, why it ended early."""
+
+    read: int = 0
+    shown: int = 0
+    dropped: int = 0
+    resized: int = 0
+    ages_ms: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    ended_early: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values, with the median and 99th percentile of the ages."""
+        p50, p99 = np.percentile(self.ages_ms, [50, 99]) if self.ages_ms else (0.0, 0.0)
+        return {
+            "read": self.read,
+            "shown": self.shown,
+            "dropped": self.dropped,
+            "resized": self.resized,
+            "frames_per_second": round(self.shown / self.seconds, 2) if self.seconds else 0.0,
+            "age_ms_p50": round(float(p50), 2),
+            "age_ms_p99": round(float(p99), 2),
+            "ended_early": self.ended_early,
+        }
+
+
+class _Waiting:
+    """Frames between the thread that reads and the one that explains: the latest alone, or two in order."""
+
+    def __init__(self, drop: Drop) -> None:
+        self._latest = drop == "latest"
+        self._items: list[tuple[int, Any, float]] = []
+        self._changed = threading.Condition()
+        self._error: BaseException | None = None
+        self._ended = self._stopped = False
+        self.count = 0
+
+    def fill(self, frames: Iterable[Any]) -> None:
+        """Read all frames; an error is kept for the other thread."""
+        try:
+            for frame in frames:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._stopped or self._latest or len(self._items) < 2)
+                    if self._stopped:
+                        return
+                    if self._latest:
+                        self._items.clear()
+                    self._items.append((self.count, frame, time.perf_counter()))
+                    self.count += 1
+                    self._changed.notify_all()
+        except BaseException as error:
+            self._error = error
+        finally:
+            with self._changed:
+                self._ended = True
+                self._changed.notify_all()
+
+    def take(self) -> tuple[int, Any, float] | None:
+        """The next frame; None at the end. Raises what reading raised, after the frames before it."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._items or self._ended)
+            if self._items:
+                item = self._items.pop(0)
+                self._changed.notify_all()
+                return item
+        if self._error is not None:
+            raise self._error
+        return None
+
+    def stop(self) -> None:
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+
+def explain_frames(
+    explain: Callable[[Any], Explanation],
+    frames: Iterable[Any],
+    *,
+    budget_ms: float | None = None,
+    drop: Drop = "latest",
+    report: VideoReport | None = None,
+) -> Iterator[Streamed]:
+    """Explain frames while others are read in a thread.
+
+    Args:
+        explain: Makes an explanation of a frame.
+        frames: What is explained, as it comes.
+        budget_ms: Frames that have waited longer (ms) before their turn are left out too; None for any wait.
+        drop: ``latest``: a frame that is still waiting when the next one comes is left out; ``none``: reading waits.
+        report: Counts what was read and dropped, the frames after the last that was explained included.
+
+    Yields:
+        The explained frames, in order.
+
+    Raises:
+        ArrayError: `budget_ms` is not above 0, goes with ``none``, or `drop` is another word.
+        CfcamError: What `explain` or `frames` raise.
+    """
+    if drop not in ("latest", "none"):
+        raise ArrayError(f"stream: drop: expected 'latest' or 'none', got {drop!r}")
+    if budget_ms is not None and not budget_ms > 0:
+        raise ArrayError(f"stream: budget_ms: expected a number above 0, got {budget_ms}")
+    if budget_ms is not None and drop == "none":
+        raise ArrayError("stream: a budget leaves frames out: take drop 'latest', or no budget")
+    return _explained(explain, frames, budget_ms, drop, VideoReport() if report is None else report)
+
+
+def _explained(
+    explain: Callable[[Any], Explanation],
+    frames: Iterable[Any],
+    budget_ms: float | None,
+    drop: Drop,
+    report: VideoReport,
+) -> Iterator[Streamed]:
+    waiting = _Waiting(drop)
+    threading.Thread(target=waiting.fill, args=(frames,), daemon=True, name="cfcam frames").start()
+    done, before = 0, 0
+    try:
+        while (item := waiting.take()) is not None:
+            index, frame, came = item
+            if budget_ms is not None and (time.perf_counter() - came) * 1000 > budget_ms:
+                continue
+            explanation = explain(frame)
+            dropped, before = index - before, index + 1
+            done += 1
+            yield Streamed(index, frame, explanation, dropped, (time.perf_counter() - came) * 1000)
+    finally:
+        waiting.stop()
+        report.read, report.dropped = waiting.count, waiting.count - done
+
+
+@dataclass(frozen=True)
+class _Photo:
+    """A decoded frame: upright, with its time."""
+
+    image: Image.Image
+    pts: int
+    time_base: Fraction
+
+
+def _frames(path: str, every: int, paced: bool, report: VideoReport) -> Iterator[_Photo]:
+    """Upright frames of a video. With `paced`, no sooner than their time stamps say, as a camera gives them."""
+    av = _av()
+    try:
+        container = av.open(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ImageError(f"{path}: cannot be opened as a video ({reason}): give a video file or a stream") from error
+    with container:
+        if not container.streams.video:
+            raise ImageError(f"{path}: has no video stream: give a file with pictures")
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        begun, first, last, number = time.perf_counter(), None, -1, 0
+        base = stream.time_base or Fraction(1, 1000)
+        step = max(1, round(1 / (base * (stream.average_rate or 25))))
+        try:
+            for frame in container.decode(stream):
+                number += 1
+                if (number - 1) % every:
+                    continue
+                pts = last + step if frame.pts is None or frame.pts <= last else frame.pts
+                first, last = pts if first is None else first, pts
+                if paced:
+                    time.sleep(max(0.0, float((pts - first) * base) - (time.perf_counter() - begun)))
+                image = frame.to_image()
+                if frame.rotation:  # degrees, counter-clockwise, as Pillow counts them
+                    image = image.rotate(frame.rotation, expand=True)
+                yield _Photo(image, pts, base)
+        except av.FFmpegError as error:
+            report.ended_early = f"frame {number} cannot be decoded ({error.strerror})"
+        if last < 0:
+            raise ImageError(f"{path}: no frame can be decoded: the file is empty or damaged, record it again")
+
+
+def annotate_video(
+    explain: Explain,
+    source: str,
+    output: str | os.PathLike[str],
+    *,
+    target: Any = None,
+    follow: int | None = None,
+    smooth: float = 0.0,
+    budget_ms: float | None = None,
+    drop: Drop = "none",
+    every: int = 1,
+    json_lines: str | os.PathLike[str] | None = None,
+    progress: Callable[[VideoReport], None] | None = None,
+) -> VideoReport:
+    """Write a video with the map on every frame.
+
+    Args:
+        explain: Makes an explanation of an upright RGB image and a class, None for the top one.
+        source: A file, an address (``rtsp://...``) or a device (``/dev/video0``), as FFmpeg opens it.
+        output: An ``.mp4`` (H.264), whole or absent. Odd sizes lose a row or column; frames of another size than the
+            first are resized to it. Sound is left out.
+        target: The class for all frames; None for each frame's top class.
+        follow: Keep a class until another was the top one in that many explained frames in succession.
+        smooth: Share of the map before in the one that is shown, in [0, 1); a smoothed map is not this frame's alone.
+        budget_ms: As in `explain_frames`.
+        drop: As in `explain_frames`; with ``latest`` a file is read at its own speed.
+        every: Explain every n-th frame alone; the others do not count as read.
+        json_lines: A file with one JSON object per shown frame.
+        progress: Called after every frame.
+
+    Returns:
+        The counts.
+
+    Raises:
+        ArrayError: A setting out of its range.
+        ImageError: There is no video, or no frame in it.
+        OutputError: The output cannot be written, or does not end in ``.mp4``.
+        MissingDependencyError: PyAV is not installed.
+        CfcamError: What `explain` raises.
+    """
+    if not os.fspath(output).lower().endswith(".mp4"):
+        raise OutputError(f"{os.fspath(output)}: expected a name that ends in .mp4")
+    for name, value, good in (("smooth", smooth, 0 <= smooth < 1), ("every", every, every >= 1)):
+        if not good:
+            raise ArrayError(f"stream: {name}: out of its range: {value}")
+    report, view = VideoReport(), _View(explain, target, follow, smooth)
+    started = time.perf_counter()
+    frames = _frames(os.fspath(source), every, drop == "latest" and os.path.isfile(source), report)
+    explained = explain_frames(view, frames, budget_ms=budget_ms, drop=drop, report=report)
+    with ExitStack() as stack:
+        place = stack.enter_context(atomic_path(output))
+        lines = None
+        if json_lines is not None:
+            part = stack.enter_context(atomic_path(json_lines))
+            lines = stack.enter_context(open(part, "w", encoding="utf-8"))
+        writer = stack.enter_context(_Writer(place))
+        for one in explained:
+            report.resized += writer.add(_drawn(one.explanation), one.frame)
+            report.shown += 1
+            report.ages_ms.append(one.age_ms)
+            report.seconds = time.perf_counter() - started
+            if lines is not None:
+                seconds = float(one.frame.pts * one.frame.time_base)
+                said = {"frame": one.index, "seconds": round(seconds, 6), "dropped": one.dropped}
+                said |= {"age_ms": round(one.age_ms, 3), **one.explanation.to_dict()}
+                lines.write(json.dumps(utf8(said), ensure_ascii=False, allow_nan=False) + "\n")
+            if progress is not None:
+                progress(report)
+    return report
+
+
+class _View:
+    """Explains frame after frame: which class, and how much of the map before stays."""
+
+    def __init__(self, explain: Explain, target: Any, follow: int | None, smooth: float) -> None:
+        self._explain, self._target, self._follow, self._smooth = explain, target, follow, smooth
+        self._others = 0
+        self._before: Explanation | None = None
+
+    def __call__(self, frame: _Photo) -> Explanation:
+        found = self._explain(frame.image, self._target)
+        if self._follow is not None and len(found.probabilities):
+            top = int(found.probabilities.argmax())
+            self._others = self._others + 1 if top != found.target else 0
+            if self._target is None or self._others >= self._follow:
+                self._target, self._others = top, 0
+        before, self._before = self._before, found
+        if not self._smooth or before is None or before.target != found.target or before.empty or found.empty:
+            return found
+        mixed = self._smooth * before.map + (1 - self._smooth) * found.map
+        self._before = replace(found, map=mixed.astype(np.float32))
+        return self._before
+
+
+class _Writer:
+    """Encodes in a thread of its own, so that the next frame is explained meanwhile."""
+
+    def __init__(self, path: os.PathLike[str]) -> None:
+        self._container = _av().open(os.fspath(path), "w", format="mp4")
+        self._queue: queue.Queue[Any] = queue.Queue(2)
+        self._error: BaseException | None = None
+        self._size: tuple[int, int] | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True, name="cfcam encoder")
+        self._thread.start()
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._queue.put(_END)
+        self._thread.join()
+        if self._error is not None and kind is None:
+            raise OutputError(f"the video cannot be encoded ({self._error})") from self._error
+
+    def add(self, picture: Image.Image, photo: _Photo) -> bool:
+        """Encode a picture; whether it had to be resized. Raises `OutputError`."""
+        if self._error is not None:
+            raise OutputError(f"the video cannot be encoded ({self._error})") from self._error
+        self._size = self._size or picture.size
+        other = picture.size != self._size
+        self._queue.put((picture.resize(self._size) if other else picture, photo))
+        return other
+
+    def _run(self) -> None:
+        stream = None
+        try:
+            while (item := self._queue.get()) is not _END:
+                picture, photo = item
+                if stream is None:
+                    stream = self._container.add_stream("libx264", options={"preset": "veryfast", "crf": "20"})
+                    stream.width, stream.height = (max(2, side - side % 2) for side in picture.size)
+                    stream.pix_fmt = "yuv420p"
+                    stream.codec_context.time_base = photo.time_base
+                if picture.size != (stream.width, stream.height):
+                    picture = picture.crop((0, 0, stream.width, stream.height))
+                frame = _av().VideoFrame.from_image(picture)
+                frame.pts, frame.time_base = photo.pts, photo.time_base
+                self._container.mux(stream.encode(frame))
+            if stream is not None:
+                self._container.mux(stream.encode())
+            self._container.close()
+        except BaseException as error:
+            self._error = error
+            while self._queue.get() is not _END:  # nobody may wait for a place in the queue
+                pass
+
+
+def _drawn(explanation: Explanation) -> Image.Image:
+    """The frame under its map, with the class in the corner."""
+    from .photos.drawing import label_on
+
+    words = f"{explanation.label}  {explanation.measured}"
+    return label_on(explanation.overlay(None, legend=False), words if not explanation.empty else f"{words}  (no map)")
+
+
+def _av() -> Any:
+    try:
+        import av
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError("videos need av: install cfcam[stream]") from error
+    return av
