@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..numerics.matrix_products import product
 
-__all__ = ["blurred_features", "gaussian", "self_kernel_filter"]
+__all__ = ["blurred_features", "feature_basis", "gaussian", "line_matrix", "self_kernel_filter"]
 
 #: On grids of up to so many cells one product for both axes is faster than one for each.
 _ONE_PRODUCT = 100
@@ -33,7 +33,7 @@ def gaussian(maps: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
         return maps
     _, height, width = maps.shape
     # One product per map and axis: each is far too small for BLAS to wake its threads.
-    return _line_matrix(height, sigma) @ (maps @ _line_matrix(width, sigma).T)
+    return line_matrix(height, sigma) @ (maps @ line_matrix(width, sigma).T)
 
 
 def blurred_features(maps: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
@@ -42,14 +42,37 @@ def blurred_features(maps: NDArray[np.float32], sigma: float) -> NDArray[np.floa
     Under half-sample reflection the blur is diagonal in the cosine basis (DCT-II), which is orthonormal: its
     coefficients are as good as cells for comparing channels, and those that the blur all but removes are left out.
     """
-    if sigma == 0:
-        return maps.reshape(len(maps), -1)
     count, height, width = maps.shape
-    if height * width <= _ONE_PRODUCT:
-        return product(maps.reshape(count, -1), _grid_basis(height, width, sigma))
-    (rows, row_factors), (columns, column_factors) = (_cosine_basis(size, sigma) for size in (height, width))
-    kept = np.flatnonzero(np.outer(row_factors, column_factors) > _REMOVED)
+    basis = feature_basis(height, width, sigma)
+    if basis is None:
+        return maps.reshape(count, -1)
+    if isinstance(basis, np.ndarray):
+        return product(maps.reshape(count, -1), basis)
+    rows, columns, kept = basis
     return (rows @ (maps @ columns.T)).reshape(count, -1)[:, kept]
+
+
+def feature_basis(
+    height: int, width: int, sigma: float
+) -> NDArray[np.float32] | tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.intp]] | None:
+    """What `blurred_features` multiplies maps of (height, width) with.
+
+    Args:
+        height: Of the grid.
+        width: Of the grid.
+        sigma: Of the blur, in cells.
+
+    Returns:
+        A matrix (height * width, D) for flattened maps; for larger grids (rows, columns, kept): two square matrices
+        for ``rows @ map @ columns.T``, and the places (D,) of the flattened result that are kept. None without a blur,
+        where features are the cells.
+    """
+    if sigma == 0:
+        return None
+    if height * width <= _ONE_PRODUCT:
+        return _grid_basis(height, width, sigma)
+    (rows, row_factors), (columns, column_factors) = (_cosine_basis(size, sigma) for size in (height, width))
+    return rows, columns, np.flatnonzero(np.outer(row_factors, column_factors) > _REMOVED)
 
 
 @lru_cache(maxsize=16)
@@ -68,14 +91,14 @@ def _cosine_basis(size: int, sigma: float) -> tuple[NDArray[np.float32], NDArray
     places = np.pi * (np.arange(size) + 0.5) / size
     basis = np.cos(np.arange(size)[:, None] * places) * np.sqrt(2 / size)
     basis[0] /= np.sqrt(2)
-    factors = np.einsum("ij,jk,ik->i", basis, _line_matrix(size, sigma).astype(np.float64), basis)
+    factors = np.einsum("ij,jk,ik->i", basis, line_matrix(size, sigma).astype(np.float64), basis)
     weighted = (factors[:, None] * basis).astype(np.float32)
     weighted.flags.writeable = False
     return weighted, np.abs(factors)
 
 
 @lru_cache(maxsize=64)
-def _line_matrix(size: int, sigma: float) -> NDArray[np.float32]:
+def line_matrix(size: int, sigma: float) -> NDArray[np.float32]:
     """(size, size) matrix M with ``M @ x`` = x blurred along its first axis."""
     # As scipy's gaussian_filter1d, without importing scipy.
     radius = int(4 * sigma + 0.5)

@@ -25,7 +25,7 @@ __all__ = [
 
 # Float32 leaves distances of up to some 1e-7 between identical channels; below this floor
 # eps would let rounding decide what belongs together.
-_EPS_FLOOR = 1e-6
+EPS_FLOOR = 1e-6
 
 
 def live_channels(features: NDArray[np.float32], threshold: float) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
@@ -149,7 +149,7 @@ def cluster_cosine(
     clustered = None if most is None or len(live) <= most else _strongest(_norms(features)[live], most)
     some = unit if clustered is None else unit[clustered]
     distances = cosine_distances(some)
-    eps = max(float(np.median(neighbour_distance(distances, neighbour))), _EPS_FLOOR)
+    eps = max(float(np.median(neighbour_distance(distances, neighbour))), EPS_FLOOR)
     found = dbscan(distances, eps=eps, min_samples=min_samples)
     if clustered is not None:
         everything = np.full(len(live), Grouping.NOISE, np.int64)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .matrix_products import product
 
-__all__ = ["resize", "resize_back", "resize_part", "same_grid", "shrink", "unit_range"]
+__all__ = ["area_matrix", "line_matrix", "resize", "resize_back", "resize_part", "same_grid", "shrink", "unit_range"]
 
 
 def resize(maps: NDArray[np.float32], size: tuple[int, int], *, align_corners: bool = False) -> NDArray[np.float32]:
@@ -22,7 +22,7 @@ def resize(maps: NDArray[np.float32], size: tuple[int, int], *, align_corners: b
     align_corners: the outer values lie on the outer pixels' centres instead. Made for
     enlarging: it does not average where it shrinks.
     """
-    rows, columns = (_line_matrix(old, new, align_corners) for old, new in zip(maps.shape[1:], size, strict=True))
+    rows, columns = (line_matrix(old, new, align_corners) for old, new in zip(maps.shape[1:], size, strict=True))
     if len(maps) == 1:  # an image's size is enough to wake BLAS's threads
         return product(rows, product(maps[0], columns.T))[None]
     return rows @ (maps @ columns.T)
@@ -33,7 +33,7 @@ def resize_part(
 ) -> NDArray[np.float32]:
     """The part (h', w') that begins at `start` of what `resize` makes of `maps` (C, h, w) at `size`: (C, h', w')."""
     rows, columns = (
-        _line_matrix(old, new, False)[first : first + length]
+        line_matrix(old, new, False)[first : first + length]
         for old, new, first, length in zip(maps.shape[1:], size, start, part, strict=True)
     )
     return rows @ (maps @ columns.T)
@@ -45,7 +45,7 @@ def resize_back(part: NDArray[np.float32], size: tuple[int, int], start: tuple[i
     As `resize`, it does not average where it shrinks.
     """
     rows, columns = (
-        _line_matrix(old, new, False)[:, first : first + new]
+        line_matrix(old, new, False)[:, first : first + new]
         for old, new, first in zip(size, part.shape, start, strict=True)
     )
     return rows @ (part @ columns.T)
@@ -67,7 +67,7 @@ def shrink(maps: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.float
         down, across = height // rows, width // columns
         parts = [maps[:, i::down, j::across] for i in range(down) for j in range(across)]
         return np.add.reduce(parts) / np.float32(len(parts))
-    row_shares, column_shares = _area_matrix(height, rows), _area_matrix(width, columns)
+    row_shares, column_shares = area_matrix(height, rows), area_matrix(width, columns)
     return row_shares @ (maps @ column_shares.T)
 
 
@@ -79,7 +79,7 @@ def unit_range(maps: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 @lru_cache(maxsize=64)
-def _line_matrix(old: int, new: int, align_corners: bool) -> NDArray[np.float32]:
+def line_matrix(old: int, new: int, align_corners: bool) -> NDArray[np.float32]:
     """(new, old) matrix M with ``M @ x`` = x interpolated at `new` places."""
     if align_corners:
         places = np.linspace(0, old - 1, new)
@@ -94,7 +94,7 @@ def _line_matrix(old: int, new: int, align_corners: bool) -> NDArray[np.float32]
 
 
 @lru_cache(maxsize=64)
-def _area_matrix(old: int, new: int) -> NDArray[np.float32]:
+def area_matrix(old: int, new: int) -> NDArray[np.float32]:
     """(new, old) matrix M with ``M @ x`` = the mean of x over each of `new` equal stretches."""
     edges = np.arange(new + 1) * old / new
     cells = np.arange(old)

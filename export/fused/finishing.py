@@ -1,0 +1,80 @@
+"""From a layer's signed map to the finished one: guided by the detail layer, resized, from 0 to 1."""
+
+from __future__ import annotations
+
+from ...runtime.methods.cfcam.method import CfcamSettings
+from ...runtime.methods.numerics.resizing import area_matrix, line_matrix
+from ..reverse.emitter import Emitter, Value
+from .arithmetic import both_axes, maximum, minimum, number, ratio, total
+
+__all__ = ["finished", "guided"]
+
+
+def _resized(e: Emitter, maps: Value, size: tuple[int, int]) -> Value:
+    """Maps (N, h, w) at `size`, bilinear with half-pixel centres."""
+    height, width = maps.dims[-2:]
+    assert isinstance(height, int)
+    assert isinstance(width, int)
+    if (height, width) == size:
+        return maps
+    return both_axes(e, maps, line_matrix(height, size[0], False), line_matrix(width, size[1], False))
+
+
+def guided(e: Emitter, signed: Value, detail: Value, settings: CfcamSettings) -> tuple[Value, Value]:
+    """What `guide` makes of a signed map (N, h, w) and activations (N, D, H, W): the guided map (N, H, W), and float32
+    (N, 1, 1) whether it can be used."""
+    batch, height, width = signed.dims
+    _, count, tall, wide = detail.dims
+    assert isinstance(height, int)
+    assert isinstance(width, int)
+    assert isinstance(tall, int)
+    assert isinstance(wide, int)
+    flat = e.reshape(detail, detail, (batch, count, tall * wide))
+    norms = e("Sqrt", total(e, flat * flat, [2], keepdims=True))
+    live = number(e, norms > 0.0)
+    pooled = both_axes(e, detail, area_matrix(tall, height), area_matrix(wide, width))
+    rows = e.reshape(pooled, detail, (batch, count, height * width))
+    coarse = e.reshape(signed, signed, (batch, height * width, 1), [0, 1, 2])
+    target = coarse - e.reduce("ReduceMean", coarse, [1])
+    centred = rows - e.reduce("ReduceMean", rows, [2])
+    lengths = e("Sqrt", total(e, centred * centred, [2], keepdims=True) * total(e, target * target, [1], keepdims=True))
+    largest = e.reduce("ReduceMax", e("Abs", target), [1]) * 1e-6
+    shaped = number(e, lengths > largest * e.reduce("ReduceMax", e("Abs", rows), [1, 2]))
+    known = ratio(e, e("MatMul", centred, target), lengths) * shaped
+    weights = ratio(e, known + settings.gate_offset, norms) * live
+    fine = maximum(e, e("MatMul", e.transpose(weights, [0, 2, 1]), flat), 0.0)
+    top = e.reduce("ReduceMax", fine, [2])
+    usable = number(e, top > 0.0) * number(e, e.reduce("ReduceMin", fine, [2]) < top)
+    gate = e.reshape(ratio(e, fine, top), detail, (batch, tall, wide), [0, 2, 3])
+    alone = _resized(e, maximum(e, signed, 0.0), (tall, wide))
+    return alone * (gate * (1 - settings.gate_floor) + settings.gate_floor), usable
+
+
+def finished(
+    e: Emitter, signed: Value, size: tuple[int, int], guide: tuple[Value, Value] | None, asked: Value | None
+) -> tuple[Value, Value]:
+    """The map (N, H, W) in [0, 1] and bool (N,) whether it is empty.
+
+    signed: float32 (N, h, w). guide: as `guided` makes it. asked: bool (N,), whether there is such a class.
+    """
+    made = _unit(e, signed, size)
+    if guide is not None:
+        sharp, usable = guide
+        made = _unit(e, sharp, size) * usable + made * (1.0 - usable)
+    top = e.reduce("ReduceMax", signed, [1, 2], keepdims=False)
+    # NaN or infinity anywhere in the map makes its sum times zero NaN, which equals nothing.
+    sound = e("ReduceSum", made * 0.0, e.ints([1, 2]), keepdims=0)
+    whole = e("ReduceSum", signed * 0.0, e.ints([1, 2]), keepdims=0)
+    good = (top > 0.0) & sound.equals(0.0) & whole.equals(0.0)
+    if asked is not None:
+        good = good & asked
+    everywhere = e("Greater", e.expand(e.unsqueeze(number(e, good), [1, 2]), made), e.as_value(0.5, made.kind))
+    return e.where(everywhere, made, 0.0), ~good
+
+
+def _unit(e: Emitter, values: Value, size: tuple[int, int]) -> Value:
+    """Maps (N, h, w) at `size`, what is positive of them over its maximum; 0 where nothing is."""
+    positive = maximum(e, values, 0.0)
+    scaled = ratio(e, positive, e.reduce("ReduceMax", positive, [1, 2]))
+    large = _resized(e, scaled, size)
+    return minimum(e, ratio(e, large, e.reduce("ReduceMax", large, [1, 2])), 1.0)

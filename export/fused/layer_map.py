@@ -1,0 +1,153 @@
+"""The signed map of one layer: from activations, gradients and clusters to (N, h, w)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...runtime.methods.cfcam.filtering import feature_basis, line_matrix
+from ...runtime.methods.cfcam.method import CfcamSettings
+from ..reverse.emitter import Emitter, Value
+from .arithmetic import TINY, as_index, both_axes, maximum, number, ratio, total
+from .clusters import Clusters
+
+__all__ = ["features", "signed_map", "simple_map"]
+
+#: Largest magnitudes from 2**-20 to 2**20 are used as they are, as the host does.
+_SAFE = 2.0**20
+
+
+def safe(e: Emitter, values: Value) -> Value:
+    """`values` (N, ...), each image divided by its largest magnitude where float32 could not hold sums of products."""
+    axes = list(range(1, values.rank))
+    top = e.reduce("ReduceMax", e("Abs", values), axes)
+    fits = number(e, top < _SAFE) * number(e, top > 1 / _SAFE)
+    return values * (fits + (1.0 - fits) / maximum(e, top, TINY))
+
+
+def features(e: Emitter, activations: Value, settings: CfcamSettings) -> Value:
+    """float32 (N, C, D): what channels are compared by, see `blurred_features`."""
+    batch, count, height, width = activations.dims
+    assert isinstance(height, int)
+    assert isinstance(width, int)
+    basis = feature_basis(height, width, settings.feature_sigma)
+    if isinstance(basis, np.ndarray):
+        return e("MatMul", e.reshape(activations, activations, (batch, count, height * width)), e.constant(basis))
+    if basis is None:
+        return e.reshape(activations, activations, (batch, count, height * width))
+    rows, columns, kept = basis
+    found = both_axes(e, activations, rows, columns)
+    flat = e.reshape(found, activations, (batch, count, height * width))
+    return e("Gather", flat, e.ints(kept.tolist()), axis=2)
+
+
+def simple_map(e: Emitter, method: str, activations: Value, gradients: Value) -> Value:
+    """The signed map (N, h, w) of a method without clusters."""
+    if method == "gradcam":
+        return _weighted(e, e.reduce("ReduceMean", gradients, [2, 3], keepdims=False), activations)
+    slopes = maximum(e, gradients, 0.0) if method == "layercam" else gradients
+    return total(e, slopes * activations, [1])
+
+
+def _weighted(e: Emitter, weights: Value, activations: Value) -> Value:
+    """sum_k w_k A_k, (N, h, w), of weights (N, C) and activations (N, C, h, w)."""
+    batch, count, height, width = activations.dims
+    assert isinstance(height, int)
+    assert isinstance(width, int)
+    flat = e.reshape(activations, activations, (batch, count, height * width))
+    found = e("MatMul", e.unsqueeze(weights, [1]), flat)
+    return e.reshape(found, activations, (batch, height, width), [0, 2, 3])
+
+
+def signed_map(e: Emitter, activations: Value, gradients: Value, clusters: Clusters, settings: CfcamSettings) -> Value:
+    """`cfcam`'s signed sum over the groups, (N, h, w)."""
+    last = bool(settings.last)
+    split = not last if settings.sign_split is None else settings.sign_split
+    _batch, _count, height, width = activations.dims
+    assert isinstance(height, int)
+    assert isinstance(width, int)
+    if last and not split and settings.sigma is None:
+        slopes = e.reduce("ReduceMean", gradients, [2, 3], keepdims=False)
+        signed = _weighted(e, _shared_weights(e, slopes, clusters, settings), activations)
+    else:
+        if settings.sigma is not None or not last:
+            sigma = 1.0 if settings.sigma is None else settings.sigma
+            filtered = _blurred(e, gradients, sigma)
+        else:
+            filtered = e.expand(e.reduce("ReduceMean", gradients, [2, 3]), gradients)
+        signed = _by_groups(e, activations, filtered, clusters, settings, split=split, clip=not last)
+    map_sigma = settings.map_sigma if settings.map_sigma is not None else (0.0 if last else 0.5)
+    return _blurred(e, signed, map_sigma)
+
+
+def _blurred(e: Emitter, maps: Value, sigma: float) -> Value:
+    if sigma == 0:
+        return maps
+    height, width = maps.dims[-2:]
+    assert isinstance(height, int)
+    assert isinstance(width, int)
+    return both_axes(e, maps, line_matrix(height, sigma), line_matrix(width, sigma))
+
+
+def _members(e: Emitter, clusters: Clusters) -> Value:
+    """float32 (N, K, C): 1 where a channel is in a cluster."""
+    size = int(clusters.present.dims[1] or 0)
+    numbers = e.constant(np.arange(size, dtype=np.float32)[None, :, None])
+    return number(e, e.unsqueeze(clusters.roots, [1]).equals(numbers)) * e.unsqueeze(clusters.live, [1])
+
+
+def _shared_weights(e: Emitter, slopes: Value, clusters: Clusters, settings: CfcamSettings) -> Value:
+    """float32 (N, C): what each channel weighs, its slope (N, C) shrunk towards the mean of its cluster."""
+    size = int(clusters.present.dims[1] or 0)
+    pair = e("Concat", e.unsqueeze(slopes * clusters.live, [2]), e.unsqueeze(clusters.live, [2]), axis=2)
+    sums = e("MatMul", _members(e, clusters), pair)
+    sizes = e.squeeze(e.slice(sums, 2, 1, 2, length=1), [2])
+    means = ratio(e, e.squeeze(e.slice(sums, 2, 0, 1, length=1), [2]), sizes)
+    places = as_index(e, clusters.roots, size)
+    shared = e("GatherElements", means, places, axis=1) * settings.shrinkage + slopes * (1 - settings.shrinkage)
+    if settings.size_exponent:
+        shared = shared * e("GatherElements", _power(e, sizes, settings.size_exponent), places, axis=1)
+    return (clusters.found * shared + (1.0 - clusters.found) * slopes) * clusters.live
+
+
+def _power(e: Emitter, sizes: Value, exponent: float) -> Value:
+    return e("Pow", maximum(e, sizes, 1.0), e.as_value(exponent, sizes.kind))
+
+
+def _by_groups(
+    e: Emitter,
+    activations: Value,
+    slopes: Value,
+    clusters: Clusters,
+    settings: CfcamSettings,
+    *,
+    split: bool,
+    clip: bool,
+) -> Value:
+    """The sum of the groups' shares (`group_maps`), (N, h, w); clip: of each what is positive."""
+    batch, count, height, width = activations.dims
+    assert isinstance(height, int)
+    assert isinstance(width, int)
+    cells, shrinkage = height * width, settings.shrinkage
+    a, g = (e.reshape(v, v, (batch, count, cells)) for v in (activations, slopes))
+    own = a * g
+    members = _members(e, clusters)
+    parts = [members]
+    if split:
+        evidence = e("Sign", total(e, own, [2]))
+        parts = [members * e.unsqueeze(number(e, evidence.equals(sign)), [1]) for sign in (-1.0, 0.0, 1.0)]
+    everything = e("Concat", a, g, own, axis=2)
+    shares: Value | None = None
+    for belongs in parts:
+        sums = e("MatMul", belongs, everything)
+        size = maximum(e, total(e, belongs, [2], keepdims=True), 1.0)
+        sum_a, sum_g, sum_own = (e.slice(sums, 2, i * cells, (i + 1) * cells, length=cells) for i in range(3))
+        share = sum_g / size * sum_a * shrinkage + sum_own * (1 - shrinkage)
+        if settings.size_exponent:
+            share = share * _power(e, size, settings.size_exponent)
+        summed = total(e, maximum(e, share, 0.0) if clip else share, [1])
+        shares = summed if shares is None else shares + summed
+    assert shares is not None
+    alone = own * e.unsqueeze(clusters.live, [2])
+    lone = total(e, maximum(e, alone, 0.0) if clip else alone, [1])
+    signed = shares * clusters.found + lone * (1.0 - clusters.found)
+    return e.reshape(signed, activations, (batch, height, width), [0, 2, 3])

@@ -1,0 +1,172 @@
+"""The rule as a graph, against scikit-learn's DBSCAN and the rule in numpy."""
+
+import dataclasses
+
+import numpy as np
+import onnx
+import pytest
+from cfcam.export.fused.plan import FusedPlan
+from cfcam.export.fused.rule import rule_graph
+from cfcam.export.proof.session import Session
+from cfcam.runtime.cam import normalise
+from cfcam.runtime.methods import get_method
+from cfcam.runtime.methods.cfcam.method import CfcamSettings
+from sklearn.cluster import DBSCAN
+
+SIZE = (40, 32)
+
+
+def plan(a, settings, method="cfcam", detail=None, rivals=False):
+    return FusedPlan(
+        form="static", method=method, settings=settings, channels=a.shape[1], grid=a.shape[2:], detail=detail,
+        rivals=rivals, map_size="input", size=SIZE, labels=settings is not None,
+    )  # fmt: skip
+
+
+def run(a, g, settings, method="cfcam", detail=None, rivals=None):
+    more = {"cam_detail": detail, "cam_rivals": rivals}
+    one = plan(a, settings, method, None if detail is None else detail.shape[1:], rivals is not None)
+    feeds = {"cam_activations": a, "cam_gradients": g, **{k: v for k, v in more.items() if v is not None}}
+    return Session(rule_graph(one).to_model(), threads=1).run(feeds)
+
+
+def exact_rows(kind, count, random):
+    """Rows of 16 values whose length is a power of two: products of the unit rows have no rounding."""
+    rows = random.choice([-1.0, 1.0], (count, 16))
+    if kind == "duplicates":
+        rows = rows[random.integers(0, max(count // 4, 1), count)]
+    elif kind == "groups":
+        rows = rows[random.integers(0, 6, count)] * np.where(random.random((count, 16)) < 0.06, -1, 1)
+    elif kind == "chain":  # each differs from the one before it in one place
+        rows = np.cumprod(np.where(np.arange(16) == (np.arange(count) % 16)[:, None], -1.0, 1.0), axis=0)
+        rows = rows[random.permutation(count)]
+    elif kind == "one cluster":
+        rows = np.repeat(rows[:1], count, axis=0)
+    elif kind == "dead":
+        rows[:] = 0
+    elif kind == "half dead":
+        rows[random.random(count) < 0.5] = 0
+    return (rows * 2.0 ** random.integers(-2, 3, (count, 1))).astype(np.float32)
+
+
+def expected(rows, settings):
+    """Labels before anything joins, by scikit-learn in float64, and the places of the rows that were compared."""
+    norms = np.linalg.norm(rows.astype(np.float64), axis=1)
+    live = np.flatnonzero(norms > settings.live_threshold * norms.max())
+    if len(live) < 2:
+        return live, np.full(len(live), -1)
+    chosen = live[np.sort(np.argsort(-norms[live], kind="stable")[: settings.most_clustered])]
+    unit = rows[chosen] / norms[chosen, None]
+    distances = np.clip(1 - unit @ unit.T, 0, 2)
+    nth = np.sort(distances, axis=1)[:, min(settings.neighbour, len(chosen) - 1)]
+    eps = max(float(np.median(nth)), 1e-6)
+    return chosen, DBSCAN(eps=eps, min_samples=settings.min_samples, metric="precomputed").fit(distances).labels_
+
+
+@pytest.mark.parametrize("kind", ["random", "duplicates", "groups", "chain", "one cluster", "dead", "half dead"])
+@pytest.mark.parametrize("count", [8, 33, 200])
+def test_exact_sets_have_the_labels_of_scikit_learn(kind, count):
+    random = np.random.default_rng(count)
+    settings = CfcamSettings(last=True, feature_sigma=0, most_clustered=96)
+    sets = np.stack([exact_rows(kind, count, random) for _ in range(4)])
+    a = sets.reshape(4, count, 4, 4)
+    g = np.broadcast_to(random.standard_normal((4, count, 1, 1)), a.shape).astype(np.float32)
+    found = run(a, g, settings)
+    for i, rows in enumerate(sets):
+        chosen, labels = expected(rows, settings)
+        have = found["cam_labels"][i]
+        joined = labels >= 0
+        np.testing.assert_array_equal(have[chosen[joined]], labels[joined])
+        dead = ~rows.any(axis=1)
+        np.testing.assert_array_equal(have == -3, dead)
+        if not joined.any():
+            assert (have[~dead] == -1).all()
+        host = get_method("cfcam").run(a[i], g[i], settings)
+        np.testing.assert_allclose(found["cam_map"][i], normalise(host.map, SIZE), atol=1e-5)
+        assert bool(found["cam_empty"][i]) == bool(host.empty)
+        counts = host.grouping.counts()
+        assert [counts[k] for k in ("clusters", "clustered", "noise", "dead")] == found["cam_counts"][i].tolist()
+        alone = run(a[i : i + 1], g[i : i + 1], settings)
+        np.testing.assert_array_equal(alone["cam_map"][0], found["cam_map"][i])
+        np.testing.assert_array_equal(alone["cam_labels"][0], have)
+
+
+def likely(random, images, channels, grid):
+    """Channels as networks have them: mixtures of a few patterns, of very different sizes, some of them dead."""
+    patterns = random.gamma(0.5, size=(images, 12, *grid))
+    shares = random.dirichlet(np.full(12, 0.05), size=channels)
+    a = np.einsum("kj,njhw->nkhw", shares, patterns) * random.gamma(0.6, size=(images, channels, 1, 1))
+    a[:, ::5] = 0
+    return a.astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"last": False},
+        {"last": False, "sign_split": False, "size_exponent": 0.5},
+        {"size_exponent": -0.5, "shrinkage": 0.8},
+        {"sigma": 1.0, "map_sigma": 0.7},
+        {"most_clustered": 64, "neighbour": 5, "min_samples": 4},
+        {"contrast": 0.0, "gate_offset": 0.3},
+        {"guided": False},
+    ],
+)
+def test_every_setting_does_what_it_does_on_the_host(changes):
+    random = np.random.default_rng(0)
+    a, detail = likely(random, 3, 150, (7, 6)), random.gamma(0.5, size=(3, 20, 14, 12)).astype(np.float32)
+    settings = CfcamSettings(**{"last": True, **changes})
+    shape = (3, 150, 1, 1) if settings.last else a.shape
+    g = np.broadcast_to(random.standard_normal(shape), a.shape).astype(np.float32)
+    rivals = random.standard_normal((3, 150, 1, 1)).astype(np.float32) if settings.contrast else None
+    used = detail if settings.guided else None
+    found = run(a, g, settings, detail=used, rivals=rivals)
+    for i in range(3):
+        more = {} if rivals is None else {"rivals": rivals[i]}
+        host = get_method("cfcam").run(a[i], g[i], settings, detail=detail[i], **more)
+        np.testing.assert_array_equal(found["cam_labels"][i], host.grouping.labels)
+        np.testing.assert_allclose(found["cam_map"][i], normalise(host.map, SIZE), atol=1e-5)
+        assert not found["cam_empty"][i]
+
+
+@pytest.mark.parametrize("method", ["gradcam", "hirescam", "layercam"])
+def test_methods_without_clusters(method):
+    random = np.random.default_rng(1)
+    a = likely(random, 3, 24, (7, 6))
+    g = random.standard_normal(a.shape).astype(np.float32)
+    found = run(a, g, None, method)
+    assert set(found) == {"cam_map", "cam_empty"}
+    for i in range(3):
+        host = get_method(method).run(a[i], g[i], None)
+        np.testing.assert_allclose(found["cam_map"][i], normalise(host.map, SIZE), atol=1e-5)
+
+
+@pytest.mark.parametrize("what", ["nan", "infinity", "dead", "no gradient", "negative"])
+def test_an_image_without_a_map_is_empty_and_leaves_the_others_alone(what):
+    random = np.random.default_rng(2)
+    a = likely(random, 3, 40, (7, 6))
+    g = np.broadcast_to(random.standard_normal((3, 40, 1, 1)), a.shape).astype(np.float32)
+    settings = CfcamSettings(last=True)
+    whole = run(a, g, settings)
+    a[1, 3, 2, 2] = {"nan": np.nan, "infinity": np.inf}.get(what, a[1, 3, 2, 2])
+    a[1] *= what != "dead"
+    g[1] = {"no gradient": np.zeros_like(g[1]), "negative": -np.abs(g[1])}.get(what, g[1])
+    found = run(a, g, settings)
+    assert found["cam_empty"].tolist() == [False, True, False]
+    assert not found["cam_map"][1].any()
+    np.testing.assert_array_equal(found["cam_map"][[0, 2]], whole["cam_map"][[0, 2]])
+
+
+def test_operators_are_standard_and_none_that_tensorrt_refuses():
+    a = np.zeros((1, 600, 7, 7), np.float32)
+    one = dataclasses.replace(plan(a, CfcamSettings(last=True), detail=(20, 14, 14), rivals=True), size=(224, 224))
+    model = rule_graph(one).to_model()
+    onnx.checker.check_model(model, full_check=True)
+    assert model.ir_version <= 9
+    assert [(o.domain, o.version) for o in model.opset_import] == [("", 18)]
+    bodies = [a.g.node for node in model.graph.node for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
+    nodes = [*model.graph.node, *(node for body in bodies for node in body)]
+    assert not {node.op_type for node in nodes} & {"Compress", "NonZero", "Unique"}
+    scatters = [node for node in nodes if node.op_type.startswith("Scatter")]
+    assert all(a.name != "reduction" for node in scatters for a in node.attribute)
