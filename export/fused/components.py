@@ -7,6 +7,8 @@ there the label of a component is its first core channel.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..reverse.emitter import Emitter, Value
@@ -31,7 +33,7 @@ def hooked_by_masks(e: Emitter, around: Near) -> Value:
     trips = e.constant(np.array(count, np.int64))
     start = around.core * around.places + (1.0 - around.core) * NOTHING
 
-    def turn(body: Body, _number: Value, state: list[Value]) -> tuple[Value, list[Value], list[Value]]:
+    def turn(body: Body, _number: Value, state: Sequence[Value]) -> tuple[Value, list[Value], list[Value]]:
         inner, labels = body.emitter, state[0]
         near = Near(body.outer(around.far), body.outer(around.core), inner.constant(np.zeros((1, 1), np.float32)))
         outside = (1.0 - near.core) * NOTHING
