@@ -6,6 +6,7 @@ import json
 import struct
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,7 +70,7 @@ def test_the_latest_wins_and_every_drop_is_counted():
             time.sleep(0.005)
             yield i
 
-    def slow(frame: int) -> int:
+    def slow(frame: int) -> Any:
         time.sleep(0.03)
         return frame
 
@@ -80,7 +81,11 @@ def test_the_latest_wins_and_every_drop_is_counted():
 
 
 def test_a_frame_that_waited_longer_than_the_budget_is_left_out():
-    found = list(explain_frames(lambda frame: time.sleep(0.05), range(10), budget_ms=0.001))
+    def slow(frame: int) -> Any:
+        time.sleep(0.05)
+        return frame
+
+    found = list(explain_frames(slow, range(10), budget_ms=0.001))
     assert len(found) < 3
     with pytest.raises(ArrayError, match="above 0"):
         explain_frames(lambda frame: frame, [], budget_ms=0)
@@ -114,7 +119,8 @@ def test_time_stamps_are_kept_and_lines_say_what_was_seen(tmp_path):
 def test_class_fixed_and_followed(tmp_path):
     source = str(_video(tmp_path / "in.mp4", [20, 230, 20, 230, 230, 230]))
     seen = {}
-    for name, how in {"fixed": {"target": 1}, "followed": {"follow": 2}}.items():
+    settings: dict[str, dict[str, Any]] = {"fixed": {"target": 1}, "followed": {"follow": 2}}
+    for name, how in settings.items():
         annotate_video(_explain, source, tmp_path / "o.mp4", json_lines=tmp_path / "o.jsonl", **how)
         seen[name] = [json.loads(line)["target"] for line in (tmp_path / "o.jsonl").read_text().splitlines()]
     assert seen == {"fixed": [1] * 6, "followed": [0, 0, 0, 0, 0, 1]}
