@@ -80,11 +80,9 @@ def heat_picture(photo: Image.Image, heat: NDArray[np.float32]) -> Image.Image:
         mixed.paste(_blend(colour.crop((0, top, colour.width, bottom)), heat[top:bottom]), (0, top))
     unseen = np.isnan(heat)
     if unseen.any():
-        pixels = np.array(mixed)
-        hatched = _hatched(np.asarray(colour.convert("L"), np.float32)[..., None], unseen)
-        pixels[unseen] = np.clip(np.rint(hatched), 0, 255).astype(np.uint8)
-        pixels[_border(unseen)] = _PAPER
-        return Image.fromarray(pixels)
+        hatched = _hatched(colour.convert("L"))
+        mixed.paste(hatched.convert("RGB"), (0, 0), _mask(unseen))
+        mixed.paste(_PAPER, (0, 0, *mixed.size), _mask(_border(unseen)))
     return mixed
 
 
@@ -242,13 +240,25 @@ def side_by_side(
     return page
 
 
-def _hatched(grey: NDArray[np.float32], where: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Colours (n, 3) of the pixels in `where`: the pale grey photo under diagonal lines."""
-    rows, columns = np.nonzero(where)
-    period = max(8, round(max(where.shape) / 40))
-    stripe = (rows + columns) % period < max(1.0, period * 0.15)
-    pale = grey[where] * 0.45 + 125
-    return np.where(stripe[:, None], pale * 0.72, pale).repeat(3, axis=1)
+def _hatched(grey: Image.Image) -> Image.Image:
+    """The grey photo, pale under diagonal lines."""
+    pale = [grade * 0.45 + 125 for grade in range(256)]
+    picture = grey.point([round(grade) for grade in pale])
+    picture.paste(grey.point([round(grade * 0.72) for grade in pale]), (0, 0), _mask(_stripes(grey.height, grey.width)))
+    return picture
+
+
+def _stripes(height: int, width: int) -> NDArray[np.bool_]:
+    """Where the diagonal lines are: every row is the one above, moved by a pixel."""
+    period = max(8, round(max(height, width) / 40))
+    line = np.arange(height + width) % period < max(1.0, period * 0.15)
+    return np.lib.stride_tricks.sliding_window_view(line, width)[:height]
+
+
+def _mask(where: NDArray[np.bool_]) -> Image.Image:
+    from PIL import Image
+
+    return Image.fromarray(where.astype(np.uint8) * np.uint8(255))
 
 
 def _border(unseen: NDArray[np.bool_]) -> NDArray[np.bool_]:
