@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import typer
 
 from .console import DONE, DONE_IN_PART, file_size, note, print_rows, quiet_stdout, say, stderr
-from .options import MaxPixels, json_object, needing
+from .options import MaxPixels, fixed_inputs, json_object
 from .sources import photo_batch, report_failures
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ def export(
         "with_tail": with_tail,
         "images": _photos(images) if images else None,
         "channels": channels,
-        "inputs": _fixed(inputs or []),
+        "inputs": fixed_inputs(inputs or []),
     }
     size = None if input_size is None else parse_input_size(input_size)
     count = len(layer or [""])
@@ -293,15 +293,6 @@ def _stored_vector(path: str) -> Any:
     if not isinstance(stored, np.ndarray) or stored.dtype.kind not in "fiu":
         raise ExportError(f"{path}: --reference needs a .npy file with one vector of numbers")
     return stored
-
-
-def _fixed(texts: list[str]) -> dict[str, Any] | None:
-    """Values of inputs by name. Raises `ExportError`."""
-    if not texts:
-        return None
-    with needing("fixing an input", "onnx", "onnx"):
-        from ..export.sources.fixed_inputs import parse_input
-    return dict(map(parse_input, texts))
 
 
 def _for_each(given: list[_Given], count: int, option: str) -> list[_Given | None]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .console import DONE, Bold, note, print_json, print_rows, quiet_stdout, say
-from .options import Json, json_object, needing
+from .options import Json, fixed_inputs, json_object, needing
 
 if TYPE_CHECKING:
     from ..export.layers import Layer, LayerList
@@ -46,6 +46,14 @@ def layers(
         str | None,
         typer.Option("--score", metavar="OUTPUT", help="Output to explain: its name, or a PyTorch model's position."),
     ] = None,
+    channels: Annotated[
+        int | None,
+        typer.Option("--channels", metavar="N", min=1, help="Channels of the image; what the model says, else 3."),
+    ] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", metavar="NAME=VALUE|FILE.npy", help="Fix an input beside the image. Repeatable."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """List the layers that can be explained, with the one that is taken by default.
@@ -55,7 +63,11 @@ def layers(
 
     if (path is None) == (model is None):
         raise typer.BadParameter("give either an ONNX file or --model PKG.MODULE:FACTORY")
-    found = _onnx(path, score) if path is not None else _torch(str(model), weights, kwargs, input_size, score)
+    of_image = {"channels": channels, "inputs": fixed_inputs(inputs or [])}
+    if path is not None:
+        found = _onnx(path, score, of_image)
+    else:
+        found = _torch(str(model), weights, kwargs, input_size, score, of_image)
     if json:
         document = found.to_dict()
         name = {"kind": document.pop("kind"), "name": path or model, "exported": document.pop("exported")}
@@ -65,16 +77,23 @@ def layers(
     raise typer.Exit(DONE)
 
 
-def _onnx(path: str, score: str | None) -> LayerList:
+def _onnx(path: str, score: str | None, of_image: dict[str, Any]) -> LayerList:
     from ..export.layers import list_layers
     from ..runtime.contract.modelfile import read_model_info
 
     read_model_info(path)  # says best what is wrong with a file
     with needing("listing the layers of an ONNX file", "onnx", "onnx"):
-        return list_layers(path, score=score)
+        return list_layers(path, score=score, **of_image)
 
 
-def _torch(model: str, weights: str | None, kwargs: str | None, input_size: str | None, score: str | None) -> LayerList:
+def _torch(
+    model: str,
+    weights: str | None,
+    kwargs: str | None,
+    input_size: str | None,
+    score: str | None,
+    of_image: dict[str, Any],
+) -> LayerList:
     from ..export.layers import list_layers
     from ..export.sources.factory import load
     from ..export.sources.preprocessing import parse_input_size
@@ -85,7 +104,7 @@ def _torch(model: str, weights: str | None, kwargs: str | None, input_size: str 
         loaded = load(model, arguments, weights)
         if input_size is None and loaded.size is not None:
             size = loaded.size
-        return list_layers(loaded.module, size, score)
+        return list_layers(loaded.module, size, score, **of_image)
 
 
 def _print(found: LayerList) -> None:

@@ -19,6 +19,7 @@ __all__ = [
     "ProductProvider",
     "Threads",
     "check_name",
+    "fixed_inputs",
     "json_object",
     "needing",
 ]
@@ -85,6 +86,15 @@ def check_name(file: str | None, option: str, *endings: str) -> None:
         names = " or ".join(endings)
         raise typer.BadParameter(f"{option}: expected a name that ends in {names}, got {file}")
     check_writable(file)
+
+
+def fixed_inputs(texts: list[str]) -> dict[str, Any] | None:
+    """Values of inputs by name, as ``--input`` gives them. Raises `ExportError`."""
+    if not texts:
+        return None
+    with needing("fixing an input", "onnx", "onnx"):
+        from ..export.sources.fixed_inputs import parse_input
+    return dict(map(parse_input, texts))
 
 
 @contextmanager

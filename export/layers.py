@@ -7,9 +7,9 @@ listed. They can still be named as target layers.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 if TYPE_CHECKING:
     import onnx
@@ -90,12 +90,17 @@ def list_layers(
     model: str | os.PathLike[str] | onnx.ModelProto | nn.Module,
     example: int | Sequence[int] = 224,
     score: str | int | None = None,
+    *,
+    channels: int | None = None,
+    inputs: Mapping[str, Any] | None = None,
 ) -> LayerList:
     """The layers of a classifier that can be explained, the default marked.
 
     model: an ``.onnx`` file (PyTorch is not needed), an ONNX model in memory, or a PyTorch
     module. example: height and width of a PyTorch model's input. score: the output that is to be explained: its
     name in an ONNX model, its position among a PyTorch model's; None takes the first of shape (N, classes).
+    channels: of the image, where the model does not say. inputs: values of the inputs beside the image, as in
+    `ExportOptions`.
     Raises `ModelFileError`, `ExportError`.
 
     >>> list_layers("resnet18.onnx").default.name                       # doctest: +SKIP
@@ -104,13 +109,18 @@ def list_layers(
     if isinstance(model, str | os.PathLike):
         from .graph import load_model
 
-        return _of_onnx(load_model(model), score)
+        return _of_onnx(load_model(model), score, channels, inputs)
     if hasattr(model, "graph") and hasattr(model, "opset_import"):
-        return _of_onnx(model, score)
-    return _of_torch(model, example, score)
+        return _of_onnx(model, score, channels, inputs)
+    from .sources.wrapped import in_float32, unwrapped
+    from .traced.image import fixed_inputs
+
+    module, _ = in_float32(unwrapped(cast("nn.Module", model)))
+    with fixed_inputs(module, inputs or {}):
+        return _of_torch(module, example, score, channels)
 
 
-def _of_onnx(model: Any, score: str | int | None) -> LayerList:
+def _of_onnx(model: Any, score: str | int | None, channels: int | None, inputs: Mapping[str, Any] | None) -> LayerList:
     from .reverse.opening import open_model
     from .reverse.score import find_score, score_of
     from .sources.onnx_outputs import tensor_outputs
@@ -118,6 +128,14 @@ def _of_onnx(model: Any, score: str | int | None) -> LayerList:
     from .writing import spec_of
 
     spec = spec_of(model)
+    if inputs:
+        from .sources.fixed_inputs import fix_inputs
+        from .sources.onnx_input import image_input
+
+        copy = type(model)()
+        copy.CopyFrom(model)
+        fix_inputs(copy, inputs, image_input(copy, None, channels, inputs))
+        model = copy
     graph, _ = open_model(runnable_part(tensor_outputs(model)[0], None if score is None else str(score))[0])
     if score is None and spec is not None:
         found = score_of(graph, spec.output)
@@ -165,7 +183,7 @@ def _listed(graph: Graph, score: Score, *, anywhere: bool = False) -> list[Layer
     return layers
 
 
-def _of_torch(module: Any, example: int | Sequence[int], score: str | int | None) -> LayerList:
+def _of_torch(module: Any, example: int | Sequence[int], score: str | int | None, channels: int | None) -> LayerList:
     """The layers of the module's plain export, by the names and operators that they have in PyTorch."""
     from .reverse.opening import open_model
     from .reverse.score import find_score
@@ -175,7 +193,7 @@ def _of_torch(module: Any, example: int | Sequence[int], score: str | int | None
     from .traced.names import Names
     from .traced.outputs import check_scores, output_place
 
-    captured = capture(module, example_image(module, example))
+    captured = capture(module, example_image(module, example, channels))
     place = None if score is None else output_place(captured.output_names, score)
     check_scores(captured.outputs, place, captured.image.meta["val"].shape[0])
     plain = plain_to_onnx(captured)
