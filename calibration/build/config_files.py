@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
-import typing
-from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from ...runtime.errors import CfcamError
 from ...runtime.json_reader import read_text
 from ...runtime.methods import get_method, make_settings
-from ...runtime.shown import shown, shown_value
+from ...runtime.shown import shown
 from .config import BuildConfig
+from .problems import nearest, problems_in
 from .yaml_reader import parse_yaml
 
 __all__ = ["ConfigError", "config_names", "config_schema", "read_config"]
@@ -47,7 +45,7 @@ def read_config(name: str | os.PathLike[str]) -> tuple[str, BuildConfig]:
     text = os.fspath(name)
     if Path(text).name == text and not Path(text).suffix:
         if text not in config_names():
-            hint = _nearest(text, config_names())
+            hint = nearest(text, config_names())
             known = ", ".join(config_names())
             raise ConfigError(
                 f"configuration '{shown(text)}': unknown{hint}: expected one of {known}, or a path to a .yaml file"
@@ -66,7 +64,7 @@ def parse_config(text: str, where: str) -> BuildConfig:
         # As JSON, so that a YAML list may be a tuple while a number in quotes is none.
         config = BuildConfig.model_validate_json(json.dumps(data))
     except ValidationError as error:
-        raise ConfigError(f"{where}: {'; '.join(_words(one) for one in error.errors())}") from error
+        raise ConfigError(f"{where}: {problems_in(error, BuildConfig)}") from error
     try:
         _ = config.plan, config.engine_options, config.builder_options, config.thresholds  # for what they raise
         if config.method is not None:
@@ -78,38 +76,3 @@ def parse_config(text: str, where: str) -> BuildConfig:
 
 def _folder() -> Any:
     return resources.files("cfcam.configs")
-
-
-def _words(problem: Any) -> str:
-    """One of pydantic's errors: where, and what was expected."""
-    place = [str(part) for part in problem["loc"]]
-    path = ".".join(place)
-    if problem["type"] == "extra_forbidden":
-        known = _keys(place[:-1])
-        return f"{path}: unknown key{_nearest(place[-1], known)}: expected one of {', '.join(known)}"
-    if problem["type"] == "missing":
-        return f"{path}: is missing"
-    message = problem["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
-    if not path:
-        return message
-    value = problem["input"]
-    shown = "" if isinstance(value, dict | list) else f", got {shown_value(value)}"
-    return f"{path}: {message}{shown}"
-
-
-def _keys(place: Sequence[str]) -> list[str]:
-    """The keys of the section at `place`."""
-    section: type[BaseModel] = BuildConfig
-    for name in place:
-        hint = section.model_fields[name].annotation
-        kinds = [
-            kind for kind in (hint, *typing.get_args(hint)) if isinstance(kind, type) and issubclass(kind, BaseModel)
-        ]
-        section = kinds[0]
-    return list(section.model_fields)
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, 1)
-    return f", did you mean '{near[0]}'?" if near else ""
