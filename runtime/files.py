@@ -23,7 +23,7 @@ try:
 except ImportError:  # Windows: nothing is locked, and nothing removed
     fcntl = None
 
-__all__ = ["atomic_path", "part_name", "scratch_folder", "write_bytes"]
+__all__ = ["atomic_path", "is_part_name", "part_name", "scratch_folder", "write_bytes"]
 
 _UNFINISHED = re.compile(r"\..*\.cfcam-[0-9a-f]{12}\.part", re.DOTALL)
 #: A file that is younger may not have its lock yet.
@@ -106,6 +106,11 @@ def part_name(name: str) -> str:
     """A new name for what will be called `name` when it is finished; not too long for the system if `name` is not."""
     start = os.fsdecode(os.fsencode(name)[:100])
     return f".{start}.cfcam-{os.urandom(6).hex()}.part"
+
+
+def is_part_name(name: str) -> bool:
+    """Whether a file or folder of this name is not finished: one that `part_name` named."""
+    return _UNFINISHED.fullmatch(name) is not None
 
 
 def _lock(file: int) -> None:

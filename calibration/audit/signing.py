@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...runtime.contract.modelfile import file_sha256
 from ...runtime.errors import CfcamError, MissingDependencyError, OutputError
-from ...runtime.files import write_bytes
+from ...runtime.files import is_part_name, write_bytes
 from ...runtime.json_reader import parse_json, read_json
 from ...runtime.shown import shown
 
@@ -47,6 +47,9 @@ PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 #: What the statement is about; docs/audit-signing.md describes it. It changes with the meaning of the predicate.
 PREDICATE_TYPE = "urn:cfcam:audit:v1"
+
+#: Left by every audit, empty, and no part of what it found.
+LOCK = ".lock"
 
 #: Bytes of the largest envelope that is read: some hundred thousand parts.
 _MOST_BYTES = 128 * 2**20
@@ -152,6 +155,8 @@ def sign(folder: str | os.PathLike[str], key_path: str | os.PathLike[str]) -> Pa
     model = _audited_model(place)
     files = dict(_hashes(place))
     for name, digest in files.items():
+        if is_part_name(Path(name).name):
+            raise SigningError(f"{place / name}: was left unfinished by a run that was killed: remove it, then sign")
         if digest is None:
             raise SigningError(f"{place / name}: is not a plain file, which cannot be signed: copy it in or remove it")
     statement = {
@@ -267,7 +272,7 @@ def _hashes(folder: Path) -> Iterator[tuple[str, str | None]]:
         for name in sorted([*files, *linked]):
             path = Path(place, name)
             relative = path.relative_to(folder).as_posix()
-            if relative == ENVELOPE:
+            if relative == ENVELOPE or (relative == LOCK and path.lstat().st_size == 0):
                 continue
             try:
                 relative.encode()

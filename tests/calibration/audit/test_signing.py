@@ -20,6 +20,7 @@ from cfcam.calibration.audit.signing import (
     make_keys,
     sign,
 )
+from cfcam.runtime.files import part_name
 
 pytest.importorskip("cryptography")
 from cryptography.hazmat.primitives import serialization
@@ -259,6 +260,16 @@ def test_keys_that_do_not_fit(folder, keys, tmp_path):
         sign(folder, tmp_path / "nowhere.pem")
 
 
+def test_the_lock_is_no_part_of_the_audit_while_it_is_empty(folder, keys):
+    private, public = keys
+    (folder / ".lock").touch()
+    sign(folder, private)
+    (folder / ".lock").unlink()
+    assert authenticate(folder, public).authentic
+    (folder / ".lock").write_text("something")
+    assert authenticate(folder, public).problems == (".lock: was added after the signature",)
+
+
 def test_folders_that_do_not_fit(folder, keys, tmp_path):
     private, public = keys
     with pytest.raises(SigningError, match="is no folder"):
@@ -269,6 +280,11 @@ def test_folders_that_do_not_fit(folder, keys, tmp_path):
     with pytest.raises(SigningError, match="is not a plain file"):
         sign(folder, private)
     (folder / "link").unlink()
+    left = folder / "parts" / part_name("part-2-abc.parquet")
+    left.touch()
+    with pytest.raises(SigningError, match="left unfinished by a run that was killed"):
+        sign(folder, private)
+    left.unlink()
     (folder / "summary.json").unlink()
     with pytest.raises(SigningError, match=r"summary\.json: cannot be read"):
         sign(folder, private)

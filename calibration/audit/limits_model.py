@@ -1,0 +1,56 @@
+"""``limits.yaml`` as pydantic checks it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from ..build.problems import nearest
+
+__all__ = ["LimitsModel"]
+
+
+#: What an audit can find; the rates of a summary have these names.
+_FINDINGS = (
+    "no_map",
+    "off_object",
+    "background",
+    "class_blind",
+    "unstable",
+    "map_does_not_matter",
+    "outlier",
+    "undecided",
+)
+
+
+def _known_finding(name: str) -> str:
+    if name not in _FINDINGS:
+        raise ValueError(f"unknown finding{nearest(name, _FINDINGS)}: expected one of {', '.join(_FINDINGS)}")
+    return name
+
+
+Share = Annotated[float, Field(strict=True, ge=0, le=1)]
+FindingName = Annotated[str, AfterValidator(_known_finding)]
+
+
+class LimitsModel(BaseModel):
+    """Every limit is the largest value that is still allowed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    by: Literal["upper", "rate"] = Field(
+        "rate",
+        description="What of a share is held to its limit: the share, or the upper end of its 95 % interval",
+    )
+    findings: dict[FindingName, Share] = Field(
+        default_factory=dict, description="Finding: the largest share of photos that may have it"
+    )
+    slices: dict[str, dict[FindingName, Share]] = Field(
+        default_factory=dict, description="Column of the metadata: the same, for each of its values"
+    )
+    p99_ms: Annotated[float, Field(strict=True, gt=0)] | None = Field(
+        None, description="Milliseconds per photo, 99th percentile"
+    )
+    over: Share | None = Field(None, description="Largest share of photos over the budget")
+    errors: Share | None = Field(None, description="Largest share of photos that could not be audited")
