@@ -10,7 +10,7 @@ from .console import DONE, DONE_IN_PART, note, print_json, print_rows, progress,
 from .options import AllowFallback, Json, ProductFile, ProductProvider, Threads
 
 if TYPE_CHECKING:
-    from ..runtime.stream import VideoReport
+    from ..runtime.videos import VideoReport
 
 __all__ = ["stream"]
 
@@ -63,6 +63,7 @@ def stream(
     from ..runtime.explainer import Explainer
     from ..runtime.stream import annotate_video
     from ..runtime.targets import resolve_target
+    from ..runtime.videos import named
 
     with Explainer(model, provider=provider, allow_fallback=allow_fallback or None, threads=threads) as explainer:
         wanted = None if target is None else resolve_target(target, explainer.spec.output)
@@ -70,7 +71,9 @@ def stream(
             task = display.add_task("explaining", total=None)
 
             def watch(report: VideoReport) -> None:
-                display.update(task, completed=report.shown)
+                rate = f"explaining, {report.frames_per_second:.1f} frames/s"
+                total = report.expected if (report.expected or 0) >= report.read else None  # it promised too little
+                display.update(task, completed=report.read, total=total, description=rate)
 
             report = annotate_video(
                 explainer.explain,
@@ -91,5 +94,8 @@ def stream(
     else:
         print_rows(("", ""), [(name.replace("_", " "), str(value)) for name, value in found.items()], head=False)
     if report.ended_early:
-        note(f"cfcam: warning: {source}: {report.ended_early}; what came before is in {output}", stderr())
-    raise typer.Exit(DONE_IN_PART if report.ended_early else DONE)
+        note(f"cfcam: warning: {named(source)}: {report.ended_early}; what came before is in {output}", stderr())
+    if report.damaged:
+        count = "1 frame was" if report.damaged == 1 else f"{report.damaged} frames were"
+        note(f"cfcam: warning: {named(source)}: {count} damaged, and left out or partly made up", stderr())
+    raise typer.Exit(DONE_IN_PART if report.ended_early or report.damaged else DONE)

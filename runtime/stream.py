@@ -12,15 +12,15 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from fractions import Fraction
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from .errors import ArrayError, ImageError, MissingDependencyError, OutputError
+from .errors import ArrayError, OutputError
 from .files import atomic_path
 from .shown import utf8
+from .videos import VideoPhoto, VideoReport, import_av, is_same, read_video
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -52,33 +52,6 @@ class Streamed:
     explanation: Explanation
     dropped: int
     age_ms: float
-
-
-@dataclass
-class VideoReport:
-    """What became of a video: frames read, shown, dropped and resized, ages in ms, seconds, why it ended early."""
-
-    read: int = 0
-    shown: int = 0
-    dropped: int = 0
-    resized: int = 0
-    ages_ms: list[float] = field(default_factory=list)
-    seconds: float = 0.0
-    ended_early: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain JSON values, with the median and 99th percentile of the ages."""
-        p50, p99 = np.percentile(self.ages_ms, [50, 99]) if self.ages_ms else (0.0, 0.0)
-        return {
-            "read": self.read,
-            "shown": self.shown,
-            "dropped": self.dropped,
-            "resized": self.resized,
-            "frames_per_second": round(self.shown / self.seconds, 2) if self.seconds else 0.0,
-            "age_ms_p50": round(float(p50), 2),
-            "age_ms_p99": round(float(p99), 2),
-            "ended_early": self.ended_early,
-        }
 
 
 class _Waiting:
@@ -181,54 +154,11 @@ def _explained(
             explanation = explain(frame)
             dropped, before = index - before, index + 1
             done += 1
+            report.read, report.dropped = index + 1, index + 1 - done
             yield Streamed(index, frame, explanation, dropped, (time.perf_counter() - came) * 1000)
     finally:
         waiting.stop()
         report.read, report.dropped = waiting.count, waiting.count - done
-
-
-@dataclass(frozen=True)
-class _Photo:
-    """A decoded frame: upright, with its time."""
-
-    image: Image.Image
-    pts: int
-    time_base: Fraction
-
-
-def _frames(path: str, every: int, paced: bool, report: VideoReport) -> Iterator[_Photo]:
-    """Upright frames of a video. With `paced`, no sooner than their time stamps say, as a camera gives them."""
-    av = _av()
-    try:
-        container = av.open(path)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ImageError(f"{path}: cannot be opened as a video ({reason}): give a video file or a stream") from error
-    with container:
-        if not container.streams.video:
-            raise ImageError(f"{path}: has no video stream: give a file with pictures")
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        begun, first, last, number = time.perf_counter(), None, -1, 0
-        base = stream.time_base or Fraction(1, 1000)
-        step = max(1, round(1 / (base * (stream.average_rate or 25))))
-        try:
-            for frame in container.decode(stream):
-                number += 1
-                if (number - 1) % every:
-                    continue
-                pts = last + step if frame.pts is None or frame.pts <= last else frame.pts
-                first, last = pts if first is None else first, pts
-                if paced:
-                    time.sleep(max(0.0, float((pts - first) * base) - (time.perf_counter() - begun)))
-                image = frame.to_image()
-                if frame.rotation:  # degrees, counter-clockwise, as Pillow counts them
-                    image = image.rotate(frame.rotation, expand=True)
-                yield _Photo(image, pts, base)
-        except av.FFmpegError as error:
-            report.ended_early = f"frame {number} cannot be decoded ({error.strerror})"
-        if last < 0:
-            raise ImageError(f"{path}: no frame can be decoded: the file is empty or damaged, record it again")
 
 
 def annotate_video(
@@ -276,9 +206,14 @@ def annotate_video(
     for name, value, good in (("smooth", smooth, 0 <= smooth < 1), ("every", every, every >= 1)):
         if not good:
             raise ArrayError(f"stream: {name}: out of its range: {value}")
+    if is_same(source, output):
+        raise OutputError(f"{os.fspath(output)}: is the video that is read: give another name")
+    if json_lines is not None and os.path.abspath(json_lines) == os.path.abspath(output):
+        raise OutputError(f"{os.fspath(output)}: cannot be video and lines at once: give the lines another name")
     report, view = VideoReport(), _View(explain, target, follow, smooth)
     started = time.perf_counter()
-    frames = _frames(os.fspath(source), every, drop == "latest" and os.path.isfile(source), report)
+    paced = drop == "latest" and os.path.isfile(source)
+    frames = read_video(os.fspath(source), report, every=every, paced=paced)
     explained = explain_frames(view, frames, budget_ms=budget_ms, drop=drop, report=report)
     with ExitStack() as stack:
         place = stack.enter_context(atomic_path(output))
@@ -295,7 +230,7 @@ def annotate_video(
             if lines is not None:
                 seconds = float(one.frame.pts * one.frame.time_base)
                 said = {"frame": one.index, "seconds": round(seconds, 6), "dropped": one.dropped}
-                said |= {"age_ms": round(one.age_ms, 3), **one.explanation.to_dict()}
+                said |= {"damaged": one.frame.damaged, "age_ms": round(one.age_ms, 3), **one.explanation.to_dict()}
                 lines.write(json.dumps(utf8(said), ensure_ascii=False, allow_nan=False) + "\n")
             if progress is not None:
                 progress(report)
@@ -310,7 +245,7 @@ class _View:
         self._others = 0
         self._before: Explanation | None = None
 
-    def __call__(self, frame: _Photo) -> Explanation:
+    def __call__(self, frame: VideoPhoto) -> Explanation:
         found = self._explain(frame.image, self._target)
         if self._follow is not None and len(found.probabilities):
             top = int(found.probabilities.argmax())
@@ -329,7 +264,7 @@ class _Writer:
     """Encodes in a thread of its own, so that the next frame is explained meanwhile."""
 
     def __init__(self, path: os.PathLike[str]) -> None:
-        self._container = _av().open(os.fspath(path), "w", format="mp4")
+        self._container = import_av().open(os.fspath(path), "w", format="mp4")
         self._queue: queue.Queue[Any] = queue.Queue(2)
         self._error: BaseException | None = None
         self._size: tuple[int, int] | None = None
@@ -345,7 +280,7 @@ class _Writer:
         if self._error is not None and kind is None:
             raise OutputError(f"the video cannot be encoded ({self._error})") from self._error
 
-    def add(self, picture: Image.Image, photo: _Photo) -> bool:
+    def add(self, picture: Image.Image, photo: VideoPhoto) -> bool:
         """Encode a picture; whether it had to be resized. Raises `OutputError`."""
         if self._error is not None:
             raise OutputError(f"the video cannot be encoded ({self._error})") from self._error
@@ -366,7 +301,7 @@ class _Writer:
                     stream.codec_context.time_base = photo.time_base
                 if picture.size != (stream.width, stream.height):
                     picture = picture.crop((0, 0, stream.width, stream.height))
-                frame = _av().VideoFrame.from_image(picture)
+                frame = import_av().VideoFrame.from_image(picture)
                 frame.pts, frame.time_base = photo.pts, photo.time_base
                 self._container.mux(stream.encode(frame))
             if stream is not None:
@@ -384,11 +319,3 @@ def _drawn(explanation: Explanation) -> Image.Image:
 
     words = f"{explanation.label}  {explanation.measured}"
     return label_on(explanation.overlay(None, legend=False), words if not explanation.empty else f"{words}  (no map)")
-
-
-def _av() -> Any:
-    try:
-        import av
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError("videos need av: install cfcam[stream]") from error
-    return av

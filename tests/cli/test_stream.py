@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from cfcam.cli import main
 from PIL import Image
@@ -34,3 +35,28 @@ def test_a_video_is_annotated_and_a_file_that_is_none_is_refused(tiny_path, tmp_
     assert main([*command[:4], str(tmp_path / "other.mp4")]) == 2
     assert "cannot be opened as a video" in capsys.readouterr().err
     assert not (tmp_path / "other.mp4").exists()
+
+
+def test_a_cut_video_and_a_class_that_is_not_there(tiny_path, tmp_path, capsys):
+    source, output = tmp_path / "in.ts", tmp_path / "out.mp4"
+    random = np.random.default_rng(0)
+    with av.open(str(source), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for _ in range(10):
+            pixels = random.integers(0, 255, (64, 96, 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    data = source.read_bytes()
+    source.write_bytes(data[: len(data) // 2])
+    command = ["stream", str(tiny_path("logits")), str(source), "-o", str(output)]
+    assert main([*command, "--json"]) == 1
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert "ends within a frame" in found["ended_early"]
+    assert "ends within a frame" in said.err
+    assert found["read"] == found["shown"] > 0
+    output.unlink()
+    assert main([*command, "--target", "999"]) == 2
+    assert "999" in capsys.readouterr().err
+    assert not output.exists()

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cfcam.runtime import stream
 from cfcam.runtime.errors import ArrayError, ImageError, OutputError
 from cfcam.runtime.explanation import Explanation
 from cfcam.runtime.photos.frame import Frame
@@ -144,12 +145,63 @@ def test_rotation_in_the_metadata_is_honoured(tmp_path):
     assert (_decoded(tmp_path / "out.mp4")[0].width, _decoded(tmp_path / "out.mp4")[0].height) == (32, 64)
 
 
-def test_a_damaged_end_keeps_what_came_before(tmp_path):
+def test_a_damaged_end_keeps_what_came_before_and_is_said(tmp_path):
     data = _video(tmp_path / "in.ts", list(range(0, 250, 5)), size=(320, 240)).read_bytes()
-    (tmp_path / "cut.ts").write_bytes(data[: len(data) * 6 // 10])
+    (tmp_path / "cut.ts").write_bytes(data[: len(data) * 6 // 10 // 188 * 188 + 100])  # within a packet of 188
     report = annotate_video(_explain, str(tmp_path / "cut.ts"), tmp_path / "out.mp4")
     assert 0 < report.shown < 50
     assert len(_decoded(tmp_path / "out.mp4")) == report.shown
+    assert report.ended_early is not None
+
+
+def test_frames_of_another_size_are_resized_to_the_first_and_counted(tmp_path):
+    parts = [_video(tmp_path / f"{side}.ts", [90] * 4, size=(side, 32)).read_bytes() for side in (64, 96)]
+    (tmp_path / "both.ts").write_bytes(b"".join(parts))
+    report = annotate_video(_explain, str(tmp_path / "both.ts"), tmp_path / "out.mp4")
+    assert (report.shown, report.resized) == (8, 4)
+    assert {(frame.width, frame.height) for frame in _decoded(tmp_path / "out.mp4")} == {(64, 32)}
+
+
+def test_smoothing_keeps_a_share_of_the_map_before_and_none_when_the_class_changes(tmp_path, monkeypatch):
+    source = str(_video(tmp_path / "in.mp4", [20, 100, 60, 230, 250]))
+    maps: dict[float, list[float]] = {}
+    for share in (0.0, 0.75):
+        seen = maps[share] = []
+
+        def drawn(explanation: Explanation, seen: list[float] = seen) -> Image.Image:
+            seen.append(float(explanation.map.mean()))
+            return explanation.photo
+
+        monkeypatch.setattr(stream, "_drawn", drawn)
+        annotate_video(_explain, source, tmp_path / "out.mp4", smooth=share)
+    a, b, c, d, e = maps[0.0]
+    second = 0.75 * a + 0.25 * b
+    np.testing.assert_allclose(maps[0.75], [a, second, 0.75 * second + 0.25 * c, d, 0.75 * d + 0.25 * e], atol=1e-5)
+    with pytest.raises(ArrayError, match="smooth"):
+        annotate_video(_explain, source, tmp_path / "out.mp4", smooth=1)
+
+
+def test_outputs_that_cannot_be_written_are_refused_and_the_source_is_kept(tmp_path):
+    source = _video(tmp_path / "in.mp4", [90] * 3)
+    before = source.read_bytes()
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "link.mp4").symlink_to(source)
+    for output in (source / "out.mp4", tmp_path / "folder.mp4", source, tmp_path / "link.mp4"):
+        with pytest.raises(OutputError):
+            annotate_video(_explain, str(source), output)
+    with pytest.raises(OutputError, match="video and lines at once"):
+        annotate_video(_explain, str(source), tmp_path / "o.mp4", json_lines=tmp_path / "o.mp4")
+    assert source.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.mp4", "in.mp4", "link.mp4"]
+
+
+def test_an_explanation_that_fails_leaves_no_video(tmp_path):
+    def explain(photo: Image.Image, target: int | None) -> Explanation:
+        raise ArrayError("target: expected 0 to 1, got 7")
+
+    with pytest.raises(ArrayError, match="got 7"):
+        annotate_video(explain, str(_video(tmp_path / "in.mp4", [90] * 3)), tmp_path / "out.mp4", target=7)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
 def test_what_is_no_video_is_refused_and_leaves_nothing(tmp_path):
@@ -158,7 +210,7 @@ def test_what_is_no_video_is_refused_and_leaves_nothing(tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ImageError, match="cannot be opened as a video"):
             annotate_video(_explain, str(tmp_path / name), tmp_path / "out.mp4")
-    with pytest.raises(ImageError, match="cannot be opened as a video"):
+    with pytest.raises(ImageError, match="no such file"):
         annotate_video(_explain, str(tmp_path / "absent.mp4"), tmp_path / "out.mp4")
     with pytest.raises(OutputError, match=r"ends in \.mp4"):
         annotate_video(_explain, str(tmp_path / "empty.mp4"), tmp_path / "out.avi")
