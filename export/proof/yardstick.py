@@ -46,3 +46,7 @@ class Yardstick:
                 return shares
             self._errors = np.maximum(self._errors, image_errors(self._rough(self._runs), self.exact))
             self._runs += 1
+
+    def rounding(self) -> Array:
+        """What one rough run is off by, relative to each image's value: (N,)."""
+        return image_errors(self._rough(0), self.exact)

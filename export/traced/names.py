@@ -40,6 +40,8 @@ _Key = TypeVar("_Key")
 _IMAGES = 1
 #: By how much of their size the marks, or the contents, of one value may differ.
 _SAME = 1e-3
+#: ... where both sides have it under one name: depth may amplify rounding to this, and the proof judges the choice.
+_NAMESAKE = 0.3
 #: What rounding does to a mark.
 _NOISE = 1e-5
 #: Weights of the first numbers of a value, in which their order shows.
@@ -272,7 +274,8 @@ def _nearest(key: Any, own: Mapping[Any, Mark], others: Mapping[_Key, Mark]) -> 
         return [k for k, m in there.items() if m.tobytes() == wanted]
     distances = {k: _distance(mark, m) for k, m in others.items()}
     least = min(distances.values(), default=_SAME)
-    return [k for k, distance in distances.items() if distance == least < _SAME]
+    nearest = [k for k, distance in distances.items() if distance == least < _NAMESAKE]
+    return nearest if least < _SAME else [k for k in nearest if str(k) == str(key)]
 
 
 def _operator(node: fx.Node) -> str:

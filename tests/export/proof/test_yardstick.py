@@ -53,3 +53,9 @@ def test_what_no_run_explains_is_an_error() -> None:
 def test_against_another_reference() -> None:
     rough, _ = runs(0.01)
     assert Yardstick(EXACT, rough).shares(-EXACT, -EXACT).max() == 0
+
+
+def test_what_one_run_is_off_by_is_told_image_by_image() -> None:
+    rough, asked = runs(2e-6)
+    np.testing.assert_allclose(Yardstick(EXACT, rough).rounding(), [2e-6, 2e-6], rtol=1e-6)
+    assert asked == [0]

@@ -189,3 +189,27 @@ def test_values_that_hold_the_same_numbers_are_told_apart() -> None:
         assert module.names.shown(value, None) == module.names.shown(value, name) == name
     assert len({module.names.value(name) for name in (relu, "idle", again)}) == 3
     assert module.names.node(module.layer().name) is module.node(again)
+
+
+class Chaotic(nn.Module):
+    """Rounding grows to some thousandths of the values on the way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 6, 3, stride=4), nn.Conv2d(6, 5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for _ in range(4):
+            x = torch.sin(x * 25)
+        return self.head(x).relu().mean((2, 3))
+
+
+def test_a_value_whose_rounding_was_amplified_is_known_by_its_name_on_both_sides() -> None:
+    module = opened(seeded(Chaotic()), EXAMPLE)
+    value = module.names.value("head")
+    node = module.names.node(value)
+    assert node is not None
+    assert node.name == module.node("head").name
+    distance = module.names._nodes[node][1:] - module.names._values[value][1:]
+    assert np.abs(distance).max() > 1e-3 * module.names._nodes[node][1]  # else this test shows nothing
