@@ -18,6 +18,7 @@ from ..runtime.errors import CfcamError, PhotoWarning
 from ..runtime.shown import shown_message
 from . import (
     adopt,
+    audit,
     bench,
     build,
     check,
@@ -64,6 +65,7 @@ app.command("verify")(verify.verify)
 app.command("bench")(bench.bench)
 app.command("compare")(compare.compare)
 app.command("demo")(demo.demo)
+app.add_typer(audit.app, name="audit")
 
 
 def _version(asked: bool) -> None:

@@ -1,0 +1,15 @@
+"""``cfcam audit``: its commands."""
+
+from __future__ import annotations
+
+import typer
+
+from . import authenticate, keygen
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Which explanations to trust: findings about every photo, within a budget.", no_args_is_help=True
+)
+app.command("authenticate")(authenticate.authenticate)
+app.command("keygen")(keygen.keygen)
