@@ -161,9 +161,12 @@ class Explanation:
         if legend and max(width, height) < _MIN_VIEW:
             scale = _MIN_VIEW / max(width, height)
             width, height = max(1, round(width * scale)), max(1, round(height * scale))
-        picture = self.photo.resize((width, height), Image.Resampling.LANCZOS)
+        if (width, height) == self.photo.size:
+            picture = self.photo.copy() if self.empty else self.photo
+        else:
+            picture = self.photo.resize((width, height), Image.Resampling.LANCZOS)
         if not self.empty:
-            picture = drawing.heat_picture(picture, self.frame.place(self.map, size=(width, height)))
+            picture = drawing.laid_over(picture, *self.frame.place_levels(self.map, (width, height)))
         if not legend:
             return picture
         smooth = "" if self.smoothing is None else f" ({self.smoothing.copies} noisy copies)"

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ from ..checks import check_count, expect
 from ..contract.spec import SAME_SHAPE, InputSpec
 from ..errors import ArrayError
 from ..shown import shown_value
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 __all__ = ["Frame"]
 
@@ -209,6 +212,47 @@ class Frame:
         placed[(y < 0) | (y > h), :] = np.nan
         placed[:, (x < 0) | (x > w)] = np.nan
         return placed
+
+    def place_levels(
+        self, map: NDArray[np.floating[Any]], size: tuple[int, int]
+    ) -> tuple[Image.Image | None, tuple[int, int, int, int]]:
+        """Lay a map on the photo in bytes, for pictures: within two levels of `place`, several times as fast.
+
+        Args:
+            map: Float (H, W) in the frame of the input.
+            size: (width, height) of the shown photo in pixels.
+
+        Returns:
+            A picture of mode L, 255 for 1, and the box (left, top, right, bottom) that it fills on the shown photo;
+            None and an empty box where the model saw no pixel's centre.
+
+        Raises:
+            ArrayError: The map does not have the input's size.
+        """
+        from PIL import Image
+
+        from .drawing import to_levels
+
+        w, h = self.input
+        scales = (self.resized[0] / size[0], self.resized[1] / size[1])
+        ranges = []
+        for count, offset, scale, side in zip(size, self.offset, scales, self.input, strict=True):
+            centres = (np.arange(count) + 0.5) * scale - offset
+            inside = np.flatnonzero((centres >= 0) & (centres <= side))
+            if not len(inside):
+                return None, (0, 0, 0, 0)
+            # Pillow wants edges; one pixel of padding makes room for those that stick out, and holds the border value.
+            ends = centres[inside[0]] - scale / 2 + 1, centres[inside[-1]] + scale / 2 + 1
+            ranges.append((int(inside[0]), int(inside[-1]) + 1, *ends))
+        (left, right, x0, x1), (top, bottom, y0, y1) = ranges
+        box = (left, top, right, bottom)
+        if max(scales) > 1:  # Pillow would average, where `place` samples
+            return Image.fromarray(to_levels(self.place(map, size=size)[top:bottom, left:right])), box
+        if map.shape != (h, w):
+            raise ArrayError(f"map: expected shape {(h, w)}, the model's input, got {map.shape}")
+        padded = Image.fromarray(np.pad(to_levels(map), 1, mode="edge"))
+        shape = (right - left, bottom - top)
+        return padded.resize(shape, Image.Resampling.BILINEAR, box=(x0, y0, x1, y1)), box
 
 
 def _sample(values: NDArray[np.float32], positions: NDArray[np.float64], axis: int) -> NDArray[np.float32]:

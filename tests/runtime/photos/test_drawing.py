@@ -114,3 +114,27 @@ def test_side_by_side():
         side_by_side([[]])
     with pytest.raises(ArrayError, match="2 column titles and 2 row titles"):
         side_by_side(cells, columns=["a"])
+
+
+def test_the_lines_of_the_hatching_go_on_around_what_was_seen():
+    photo = Image.new("RGB", (120, 90), (100, 100, 100))
+    heat = np.full((90, 120), np.nan, np.float32)
+    nothing = np.asarray(heat_picture(photo, heat))
+    heat[30:50, 40:70] = 0.3
+    part = np.asarray(heat_picture(photo, heat))
+    around = np.ones((90, 120), bool)
+    around[29:51, 39:71] = False
+    assert np.array_equal(part[around], nothing[around])
+    rows, columns = np.indices((90, 120))
+    light, dark = 100 * 0.45 + 125, (100 * 0.45 + 125) * 0.72
+    expected = np.where((rows + columns) % 8 < 1.2, dark, light)
+    assert np.abs(nothing[..., 0] - expected).max() <= 1
+    line = part[29:51, 39:71]
+    assert (line[0, 1:-1] == 255).all()
+    assert (line[-1, 1:-1] == 255).all()
+    assert (line[1:-1, 0] == 255).all()
+    assert (line[1:-1, -1] == 255).all()
+    assert (part[30:50, 40:70] != 255).all()
+    heat[40, 50] = np.nan
+    with pytest.raises(ArrayError, match="one rectangle"):
+        heat_picture(photo, heat)

@@ -115,3 +115,34 @@ def test_fit_decides_by_the_shape_of_the_photo(photo, mode):
 def test_what_is_left_out():
     assert Frame.fit((512, 256), _spec("shorter", 256)).left_out == pytest.approx(1 - 224**2 / (512 * 256))
     assert Frame.fit((512, 256), _spec("pad")).left_out == 0
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        Frame(photo=(640, 360), resized=(455, 256), offset=(116, 16), input=(224, 224)),  # cropped
+        Frame(photo=(300, 200), resized=(224, 149), offset=(0, -37), input=(224, 224)),  # padded
+        Frame(photo=(90, 70), resized=(288, 224), offset=(32, 0), input=(224, 224)),  # a photo smaller than the input
+        Frame.whole(224, 224),
+    ],
+)
+@pytest.mark.parametrize("size", [None, (800, 700), (37, 29)])
+def test_levels_are_the_placed_map_within_two(frame, size):
+    size = size or frame.photo
+    map_ = np.random.default_rng(0).random((224, 224), np.float32)
+    placed = frame.place(map_, size=size)
+    levels, (left, top, right, bottom) = frame.place_levels(map_, size)
+    assert levels is not None
+    assert levels.size == (right - left, bottom - top)
+    seen = np.zeros(placed.shape, bool)
+    seen[top:bottom, left:right] = True
+    assert np.array_equal(seen, ~np.isnan(placed))
+    assert np.abs(np.asarray(levels) - placed[top:bottom, left:right] * 255).max() < 2
+
+
+def test_levels_where_nothing_was_seen_and_of_a_wrong_shape():
+    beside = Frame(photo=(4, 4), resized=(100, 100), offset=(14, 14), input=(8, 8))  # between the centres of pixels
+    assert np.isnan(beside.place(np.ones((8, 8), np.float32))).all()
+    assert beside.place_levels(np.ones((8, 8), np.float32), (4, 4)) == (None, (0, 0, 0, 0))
+    with pytest.raises(ArrayError, match="the model's input"):
+        Frame.whole(8, 8).place_levels(np.ones((7, 8), np.float32), (8, 8))
