@@ -23,7 +23,7 @@ from onnx import ModelProto, numpy_helper
 
 from ..export.graph import Graph, load_model
 from ..export.precision.plain_model import PlainModel, plain_model
-from ..export.reverse import differentiate
+from ..export.reverse import differentiate, per_image
 from ..export.reverse.score import find_score, score_of
 from ..export.tail.cutting import open_exported
 from ..export.writing import set_spec, write_model
@@ -196,6 +196,7 @@ def _export_again(plain: PlainModel, spec: CamSpec, path: Path) -> None:
         view=plain.views,
         detail=plain.detail,
         rivals=spec.layer.rivals is not None,
+        classes=per_image(spec.columns),
         target=spec.target,
         chosen=spec.chosen,
     )

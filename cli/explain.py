@@ -300,11 +300,30 @@ def _steps(
         explanations = explainer.explain_batch(photos, classes, **how)
         return [(found, path, target) for found, (path, _, target) in zip(explanations, work, strict=True)]
 
-    together = max(1, batch // len(targets))
+    at_once = explainer.spec.columns is not None
+
+    def run_columns(photos: list[tuple[Path, Prepared]]) -> list[tuple[Explanation, Path, int]]:
+        every = explainer.explain_classes([photo for _, photo in photos], targets, **how)
+        named = zip(photos, every, strict=True)
+        return [(one, path, cls) for (path, _), found in named for one, cls in zip(found, targets, strict=True)]
+
+    together = max(1, batch if at_once else batch // len(targets))
     for start in range(0, len(images), together):
         unreadable: list[dict[str, str]] = []
         photos = list(taken_alone(images[start : start + together], explainer.prepare, unreadable))
         yield len(unreadable) * len(targets), [], unreadable
+        if at_once and len(targets) > 1:
+            done, failed = [], []
+            try:
+                done = run_columns(photos) if photos else []
+            except (ImageError, ArrayError, EngineError):
+                for one in photos:
+                    try:
+                        done += run_columns([one])
+                    except (ImageError, ArrayError, EngineError) as error:
+                        failed.append(failure(one[0], error))
+            yield len(photos) * len(targets), done, failed
+            continue
         every = [(path, photo, target) for path, photo in photos for target in targets]
         for first in range(0, len(every), batch):
             work = every[first : first + batch]

@@ -187,6 +187,14 @@ def export(
             "Repeatable.",
         ),
     ] = None,
+    classes_per_image: Annotated[
+        str | None,
+        typer.Option(
+            "--classes-per-image",
+            metavar="K|free",
+            help="Explain several classes of each image in one inference: K, or as many as it is asked for.",
+        ),
+    ] = None,
     with_tail: Annotated[
         bool,
         typer.Option("--with-tail", help="Also write X.tail.onnx: from the (first) layer's activations to the scores."),
@@ -234,6 +242,7 @@ def export(
         "unit": unit,
         "reference": None if reference is None else _stored_vector(reference),
         "with_tail": with_tail,
+        "classes_per_image": _classes_per_image(classes_per_image),
         "images": _photos(images) if images else None,
         "channels": channels,
         "inputs": fixed_inputs(inputs or []),
@@ -257,6 +266,15 @@ def export(
         report = _from_torch(model, weights, json_object(kwargs, "--kwargs"), size, output, own, prepared, options)
     print_report(report)
     raise typer.Exit(DONE if report.proof else DONE_IN_PART)
+
+
+def _classes_per_image(text: str | None) -> Any:
+    """What ``--classes-per-image`` says. Raises a usage error."""
+    if text is None or text == "free":
+        return text
+    if not text.isdecimal() or not 1 <= int(text) < 2**31:
+        raise typer.BadParameter(f"--classes-per-image: expected a number from 1, or 'free', got '{text}'")
+    return int(text)
 
 
 def _photos(sources: list[str]) -> Callable[[InputSpec], Any]:

@@ -102,6 +102,10 @@ def _undecided(manifest: Manifest) -> str:
     return f"UNDECIDED: {gate.get('count')} photos{more}; readers that know two verdicts see it as not passed"
 
 
+def _columns(count: int | None) -> str:
+    return f"{'as many as asked for' if count is None else count} of each image in one inference"
+
+
 def _spec_rows(spec: CamSpec) -> dict[str, str]:
     output = spec.output
     score = "" if output.score == output.name else f", differentiated: {output.score}"
@@ -120,6 +124,7 @@ def _spec_rows(spec: CamSpec) -> dict[str, str]:
         "labels": labels + (f", offset {output.label_offset}" if output.label_offset else ""),
         **{("layer" if index == 0 else f"layer {index + 1}"): _layer(layer) for index, layer in enumerate(spec.layers)},
         "detail": _detail(spec),
+        **({} if spec.columns is None else {"classes": _columns(spec.columns.count)}),
         **({"fusion": f"{spec.fusion} of the layers' maps"} if len(spec.layers) > 1 else {}),
         "method": spec.method.name + (f" {spec.method.settings}" if spec.method.settings else ""),
         "precision": spec.precision,

@@ -205,13 +205,22 @@ def export_plain(plain: PlainClassifier, output: Path, options: ExportOptions, w
         batch = plain.image.batch
         score = plain.score if isinstance(plain.score, Score) else asked_score(graph, plain.score, options, batch)
         added = expose_score(graph, score)
-        made = differentiate(graph, plain.layers, score, view=plain.views, detail=detail, rivals=rivals)
+        made = differentiate(
+            graph,
+            plain.layers,
+            score,
+            view=plain.views,
+            detail=detail,
+            rivals=rivals,
+            classes=options.classes_per_image,
+        )
         notes += made.notes
         del plain.graph  # its weights are not held through the proof
     spec = CamSpec(
         input=plain.input,
         output=output_spec(score, options, options.labels or plain.labels),
         layers=_layer_specs(made, plain.names, plain.detail_name),
+        columns=made.columns,
         precision=_precision(made.graph),
         source=plain.source,
         tools=tool_versions(*plain.tools, "onnx", "onnxruntime"),

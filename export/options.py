@@ -10,6 +10,7 @@ from typing import Any
 from ..runtime.checks import expect
 from ..runtime.shown import shown_value
 from .errors import ExportError
+from .reverse import ClassesPerImage
 from .reverse.score import ScoreKind
 from .sources.labels import MOST_BEFORE, check_texts
 from .sources.preprocessing import Preprocessing
@@ -46,6 +47,8 @@ class ExportOptions:
         reference: a stored embedding (D,); the cosine of the output's angle to it is explained.
         multi_label: the classes are independent, so that each logit gets a sigmoid of its own (a model
             that ends in a sigmoid says so by itself).
+        classes_per_image: how many classes of each image one inference explains: a number K, ``free`` for as many as it
+            is asked for, whose class input is (N, K), or None for one, whose class input is (N,).
         input_size: (height, width) of an ONNX file that leaves them open.
         channels: of the image; None takes what the model says, or three.
         inputs: values of further inputs by name, for one image, which are kept in the file. Arrays with a first axis
@@ -70,6 +73,7 @@ class ExportOptions:
     unit: str | None = None
     reference: Any = None
     multi_label: bool = False
+    classes_per_image: ClassesPerImage = None
     input_size: tuple[int, int] | None = None
     channels: int | None = None
     inputs: Mapping[str, Any] | None = None
@@ -91,6 +95,7 @@ class ExportOptions:
             "score_kind": (str, None),
             "unit": (str, None),
             "multi_label": (bool,),
+            "classes_per_image": (int, str, None),
             "input_size": (Sequence, None),
             "preprocessing": (Preprocessing, None),
             "labels": (Sequence, None),
@@ -106,6 +111,11 @@ class ExportOptions:
         if self.layer is not None and not isinstance(self.layer, str):
             for one in self.layer:
                 expect("export", "layer", one, str, None, error=ExportError)
+        count = self.classes_per_image
+        if count is not None and count != "free" and (type(count) is not int or count < 1):
+            raise ExportError(
+                f"export: classes_per_image: expected 'free', or a number from 1, got {shown_value(count)}"
+            )
         self._check_sizes()
         check_texts(self.labels)
 

@@ -25,7 +25,7 @@ from .explanation import Explanation
 from .inference import Inference, Tensors
 from .method_runner import MethodRunner, Progress, Work
 from .methods import CamResult, Method, get_method, make_settings
-from .methods.layer_fusion import check_fusion, check_layers, settings_for
+from .methods.layer_fusion import Groupings, check_fusion, check_layers, settings_for
 from .photos.frame import Frame
 from .photos.photo import check_shown
 from .photos.preprocess import Prepared, as_input, check_tensor, is_tensor, prepare
@@ -33,7 +33,7 @@ from .sess import Sess, as_sess
 from .shown import shown_value
 from .smoothing import Smoothing, as_smoothing
 from .tail import Tail
-from .targets import Target, resolve_targets
+from .targets import Target, resolve_columns, resolve_targets
 from .timing import timed
 
 if TYPE_CHECKING:
@@ -285,6 +285,59 @@ class Explainer(Closing):
 
         return explain_frames(lambda frame: self.explain(frame, target), frames, budget_ms=budget_ms, drop=drop)
 
+    def explain_classes(
+        self,
+        images: Sequence[Source] | NDArray[Any],
+        targets: Sequence[Target],
+        method: str | None = None,
+        settings: Mapping[str, Any] | Any = None,
+        *,
+        smooth: Smooth = None,
+        sess: Sliding = None,
+        progress: Progress | None = None,
+    ) -> list[list[Explanation]]:
+        """Explain several classes of each of N images.
+
+        A file that was exported with ``--classes-per-image`` does so in one inference (with a number K: of K classes
+        at a time); any other takes one inference per class. Channels are clustered once per image.
+
+        Args:
+            images: As in `explain_batch`.
+            targets: The classes, the same for all images: what `explain` takes, and -2 for the class of the second
+                highest score, -3 for the third, and so on.
+            method: As in `explain`.
+            settings: As in `explain`.
+            smooth: As in `explain`.
+            sess: As in `explain`.
+            progress: As in `explain`; it begins anew with every image and class.
+
+        Returns:
+            For each image an explanation per class, in the order of `targets`. The time of the inference is shared out
+            among them.
+
+        Raises:
+            CfcamError: As `explain`.
+
+        >>> explainer.explain_classes(["two_dogs.jpg"], [-1, -2])[0][1].label      # doctest: +SKIP
+        'Boston bull'
+        """
+        expect("explain_classes", "progress", progress, Callable, None)
+        work = self._work(method, settings, smooth, sess, progress)
+        classes = resolve_columns(targets, self.spec.output)
+        inputs = self._inputs(images)
+        if not inputs:
+            return []
+        started = time.perf_counter()
+        asked = np.repeat(np.array([classes], np.int64), len(inputs), axis=0)
+        tensors, frames = np.stack([item.tensor for item in inputs]), [item.frame for item in inputs]
+        columns = self._inference.columns(tensors, asked, frames)
+        share = (time.perf_counter() - started) * 1000 / asked.size
+        found = []
+        for i, item in enumerate(inputs):
+            groupings: Groupings = {}
+            found.append([self._explanation(i, item, raw, work, share, groupings) for raw in columns])
+        return found
+
     def maps(
         self,
         images: NDArray[Any],
@@ -464,10 +517,18 @@ class Explainer(Closing):
         size = (self.spec.input.height, self.spec.input.width)
         return np.zeros(size, np.float32) if result.empty else normalise(result.map, size)
 
-    def _explanation(self, index: int, item: Prepared, raw: Tensors, work: Work, inference_ms: float) -> Explanation:
+    def _explanation(
+        self,
+        index: int,
+        item: Prepared,
+        raw: Tensors,
+        work: Work,
+        inference_ms: float,
+        groupings: Groupings | None = None,
+    ) -> Explanation:
         layers = self._layers(work.method)
         times = {**item.times_ms, "inference": inference_ms}
-        result = self._runner.run(work, item.tensor, raw, index, times)
+        result = self._runner.run(work, item.tensor, raw, index, times, groupings)
         with timed(times, "resize"):
             heat = self._heat(result)
         times["total"] = sum(times.values())

@@ -19,7 +19,7 @@ from .engines.base import Engine, EngineInfo
 from .errors import EngineError, SpecError
 from .photos.frame import Frame
 from .probabilities import class_probabilities
-from .targets import TOP_CLASS
+from .targets import TOP_CLASS, class_input, in_first_column
 
 __all__ = ["Inference", "LayerTensors", "Tensors", "by_class", "finite", "infer_all"]
 
@@ -85,11 +85,44 @@ class Inference:
 
     def tensors(self, images: NDArray[Any], classes: NDArray[np.int64], frames: Sequence[Frame]) -> Tensors:
         """Everything that the file computes for N images in its own layout; classes: -1 for the top one."""
+        values = self._all(images, class_input(self._spec, classes))
+        return self._tensors(in_first_column(self._spec, values), frames)
+
+    def columns(self, images: NDArray[Any], classes: NDArray[np.int64], frames: Sequence[Frame]) -> tuple[Tensors, ...]:
+        """`tensors` for each column of `classes` (N, K): of one inference, where the file explains so many at once.
+
+        What no class can change is shared between the columns.
+        """
+        spec, count = self._spec, classes.shape[1]
+        if classes.min() < (TOP_CLASS if spec.columns is None else -spec.columns.ranks):
+            # The order of the scores comes from an inference of its own.
+            order = np.argsort(-self._single(images, spec.output.name), axis=1, kind="stable")
+            ranked = np.take_along_axis(order, np.maximum(-1 - classes, 0), axis=1)
+            classes = np.where(classes < 0, ranked, classes)
+        if spec.columns is None:
+            return tuple(self.tensors(images, column, frames) for column in classes.T)
+        found: list[Tensors] = []
+        step = spec.columns.count or count
+        by_class = {spec.chosen, *(n for layer in spec.layers for n in (layer.gradients, layer.rivals) if n)}
+        for start in range(0, count, step):
+            some = classes[:, start : start + step]
+            missing = step - some.shape[1]
+            values = self._all(images, np.concatenate([some, np.repeat(some[:, -1:], missing, axis=1)], axis=1))
+            found += [
+                self._tensors({n: v[:, k] if n in by_class else v for n, v in values.items()}, frames)
+                for k in range(some.shape[1])
+            ]
+        return tuple(found)
+
+    def _all(self, images: NDArray[Any], classes: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
         output, layers, chosen = self._spec.output, self._spec.layers, self._spec.chosen
         names = [output.name, *(name for layer in layers for name in layer.outputs), chosen]
         if output.score in self.info.outputs:
             names.append(output.score)
-        values = self._run(images, classes, names)
+        return self._run(images, classes, names)
+
+    def _tensors(self, values: Mapping[str, NDArray[Any]], frames: Sequence[Frame]) -> Tensors:
+        output, layers, chosen = self._spec.output, self._spec.layers, self._spec.chosen
         logits = values.get(output.score)
         return Tensors(
             layers=tuple(self._layer(layer, values) for layer in layers),
@@ -124,7 +157,10 @@ class Inference:
         return class_probabilities(self._single(images, self._spec.output.name), self._spec.output.kind)
 
     def _single(self, images: NDArray[Any], name: str) -> NDArray[np.float32]:
-        return self._by_class(name, self._run(images, np.full(len(images), TOP_CLASS, np.int64), [name])[name])
+        return self._by_class(name, self._run(images, self._top(len(images)), [name])[name])
+
+    def _top(self, count: int) -> NDArray[np.int64]:
+        return class_input(self._spec, np.full(count, TOP_CLASS, np.int64))
 
     def _run(self, images: NDArray[Any], classes: NDArray[np.int64], names: Sequence[str]) -> dict[str, NDArray[Any]]:
         """Outputs by name; all but the classes as float32, and finite."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .contract.spec import CamSpec
 from .inference import Inference, Tensors
 from .methods import CamResult, Method, Probing
-from .methods.layer_fusion import run_rule
+from .methods.layer_fusion import Groupings, run_rule
 from .photos.preprocess import as_input
 from .probabilities import class_probabilities
 from .sess import Sess, Window, cut_windows
@@ -50,13 +50,24 @@ class MethodRunner:
         self._inference, self._tail = inference, tail
         self._batch = max(batch, inference.info.batch or 1)
 
-    def run(self, work: Work, tensor: NDArray[Any], raw: Tensors, index: int, times: dict[str, float]) -> CamResult:
-        """The map of image `index` of `raw`, whose ready tensor is `tensor`; adds to `times` what it took."""
+    def run(
+        self,
+        work: Work,
+        tensor: NDArray[Any],
+        raw: Tensors,
+        index: int,
+        times: dict[str, float],
+        groupings: Groupings | None = None,
+    ) -> CamResult:
+        """The map of image `index` of `raw`, whose ready tensor is `tensor`; adds to `times` what it took.
+
+        groupings: of this image, for another class's map of the same method.
+        """
         if work.sess is not None:
             return self._by_windows(work, work.sess, tensor, raw, index, times)
         if work.smoothing is None:
             with timed(times, "method"):
-                return self._once(work, tensor, raw, index, work.progress)
+                return self._once(work, tensor, raw, index, work.progress, groupings)
         copies = work.smoothing.noisy(tensor)
         count = len(copies)
         with timed(times, "inference"):
@@ -104,10 +115,18 @@ class MethodRunner:
         images = images.transpose(0, 2, 3, 1) if self._input.layout == "NHWC" else images
         return as_input(images, self._input.dtype)
 
-    def _once(self, work: Work, tensor: NDArray[Any], raw: Tensors, index: int, progress: Progress | None) -> CamResult:
+    def _once(
+        self,
+        work: Work,
+        tensor: NDArray[Any],
+        raw: Tensors,
+        index: int,
+        progress: Progress | None,
+        groupings: Groupings | None = None,
+    ) -> CamResult:
         if work.method.kind == "probe":
             return work.method.run(self._probing(tensor, raw, index, progress), work.settings)
-        return run_rule(work.method, work.settings, self._layers, raw.layers, index, self._fusion)
+        return run_rule(work.method, work.settings, self._layers, raw.layers, index, self._fusion, groupings)
 
     def _probing(self, tensor: NDArray[Any], raw: Tensors, index: int, progress: Progress | None) -> Probing:
         def gradients_of(classes: NDArray[np.int64]) -> NDArray[np.float32]:

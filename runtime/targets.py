@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import difflib
 import operator
-from collections.abc import Iterable
-from typing import SupportsIndex
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, SupportsIndex
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .contract.spec import OutputSpec
+from .contract.spec import CamSpec, OutputSpec
 from .errors import TargetError
 from .shown import shown, shown_value
 
-__all__ = ["TOP_CLASS", "Target", "resolve_target", "resolve_targets"]
+__all__ = [
+    "TOP_CLASS",
+    "Target",
+    "class_input",
+    "in_first_column",
+    "resolve_columns",
+    "resolve_target",
+    "resolve_targets",
+]
 
 #: The value of the model's class input that asks for the top class.
 TOP_CLASS = -1
@@ -72,6 +81,60 @@ def resolve_targets(targets: Target | Iterable[Target], count: int, output: Outp
     if len(each) != count:
         raise TargetError(f"targets: expected one for all images or {count}, one per image, got {len(each)}")
     return [resolve_target(target, output) for target in each]
+
+
+def resolve_columns(targets: Sequence[Target], output: OutputSpec) -> list[int]:
+    """The classes of an image that are explained together.
+
+    Args:
+        targets: What `resolve_target` takes; of a classifier also -2 for the class of the second highest score, -3 for
+            the third, and so on.
+        output: The model's classes and labels.
+
+    Returns:
+        An index per target; -1, -2, ... where the order of the scores decides.
+
+    Raises:
+        TargetError: A target is out of range, unknown or ambiguous (the message says which), or there are more than
+            the model has classes, or none.
+    """
+    if isinstance(targets, str) or not isinstance(targets, Sequence) or not targets:
+        raise TargetError(f"targets: expected a list of classes, at least one, got {shown_value(targets)}")
+    if len(targets) > output.classes:
+        raise TargetError(
+            f"targets: {len(targets)} classes of an image, and the model has {output.classes}: ask for fewer"
+        )
+    found = []
+    for column, target in enumerate(targets):
+        is_rank = isinstance(target, int) and not isinstance(target, bool) and -output.classes <= target < TOP_CLASS
+        try:
+            found.append(target if is_rank and not output.values else resolve_target(target, output))
+        except TargetError as error:
+            raise TargetError(f"target in column {column}: {error}") from error
+    return found
+
+
+def class_input(spec: CamSpec, classes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """What a file's class input takes for one class of each image.
+
+    Args:
+        spec: Of the file.
+        classes: Int64 (N,).
+
+    Returns:
+        The same, or int64 (N, K) with the class in every column of a file that explains several.
+    """
+    if spec.columns is None:
+        return classes
+    return np.repeat(classes[:, None], spec.columns.count or 1, axis=1)
+
+
+def in_first_column(spec: CamSpec, values: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Outputs by name, of a file that explains several classes those of the first: as if it explained one."""
+    if spec.columns is None:
+        return dict(values)
+    by_class = {spec.chosen, *(n for layer in spec.layers for n in (layer.gradients, layer.rivals) if n)}
+    return {name: value[:, 0] if name in by_class else value for name, value in values.items()}
 
 
 def _in_range(index: int, output: OutputSpec) -> int:

@@ -90,5 +90,8 @@ def _shape(value: ValueInfo, batch: int) -> str:
     if set(value.name) & set(",'"):
         raise EngineError(f"input '{value.name}': trtexec cannot be told a name with a comma or quote in it")
     if not all(isinstance(size, int) for size in value.shape[1:]):
-        raise EngineError(f"input '{value.name}' is {value.shape}: only its first dimension may be free")
+        raise EngineError(
+            f"input '{value.name}' is {value.shape}: only its first dimension may be free; a "
+            "file of several classes per image is exported for TensorRT with --classes-per-image K, a number"
+        )
     return f"{value.name}:" + "x".join(str(size) for size in (batch, *value.shape[1:]))

@@ -23,7 +23,7 @@ from ...runtime.engines.onnxruntime.words import log_severity
 from ...runtime.errors import EngineError, ImageError, MissingDependencyError, ModelFileError
 from ...runtime.files import scratch_folder
 from ...runtime.photos.preprocess import prepare
-from ...runtime.targets import TOP_CLASS
+from ...runtime.targets import TOP_CLASS, class_input
 from .value_matching import HANDS_ON, computed_values, match_values
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def compare_layerwise(
     ready = contextlib.nullcontext(_on_cpu(model, fetched)) if package is None else _rebuilt(model, fetched, package)
     with ready as run:
         for tensor in tensors:
-            feed = {spec.input.name: tensor, spec.target: np.array([TOP_CLASS], np.int64)}
+            feed = {spec.input.name: tensor, spec.target: class_input(spec, np.array([TOP_CLASS], np.int64))}
             right = wanted(feed)
             found = run({**feed, spec.target: right[spec.chosen]})
             for name in fetched:

@@ -15,6 +15,7 @@ from ...runtime.contract.modelfile import read_spec
 from ...runtime.contract.spec import INT8_IN_HALF, CamSpec, LayerSpec
 from ...runtime.engines.onnxruntime.workarounds import session_workarounds
 from ...runtime.files import scratch_folder
+from ...runtime.targets import class_input
 from ..errors import ExportError
 from ..graph import Graph, load_model
 from ..proof.checks import prove_file
@@ -22,7 +23,7 @@ from ..proof.exported_file import ExportedFile, open_exported_file, plain_output
 from ..proof.results import Check, Proof, relative_error
 from ..proof.session import Session, release_memory
 from ..report import Stopwatch
-from ..reverse import Differentiated, differentiate
+from ..reverse import Differentiated, differentiate, per_image
 from ..tail.cutting import open_exported
 from ..tail.file import tail_path, write_tail
 from ..writing import set_spec, staging_folder, write_model
@@ -110,6 +111,7 @@ def lower(
                 view=plain.views,
                 detail=plain.detail,
                 rivals=spec.layer.rivals is not None,
+                classes=per_image(spec.columns),
             )
         new = _spec(spec, made, plan)
         notes = list(made.notes)
@@ -190,5 +192,5 @@ def _proved(staged: Path, network: ModelProto, exported: Graph, output: Path) ->
 def _as_it_stands(model: str | ModelProto, file: ExportedFile, entries: Mapping[str, str]) -> dict[str, NDArray[Any]]:
     """What a model gives for the file's images when no node is fused with another. entries: of the session."""
     session = Session(model, optimise=False, entries=entries)
-    feeds = {file.spec.input.name: file.images, file.spec.target: file.top.classes}
+    feeds = {file.spec.input.name: file.images, file.spec.target: class_input(file.spec, file.top.classes)}
     return session.run_in_batches(feeds, file.batch or len(file.images))

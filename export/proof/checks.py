@@ -21,7 +21,9 @@ scores and gradient alike, evaluated in float64 from the activations that ONNX R
    fixed batch gets its images in another order, and beside others; with a batch of one there is nothing to compare.
 7. `explained_class`: the top class when none is asked for, else the one that is asked for.
 8. `placement`: patches of the image are changed, and no other reading of the layer's grid knows better where.
-9. What guides the map (`guiding`): ``cam_detail`` leads to ``cam_activations``, ``cam_rivals`` agrees with differences.
+9. `columns_apart`: where a file explains several classes at once, each has its own gradient beside any others.
+10. What guides the map (`guiding`): ``cam_detail`` leads to ``cam_activations``, ``cam_rivals`` agrees with
+    differences.
 
 Of a file with several target layers, 2 to 6 and 8 are measured for each, with a tail of its own: the differences of a
 layer know nothing of a backward pass that it shares with others.
@@ -44,6 +46,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .batches import batch_against_others
+from .columns import columns_apart
 from .differences import gradient_against_differences
 from .exported_file import COARSE_GRADIENT, ExportedFile, PlainOutputs
 from .guiding import detail_leads_to_activations, rivals_against_differences
@@ -261,6 +264,7 @@ LAYER_CHECKS: dict[str, Callable[[ExportedFile], list[Check]]] = {
     "float32": gradient_in_float32,
     "movement": gradient_moves,
     "batch": batch_against_others,
+    "columns": columns_apart,
     "rivals": rivals_against_differences,
     "detail": detail_leads_to_activations,
     "placement": placement,

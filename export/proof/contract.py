@@ -43,18 +43,23 @@ def contradictions(graph: Graph, spec: CamSpec) -> list[str]:
             found.append(f"it has {spec.output.classes} classes, output '{spec.output.name}' has {width} of them")
     for layer in spec.layers:
         maps = (0, layer.channels, *layer.grid)
-        for name in (layer.activations, layer.gradients):
-            if not _fits(graph.shape(name), maps):
-                found.append(f"'{name}' is {_written(maps)}, in the graph it is {_written(graph.shape(name))}")
+        by_class = maps if spec.columns is None else (0, spec.columns.count, *maps[1:])
+        for name, sizes in ((layer.activations, maps), (layer.gradients, by_class)):
+            if not _fits(graph.shape(name), sizes):
+                found.append(f"'{name}' is {_written(sizes)}, in the graph it is {_written(graph.shape(name))}")
+    classes = (0,) if spec.columns is None else (0, spec.columns.count)
+    if not _fits(graph.shape(spec.target), classes):
+        found.append(f"'{spec.target}' is {_written(classes)}, in the graph it is {_written(graph.shape(spec.target))}")
     return found
 
 
-def _fits(shape: Shape | None, said: tuple[int, ...]) -> bool:
+def _fits(shape: Shape | None, said: Shape) -> bool:
     """Whether a value may have the stated sizes, batches set aside."""
     if shape is None:
         return True
     return len(shape) == len(said) and all(
-        not isinstance(size, int) or size == wanted for size, wanted in zip(shape[1:], said[1:], strict=True)
+        not isinstance(size, int) or not isinstance(wanted, int) or size == wanted
+        for size, wanted in zip(shape[1:], said[1:], strict=True)
     )
 
 

@@ -15,6 +15,7 @@ from onnx import ModelProto, TensorProto
 
 from ...runtime.contract.spec import CamSpec
 from ...runtime.errors import ArrayError, ModelFileError, SpecError
+from ...runtime.targets import class_input, in_first_column
 from ..graph import Graph, attribute, load_model, value_info
 from ..tail.cutting import Tail, cut_tail, open_exported
 from ..writing import spec_of
@@ -124,7 +125,8 @@ class ExportedFile:
 
     def _answer(self, session: Session, images: Array, targets: Array) -> Answer:
         spec = self.spec
-        found = session.run_in_batches({spec.input.name: images, spec.target: targets}, self.batch or len(images))
+        feeds = {spec.input.name: images, spec.target: class_input(spec, targets)}
+        found = in_first_column(spec, session.run_in_batches(feeds, self.batch or len(images)))
         return Answer(
             {n: v for n, v in found.items() if n in self.plain_names},
             found[spec.layer.activations],
@@ -134,11 +136,17 @@ class ExportedFile:
             None if spec.layer.rivals is None else found[spec.layer.rivals],
         )
 
+    def columns(self, images: Array, targets: Array) -> tuple[Array, NDArray[np.int64]]:
+        """Gradients (N, K, C, H, W) and classes (N, K) for targets (N, K), of a file with such a class input."""
+        spec = self.spec
+        found = self.session.run_in_batches({spec.input.name: images, spec.target: targets}, self.batch or len(images))
+        return found[spec.layer.gradients], found[spec.chosen].astype(np.int64)
+
     def activations(self, images: Array, together: int) -> Array:
         """The layer's activations (N, C, H, W) of images (N, ...); `together`: how many at once, in a free batch."""
         size = self.batch or together
         filled = filled_up(images, self.batch)
-        feeds = {self.spec.input.name: filled, self.spec.target: np.full(len(filled), -1)}
+        feeds = {self.spec.input.name: filled, self.spec.target: class_input(self.spec, np.full(len(filled), -1))}
         return self.session.run_in_batches(feeds, size)[self.spec.layer.activations][: len(images)]
 
     @cached_property
@@ -189,7 +197,10 @@ class ExportedFile:
             known: dict[str, Array] = {}
             if self._probe is not None:
                 some = images[i : i + size]
-                feeds = {self.spec.input.name: some, self.spec.target: np.full(len(some), -1)}
+                feeds = {
+                    self.spec.input.name: some,
+                    self.spec.target: class_input(self.spec, np.full(len(some), -1, np.int64)),
+                }
                 known = {n: v for n, v in self._probe.run(feeds).items() if n in self.tail.needed}
             value = self.tail.layer_value(activations[i : i + size], known)
             found.append({**{n: known[n] for n in self.tail.others}, self.tail.layer: value})
@@ -258,9 +269,10 @@ class Exact:
             value = batch[self.tail.layer].astype(self.evaluator.dtype)
             feeds = {**batch, self.tail.layer: value if change is None else change(value, place)}
             if classes is not None:
-                feeds[self.spec.target] = classes[place : place + len(value)]
+                feeds[self.spec.target] = class_input(self.spec, classes[place : place + len(value)])
             place += len(value)
-            found.append(self.evaluator.run(feeds, [name])[name])
+            given = self.evaluator.run(feeds, [name])
+            found.append(in_first_column(self.spec, given)[name])
         return np.concatenate(found)
 
 

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper
 
 from ...runtime.contract.spec import CamSpec, LayerSpec
 from ...runtime.probabilities import softmax
+from ...runtime.targets import class_input
 from ..axes.onnx_values import map_axes
 from ..errors import LayerError
 from ..graph import Graph
@@ -77,7 +78,8 @@ def _known(file: ExportedFile, graph: Graph, part: Tail, optimise: bool) -> dict
     probe = open_probe(graph, part, optimise=optimise)
     if probe is None:
         return {}
-    feeds = {file.spec.input.name: file.images, file.spec.target: np.full(len(file.images), -1, np.int64)}
+    top = class_input(file.spec, np.full(len(file.images), -1, np.int64))
+    feeds = {file.spec.input.name: file.images, file.spec.target: top}
     return probe.run_in_batches(feeds, file.batch or len(file.images))
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import onnx
 from onnx import ModelProto, TensorProto, helper
 
+from ...runtime.contract.columns_spec import ColumnsSpec
 from ...runtime.contract.spec import OutputSpec
 from ..axes.layout import NCHW, Layout, in_order
 from ..errors import ExportError, LayerError, UnsupportedOperatorError
@@ -18,6 +20,7 @@ from ..graph.fast_forms import use_fast_forms
 from ..graph.passes import repeat
 from ..target_layers import Asked, asked_layers, for_each_layer, output_names, refuse_repeated
 from .candidates import Candidate, blocker, candidates, choose_layer, explain_blocker
+from .columns import Columns, ranks_of
 from .core import backward
 from .detail import choose_detail
 from .emitter import Emitter, OneHot, Value
@@ -28,8 +31,20 @@ from .rewriting import rewrite_path
 from .rivals import rivals_gradient
 from .score import Score, find_score, score_of
 
-__all__ = ["DetailLayer", "Differentiated", "LayerView", "TargetLayer", "differentiate", "list_layers"]
+__all__ = [
+    "ClassesPerImage",
+    "DetailLayer",
+    "Differentiated",
+    "LayerView",
+    "TargetLayer",
+    "differentiate",
+    "list_layers",
+    "per_image",
+]
 
+#: How many classes of each image one inference explains: a number, as many as it is asked for, or None for one whose
+#: class input has no axis for it.
+ClassesPerImage = int | Literal["free"] | None
 
 #: Names of the outputs that the first layer has besides.
 _DETAIL, _RIVALS = "cam_detail", "cam_rivals"
@@ -89,6 +104,8 @@ class Differentiated:
     layers: the target layers, in the order in which they were asked for. score: what was
     differentiated. notes: what was changed on the way, in sentences. detail: the detail layer, or None.
     rivals: the output with the gradient of the logsumexp of the other classes' logits at the first layer, or None.
+    columns: where several classes of each image are explained, how many; ``cam_target`` and ``cam_class`` are then
+    (N, K), the gradients (N, K, C, H, W) and ``cam_rivals`` (N, K, C, 1, 1).
     """
 
     graph: Graph
@@ -97,6 +114,7 @@ class Differentiated:
     notes: list[str]
     detail: DetailLayer | None = None
     rivals: str | None = None
+    columns: ColumnsSpec | None = None
 
     @cached_property
     def model(self) -> ModelProto:
@@ -133,6 +151,7 @@ def differentiate(
     view: Views = None,
     detail: str | tuple[str, Layout] | Candidate | None = None,
     rivals: bool = False,
+    classes: ClassesPerImage = None,
     target: str = "cam_target",
     activations: str = "cam_activations",
     gradients: str = "cam_gradients",
@@ -145,8 +164,8 @@ def differentiate(
     them, in any order: one backward pass reaches them all, and the further ones' outputs are
     numbered. score: the output to explain, by its name, as an exported file states it, or as it was found in this graph
     before; default: see `find_score`. view: of the layer; of
-    several, one for each. detail: see `choose_detail`. rivals: add the rivals' gradient where the head is linear. The
-    remaining names are those of what is added.
+    several, one for each. detail: see `choose_detail`. rivals: add the rivals' gradient where the head is linear.
+    classes: of each image. The remaining names are those of what is added.
 
     Raises `LayerError` for a layer that does not exist, does not reach the score or is named twice,
     `UnsupportedOperatorError` for an operator without a rule, `ExportError` for a model without
@@ -170,6 +189,7 @@ def differentiate(
             found_score,
             detail=finer,
             rivals=rivals,
+            classes=classes,
             target=target,
             activations=activations,
             gradients=gradients,
@@ -193,6 +213,7 @@ def write_gradients(
     *,
     detail: Candidate | None = None,
     rivals: bool = False,
+    classes: ClassesPerImage = None,
     target: str = "cam_target",
     activations: str = "cam_activations",
     gradients: str = "cam_gradients",
@@ -219,10 +240,13 @@ def write_gradients(
         notes.append(f"{folded} batch normalisations behind the layer were folded into their convolutions")
     emitter = Emitter(graph, prefix="cam")
     exposing = Exposing(graph, emitter)
-    classes = _chosen_class(graph, emitter, score, target)
+    columns = None
+    if classes is not None:
+        columns = Columns(graph, emitter, score, target, None if classes == "free" else classes)
+    explained = _chosen_class(graph, emitter, score, target) if columns is None else columns.rows
     kind = graph.elem_type(score.value) or TensorProto.FLOAT
     rank = len(score.shape)
-    seed = OneHot(emitter, classes, kind, score.shape) if rank > 1 else emitter.constant(_one(kind))
+    seed = OneHot(emitter, explained, kind, score.shape) if rank > 1 else emitter.constant(_one(kind))
     slopes = backward(graph, emitter, {score.value: seed}, wrt)
     exposed: list[Exposed] = []
     for layer in layers:
@@ -230,7 +254,7 @@ def write_gradients(
         if slope is None:
             raise LayerError(f"the gradient of score '{score.value}' with respect to layer '{layer.name}' is zero")
         exposed.append(exposing.prepare(layer, slope))
-    against = rivals_gradient(graph, emitter, score, classes, layers[0], slopes[layers[0].name]) if rivals else None
+    against = rivals_gradient(graph, emitter, score, explained, layers[0], slopes[layers[0].name]) if rivals else None
     finer = None if detail is None else exposing.prepare_activations(detail)
     made = [
         TargetLayer(layer, exposing.name_activations(one, a), one.pooled, a, g)
@@ -245,7 +269,12 @@ def write_gradients(
     if against is not None:
         exposing.name_output(against, _RIVALS, against.dims)
         added.append(_RIVALS)
-    exposing.name_output(classes, chosen, (score.shape[0],))
+    if columns is None:
+        exposing.name_output(explained, chosen, (score.shape[0],))
+    else:
+        exposing.name_output(columns.classes, chosen, (score.shape[0], columns.count))
+        shapes = {name: one.dims for one, (_, name) in zip(exposed, names, strict=True)}
+        columns.widen(shapes if against is None else {**shapes, _RIVALS: against.dims}, chosen)
     plain_outputs = graph.output_names
     for name in (*added, chosen):
         graph.outputs.append(value_info(graph, name))
@@ -253,7 +282,20 @@ def write_gradients(
     use_fast_forms(graph, plain_outputs)
     repeat(graph, fold_constants, prune)
     graph.ir_version = max(9, helper.find_min_ir_version_for(_imports(graph)))
-    return Differentiated(graph, tuple(made), score, notes, shown, None if against is None else _RIVALS)
+    return Differentiated(
+        graph,
+        tuple(made),
+        score,
+        notes,
+        shown,
+        None if against is None else _RIVALS,
+        None if classes is None else ColumnsSpec(count=None if classes == "free" else classes, ranks=ranks_of(score)),
+    )
+
+
+def per_image(columns: ColumnsSpec | None) -> ClassesPerImage:
+    """What `differentiate` was asked for, where a file has these columns."""
+    return None if columns is None else "free" if columns.count is None else columns.count
 
 
 def _chosen_layers(graph: Graph, score: Score, asked: list[str | None], view: Views) -> list[Candidate]:

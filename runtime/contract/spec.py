@@ -21,6 +21,7 @@ from typing import Any, Literal
 from ..checks import expect
 from ..errors import SpecError
 from ..json_reader import parse_json
+from .columns_spec import ColumnsSpec
 from .input_spec import SAME_SHAPE, InputSpec, ResizeSpec
 from .layer_spec import DetailSpec, LayerSpec
 from .output_spec import OutputSpec
@@ -32,6 +33,7 @@ __all__ = [
     "SAME_SHAPE",
     "SCHEMA",
     "CamSpec",
+    "ColumnsSpec",
     "DetailSpec",
     "InputSpec",
     "LayerSpec",
@@ -49,7 +51,7 @@ METADATA_KEY = "cfcam.spec"
 INT8_IN_HALF = "int8+float16"
 
 #: Schema that this version writes.
-SCHEMA = "1.3"
+SCHEMA = "1.4"
 
 _FORMAT = Format("CamSpec", SpecError, SCHEMA, "upgrade cfcam, or export the model again with this version")
 
@@ -108,8 +110,9 @@ class CamSpec:
         input: The image input.
         output: The class scores.
         layers: Target layers, at least one; the first is *the* layer wherever only one is used.
-        target: Name of the class input, int64 (N,); -1 asks for the top class.
+        target: Name of the class input, int64 (N,), or (N, K) with `columns`; -1 asks for the top class.
         chosen: Name of the output that says which class was explained.
+        columns: Where several classes of each image are explained in one inference: how many (schema 1.4).
         method: The method that the file asks for.
         fusion: How the maps of several layers become one (schema 1.2).
         precision: Of the arithmetic: ``float32``, ``float16``, ``int8``, or `INT8_IN_HALF`.
@@ -129,6 +132,7 @@ class CamSpec:
     layers: tuple[LayerSpec, ...]
     target: str = "cam_target"
     chosen: str = "cam_class"
+    columns: ColumnsSpec | None = None
     method: MethodSpec = field(default_factory=MethodSpec)
     fusion: Literal["gate", "product", "mean", "max", "guided"] = "gate"
     precision: str = "float32"
@@ -148,6 +152,8 @@ class CamSpec:
             layer.validate()
         if self.tail is not None:
             self.tail.validate()
+        if self.columns is not None:
+            self.columns.validate(self.output.classes)
         for what in ("name", "activations", "gradients"):
             names = [getattr(layer, what) for layer in self.layers]
             if len(set(names)) < len(names):
@@ -229,8 +235,9 @@ class CamSpec:
             del data["fusion"]  # there is nothing to fuse, and older versions know no such key
         if self.input.photo_range is None:
             del data["input"]["photo_range"]
-        if self.tail is None:
-            del data["tail"]
+        for key in ("tail", "columns"):
+            if data[key] is None:
+                del data[key]
         return {**extra, **data}
 
     def to_json(self) -> str:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..contract.spec import CamSpec, LayerSpec
 from ..errors import MethodError
 from ..inference import LayerTensors
-from .base import CamResult
+from .base import CamResult, Grouping
 from .numerics.resizing import resize, unit_range
 from .registry import Method, get_method, make_settings
 
@@ -24,6 +24,7 @@ __all__ = [
     "FUSIONS",
     "OWN_FUSIONS",
     "FileForm",
+    "Groupings",
     "check_fusion",
     "check_grid",
     "check_layers",
@@ -38,6 +39,9 @@ __all__ = [
 ]
 
 Maps = NDArray[np.float32]
+
+#: Layer -> what clustering did with an image's channels there, which no class changes.
+Groupings = dict[str, Grouping]
 
 #: The fusion whose first map is guided by the file's detail layer.
 GUIDED = "guided"
@@ -172,19 +176,31 @@ def settings_for(settings: Any, layer: LayerSpec) -> Any:
 
 
 def run_on_layers(
-    method: Method, settings: Any, layers: Sequence[LayerSpec], tensors: Sequence[LayerTensors], row: int, fusion: str
+    method: Method,
+    settings: Any,
+    layers: Sequence[LayerSpec],
+    tensors: Sequence[LayerTensors],
+    row: int,
+    fusion: str,
+    groupings: Groupings | None = None,
 ) -> list[CamResult]:
     """A rule's result on every layer, with the layer's own settings.
 
     The first layer's detail and rivals are used where the rule takes them and there is one layer, or the fusion is
-    `GUIDED`. row: the image among those of `tensors`, which has an entry for each of `layers`.
+    `GUIDED`. row: the image among those of `tensors`, which has an entry for each of `layers`. groupings: of the same
+    image, which are used where they are there and filled in where they are not.
     """
     results: list[CamResult] = []
     taken = _uses_detail(method, layers, fusion)
     for layer, found in zip(layers, tensors, strict=True):
         both = {"detail": found.detail, "rivals": found.rivals}
-        more = {name: value[row] for name, value in both.items() if taken and value is not None}
+        more: dict[str, Any] = {name: value[row] for name, value in both.items() if taken and value is not None}
+        if method.takes_grouping and groupings is not None:
+            more["grouping"] = groupings.get(layer.name)
         results.append(method.run(found.activations[row], found.gradients[row], settings_for(settings, layer), **more))
+        grouping = results[-1].grouping
+        if groupings is not None and grouping is not None:
+            groupings[layer.name] = grouping
     return results
 
 
@@ -193,13 +209,20 @@ def _uses_detail(method: Method, layers: Sequence[LayerSpec], fusion: str) -> bo
 
 
 def run_rule(
-    method: Method, settings: Any, layers: Sequence[LayerSpec], tensors: Sequence[LayerTensors], row: int, fusion: str
+    method: Method,
+    settings: Any,
+    layers: Sequence[LayerSpec],
+    tensors: Sequence[LayerTensors],
+    row: int,
+    fusion: str,
+    groupings: Groupings | None = None,
 ) -> CamResult:
     """A rule on one image: on every layer with its own settings, and the maps fused where there are several.
 
     row: the image among those of `tensors`. fusion: a key of `FUSIONS`, for methods that have none of their own.
+    groupings: see `run_on_layers`.
     """
-    results = run_on_layers(method, settings, layers, tensors, row, fusion)
+    results = run_on_layers(method, settings, layers, tensors, row, fusion, groupings)
     names = [layer.name for layer in layers]
     return results[0] if len(results) == 1 else fuse_layers(results, method.fusion or fusion, names)
 

@@ -42,7 +42,8 @@ class Method:
     None for no settings. needs_tail: a probe that runs the file of the tail. takes_detail: a rule that also takes
     ``detail`` and ``rivals``, keywords of `cfcam`'s kind, where the file has them. fusion: a rule of several layers
     that has its own way of making one map of theirs, a key of `layer_fusion.FUSIONS` or of `OWN_FUSIONS`. most_cells:
-    of a layer's grid. contrast: the setting that sets a class against others, which at 0 leaves the class alone.
+    of a layer's grid. takes_grouping: a rule whose clusters no class changes, and that takes them as the keyword
+    ``grouping``. contrast: the setting that sets a class against others, which at 0 leaves the class alone.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Method:
     fusion: str | None = None
     most_cells: int | None = None
     contrast: str | None = None
+    takes_grouping: bool = False
 
 
 _METHODS: dict[str, Method] = {}
@@ -72,6 +74,7 @@ def register_rule(
     fusion: str | None = None,
     most_cells: int | None = None,
     contrast: str | None = None,
+    takes_grouping: bool = False,
 ) -> Callable[[Run], Run]:
     """Decorator that makes a function a rule.
 
@@ -91,6 +94,9 @@ def register_rule(
         most_cells: A layer whose grid has more is refused; None for any.
         contrast: The name of the setting that sets a class against others, or None. What is measured between the maps
             of two classes is measured where it is 0.
+        takes_grouping: The function clusters by the activations alone, gives the clusters out as
+            `CamResult.grouping`, and takes them as the keyword ``grouping`` (or None) for another class of the
+            same image.
 
     Returns:
         A decorator for ``(activations, gradients, settings) -> CamResult``: finite float16, float32 or float64 arrays
@@ -100,7 +106,14 @@ def register_rule(
         MethodError: The name is taken.
     """
     return _register(
-        name, "rule", settings, takes_detail=takes_detail, fusion=fusion, most_cells=most_cells, contrast=contrast
+        name,
+        "rule",
+        settings,
+        takes_detail=takes_detail,
+        fusion=fusion,
+        most_cells=most_cells,
+        contrast=contrast,
+        takes_grouping=takes_grouping,
     )
 
 

@@ -309,3 +309,19 @@ def test_no_image_is_an_error_with_a_sentence(tiny_path, ask):
         assert explainer.explain_batch([]) == explainer.explain_batch(none) == []
         with pytest.raises(ArrayError, match="expected at least one image"):
             explainer.tensors([])
+
+
+def test_several_classes_of_several_images_are_what_each_is_alone(explainer):
+    photos = [_scene(), _scene(100, 150)]
+    found = explainer.explain_classes(photos, ["green", -1, -2])
+    for photo, classes in zip(photos, found, strict=True):
+        top = explainer.explain(photo)
+        second = top.top[1][0]
+        for one, target in zip(classes, ["green", None, second], strict=True):
+            alone = explainer.explain(photo, target)
+            assert one.label == alone.label
+            assert one.counts == alone.counts
+            np.testing.assert_array_equal(one.map, alone.map)
+    assert explainer.explain_classes([], ["green"]) == []
+    with pytest.raises(TargetError, match="column 1"):
+        explainer.explain_classes(photos, ["green", "purple"])

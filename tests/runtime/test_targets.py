@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cfcam.runtime.contract.spec import OutputSpec
 from cfcam.runtime.errors import TargetError
-from cfcam.runtime.targets import resolve_target, resolve_targets
+from cfcam.runtime.targets import resolve_columns, resolve_target, resolve_targets
 
 _OUTPUT = OutputSpec(
     name="y",
@@ -104,3 +104,24 @@ def test_a_single_value_needs_no_name() -> None:
     named = OutputSpec(name="y", kind="regression", score="y", classes=2, labels=("age+", "age-"))
     assert [resolve_target(text, named) for text in ("+", "-", "age", "age-")] == [0, 1, 0, 1]
     assert [output.label(index) for index in range(2)] == ["+", "-"]
+
+
+def test_columns_take_ranks_and_errors_name_the_column():
+    output = OutputSpec(name="o", score="o", classes=4, labels=("red", "green", "blue", "grey"))
+    assert resolve_columns([-1, "green", -3, None], output) == [-1, 1, -3, -1]
+    for wrong, words in (
+        (["red", 4], "column 1: target 4 is out of range"),
+        ([-5], "column 0: target -5 is out of range"),
+        (["rad"], "column 0: no class is called 'rad'"),
+        ([0, 1, 2, 3, 0], "5 classes of an image, and the model has 4"),
+        ([], "at least one"),
+        ("red", "expected a list"),
+    ):
+        with pytest.raises(TargetError, match=words):
+            resolve_columns(wrong, output)
+
+
+def test_values_of_a_regression_have_no_rank():
+    output = OutputSpec(name="o", score="o", kind="regression", classes=4)
+    with pytest.raises(TargetError, match="column 1"):
+        resolve_columns([0, -2], output)

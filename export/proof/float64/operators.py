@@ -144,6 +144,14 @@ def _gemm(node: NodeProto, inputs: list[Any], opset: int) -> Any:
     return (result if bias is None else result + attribute(node, "beta", 1.0) * bias).astype(a.dtype, copy=False)
 
 
+@_operator("GatherElements")
+def _gather_elements(node: NodeProto, inputs: list[Any], opset: int) -> Any:
+    data, indices = inputs
+    axis = attribute(node, "axis", 0) % data.ndim
+    part = tuple(slice(None) if a == axis else slice(size) for a, size in enumerate(indices.shape))
+    return np.take_along_axis(data[part], indices, axis)
+
+
 @_operator("Einsum")
 def _einsum(node: NodeProto, inputs: list[Any], opset: int) -> Any:
     return np.einsum(attribute(node, "equation").replace(" ", ""), *inputs, optimize=True)

@@ -241,7 +241,10 @@ def _profile(path: str | os.PathLike[str], loaders: Any, network: Any, batch: tu
     for value in (network.get_input(i) for i in range(network.num_inputs)):
         first, *rest = tuple(value.shape) or (1,)
         if -1 in rest:
-            raise EngineError(f"{path}: input '{value.name}' is {(first, *rest)}: only its first dimension may be free")
+            raise EngineError(
+                f"{path}: input '{value.name}' is {(first, *rest)}: only its first dimension may be free; a file of "
+                "several classes per image is exported for TensorRT with --classes-per-image K, a number"
+            )
         if first == -1:
             profile.add(value.name, *((size, *rest) for size in batch))
     return profile

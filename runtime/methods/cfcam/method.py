@@ -109,7 +109,7 @@ class CfcamSettings:
         check_choice(_WHERE, "clustering", self.clustering, get_args(Clustering))
 
 
-@register_rule("cfcam", settings=CfcamSettings, takes_detail=True, contrast="contrast")
+@register_rule("cfcam", settings=CfcamSettings, takes_detail=True, contrast="contrast", takes_grouping=True)
 def cfcam(
     activations: FloatArray,
     gradients: FloatArray,
@@ -117,12 +117,14 @@ def cfcam(
     *,
     detail: FloatArray | None = None,
     rivals: FloatArray | None = None,
+    grouping: Grouping | None = None,
 ) -> CamResult:
     """Clustered channels, filtered gradients shrunk towards their group, groups fused, and a finer layer as a guide.
 
     activations, gradients: finite float16, float32 or float64 (C, H, W), not written to. detail: activations
     (D, H', W') of a finer layer. rivals: the gradient of the logsumexp of the other classes' logits, (C, H, W) or
-    anything that broadcasts to it. With A and G for activations and gradients, R for the rivals' and
+    anything that broadcasts to it. grouping: the clusters, where they are known from another class of the same
+    image and the same settings. With A and G for activations and gradients, R for the rivals' and
     G1 = gaussian(G - contrast * R, sigma)::
 
         groups j  = DBSCAN over directions of gaussian(A, feature_sigma), split by the sign of sum(A * G1)
@@ -139,7 +141,7 @@ def cfcam(
         activations, gradients - contrast * rivals if rivals is not None and contrast else gradients
     )
     last = is_pooled(g) if settings.last is None else settings.last
-    clusters = group_channels(a, settings)
+    clusters = group_channels(a, settings) if grouping is None else grouping
     split = not last if settings.sign_split is None else settings.sign_split
     how = {"shrinkage": settings.shrinkage, "size_exponent": settings.size_exponent}
     if last and not split and settings.sigma is None:  # one number per channel, and no group counts by itself

@@ -1,0 +1,74 @@
+"""Several classes of each image in one inference, against an inference for each of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_classifiers
+import onnxruntime as ort
+import pytest
+from cfcam.export import ExportError, export_onnx
+from cfcam.export.reverse import differentiate
+from cfcam.export.sources.preprocessing import preset
+from cfcam.runtime.contract.columns_spec import ColumnsSpec
+from onnx import ModelProto
+
+STRETCH = preset("tf").override(mode="stretch")
+
+
+def run(model: ModelProto | Path, **feeds: np.ndarray) -> dict[str, np.ndarray]:
+    source = model.SerializeToString() if isinstance(model, ModelProto) else str(model)
+    session = ort.InferenceSession(source, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, feeds), strict=True))
+
+
+@pytest.mark.parametrize("which", ["default", "middle"])
+@pytest.mark.parametrize("name", onnx_classifiers.NETS)
+def test_every_form_is_proved_and_columns_are_the_single_classes(name: str, which: str, tmp_path: Path) -> None:
+    onnx.save(onnx_classifiers.make(name), tmp_path / "net.onnx")
+    layer = None if which == "default" else onnx_classifiers.NETS[name][1]
+    how = {"layer": layer, "preprocessing": STRETCH}
+    plain = export_onnx(tmp_path / "net.onnx", tmp_path / "plain.cam.onnx", **how)
+    if next(iter(onnx.load(plain.path).graph.input)).type.tensor_type.shape.dim[0].HasField("dim_value"):
+        with pytest.raises(ExportError, match="leave --classes-per-image out"):
+            export_onnx(tmp_path / "net.onnx", tmp_path / "many.cam.onnx", classes_per_image="free", **how)
+        return
+    report = export_onnx(tmp_path / "net.onnx", tmp_path / "many.cam.onnx", classes_per_image="free", **how)
+    spec = report.spec
+    assert report.proof, report.proof.rows()
+    assert spec.columns == ColumnsSpec(count=None, ranks=spec.output.classes)
+    images = np.random.default_rng(0).standard_normal(spec.input.shape(3)).astype(spec.input.dtype)
+    targets = np.array([[0, 1], [1, 0], [1, 1]]) % spec.output.classes
+    many = run(tmp_path / "many.cam.onnx", **{spec.input.name: images, "cam_target": targets})
+    assert many["cam_gradients"].shape == (3, 2, spec.layer.channels, *spec.layer.grid)
+    np.testing.assert_array_equal(many["cam_class"], targets)
+    for column in (0, 1):
+        one = run(tmp_path / "plain.cam.onnx", **{spec.input.name: images, "cam_target": targets[:, column]})
+        largest = np.abs(one["cam_gradients"]).max() or 1
+        tolerance = 2e-3 if name == "half" else 1e-6
+        np.testing.assert_allclose(
+            many["cam_gradients"][:, column], one["cam_gradients"], rtol=0, atol=tolerance * largest
+        )
+        np.testing.assert_array_equal(many["cam_activations"], one["cam_activations"])
+        if spec.layer.rivals is not None:
+            np.testing.assert_allclose(many["cam_rivals"][:, column], one["cam_rivals"], rtol=0, atol=tolerance)
+
+
+def test_a_fixed_number_and_the_classes_by_rank(tmp_path: Path) -> None:
+    onnx.save(onnx_classifiers.make("softmax"), tmp_path / "net.onnx")
+    report = export_onnx(tmp_path / "net.onnx", tmp_path / "many.cam.onnx", classes_per_image=2, preprocessing=STRETCH)
+    spec = report.spec
+    images = np.random.default_rng(1).standard_normal(spec.input.shape(4)).astype(spec.input.dtype)
+    found = run(Path(report.path), **{spec.input.name: images, "cam_target": np.array([[-1, -2]] * 4)})
+    order = np.argsort(-found[spec.output.name], axis=1)
+    np.testing.assert_array_equal(found["cam_class"], order[:, :2])
+    with pytest.raises(ort.capi.onnxruntime_pybind11_state.InvalidArgument):
+        run(Path(report.path), **{spec.input.name: images, "cam_target": np.zeros((4, 3), np.int64)})
+
+
+def test_more_classes_than_the_model_has_are_refused() -> None:
+    with pytest.raises(ExportError, match="99999 classes per image"):
+        differentiate(onnx_classifiers.make("softmax"), classes=99999)
