@@ -1,1 +1,8 @@
-"""Audits: explanations of many photos within a budget, what was found in them, and a report that can be signed."""
+"""Which explanations to trust, within a budget: photos in, findings out, and a run that can be stopped at any time."""
+
+from .errors import AuditError
+from .findings import FINDINGS, Finding
+from .plan import Plan, read_plan
+from .run import AuditOptions, audit
+
+__all__ = ["FINDINGS", "AuditError", "AuditOptions", "Finding", "Plan", "audit", "read_plan"]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import typer
 
-from . import authenticate, keygen
+from . import authenticate, keygen, run
 
 __all__ = ["app"]
 
 app = typer.Typer(
     help="Which explanations to trust: findings about every photo, within a budget.", no_args_is_help=True
 )
+app.command("run")(run.run)
 app.command("authenticate")(authenticate.authenticate)
 app.command("keygen")(keygen.keygen)

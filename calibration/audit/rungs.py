@@ -1,0 +1,263 @@
+"""One photo to one row: the rungs of an audit, from the prediction to what removing the map's place does."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...runtime.cam import normalise
+from ...runtime.contract.modelfile import file_sha256
+from ...runtime.errors import ArrayError, EngineError, ImageError
+from ...runtime.explainer import Explainer
+from ...runtime.inference import Tensors
+from ...runtime.methods.layer_fusion import run_rule
+from ...runtime.methods.numerics.resizing import same_grid
+from ...runtime.photos.frame import Frame
+from ...runtime.probabilities import class_probabilities
+from ..evaluate.annotations import AnnotationError, Annotations
+from ..measures.access import EngineAccess
+from ..measures.base import Images
+from ..measures.insertion_deletion import fill_images
+from ..measures.localisation import energy_inside
+from ..measures.noise import agreement, noisy
+from ..sensitivity import class_sensitivity
+from .errors import AuditError
+from .findings import find
+from .plan import RUNGS, Plan
+from .row import Row, empty_row
+
+__all__ = ["Auditor", "map_columns", "method_of"]
+
+#: The share of a map's pixels that the removal rung takes for what the map shows.
+_HIGHEST = 0.2
+#: How wide the border is, of a side.
+_BORDER = 0.1
+
+
+@dataclass
+class _Photo:
+    """What is known about a photo while its rungs are climbed. images: (1, C, H, W)."""
+
+    sha256: str
+    images: Images
+    frame: Frame
+    region: NDArray[np.bool_] | None
+    probabilities: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    target: int = -1
+    second: int | None = None
+    tensors: Tensors | None = None
+    heat: NDArray[np.float32] | None = None
+
+
+class Auditor:
+    """Makes rows of photos, one at a time: what a photo's row says depends on the plan and the photo alone.
+
+    Args:
+        explainer: Of the file; it stays the caller's to close.
+        plan: What is measured, and how.
+        annotations: Where the objects are; None without.
+        metadata: File name -> the photo's row of the metadata, as JSON text.
+        distance: Columns of a row -> the distance from a reference profile, and the farthest column; None without.
+
+    Raises:
+        AuditError: The file is no classifier, or the method runs the model again.
+        MethodError: There is no such method or setting.
+    """
+
+    def __init__(
+        self,
+        explainer: Explainer,
+        plan: Plan,
+        annotations: Annotations | None = None,
+        metadata: Mapping[str, str] | None = None,
+        distance: Callable[[Mapping[str, float]], tuple[float, str]] | None = None,
+    ) -> None:
+        if explainer.spec.output.values:
+            raise AuditError(f"{explainer.path}: is a regression: an audit is of a classifier's predicted classes")
+        self._method, self._settings = explainer.resolve_method(plan.method, dict(plan.settings) or None)
+        if self._method.kind != "rule":
+            raise AuditError(
+                f"method '{plan.method}' runs the model many times for a map: an audit takes a rule, such as "
+                "--method cfcam or --method gradcam"
+            )
+        self._explainer, self._plan = explainer, plan
+        self._access = EngineAccess(explainer, plan.method, self._settings)
+        self._plain = self._access.without_contrast()
+        self._annotations, self._metadata, self._distance = annotations, metadata or {}, distance
+        self._clock = time.process_time if plan.clock == "cpu" else time.perf_counter
+
+    def row(self, path: Path, rungs: tuple[str, ...] | None = None) -> Row:
+        """Audit one photo; what is wrong with it is in its row.
+
+        Args:
+            path: Of the photo.
+            rungs: To measure other ones than the plan's.
+
+        Returns:
+            The row, without the worker.
+
+        Raises:
+            CfcamError: Something is wrong that is not the photo's.
+        """
+        try:
+            row = empty_row(str(path), file_sha256(path, ImageError))
+        except ImageError as error:
+            return empty_row(str(path), "") | {"error": str(error)}
+        row["slice"] = self._metadata.get(path.name)
+        started = self._clock()
+        try:
+            self._climb(row, path, rungs or self._plan.rungs, started)
+        except (ImageError, ArrayError, EngineError, AnnotationError) as error:
+            row = empty_row(row["image"], row["sha256"]) | {"slice": row["slice"], "error": str(error)}
+        row["ms"] = (self._clock() - started) * 1000
+        row["over"] = self._plan.budget_ms is not None and row["ms"] > self._plan.budget_ms
+        if self._distance is not None and row["area"] is not None:
+            known = {name: float(value) for name, value in row.items() if isinstance(value, float)}
+            row["outlier"], row["outlier_column"] = self._distance(known)
+        row["findings"] = find(row)
+        return row
+
+    def _climb(self, row: Row, path: Path, rungs: tuple[str, ...], started: float) -> None:
+        photo = self._open(row, path)
+        steps = {
+            "label": self._label,
+            "map": self._map,
+            "class": self._class,
+            "noise": self._noise,
+            "removal": self._removal,
+        }
+        # The map's inference gives the prediction too: one run for both.
+        with_map = "map" in rungs and self._fits("map", started)
+        for rung in rungs:
+            if not self._fits(rung, started):
+                break
+            if rung == "label" and with_map:
+                photo.tensors = self._access.tensors(photo.images, [-1])
+            row.update(steps[rung](photo))
+            row["rungs"].append(rung)
+
+    def _fits(self, rung: str, started: float) -> bool:
+        """In the adaptive ladder, whether the photo's time allows one more rung; the first is always climbed."""
+        if self._plan.ladder == "planned" or self._plan.budget_ms is None or rung == RUNGS[0]:
+            return True
+        spent = (self._clock() - started) * 1000
+        return spent + self._plan.marginal_ms(rung) <= self._plan.budget_ms
+
+    def _open(self, row: Row, path: Path) -> _Photo:
+        images, (frame,) = self._access.load([path])
+        annotation = None if self._annotations is None else self._annotations.of(path)
+        region = None
+        if annotation is not None:
+            region = annotation.region(frame)
+            row["annotated"] = annotation.class_index(self._explainer.spec.output)
+        if region is not None:
+            row["box_share"] = float(region.mean())
+            region = region if region.any() else None  # the object was cropped away
+        return _Photo(row["sha256"], images, frame, region)
+
+    def _label(self, photo: _Photo) -> Row:
+        p = self._access.predict(photo.images)[0] if photo.tensors is None else self._probabilities(photo.tensors)
+        photo.probabilities = p.astype(np.float64)
+        photo.target = int(p.argmax()) if photo.tensors is None else int(photo.tensors.classes[0])
+        others = [int(index) for index in np.argsort(-p, kind="stable")[:2] if index != photo.target]
+        photo.second = others[0] if others else None
+        probability = float(photo.probabilities[photo.target])
+        margin = None if photo.second is None else probability - float(photo.probabilities[photo.second])
+        label = self._explainer.spec.output.label(photo.target)
+        return {"target": photo.target, "label": label, "probability": probability, "margin": margin}
+
+    def _map(self, photo: _Photo) -> Row:
+        if photo.tensors is None:
+            photo.tensors = self._access.tensors(photo.images, [photo.target])
+        spec = self._explainer.spec
+        result = run_rule(self._method, self._settings, spec.layers, photo.tensors.layers, 0, spec.fusion)
+        grid = np.asarray(result.map, np.float32)
+        columns: Row = {"empty": bool(result.empty) or not grid.max() > 0}
+        if columns["empty"]:
+            return columns
+        photo.heat = normalise(grid, (photo.images.shape[2], photo.images.shape[3]))
+        columns |= map_columns(photo.heat)
+        levels = np.rint(np.maximum(grid, 0) * (255 / grid.max())).astype(np.uint8)
+        columns |= {"grid": levels.ravel().tolist(), "grid_height": grid.shape[0], "grid_width": grid.shape[1]}
+        if photo.region is not None:
+            columns["energy_inside"] = float(energy_inside(photo.heat[None], photo.region[None])[0])
+        return columns
+
+    def _class(self, photo: _Photo) -> Row:
+        if photo.heat is None or photo.second is None or photo.tensors is None:
+            return {}
+        other = self._access.tensors(photo.images, [photo.second])
+        pair = [self._plain.rule(tensors.layers)[0] for tensors in (photo.tensors, other)]
+        return {"class_sensitivity": _known(class_sensitivity(*same_grid(pair)))}
+
+    def _noise(self, photo: _Photo) -> Row:
+        if photo.heat is None or photo.tensors is None:
+            return {}
+        random = np.random.default_rng([self._plan.seed, int(photo.sha256[:16], 16)])
+        again = self._access.tensors(noisy(photo.images, self._plan.noise, random), [photo.target])
+        pair = [self._access.rule(tensors.layers)[0] for tensors in (photo.tensors, again)]
+        return {"noise_agreement": _known(agreement(*same_grid(pair)))}
+
+    def _removal(self, photo: _Photo) -> Row:
+        before = float(photo.probabilities[photo.target])
+        if photo.heat is None or before <= 0:
+            return {}
+        shown = photo.heat >= np.quantile(photo.heat, 1 - _HIGHEST)
+        hidden = [shown, ~shown] + ([] if photo.region is None else [photo.region])
+        fill = fill_images(photo.images, "mean")
+        changed = np.concatenate([np.where(where, fill, photo.images) for where in hidden])
+        left = [float(p[photo.target]) / before for p in self._access.predict(changed)]
+        columns: Row = {"drop_without": 1 - left[0], "keep_only": left[1]}
+        return columns if photo.region is None else columns | {"without_object": left[2]}
+
+    def _probabilities(self, tensors: Tensors) -> NDArray[np.float32]:
+        return class_probabilities(tensors.scores, self._explainer.spec.output.kind)[0]
+
+
+def map_columns(heat: NDArray[np.float32]) -> dict[str, float]:
+    """Where a map lies and how far it spreads.
+
+    Args:
+        heat: Float32 (H, W) in [0, 1], not zero everywhere.
+
+    Returns:
+        ``area``, ``border``, ``centre_x``, ``centre_y``, ``spread``, ``peak_x`` and ``peak_y``, as `COLUMNS` says.
+
+    >>> map_columns(np.eye(1, 4, 1, dtype=np.float32))["centre_x"]
+    0.375
+    """
+    height, width = heat.shape
+    x, y = (np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height
+    mass = heat.astype(np.float64)
+    mass /= mass.sum()
+    columns, rows = mass.sum(axis=0), mass.sum(axis=1)
+    centre_x, centre_y = float(columns @ x), float(rows @ y)
+    variance = float(columns @ (x - centre_x) ** 2 + rows @ (y - centre_y) ** 2)
+    inner = np.outer(np.abs(y - 0.5) <= 0.5 - _BORDER, np.abs(x - 0.5) <= 0.5 - _BORDER)
+    row, column = np.unravel_index(int(heat.argmax()), heat.shape)
+    return {
+        "area": float((heat >= heat.max() / 2).mean()),
+        "border": max(0.0, 1 - float(mass[inner].sum())),
+        "centre_x": centre_x,
+        "centre_y": centre_y,
+        "spread": math.sqrt(max(0.0, variance)),
+        "peak_x": float(x[column]),
+        "peak_y": float(y[row]),
+    }
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def method_of(explainer: Explainer, method: str | None, settings: Any = None) -> tuple[str, dict[str, Any]]:
+    """Name and settings of the method that an audit of the file would use. Raises `MethodError`."""
+    chosen, options = explainer.resolve_method(method, settings)
+    return chosen.name, asdict(options) if is_dataclass(options) and not isinstance(options, type) else {}

@@ -1,0 +1,164 @@
+"""Rows of many photos: in this process, or in several that may die."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...runtime.explainer import Explainer
+from ..evaluate.annotations import Annotations, read_boxes, read_masks
+from .errors import AuditError
+from .plan import Plan
+from .row import Row
+from .rungs import Auditor
+
+__all__ = ["Job", "opened", "rows_of"]
+
+#: Photos that wait for each worker: enough that none is idle, and few enough that little is lost.
+_WAITING = 4
+#: How often in a row workers may die without a photo done.
+_DEATHS = 3
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a process needs to audit photos: paths, and the plan. It can be pickled.
+
+    Attributes:
+        model: The file.
+        plan: What is measured.
+        boxes: A file of boxes; None without.
+        masks: A folder of masks; None without.
+        metadata: A table with a row per photo; None without.
+        reference: A reference profile; None without.
+        max_pixels: Photos with more are refused; None for the usual limit.
+    """
+
+    model: Path
+    plan: Plan
+    boxes: Path | None = None
+    masks: Path | None = None
+    metadata: Path | None = None
+    reference: Path | None = None
+    max_pixels: int | None = None
+
+    def annotations(self) -> Annotations | None:
+        """Boxes or masks, or None. Raises `AnnotationError`."""
+        if self.boxes is not None:
+            return read_boxes(self.boxes)
+        return None if self.masks is None else read_masks(self.masks)
+
+
+@contextlib.contextmanager
+def opened(job: Job) -> Iterator[Auditor]:
+    """An `Auditor` for a job.
+
+    Args:
+        job: What to open.
+
+    Yields:
+        The auditor; its engine is closed at the end.
+
+    Raises:
+        CfcamError: The file, the annotations or the method cannot be used.
+    """
+    plan = job.plan
+    with Explainer(job.model, provider=plan.provider, threads=plan.threads, max_pixels=job.max_pixels) as explainer:
+        yield Auditor(explainer, plan, job.annotations())
+
+
+def rows_of(job: Job, photos: Sequence[Path], workers: int = 1) -> Iterator[Row]:
+    """A row for every photo, each once, in the order in which they are done.
+
+    A worker that dies takes nothing along: its photos are given to others.
+
+    Args:
+        job: What to do.
+        photos: Their paths.
+        workers: Processes; with one, the work is done in this one.
+
+    Yields:
+        The rows.
+
+    Raises:
+        AuditError: Workers die again and again.
+        CfcamError: The job cannot be opened.
+    """
+    if workers == 1:
+        with opened(job) as auditor:
+            for photo in photos:
+                yield auditor.row(photo) | {"worker": "0"}
+        return
+    left = dict.fromkeys(photos)
+    deaths = 0
+    while left:
+        before = len(left)
+        try:
+            for photo, row in _pooled(job, list(left), workers):
+                del left[photo]
+                yield row
+        except BrokenProcessPool as error:
+            deaths = deaths + 1 if len(left) == before else 1
+            if deaths >= _DEATHS:
+                raise AuditError(
+                    f"workers died {deaths} times without finishing a photo, next is {next(iter(left))}: is there "
+                    "enough memory for all of them? Run again with --workers 1, which goes on where this stopped"
+                ) from error
+
+
+def _pooled(job: Job, photos: Sequence[Path], workers: int) -> Iterator[tuple[Path, Row]]:
+    # Not by fork: an engine's threads and locks do not survive it.
+    context = multiprocessing.get_context("spawn")
+    waiting: dict[Future[Row], Path] = {}
+    rest = iter(photos)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(job, os.getpid()))
+    try:
+        while True:
+            for photo in itertools.islice(rest, workers * _WAITING - len(waiting)):
+                waiting[pool.submit(_work, photo)] = photo
+            if not waiting:
+                return
+            done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+            # Those that are done come first: a broken pool must not take their rows along.
+            for future in sorted(done, key=lambda one: one.exception() is not None):
+                yield waiting.pop(future), future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+#: Of a worker process: its auditor, or what went wrong when it was opened.
+_auditor: Auditor | Exception | None = None
+_open = contextlib.ExitStack()
+
+
+def _start(job: Job, parent: int) -> None:
+    """In a new worker: open the job. An error is kept for the first photo, because a pool would only call it broken."""
+    global _auditor
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    try:
+        _auditor = _open.enter_context(opened(job))
+    except Exception as error:
+        _auditor = error
+
+
+def _end_with(parent: int) -> None:
+    """A worker whose driver was killed would wait for ever."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def _work(photo: Path) -> Row:
+    if isinstance(_auditor, Exception):
+        raise _auditor
+    assert _auditor is not None
+    return _auditor.row(photo) | {"worker": str(os.getpid())}

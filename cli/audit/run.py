@@ -1,0 +1,109 @@
+"""``cfcam audit run``: measure photos into a folder, and say what was found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..console import DONE, DONE_IN_PART, note, print_json, print_rows, progress, say
+from ..options import Json, MaxPixels, ProductFile, ProductProvider, needing
+from ..sources import find_some, report_failures
+
+__all__ = ["run"]
+
+
+def run(
+    file: ProductFile,
+    images: Annotated[
+        list[str], typer.Option("--images", metavar="DIR", help="Photos: folder, file or pattern. Repeatable.")
+    ],
+    out: Annotated[str, typer.Option("--out", "-o", metavar="DIR", help="Folder for plan, rows and summary.")],
+    budget: Annotated[
+        float | None, typer.Option("--budget-ms", metavar="MS", help="Milliseconds per photo (default: any).")
+    ] = None,
+    ladder: Annotated[
+        str,
+        typer.Option("--ladder", metavar="NAME", help="planned: the same rungs for every photo; adaptive: what fits."),
+    ] = "planned",
+    clock: Annotated[
+        str, typer.Option("--clock", metavar="NAME", help="cpu: processor time; wall: time that passes.")
+    ] = "cpu",
+    plan: Annotated[
+        str | None, typer.Option("--plan", metavar="plan.json", help="Follow the plan of another audit.")
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option("--method", metavar="NAME", help="Method of the maps (default: the file's).")
+    ] = None,
+    boxes: Annotated[
+        str | None, typer.Option("--boxes", metavar="FILE", help="Where the objects are: .json or .csv.")
+    ] = None,
+    masks: Annotated[
+        str | None, typer.Option("--masks", metavar="DIR", help="Where the objects are: NAME.png for photo NAME.")
+    ] = None,
+    workers: Annotated[int, typer.Option("--workers", metavar="N", min=1, max=256, help="Processes.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of the noise, and of what is timed.")] = 0,
+    provider: ProductProvider = None,
+    max_pixels: MaxPixels = None,
+    json: Json = False,
+) -> None:
+    """Measure every photo, as far as the budget goes, and say what was found.
+
+    Run it again to go on where it was stopped. Exit codes: 0 limits met; 1 a limit missed, or photos with errors;
+    2 not done.
+    """
+    for name, value, known in (("--ladder", ladder, ("planned", "adaptive")), ("--clock", clock, ("cpu", "wall"))):
+        if value not in known:
+            raise typer.BadParameter(f"{name}: expected {' or '.join(known)}, got {value}")
+    with needing("an audit", "audit", "pyarrow"):
+        from ...calibration.audit import AuditOptions, audit
+    found, missing = find_some(images)
+    options = AuditOptions(
+        budget_ms=budget,
+        ladder=ladder,  # type: ignore[arg-type] - checked
+        clock=clock,  # type: ignore[arg-type] - checked
+        method=method,
+        provider=provider,
+        plan=None if plan is None else Path(plan),
+        boxes=None if boxes is None else Path(boxes),
+        masks=None if masks is None else Path(masks),
+        workers=workers,
+        seed=seed,
+        max_pixels=max_pixels,
+    )
+    with progress() as display:
+        task = display.add_task("auditing", total=len(found))
+        summary = audit(
+            Path(file), found, Path(out), options, lambda done, total: display.update(task, completed=done, total=total)
+        )
+    if json:
+        print_json({**summary, "missing": missing})
+    else:
+        report_failures(missing)
+        _print(summary, out)
+    missed = any(not limit["met"] for limit in summary["limits"])
+    raise typer.Exit(DONE_IN_PART if missing or missed or summary["counts"]["errors"] else DONE)
+
+
+def _print(summary: dict[str, Any], out: str) -> None:
+    counts, latency = summary["counts"], summary["latency"]
+    for warning in summary["warnings"]:
+        note(f"cfcam: warning: {warning}")
+    report_failures(summary["errors"])
+    if counts["errors"] > len(summary["errors"]):
+        note(f"cfcam: {counts['errors'] - len(summary['errors'])} more photos with errors: see the rows")
+    say(f"{counts['audited']} of {counts['photos']} photos audited: {', '.join(summary['plan']['rungs'])}")
+    rows = [
+        (
+            name,
+            f"{one['count']} of {one['of']}",
+            "-" if one["rate"] is None else f"{one['rate']:.1%}",
+            "-" if one["rate"] is None else f"{one['low']:.1%} to {one['high']:.1%}",
+        )
+        for name, one in summary["findings"].items()
+    ]
+    print_rows(("finding", "photos", "rate", "95 %"), rows, right=("photos", "rate", "95 %"))
+    budget = "" if latency["budget_ms"] is None else f"; {latency['over']} over {latency['budget_ms']:g} ms"
+    say(f"{latency['clock']} time per photo: median {latency['p50_ms']:.1f} ms, p99 {latency['p99_ms']:.1f} ms{budget}")
+    note(f"written: {out}")

@@ -1,0 +1,171 @@
+"""Audits from start to end: stopped, killed, and with what does not fit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+pytest.importorskip("pyarrow")
+
+from cfcam.calibration.audit import AuditError, AuditOptions, audit
+from cfcam.calibration.audit.parts import read_parts
+from cfcam.calibration.audit.row import UNREPEATED
+from cfcam.runtime.errors import CfcamError, OutputError
+from small_photos import corrupt_photos, make_photos
+
+
+@pytest.fixture
+def model(tiny_path):
+    return tiny_path("logits")
+
+
+def rows(folder):
+    found = sorted(read_parts(folder / "parts"), key=lambda row: row["image"])
+    return [{name: value for name, value in row.items() if name not in UNREPEATED} for row in found]
+
+
+def test_an_audit_writes_plan_parts_and_summary_and_does_nothing_when_run_again(model, tmp_path):
+    photos = make_photos(tmp_path / "photos", 5)
+    told = []
+    document = audit(model, photos, tmp_path / "a", progress=lambda *done: told.append(done))
+    assert told[0] == (0, 5)
+    assert told[-1] == (5, 5)
+    assert document["counts"]["audited"] == 5
+    assert json.loads((tmp_path / "a" / "summary.json").read_text()) == document
+    before = sorted(os.listdir(tmp_path / "a" / "parts"))
+    assert audit(model, photos, tmp_path / "a") == document
+    assert sorted(os.listdir(tmp_path / "a" / "parts")) == before
+
+
+def test_with_the_plan_of_another_audit_every_lasting_column_is_the_same(model, tmp_path):
+    photos = make_photos(tmp_path / "photos", 6)
+    audit(model, photos, tmp_path / "a")
+    options = AuditOptions(plan=tmp_path / "a" / "plan.json", workers=2)
+    audit(model, photos[::-1], tmp_path / "b", options)
+    assert rows(tmp_path / "a") == rows(tmp_path / "b")
+
+
+def test_more_photos_are_added_and_two_of_one_content_are_two_rows(model, tmp_path):
+    photos = make_photos(tmp_path / "photos", 3)
+    audit(model, photos[:2], tmp_path / "a")
+    twin = tmp_path / "photos" / "twin.png"
+    twin.write_bytes(photos[0].read_bytes())
+    document = audit(model, [*photos, twin], tmp_path / "a")
+    assert (document["counts"]["photos"], document["counts"]["contents"]) == (4, 3)
+    first, *_, last = rows(tmp_path / "a")
+    assert {**first, "image": ""} == {**last, "image": ""}
+
+
+def test_half_of_the_photos_cannot_be_read_and_one_has_vanished(model, tmp_path):
+    photos = make_photos(tmp_path / "photos", 3) + corrupt_photos(tmp_path / "photos", 3)
+    gone = tmp_path / "photos" / "gone.png"
+    document = audit(model, [*photos, gone], tmp_path / "a")
+    assert document["counts"]["errors"] == 4
+    assert document["counts"]["audited"] == 3
+    assert str(gone) in [entry["image"] for entry in document["errors"]]
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_no_photos_or_none_that_can_be_read_is_an_error(model, tmp_path, count):
+    (tmp_path / "photos").mkdir()
+    photos = corrupt_photos(tmp_path / "photos", count)
+    with pytest.raises(CfcamError, match=r"no photos|none of the photos"):
+        audit(model, photos, tmp_path / "a")
+    assert not (tmp_path / "a" / "summary.json").exists()
+
+
+def test_a_budget_that_is_too_small_names_one_that_is_enough(model, tmp_path):
+    photos = make_photos(tmp_path / "photos", 2)
+    with pytest.raises(AuditError, match="give at least --budget-ms"):
+        audit(model, photos, tmp_path / "a", AuditOptions(budget_ms=1e-6))
+    assert not (tmp_path / "a" / "plan.json").exists()
+    document = audit(model, photos, tmp_path / "a", AuditOptions(budget_ms=1e6, clock="wall"))
+    assert document["latency"]["over"] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (AuditOptions(budget_ms=-1.0), "above 0"),
+        (AuditOptions(ladder="adaptive"), "needs a budget"),
+        (AuditOptions(method="gradcam", seed=1), "another plan .seed."),
+        (AuditOptions(method="hirescam"), "another plan .method"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(model, tmp_path, options, message):
+    photos = make_photos(tmp_path / "photos", 2)
+    audit(model, photos, tmp_path / "a", AuditOptions(method="gradcam"))
+    with pytest.raises(AuditError, match=message):
+        audit(model, photos, tmp_path / "a", options)
+
+
+def test_photos_that_changed_or_are_no_longer_named_are_refused(model, tmp_path):
+    photos = make_photos(tmp_path / "photos", 3)
+    audit(model, photos, tmp_path / "a")
+    with pytest.raises(AuditError, match=r"1 more photos, such as .*photo002\.png"):
+        audit(model, photos[:2], tmp_path / "a")
+    photos[1].write_bytes(photos[0].read_bytes())
+    with pytest.raises(AuditError, match=r"photo001\.png: has changed since"):
+        audit(model, photos, tmp_path / "a")
+
+
+def test_boxes_of_other_photos_are_refused_and_of_some_are_remarked(model, tmp_path):
+    photos = make_photos(tmp_path / "photos", 2)
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text("file,x0,y0,x1,y1\nother.png,0,0,0.5,0.5\n")
+    with pytest.raises(CfcamError, match=r"about none of the 2 photos.*other\.png"):
+        audit(model, photos, tmp_path / "a", AuditOptions(boxes=boxes))
+    boxes.write_text("file,x0,y0,x1,y1\nother.png,0,0,0.5,0.5\nphoto000.png,0,0,0.5,0.5\n")
+    document = audit(model, photos, tmp_path / "a", AuditOptions(boxes=boxes))
+    assert len(document["warnings"]) == 2
+    assert document["findings"]["off_object"]["of"] == 1
+
+
+def test_a_full_disk_stops_the_audit_which_then_goes_on(model, tmp_path, monkeypatch):
+    photos = make_photos(tmp_path / "photos", 4)
+
+    def full(*_):
+        raise OutputError("parts: cannot be written (No space left on device)")
+
+    monkeypatch.setattr("cfcam.calibration.audit.run.write_part", full)
+    with pytest.raises(OutputError, match="No space left"):
+        audit(model, photos, tmp_path / "a")
+    monkeypatch.undo()
+    assert audit(model, photos, tmp_path / "a")["counts"]["audited"] == 4
+
+
+_KILLED = """
+import sys
+from pathlib import Path
+from cfcam.calibration.audit import AuditOptions, audit, run
+run._ROWS = 3
+if __name__ == "__main__":
+    audit(Path(sys.argv[1]), sorted(Path(sys.argv[2]).iterdir()), Path(sys.argv[3]),
+          AuditOptions(workers=int(sys.argv[4])))
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_audit_that_is_killed_goes_on_and_has_every_photo_once(model, tmp_path, workers):
+    photos = make_photos(tmp_path / "photos", 60)
+    script, folder = tmp_path / "killed.py", tmp_path / "a"
+    script.write_text(_KILLED)
+    process = subprocess.Popen([sys.executable, script, model, tmp_path / "photos", folder, str(workers)])
+    try:
+        for _ in range(3000):
+            if process.poll() is not None or len(list((folder / "parts").glob("part-*"))) >= 2:
+                break
+            time.sleep(0.01)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    before = rows(folder)
+    assert 2 <= len(before) < 60
+    document = audit(model, photos, folder)
+    assert document["counts"]["photos"] == 60
+    assert [row["image"] for row in rows(folder)] == sorted(map(str, photos))
+    assert [row for row in rows(folder) if row in before] == before

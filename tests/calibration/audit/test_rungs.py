@@ -1,0 +1,145 @@
+"""A photo's row, against what the same file says by other ways."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from cfcam.calibration import class_sensitivity
+from cfcam.calibration.audit.errors import AuditError
+from cfcam.calibration.audit.plan import RUNGS, Plan
+from cfcam.calibration.audit.row import COLUMNS
+from cfcam.calibration.audit.rungs import Auditor, map_columns, method_of
+from cfcam.calibration.evaluate.annotations import read_boxes
+from cfcam.runtime.explainer import Explainer
+from small_photos import corrupt_photos, make_photos
+
+
+@pytest.fixture
+def explainer(tiny_path):
+    with Explainer(tiny_path("logits"), threads=1) as opened:
+        yield opened
+
+
+@pytest.fixture
+def photo(tmp_path):
+    return make_photos(tmp_path / "photos", 1)[0]
+
+
+def plan(explainer, method="gradcam", **changes):
+    return dataclasses.replace(Plan("ab", *method_of(explainer, method)), **changes)
+
+
+def test_prediction_and_map_are_those_of_the_explainer(explainer, photo):
+    row = Auditor(explainer, plan(explainer)).row(photo)
+    explanation = explainer.explain(photo, method="gradcam")
+    assert list(row) == list(COLUMNS)
+    assert (row["target"], row["label"]) == (explanation.target, explanation.label)
+    assert row["probability"] == pytest.approx(explanation.probability, rel=1e-6)
+    top = explanation.top
+    assert row["margin"] == pytest.approx(top[0][2] - top[1][2], abs=1e-6)
+    assert row["rungs"] == list(RUNGS)
+    assert max(row["grid"]) == 255
+    assert len(row["grid"]) == row["grid_height"] * row["grid_width"] == np.prod(explanation.grid)
+    assert row["area"] == pytest.approx((explanation.map >= 0.5).mean())
+    assert row["ms"] > 0
+    assert row["over"] is False
+
+
+def test_class_sensitivity_is_that_of_the_maps_of_the_first_two_classes(explainer, photo):
+    row = Auditor(explainer, plan(explainer)).row(photo)
+    (first, _, _), (second, _, _), *_ = explainer.explain(photo).top
+    gradients = [explainer.tensors([photo], target) for target in (first, second)]
+    maps = [np.maximum((t.gradients.mean((2, 3), keepdims=True) * t.activations).sum(1)[0], 0) for t in gradients]
+    assert row["class_sensitivity"] == pytest.approx(class_sensitivity(*maps), abs=1e-5)
+
+
+def test_eigencam_is_blind_to_the_class(explainer, photo):
+    row = Auditor(explainer, plan(explainer, "eigencam")).row(photo)
+    assert row["class_sensitivity"] == pytest.approx(0, abs=1e-9)
+    assert "class_blind" in row["findings"]
+
+
+def test_removal_hides_the_highest_fifth_and_shows_it_alone(explainer, photo):
+    row = Auditor(explainer, plan(explainer)).row(photo)
+    explanation = explainer.explain(photo, method="gradcam")
+    tensor = explainer.prepare(photo).tensor
+    shown = explanation.map >= np.quantile(explanation.map, 0.8)
+    mean = np.broadcast_to(tensor.mean((1, 2), keepdims=True), tensor.shape)
+    without, alone = np.where(shown, mean, tensor), np.where(shown, tensor, mean)
+    p = explainer.probabilities(np.stack([tensor, without, alone]))[:, explanation.target]
+    assert row["drop_without"] == pytest.approx(1 - p[1] / p[0], abs=1e-5)
+    assert row["keep_only"] == pytest.approx(p[2] / p[0], abs=1e-5)
+
+
+def test_the_same_photo_gives_the_same_row_whatever_came_before(explainer, photo, tmp_path):
+    auditor = Auditor(explainer, plan(explainer))
+    first = auditor.row(photo)
+    for other in make_photos(tmp_path / "others", 2, seed=5):
+        auditor.row(other)
+    again = auditor.row(photo)
+    assert {**first, "ms": 0} == {**again, "ms": 0}
+    assert 0.3 < first["noise_agreement"] < 1
+
+
+def test_boxes_say_what_lies_on_the_object(explainer, photo, tmp_path):
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(f'[{{"file": "{photo.name}", "boxes": [[0.0, 0.0, 0.5, 1.0]], "target": 1}}]')
+    row = Auditor(explainer, plan(explainer), read_boxes(boxes)).row(photo)
+    heat = explainer.explain(photo, method="gradcam").map
+    assert row["annotated"] == 1
+    assert 0.4 < row["box_share"] < 0.6
+    columns = round(row["box_share"] * heat.shape[1])
+    assert row["energy_inside"] == pytest.approx(heat[:, :columns].sum() / heat.sum(), abs=1e-5)
+    assert row["without_object"] is not None
+
+
+def test_fewer_rungs_measure_less_and_say_so(explainer, photo):
+    row = Auditor(explainer, plan(explainer, rungs=("label",))).row(photo)
+    assert row["rungs"] == ["label"]
+    assert row["probability"] > 0
+    assert row["area"] is row["class_sensitivity"] is None
+
+
+def test_the_adaptive_ladder_stops_where_the_next_rung_would_not_fit(explainer, photo):
+    adaptive = plan(explainer, ladder="adaptive", budget_ms=1000.0)
+    for slow, expected in (("map", 1), ("noise", 3), ("none", 5)):
+        times = dict.fromkeys(RUNGS, 0.0)
+        if slow != "none":
+            times |= dict.fromkeys(RUNGS[RUNGS.index(slow) :], 2000.0)
+        auditor = Auditor(explainer, dataclasses.replace(adaptive, rung_ms=times))
+        assert auditor.row(photo)["rungs"] == list(RUNGS[:expected])
+
+
+def test_a_photo_over_budget_is_measured_and_marked(explainer, photo):
+    row = Auditor(explainer, plan(explainer, budget_ms=1e-6)).row(photo)
+    assert row["over"] is True
+    assert row["rungs"] == list(RUNGS)
+
+
+def test_photos_that_cannot_be_read_have_an_error_and_no_figures(explainer, tmp_path):
+    auditor = Auditor(explainer, plan(explainer))
+    for path in [*corrupt_photos(tmp_path, 3), tmp_path / "gone.png"]:
+        row = auditor.row(path)
+        assert row["error"]
+        assert row["probability"] is None
+        assert row["findings"] == []
+        assert (row["sha256"] == "") == (path.name == "gone.png")
+
+
+def test_a_method_that_runs_the_model_again_is_refused(explainer):
+    with pytest.raises(AuditError, match="--method cfcam"):
+        Auditor(explainer, plan(explainer, "scorecam"))
+
+
+def test_columns_of_a_map_of_one_pixel_and_of_an_even_one():
+    point = np.zeros((10, 20), np.float32)
+    point[2, 15] = 1
+    found = map_columns(point)
+    assert found["area"] == pytest.approx(1 / 200)
+    assert (found["centre_x"], found["centre_y"]) == pytest.approx((0.775, 0.25))
+    assert (found["peak_x"], found["peak_y"]) == pytest.approx((0.775, 0.25))
+    assert found["spread"] == pytest.approx(0, abs=1e-9)
+    assert found["border"] == pytest.approx(0, abs=1e-9)
+    even = map_columns(np.ones((100, 100), np.float32))
+    assert even["border"] == pytest.approx(1 - 0.8**2)
+    assert even["spread"] == pytest.approx((2 / 12) ** 0.5, rel=1e-3)  # two even distributions of width 1
