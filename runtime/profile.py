@@ -14,7 +14,7 @@ from .files import write_bytes
 from .json_reader import read_json
 from .shown import shown, shown_value
 
-__all__ = ["SCHEMA", "Profile", "ProfileError", "Usual", "read_profile", "write_profile"]
+__all__ = ["SCHEMA", "Profile", "ProfileError", "Usual", "read_profile", "to_document", "write_profile"]
 
 #: Name and version of the file.
 SCHEMA = "cfcam.audit-profile/1"
@@ -91,7 +91,12 @@ class Profile:
 
 def write_profile(path: str | os.PathLike[str], profile: Profile) -> None:
     """Write a profile as JSON. Raises `OutputError`."""
-    write_bytes(path, (json.dumps({"schema": SCHEMA, **asdict(profile)}, indent=2) + "\n").encode())
+    write_bytes(path, (json.dumps(to_document(profile), indent=2) + "\n").encode())
+
+
+def to_document(profile: Profile) -> dict[str, Any]:
+    """A profile as JSON takes it."""
+    return {"schema": SCHEMA, **asdict(profile)}
 
 
 def read_profile(path: str | os.PathLike[str]) -> Profile:

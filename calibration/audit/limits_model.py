@@ -7,26 +7,15 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from ..build.problems import nearest
+from .findings import FINDINGS
 
 __all__ = ["LimitsModel"]
 
 
-#: What an audit can find; the rates of a summary have these names.
-_FINDINGS = (
-    "no_map",
-    "off_object",
-    "background",
-    "class_blind",
-    "unstable",
-    "map_does_not_matter",
-    "outlier",
-    "undecided",
-)
-
-
 def _known_finding(name: str) -> str:
-    if name not in _FINDINGS:
-        raise ValueError(f"unknown finding{nearest(name, _FINDINGS)}: expected one of {', '.join(_FINDINGS)}")
+    names = [finding.name for finding in FINDINGS]
+    if name not in names:
+        raise ValueError(f"unknown finding{nearest(name, names)}: expected one of {', '.join(names)}")
     return name
 
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.map_columns import MAP_COLUMNS
-from ...runtime.profile import Profile, ProfileError, Usual, read_profile, write_profile
+from ...runtime.profile import Profile, ProfileError, Usual, read_profile, to_document, write_profile
 
-__all__ = ["LEAST", "PROFILED", "Profile", "make_profile", "read_profile", "write_profile"]
+__all__ = ["LEAST", "PROFILED", "Profile", "make_profile", "read_profile", "to_document", "write_profile"]
 
 #: Columns that a profile has, where they were measured.
 PROFILED = ("probability", "margin", *MAP_COLUMNS, "class_sensitivity", "noise_agreement", "drop_without", "keep_only")

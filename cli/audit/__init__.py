@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import authenticate, keygen, run
+from . import authenticate, compare, keygen, profile, run
 
 __all__ = ["app"]
 
@@ -13,4 +13,6 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("authenticate")(authenticate.authenticate)
+app.command("compare")(compare.compare)
+app.command("profile")(profile.profile)
 app.command("keygen")(keygen.keygen)
