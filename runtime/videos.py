@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -24,6 +25,9 @@ _PATIENCE = 10.0
 
 #: Seconds that may be missing at the end: containers round, and estimate, how long they are.
 _ROUNDED = 0.5
+
+#: Ages that a report keeps, so that a camera may run for months.
+_AGES = 100_000
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class VideoReport:
         resized: Shown frames of another size than the first.
         damaged: Frames that could not be decoded, or only with parts made up.
         expected: Frames that the container promises; None where it does not say.
-        ages_ms: Of every shown frame, milliseconds from its arrival to its explanation.
+        ages_ms: Milliseconds from a frame's arrival to its explanation, of the last 100,000 that were shown.
         seconds: How long it took.
         ended_early: Why the end is missing, or None.
     """
@@ -58,7 +62,7 @@ class VideoReport:
     resized: int = 0
     damaged: int = 0
     expected: int | None = None
-    ages_ms: list[float] = field(default_factory=list)
+    ages_ms: deque[float] = field(default_factory=lambda: deque(maxlen=_AGES))
     seconds: float = 0.0
     ended_early: str | None = None
 
