@@ -31,6 +31,7 @@ from . import (
     layers,
     parts,
     stream,
+    triton,
     tune,
     verify,
 )
@@ -53,6 +54,7 @@ app.command("export")(export.export)
 app.command("layers")(layers.layers)
 app.command("explain")(explain.explain)
 app.command("stream")(stream.stream)
+app.command("triton")(triton.triton)
 app.command("inspect")(inspect.inspect)
 app.command("check")(check.check)
 app.command("build")(build.build)

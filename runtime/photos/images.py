@@ -18,6 +18,7 @@ Choices, made once here:
 from __future__ import annotations
 
 import glob
+import io
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -147,11 +148,11 @@ def open_image(source: ImageLike, *, max_pixels: int | None = None) -> Image.Ima
 
 
 @contextmanager
-def opened_file(path: str | os.PathLike[str], max_pixels: int | None = None) -> Iterator[Image.Image]:
+def opened_file(path: str | os.PathLike[str] | io.BytesIO, max_pixels: int | None = None) -> Iterator[Image.Image]:
     """An image file, of which only the header has been read; it is closed at the end of the block.
 
     Args:
-        path: The file.
+        path: The file, or its bytes, which messages call "image".
         max_pixels: As in `open_image`.
 
     Raises:
@@ -160,13 +161,14 @@ def opened_file(path: str | os.PathLike[str], max_pixels: int | None = None) -> 
     from PIL import Image
 
     Image.init()
-    path = Path(path)
+    data = path if isinstance(path, io.BytesIO) else None
+    path = Path("image" if isinstance(path, io.BytesIO) else path)
     try:
-        if path.is_dir():
+        if data is None and path.is_dir():
             raise ImageError(f"{path}: is a folder, an image file was expected")
-        if path.stat().st_size == 0:
+        if (path.stat().st_size if data is None else len(data.getbuffer())) == 0:
             raise ImageError(f"{path}: is empty (0 bytes)")
-        with Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN]) as image:
+        with Image.open(data or path, formats=[name for name in _FORMATS if name in Image.OPEN]) as image:
             check_size(image.size, str(path), max_pixels, image.format)
             yield image
     except FileNotFoundError as error:
