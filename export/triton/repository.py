@@ -136,6 +136,8 @@ def _checked(path: Path, plan: TritonPlan, allow_failing: bool) -> tuple[CamSpec
                 f"{path}: missed its gate, as its manifest says: build it again, or take it with --allow-failing"
             )
     spec, head = read_spec(path), read_model_info(path)
+    if spec.columns is not None and plan.layout != "one":
+        raise ExportError(f"{path}: explains several classes of an image in one inference: use --layout one")
     method = get_method(spec.method.name)
     if plan.layout == "ensemble" and method.kind != "rule":
         raise ExportError(

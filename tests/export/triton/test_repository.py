@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -10,8 +11,10 @@ from typing import Any
 
 import pytest
 from cfcam.export.errors import ExportError
+from cfcam.export.triton import repository
 from cfcam.export.triton.config import TritonPlan
 from cfcam.export.triton.repository import MODEL_PY, default_name, write_repository
+from cfcam.runtime.contract.columns_spec import ColumnsSpec
 from cfcam.runtime.contract.modelfile import read_spec
 from cfcam.runtime.errors import ModelFileError, OutputError
 
@@ -102,6 +105,17 @@ def test_files_that_are_refused(tiny_path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError):
         write_repository(tiny_path("logits"), tmp_path / "file", TritonPlan(name="m"))
+
+
+@pytest.mark.parametrize("layout", ["bls", "ensemble"])
+def test_several_classes_per_image_need_one_model(
+    layout: Any, tiny_path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tiny_path("logits")
+    spec = dataclasses.replace(read_spec(path), columns=ColumnsSpec(count=2))
+    monkeypatch.setattr(repository, "read_spec", lambda _: spec)
+    with pytest.raises(ExportError, match="several classes of an image in one inference: use --layout one"):
+        write_repository(path, tmp_path / "r", TritonPlan(name="m", layout=layout))
 
 
 def test_default_names() -> None:
