@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     Explain = Callable[[Any, Any], Explanation]
 
-__all__ = ["Drop", "Streamed", "VideoReport", "annotate_video", "explain_frames"]
+__all__ = ["Drop", "Streamed", "VideoReport", "annotate_video", "explain_frames", "label_frame"]
 
 Drop = Literal["latest", "none"]
 _END = object()
@@ -223,7 +223,7 @@ def annotate_video(
             lines = stack.enter_context(open(part, "w", encoding="utf-8"))
         writer = stack.enter_context(_Writer(place))
         for one in explained:
-            report.resized += writer.add(_drawn(one.explanation), one.frame)
+            report.resized += writer.add(label_frame(one.explanation), one.frame)
             report.shown += 1
             report.ages_ms.append(one.age_ms)
             report.seconds = time.perf_counter() - started
@@ -313,7 +313,7 @@ class _Writer:
                 pass
 
 
-def _drawn(explanation: Explanation) -> Image.Image:
+def label_frame(explanation: Explanation) -> Image.Image:
     """The frame under its map, with the class in the corner."""
     from .photos.drawing import label_on
 

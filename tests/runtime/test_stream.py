@@ -172,7 +172,7 @@ def test_smoothing_keeps_a_share_of_the_map_before_and_none_when_the_class_chang
             seen.append(float(explanation.map.mean()))
             return explanation.photo
 
-        monkeypatch.setattr(stream, "_drawn", drawn)
+        monkeypatch.setattr(stream, "label_frame", drawn)
         annotate_video(_explain, source, tmp_path / "out.mp4", smooth=share)
     a, b, c, d, e = maps[0.0]
     second = 0.75 * a + 0.25 * b
