@@ -89,7 +89,8 @@ FINDINGS = (
     ),
     Finding(
         "background",
-        f"of the class's probability, at least {LEFT_WITHOUT_OBJECT:g} is left when the annotated object is replaced "
+        f"of the class's probability above chance (1 / number of classes), at least {LEFT_WITHOUT_OBJECT:g} is "
+        "left when the annotated object is replaced "
         "by the photo's mean colour",
         "which part of the rest is used; and the shape of what was removed stays visible",
         "a model that reads the object alone",
@@ -113,8 +114,8 @@ FINDINGS = (
     ),
     Finding(
         "map_does_not_matter",
-        f"without the map's highest fifth less than {NO_DROP:g} of the probability is lost, and with it alone less "
-        f"than {NOT_ENOUGH:g} is left",
+        f"without the map's highest fifth less than {NO_DROP:g} of the probability above chance is lost, "
+        f"and with it alone less than {NOT_ENOUGH:g} is left",
         "that the map is wrong: evidence may be there twice; and a photo with a hole is none that the model has learnt",
         "a map on a watermark that the model reads: without it the class goes",
         _does_not_matter,

@@ -40,9 +40,18 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "box_share": ("float64", "share of the input that the annotated object takes"),
     "class_sensitivity": ("float64", "1 - correlation with the map of the second class, both at contrast 0"),
     "noise_agreement": ("float64", "rank correlation with the map of the photo with noise"),
-    "drop_without": ("float64", "share of the probability that is lost without the map's highest fifth"),
-    "keep_only": ("float64", "share of the probability that is left with the map's highest fifth alone"),
-    "without_object": ("float64", "share of the probability that is left without the annotated object"),
+    "drop_without": (
+        "float64",
+        "share of the probability above chance (1 / classes) that is lost without the map's highest fifth",
+    ),
+    "keep_only": (
+        "float64",
+        "share of the probability above chance (1 / classes) that is left with the map's highest fifth alone",
+    ),
+    "without_object": (
+        "float64",
+        "share of the probability above chance (1 / classes) that is left without the annotated object",
+    ),
     "outlier": ("float64", "distance from the reference profile"),
     "outlier_column": ("string", "the column that is farthest from the profile"),
     "findings": ("list<string>", "names of what was found"),

@@ -11,16 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from ...runtime.contract.modelfile import file_sha256
+from ...runtime.contract.spec import InputSpec
 from ...runtime.errors import CfcamError, ImageError
 from ...runtime.explainer import Explainer
 from ...runtime.files import write_bytes
 from ...runtime.shown import utf8
 from ..evaluate.annotations import AnnotationError
 from .errors import AuditError
+from .limits import read_limits
 from .parts import locked, read_parts, write_part
 from .plan import RUNGS, Clock, Ladder, Plan, choose_rungs, read_plan, write_plan
+from .report import render_report
 from .row import Row, arrow
 from .rungs import method_of
+from .signing import sign
+from .slices import table
 from .summary import summarise
 from .workers import Job, opened, rows_of
 
@@ -45,6 +50,10 @@ class AuditOptions:
         plan: A ``plan.json`` to follow instead of making one.
         boxes: Where the objects are; None without.
         masks: The same, as a folder of masks.
+        metadata: A CSV file with a row per photo, whose columns make slices.
+        reference: A reference profile, of which outliers are told.
+        limits: What must be kept to, as YAML.
+        sign: A private key that the folder is signed with.
         workers: Processes.
         seed: Of the noise, and of the sample that is timed.
         max_pixels: Photos with more are refused; None for the usual limit.
@@ -58,6 +67,10 @@ class AuditOptions:
     plan: Path | None = None
     boxes: Path | None = None
     masks: Path | None = None
+    metadata: Path | None = None
+    reference: Path | None = None
+    limits: Path | None = None
+    sign: Path | None = None
     workers: int = 1
     seed: int = 0
     max_pixels: int | None = None
@@ -78,7 +91,7 @@ def audit(
     Args:
         model: The exported file or product.
         photos: Paths, each once.
-        folder: For ``plan.json``, ``parts``, and ``summary.json``.
+        folder: For ``plan.json``, ``parts``, ``summary.json``, ``report.html`` and the signature.
         options: Everything else.
         progress: Told how many photos are done, and of how many.
 
@@ -93,8 +106,11 @@ def audit(
     options = options or AuditOptions()
     _check(photos, options)
     arrow()  # before minutes are spent
-    asked, about = _asked(model, options)
-    job = Job(model, asked, options.boxes, options.masks, max_pixels=options.max_pixels)
+    limits = None if options.limits is None else read_limits(options.limits)
+    asked, about, view = _asked(model, options)
+    job = Job(
+        model, asked, options.boxes, options.masks, options.metadata, options.reference, max_pixels=options.max_pixels
+    )
     warnings = _annotated(job, photos)
     with locked(folder):
         job = replace(job, plan=_planned(job, photos, folder, options))
@@ -106,7 +122,15 @@ def audit(
         if all(row["error"] for row in rows):
             raise AuditError(f"none of the {len(rows)} photos could be audited; the first: {rows[0]['error']}")
         document = summarise(rows, job.plan, about, warnings)
+        if options.metadata is not None:
+            document["slices"] = table(rows)
+        if limits is not None:
+            document["limits"] = limits.judge(document)
         write_bytes(folder / "summary.json", (json.dumps(utf8(document), indent=2, allow_nan=False) + "\n").encode())
+        page = render_report(document, rows, view, seed=options.seed)
+        write_bytes(folder / "report.html", page.encode(errors="replace"))
+        if options.sign is not None:
+            sign(folder, options.sign)
     return document
 
 
@@ -123,8 +147,8 @@ def _check(photos: Sequence[Path], options: AuditOptions) -> None:
         raise AuditError("the adaptive ladder needs a budget: give --budget-ms")
 
 
-def _asked(model: Path, options: AuditOptions) -> tuple[Plan, dict[str, Any]]:
-    """A plan with all rungs, as asked, and what the model says about itself."""
+def _asked(model: Path, options: AuditOptions) -> tuple[Plan, dict[str, Any], InputSpec]:
+    """A plan with all rungs, as asked; what the model says about itself; and its input."""
     with Explainer(model, provider=options.provider, threads=1) as explainer:
         method, settings = method_of(explainer, options.method)
         sha256, provider, spec = file_sha256(model), explainer.provider, explainer.spec
@@ -138,6 +162,8 @@ def _asked(model: Path, options: AuditOptions) -> tuple[Plan, dict[str, Any]]:
         seed=options.seed,
         provider=provider,
         annotations_sha256=_annotations_sha256(options),
+        metadata_sha256=None if options.metadata is None else file_sha256(options.metadata, AuditError),
+        reference_sha256=None if options.reference is None else file_sha256(options.reference, AuditError),
     )
     about = {
         "file": str(model),
@@ -147,7 +173,7 @@ def _asked(model: Path, options: AuditOptions) -> tuple[Plan, dict[str, Any]]:
         "layers": [layer.name for layer in spec.layers],
         "classes": spec.output.classes,
     }
-    return plan, about
+    return plan, about, spec.input
 
 
 def _annotations_sha256(options: AuditOptions) -> str | None:
@@ -191,7 +217,8 @@ def _planned(job: Job, photos: Sequence[Path], folder: Path, options: AuditOptio
         given = read_plan(options.plan)
         if given.model_sha256 != asked.model_sha256:
             raise AuditError(f"{options.plan}: is a plan for another model than {job.model}: leave --plan out")
-        asked = replace(given, annotations_sha256=asked.annotations_sha256)
+        own = ("annotations_sha256", "metadata_sha256", "reference_sha256")
+        asked = replace(given, **{name: getattr(asked, name) for name in own})
     if place.exists():
         plan = read_plan(place)
         changed = plan.differences(asked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from ...runtime.contract.modelfile import file_sha256
 from ...runtime.errors import ArrayError, EngineError, ImageError
 from ...runtime.explainer import Explainer
 from ...runtime.inference import Tensors
+from ...runtime.map_columns import map_columns
 from ...runtime.methods.layer_fusion import run_rule
 from ...runtime.methods.numerics.resizing import same_grid
 from ...runtime.photos.frame import Frame
@@ -33,12 +35,10 @@ from .findings import find
 from .plan import RUNGS, Plan
 from .row import Row, empty_row
 
-__all__ = ["Auditor", "map_columns", "method_of"]
+__all__ = ["Auditor", "method_of"]
 
 #: The share of a map's pixels that the removal rung takes for what the map shows.
 _HIGHEST = 0.2
-#: How wide the border is, of a side.
-_BORDER = 0.1
 
 
 @dataclass
@@ -63,7 +63,7 @@ class Auditor:
         explainer: Of the file; it stays the caller's to close.
         plan: What is measured, and how.
         annotations: Where the objects are; None without.
-        metadata: File name -> the photo's row of the metadata, as JSON text.
+        metadata: Photo -> what is known about it, or None; None without.
         distance: Columns of a row -> the distance from a reference profile, and the farthest column; None without.
 
     Raises:
@@ -76,8 +76,8 @@ class Auditor:
         explainer: Explainer,
         plan: Plan,
         annotations: Annotations | None = None,
-        metadata: Mapping[str, str] | None = None,
-        distance: Callable[[Mapping[str, float]], tuple[float, str]] | None = None,
+        metadata: Callable[[Path], Mapping[str, str] | None] | None = None,
+        distance: Callable[[Mapping[str, float | None]], tuple[float, str]] | None = None,
     ) -> None:
         if explainer.spec.output.values:
             raise AuditError(f"{explainer.path}: is a regression: an audit is of a classifier's predicted classes")
@@ -90,7 +90,7 @@ class Auditor:
         self._explainer, self._plan = explainer, plan
         self._access = EngineAccess(explainer, plan.method, self._settings)
         self._plain = self._access.without_contrast()
-        self._annotations, self._metadata, self._distance = annotations, metadata or {}, distance
+        self._annotations, self._metadata, self._distance = annotations, metadata, distance
         self._clock = time.process_time if plan.clock == "cpu" else time.perf_counter
 
     def row(self, path: Path, rungs: tuple[str, ...] | None = None) -> Row:
@@ -110,7 +110,8 @@ class Auditor:
             row = empty_row(str(path), file_sha256(path, ImageError))
         except ImageError as error:
             return empty_row(str(path), "") | {"error": str(error)}
-        row["slice"] = self._metadata.get(path.name)
+        about = None if self._metadata is None else self._metadata(path)
+        row["slice"] = None if about is None else json.dumps(about, ensure_ascii=False)
         started = self._clock()
         try:
             self._climb(row, path, rungs or self._plan.rungs, started)
@@ -206,51 +207,22 @@ class Auditor:
         return {"noise_agreement": _known(agreement(*same_grid(pair)))}
 
     def _removal(self, photo: _Photo) -> Row:
-        before = float(photo.probabilities[photo.target])
+        # Of two classes, each has a half when nothing speaks for either: what counts is what is above that.
+        output = self._explainer.spec.output
+        chance = 0.0 if output.kind == "sigmoid" else 1 / len(photo.probabilities)
+        before = float(photo.probabilities[photo.target]) - chance
         if photo.heat is None or before <= 0:
             return {}
         shown = photo.heat >= np.quantile(photo.heat, 1 - _HIGHEST)
         hidden = [shown, ~shown] + ([] if photo.region is None else [photo.region])
         fill = fill_images(photo.images, "mean")
         changed = np.concatenate([np.where(where, fill, photo.images) for where in hidden])
-        left = [float(p[photo.target]) / before for p in self._access.predict(changed)]
+        left = [(float(p[photo.target]) - chance) / before for p in self._access.predict(changed)]
         columns: Row = {"drop_without": 1 - left[0], "keep_only": left[1]}
         return columns if photo.region is None else columns | {"without_object": left[2]}
 
     def _probabilities(self, tensors: Tensors) -> NDArray[np.float32]:
         return class_probabilities(tensors.scores, self._explainer.spec.output.kind)[0]
-
-
-def map_columns(heat: NDArray[np.float32]) -> dict[str, float]:
-    """Where a map lies and how far it spreads.
-
-    Args:
-        heat: Float32 (H, W) in [0, 1], not zero everywhere.
-
-    Returns:
-        ``area``, ``border``, ``centre_x``, ``centre_y``, ``spread``, ``peak_x`` and ``peak_y``, as `COLUMNS` says.
-
-    >>> map_columns(np.eye(1, 4, 1, dtype=np.float32))["centre_x"]
-    0.375
-    """
-    height, width = heat.shape
-    x, y = (np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height
-    mass = heat.astype(np.float64)
-    mass /= mass.sum()
-    columns, rows = mass.sum(axis=0), mass.sum(axis=1)
-    centre_x, centre_y = float(columns @ x), float(rows @ y)
-    variance = float(columns @ (x - centre_x) ** 2 + rows @ (y - centre_y) ** 2)
-    inner = np.outer(np.abs(y - 0.5) <= 0.5 - _BORDER, np.abs(x - 0.5) <= 0.5 - _BORDER)
-    row, column = np.unravel_index(int(heat.argmax()), heat.shape)
-    return {
-        "area": float((heat >= heat.max() / 2).mean()),
-        "border": max(0.0, 1 - float(mass[inner].sum())),
-        "centre_x": centre_x,
-        "centre_y": centre_y,
-        "spread": math.sqrt(max(0.0, variance)),
-        "peak_x": float(x[column]),
-        "peak_y": float(y[row]),
-    }
 
 
 def _known(value: float) -> float | None:

@@ -8,13 +8,14 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...runtime.explainer import Explainer
+from ...runtime.profile import read_profile
 from ..evaluate.annotations import Annotations, read_boxes, read_masks
 from .errors import AuditError
 from .plan import Plan
@@ -73,7 +74,28 @@ def opened(job: Job) -> Iterator[Auditor]:
     """
     plan = job.plan
     with Explainer(job.model, provider=plan.provider, threads=plan.threads, max_pixels=job.max_pixels) as explainer:
-        yield Auditor(explainer, plan, job.annotations())
+        yield Auditor(explainer, plan, job.annotations(), _metadata(job), _distance(job))
+
+
+def _metadata(job: Job) -> Callable[[Path], Mapping[str, str] | None] | None:
+    if job.metadata is None:
+        return None
+    from .slices import metadata_of, read_metadata
+
+    known = read_metadata(job.metadata)
+    return lambda photo: metadata_of(photo, known)
+
+
+def _distance(job: Job) -> Callable[[Mapping[str, float | None]], tuple[float, str]] | None:
+    if job.reference is None:
+        return None
+    profile = read_profile(job.reference)
+    if (profile.model_sha256, profile.method) != (job.plan.model_sha256, job.plan.method):
+        raise AuditError(
+            f"{job.reference}: is the profile of another model or method than {job.model} with '{job.plan.method}': "
+            "make one with cfcam audit profile, of an audit of this model"
+        )
+    return profile.distance
 
 
 def rows_of(job: Job, photos: Sequence[Path], workers: int = 1) -> Iterator[Row]:

@@ -42,6 +42,19 @@ def run(
     masks: Annotated[
         str | None, typer.Option("--masks", metavar="DIR", help="Where the objects are: NAME.png for photo NAME.")
     ] = None,
+    metadata: Annotated[
+        str | None,
+        typer.Option("--metadata", metavar="FILE.csv", help="What is known about photos (column image): slices."),
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option("--reference", metavar="FILE", help="Tell outliers from this reference profile.")
+    ] = None,
+    limits: Annotated[
+        str | None, typer.Option("--limits", metavar="FILE.yaml", help="Limits to keep to, or the exit code is 1.")
+    ] = None,
+    sign: Annotated[
+        str | None, typer.Option("--sign", metavar="KEY", help="Sign the folder with this private key.")
+    ] = None,
     workers: Annotated[int, typer.Option("--workers", metavar="N", min=1, max=256, help="Processes.")] = 1,
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of the noise, and of what is timed.")] = 0,
     provider: ProductProvider = None,
@@ -65,9 +78,13 @@ def run(
         clock=clock,  # type: ignore[arg-type] - checked
         method=method,
         provider=provider,
-        plan=None if plan is None else Path(plan),
-        boxes=None if boxes is None else Path(boxes),
-        masks=None if masks is None else Path(masks),
+        plan=_path(plan),
+        boxes=_path(boxes),
+        masks=_path(masks),
+        metadata=_path(metadata),
+        reference=_path(reference),
+        limits=_path(limits),
+        sign=_path(sign),
         workers=workers,
         seed=seed,
         max_pixels=max_pixels,
@@ -84,6 +101,10 @@ def run(
         _print(summary, out)
     missed = any(not limit["met"] for limit in summary["limits"])
     raise typer.Exit(DONE_IN_PART if missing or missed or summary["counts"]["errors"] else DONE)
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
 
 
 def _print(summary: dict[str, Any], out: str) -> None:
@@ -106,4 +127,7 @@ def _print(summary: dict[str, Any], out: str) -> None:
     print_rows(("finding", "photos", "rate", "95 %"), rows, right=("photos", "rate", "95 %"))
     budget = "" if latency["budget_ms"] is None else f"; {latency['over']} over {latency['budget_ms']:g} ms"
     say(f"{latency['clock']} time per photo: median {latency['p50_ms']:.1f} ms, p99 {latency['p99_ms']:.1f} ms{budget}")
-    note(f"written: {out}")
+    for limit in summary["limits"]:
+        value = "not measured" if limit["value"] is None else f"{limit['value']:.4g}"
+        say(f"{'met   ' if limit['met'] else 'MISSED'} {limit['name']}: {value}, limit {limit['limit']:g}")
+    note(f"written: {Path(out) / 'report.html'}, and the rows beside it")

@@ -138,6 +138,36 @@ def test_a_full_disk_stops_the_audit_which_then_goes_on(model, tmp_path, monkeyp
     assert audit(model, photos, tmp_path / "a")["counts"]["audited"] == 4
 
 
+def test_limits_slices_outliers_and_a_signature_are_in_the_folder(model, tmp_path):
+    from cfcam.calibration.audit.profile import make_profile, write_profile
+    from cfcam.calibration.audit.signing import authenticate, make_keys
+
+    photos = make_photos(tmp_path / "photos", 52)
+    first = audit(model, photos, tmp_path / "a", AuditOptions(method="gradcam"))
+    profile = make_profile(read_parts(tmp_path / "a" / "parts"), first["model"]["sha256"], "gradcam")
+    write_profile(tmp_path / "profile.json", profile)
+    (tmp_path / "limits.yaml").write_text("errors: 0\nfindings: {undecided: 0}\n")
+    lines = [f"{photo.name},{'day' if number % 2 else 'night'}" for number, photo in enumerate(photos)]
+    (tmp_path / "meta.csv").write_text("image,light\n" + "\n".join(lines) + "\n")
+    make_keys(tmp_path / "key.pem")
+    options = AuditOptions(
+        method="gradcam",
+        metadata=tmp_path / "meta.csv",
+        reference=tmp_path / "profile.json",
+        limits=tmp_path / "limits.yaml",
+        sign=tmp_path / "key.pem",
+    )
+    document = audit(model, photos, tmp_path / "b", options)
+    assert {one["value"] for one in document["slices"]} == {"day", "night"}
+    assert document["findings"]["outlier"]["of"] == 52
+    assert [one["name"] for one in document["limits"]] == ["findings.undecided", "errors"]
+    assert document["limits"][1]["met"]
+    assert "Limits" in (tmp_path / "b" / "report.html").read_text()
+    assert authenticate(tmp_path / "b", tmp_path / "key.pub.pem").authentic
+    with pytest.raises(AuditError, match="of another model or method"):
+        audit(model, photos, tmp_path / "c", AuditOptions(method="hirescam", reference=tmp_path / "profile.json"))
+
+
 _KILLED = """
 import sys
 from pathlib import Path

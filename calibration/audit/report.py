@@ -1,0 +1,92 @@
+"""``report.html``: an audit on one page that loads nothing, with the worst and a random sample of photos."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...runtime.cam import normalise
+from ...runtime.contract.spec import InputSpec
+from ...runtime.errors import CfcamError
+from ...runtime.photos.drawing import heat_picture
+from ...runtime.photos.preprocess import prepare
+from ..html_page import jpeg_url, machine, page_template
+from .findings import FINDINGS
+from .row import Row
+
+__all__ = ["MOST_BYTES", "render_report"]
+
+#: Of the page; pictures are left out when it would be more.
+MOST_BYTES = 1_000_000
+#: What everything but the pictures may take.
+_TEXT_BYTES = 250_000
+#: Photos of each sample, pixels of their longer side, and lines of the table of slices.
+_SAMPLE, _SIDE, _SLICES = 12, 240, 60
+
+
+def render_report(summary: Mapping[str, Any], rows: Sequence[Row], view: InputSpec, *, seed: int = 0) -> str:
+    """The page's text. Every name in it is escaped.
+
+    Args:
+        summary: ``summary.json``.
+        rows: Of the audit.
+        view: The model's input, which says where a map lies on its photo.
+        seed: Of the random sample.
+
+    Returns:
+        HTML of at most `MOST_BYTES`.
+
+    Raises:
+        MissingDependencyError: Jinja2 is not installed.
+    """
+    good = sorted((row for row in rows if not row["error"]), key=lambda row: row["image"])
+    worst = sorted((row for row in good if row["findings"]), key=lambda row: -len(row["findings"]))[:_SAMPLE]
+    others = random.Random(seed).sample(good, min(_SAMPLE, len(good)))
+    room = [MOST_BYTES - _TEXT_BYTES]
+    slices = [one for one in summary["slices"] if one["of"]]
+    slices.sort(key=lambda one: (one["p_value"] if one["p_value"] is not None else 2.0, -one["rate"]))
+    return page_template(__package__ or "", percent=_percent).render(
+        summary=summary,
+        findings=FINDINGS,
+        slices=slices[:_SLICES],
+        more_slices=max(0, len(slices) - _SLICES),
+        missed=[one for one in summary["limits"] if not one["met"]],
+        samples=[
+            ("Most findings", list(_cases(worst, view, room))),
+            ("A random sample", list(_cases(others, view, room))),
+        ],
+        about=machine(),
+    )
+
+
+def _cases(rows: Sequence[Row], view: InputSpec, room: list[int]) -> Iterator[dict[str, Any]]:
+    """Rows with their photo and its overlay; without, where the photo is gone or the page is full."""
+    for row in rows:
+        try:
+            pictures = _pictures(row, view)
+        except CfcamError:
+            pictures = []
+        size = sum(map(len, pictures))
+        if size > room[0]:
+            return
+        room[0] -= size
+        yield {"row": row, "pictures": pictures}
+
+
+def _pictures(row: Row, view: InputSpec) -> list[str]:
+    prepared = prepare(Path(row["image"]), view)
+    frame = prepared.frame
+    small = prepared.photo.resize(frame.view_size(_SIDE))
+    if not row["grid"]:
+        return [jpeg_url(small)]
+    grid = np.array(row["grid"], np.float32).reshape(row["grid_height"], row["grid_width"])
+    heat = frame.place(normalise(grid, (view.height, view.width)), size=small.size)
+    return [jpeg_url(small), jpeg_url(heat_picture(small, heat))]
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"
