@@ -18,6 +18,7 @@ import onnx
 from numpy.typing import NDArray
 
 from ..export.errors import ExportError, LayerError
+from ..export.fused.joining import RULE_PREFIX
 from ..export.graph import load_model
 from ..export.proof.checks import prove_file
 from ..export.proof.exported_file import open_exported_file, plain_outputs
@@ -32,7 +33,7 @@ from ..runtime.contract.modelfile import file_sha256, read_model_info, read_spec
 from ..runtime.contract.spec import CamSpec
 from ..runtime.errors import EngineError, MissingDependencyError, ModelFileError, SpecError
 from .json_values import plain
-from .repeated_weights import repeated_weights
+from .repeated_weights import Repeat, repeated_weights
 from .tensorrt_table import tensorrt_refusals
 
 __all__ = ["CheckReport", "CheckRow", "check_file"]
@@ -190,7 +191,7 @@ def _score_in(source: onnx.ModelProto, spec: CamSpec) -> Score | None:
 
 def _weights_rows(model: onnx.ModelProto, spec: CamSpec, source: onnx.ModelProto | None) -> list[CheckRow]:
     plain = [output.name for output in model.graph.output if output.name not in spec.added_outputs]
-    found = repeated_weights(model, plain, source)
+    found = [one for one in repeated_weights(model, plain, source) if not _of_rule(one)]
     # Without the plain model nobody knows whether a copy among its own weights was there before.
     ours = [repeat for repeat in found if repeat.added or source is not None]
     theirs = [repeat for repeat in found if not (repeat.added or source is not None)]
@@ -200,6 +201,11 @@ def _weights_rows(model: onnx.ModelProto, spec: CamSpec, source: onnx.ModelProto
         name = "weights above 1 KB that the plain model itself stores twice"
         rows.append(CheckRow(name, "warning", len(theirs), 0, note=f"{_some(theirs)}; --source tells whose they are"))
     return rows
+
+
+def _of_rule(repeat: Repeat) -> bool:
+    """Whether it is within a fused rule, whose blurs and resizings of the two axes are small and much alike."""
+    return repeat.name.startswith(RULE_PREFIX) and repeat.other.startswith(RULE_PREFIX)
 
 
 def _tensorrt_rows(path: str, model: onnx.ModelProto) -> list[CheckRow]:

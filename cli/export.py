@@ -199,6 +199,26 @@ def export(
         bool,
         typer.Option("--with-tail", help="Also write X.tail.onnx: from the (first) layer's activations to the scores."),
     ] = False,
+    fused: Annotated[
+        bool,
+        typer.Option(
+            "--fused", help="Make the method part of the graph: the file gives out finished maps, in any language."
+        ),
+    ] = False,
+    map_size: Annotated[
+        Literal["input", "detail"] | None,
+        typer.Option(
+            "--map-size", help="Of a fused file's maps: as large as the input (default), or as the finest layer."
+        ),
+    ] = None,
+    method: Annotated[
+        Literal["cfcam", "gradcam", "hirescam", "layercam"] | None,
+        typer.Option("--method", help="Method of a fused file; default cfcam."),
+    ] = None,
+    settings: Annotated[
+        str | None,
+        typer.Option("--settings", metavar="JSON", help="Settings of a fused file's method, as a JSON object."),
+    ] = None,
     opset: Annotated[
         int | None, typer.Option("--opset", metavar="N", help="ONNX operator set, with --model; default 18.")
     ] = None,
@@ -243,6 +263,10 @@ def export(
         "reference": None if reference is None else _stored_vector(reference),
         "with_tail": with_tail,
         "classes_per_image": _classes_per_image(classes_per_image),
+        "fused": fused,
+        "map_size": map_size,
+        "method": method,
+        "settings": json_object(settings, "--settings"),
         "images": _photos(images) if images else None,
         "channels": channels,
         "inputs": fixed_inputs(inputs or []),

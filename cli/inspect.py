@@ -14,7 +14,7 @@ from .options import Json, ProductFile
 if TYPE_CHECKING:
     from ..runtime.contract.manifest import Manifest
     from ..runtime.contract.modelfile import ModelInfo, ValueInfo
-    from ..runtime.contract.spec import CamSpec, InputSpec, LayerSpec
+    from ..runtime.contract.spec import CamSpec, FusedSpec, InputSpec, LayerSpec
 
 __all__ = ["inspect"]
 
@@ -127,6 +127,7 @@ def _spec_rows(spec: CamSpec) -> dict[str, str]:
         **({} if spec.columns is None else {"classes": _columns(spec.columns.count)}),
         **({"fusion": f"{spec.fusion} of the layers' maps"} if len(spec.layers) > 1 else {}),
         "method": spec.method.name + (f" {spec.method.settings}" if spec.method.settings else ""),
+        **({} if spec.fused is None else {"fused": _fused(spec.fused)}),
         "precision": spec.precision,
         "made by": ", ".join(f"{name} {version}" for name, version in spec.tools.items()) or "unknown",
         "spec": f"schema {spec.schema}" + (f", unknown sections kept: {', '.join(spec.extra)}" if spec.extra else ""),
@@ -149,6 +150,11 @@ def _detail(spec: CamSpec) -> str:
     if detail is None:
         return "none"
     return f"{detail.name}: {detail.channels} channels, {detail.grid[0]}x{detail.grid[1]}"
+
+
+def _fused(fused: FusedSpec) -> str:
+    height, width = fused.size
+    return f"the method is part of the graph, form {fused.form}; maps of {height}x{width} ({fused.map_size})"
 
 
 def _photo_range(spec: InputSpec) -> str:

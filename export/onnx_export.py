@@ -17,6 +17,8 @@ from ..runtime.contract.spec import CamSpec, DetailSpec, InputSpec, LayerSpec, S
 from ..runtime.errors import ModelFileError, OutputError
 from .batch import keep_batch, why_single_images
 from .errors import ExportError, LayerError
+from .fused.joining import join_rule
+from .fused.plan import plan_fused
 from .graph import Graph, load_model, tensor_bytes
 from .options import ExportOptions
 from .proof.checks import Judge, prove_file
@@ -59,7 +61,8 @@ def export_onnx(
     `cam_gradients` (N, C, H, W) float32 and `cam_class` (N,) int64; and one more input, `cam_target` (N,)
     int64, in which -1 asks for the top class. A batch that is fixed in the model stays fixed. Of several
     layers the first one's outputs have these names, and those of the others come before `cam_class`:
-    `cam_activations_1`, `cam_gradients_1` and so on; one backward pass reaches all of them.
+    `cam_activations_1`, `cam_gradients_1` and so on; one backward pass reaches all of them. With `fused` it has
+    `cam_map` (N, H, W) float32, `cam_empty` (N,) bool and `cam_counts` (N, 4) int64 in place of these.
 
     Args:
         path: the plain model.
@@ -200,8 +203,10 @@ def export_plain(plain: PlainClassifier, output: Path, options: ExportOptions, w
         source_outputs = graph.output_names
         asked = asked_layers(plain.layers)
         detail = plain.detail or detail_asked(options.detail, asked)
+        if takes_no_detail := options.fused and options.method not in (None, "cfcam"):
+            detail = NONE  # nobody would read it
         # Several layers are explained as they always were, unless a detail layer is asked for.
-        rivals = not options.multi_label and (len(asked) == 1 or detail != NONE)
+        rivals = not (options.multi_label or takes_no_detail) and (len(asked) == 1 or detail != NONE)
         batch = plain.image.batch
         score = plain.score if isinstance(plain.score, Score) else asked_score(graph, plain.score, options, batch)
         added = expose_score(graph, score)
@@ -213,6 +218,7 @@ def export_plain(plain: PlainClassifier, output: Path, options: ExportOptions, w
             detail=detail,
             rivals=rivals,
             classes=options.classes_per_image,
+            guarded=options.fused,
         )
         notes += made.notes
         del plain.graph  # its weights are not held through the proof
@@ -226,6 +232,12 @@ def export_plain(plain: PlainClassifier, output: Path, options: ExportOptions, w
         tools=tool_versions(*plain.tools, "onnx", "onnxruntime"),
     )
     notes += score_notes(score, added)
+    if options.fused:
+        with watch("fuse"):
+            planned = plan_fused(
+                spec, map_size=options.map_size or "input", method=options.method, settings=options.settings
+            )
+            spec = join_rule(made.graph, spec, planned)
     with staging_folder(output) as folder:
         staged = folder / output.name
         with watch("write"):

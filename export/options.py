@@ -11,6 +11,7 @@ from ..runtime.checks import expect
 from ..runtime.shown import shown_value
 from .errors import ExportError
 from .reverse import ClassesPerImage
+from .fused.plan import MapSize
 from .reverse.score import ScoreKind
 from .sources.labels import MOST_BEFORE, check_texts
 from .sources.preprocessing import Preprocessing
@@ -61,6 +62,11 @@ class ExportOptions:
             tensor, or a function that makes them for an `InputSpec`. None makes some.
         keep_plain: also write a module's plain export there.
         with_tail: write the part behind the (first) layer as a file of its own, ``X.tail.onnx``.
+        fused: make the method part of the graph, so that the file gives out finished maps.
+        map_size: of a fused file's maps, ``input`` (None too) for the size of the model's input, or ``detail`` for the
+            finest grid that they have.
+        method: of a fused file, one of `FUSED_METHODS`; None is ``cfcam``.
+        settings: of that method, what differs from its defaults.
         progress: told the name of each pass as it starts.
     """
 
@@ -85,6 +91,10 @@ class ExportOptions:
     images: Any = None
     keep_plain: str | os.PathLike[str] | None = None
     with_tail: bool = False
+    fused: bool = False
+    map_size: MapSize | None = None
+    method: str | None = None
+    settings: Mapping[str, Any] | None = None
     progress: Callable[[str], None] | None = None
 
     def __post_init__(self) -> None:
@@ -104,6 +114,10 @@ class ExportOptions:
             "opset": (int, None),
             "keep_plain": (str, os.PathLike, None),
             "with_tail": (bool,),
+            "fused": (bool,),
+            "map_size": (str, None),
+            "method": (str, None),
+            "settings": (Mapping, None),
             "progress": (Callable, None),
         }
         for name, allowed in kinds.items():
@@ -116,8 +130,30 @@ class ExportOptions:
             raise ExportError(
                 f"export: classes_per_image: expected 'free', or a number from 1, got {shown_value(count)}"
             )
+        self._check_fused()
         self._check_sizes()
         check_texts(self.labels)
+
+    def _check_fused(self) -> None:
+        names = ("map_size", "method", "settings")
+        given = [name for name in names if getattr(self, name) is not None]
+        if given and not self.fused:
+            raise ExportError(
+                f"export: {', '.join(given)}: for fused files alone, whose maps the graph makes: add --fused "
+                "(fused=True in Python), or leave it out: the host takes any method and settings"
+            )
+        if self.map_size not in (None, "input", "detail"):
+            raise ExportError(f"export: map_size: expected input or detail, got {shown_value(self.map_size)}")
+        if self.fused and self.classes_per_image is not None:
+            raise ExportError(
+                "export: classes_per_image: a fused file explains one class of each image: leave --classes-per-image "
+                "or --fused out"
+            )
+        if self.fused and self.with_tail:
+            raise ExportError(
+                "export: with_tail: a fused file runs its own method alone, which needs no tail: leave --with-tail or "
+                "--fused out"
+            )
 
     def _check_sizes(self) -> None:
         pairs = self.grid or ()

@@ -57,11 +57,11 @@ def explanation_of(
         top=[(int(i), spec.output.label(int(i)), float(probabilities[i])) for i in best],
         frame=item.frame,
         photo=item.photo,
-        grid=_grid(raw.layers[: len(layers)], is_guided),
+        grid=_grid(raw.layers[: len(layers)], is_guided) if raw.layers else _stated_grid(layers[0], is_guided),
         method=work.method.name,
         settings=_as_mapping(settings),
         reason=result.empty or (None if result.map.max() > 0 else "the map is zero everywhere"),
-        counts=result.grouping.counts() if result.grouping is not None else None,
+        counts=_counts(raw, index, result),
         times_ms=times_ms,
         source=item.source,
         notes=item.notes,
@@ -85,6 +85,17 @@ def _as_mapping(settings: Any) -> dict[str, Any]:
     # Copying numbers and words one by one takes longer than resizing the map.
     plain = all(value is None or isinstance(value, int | float | str) for value in values.values())
     return values if plain else dataclasses.asdict(settings)
+
+
+def _counts(raw: Tensors, index: int, result: CamResult) -> dict[str, int] | None:
+    if raw.finished is not None:
+        return raw.finished.counts_of(index)
+    return None if result.grouping is None else result.grouping.counts()
+
+
+def _stated_grid(layer: LayerSpec, is_guided: bool) -> tuple[int, int]:
+    """The grid of what a map was made of, where the file gives the map alone."""
+    return layer.detail.grid if is_guided and layer.detail is not None else layer.grid
 
 
 def _grid(layers: Sequence[LayerTensors], is_guided: bool) -> tuple[int, int]:

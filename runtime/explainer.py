@@ -57,6 +57,9 @@ __all__ = ["Explainer", "Tensors"]
 #: Images at a time: more is a slip of the keyboard, and would ask for all memory there is.
 _LARGEST_BATCH = 4096
 
+#: Methods that ``cfcam export`` can make part of a file, as `FUSED_METHODS` there.
+_CAN_BE_FUSED = ("cfcam", "gradcam", "hirescam", "layercam")
+
 
 class Explainer(Closing):
     """Explains images with a file made by ``cfcam export`` or ``cfcam build``.
@@ -366,7 +369,7 @@ class Explainer(Closing):
         """
         work = self._work(method, settings, smooth, sess)
         tensors = check_tensor(images, self.spec.input)
-        raw = self.tensors(tensors, targets)
+        raw = self._raw(tensors, targets)
         return np.stack([self._heat(self._runner.run(work, one, raw, i, {})) for i, one in enumerate(tensors)])
 
     def tensors(self, images: Sequence[Source] | NDArray[Any], targets: Target | Sequence[Target] = None) -> Tensors:
@@ -384,7 +387,17 @@ class Explainer(Closing):
             ImageError: A photo cannot be opened.
             TargetError: There is no such class.
             EngineError: The model cannot be run, or returns non-finite values.
+            MethodError: The file is fused, and gives out finished maps alone.
         """
+        if self.spec.fused is not None:
+            raise MethodError(
+                f"{self.path}: is fused: it gives out finished maps, and no activations or gradients; export the model "
+                "without --fused for this"
+            )
+        return self._raw(images, targets)
+
+    def _raw(self, images: Sequence[Source] | NDArray[Any], targets: Target | Sequence[Target]) -> Tensors:
+        """`tensors`, of a fused file too."""
         if isinstance(images, np.ndarray) and images.ndim == 4 and is_tensor(images, self.spec.input):
             tensors = list(check_tensor(images, self.spec.input))
             frames = [Frame.whole(self.spec.input.width, self.spec.input.height)] * len(tensors)
@@ -431,12 +444,34 @@ class Explainer(Closing):
         if settings is None and chosen.name == asked.name:
             settings = asked.settings
         options = make_settings(chosen, settings)
+        if self.spec.fused is not None:
+            return self._fused_method(chosen, options)
         check_layers(chosen, self._layers(chosen))
         if len(self._layers(chosen)) == 1:
             options = settings_for(options, self.spec.layer)
         if chosen.needs_tail:
             self._open_tail()
         return chosen, options
+
+    def _fused_method(self, chosen: Method, options: Any) -> tuple[Method, Any]:
+        """The method of a fused file, if it is the one that is asked for. Raises `MethodError`."""
+        asked = self.spec.method
+        own = make_settings(get_method(asked.name), asked.settings)
+        if chosen.name != asked.name:
+            raise MethodError(
+                f"{self.path}: is fused: its maps are made by method '{asked.name}' in the graph itself; export the "
+                f"model with --fused --method {chosen.name}, or without --fused for any method"
+                if chosen.name in _CAN_BE_FUSED
+                else f"{self.path}: is fused: its maps are made by method '{asked.name}' in the graph itself; export "
+                f"the model without --fused for method '{chosen.name}'"
+            )
+        options = settings_for(options, self.spec.layer)
+        if options != own:
+            raise MethodError(
+                f"{self.path}: is fused: the settings of '{asked.name}' are constants of the graph; export the model "
+                "with --fused --settings and the ones that you want, or without --fused for any"
+            )
+        return chosen, own
 
     def warm_up(self, n: int = 3, batch: int = 1) -> float:
         """Run the model `n` times on `batch` images of noise, then the file's method once if it is a rule.
@@ -461,7 +496,7 @@ class Explainer(Closing):
         images = as_input(np.random.default_rng(0).standard_normal(shape), self.spec.input.dtype)
         started = time.perf_counter()
         for _ in range(n):
-            self.tensors(images)
+            self._raw(images, None)
         if get_method(self.spec.method.name).kind == "rule":
             self.maps(images[:1])
         return time.perf_counter() - started
@@ -484,6 +519,11 @@ class Explainer(Closing):
     ) -> Work:
         """What is asked, checked. Raises `MethodError`, and what `resolve_method` raises."""
         work = Work(*self.resolve_method(method, settings), as_smoothing(smooth), progress, as_sess(sess))
+        if self.spec.fused is not None and (work.sess is not None or work.smoothing is not None):
+            raise MethodError(
+                f"{self.path}: is fused: {'smooth' if work.sess is None else 'sess'} puts maps together before they "
+                "are scaled, and the file gives out finished ones; export the model without --fused for this"
+            )
         if work.sess is not None and work.smoothing is not None:
             raise MethodError("smooth and sess: cannot be combined; leave one of them out")
         if work.sess is not None and self.spec.output.kind == "regression":

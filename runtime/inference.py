@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .contract.spec import CamSpec, LayerSpec
+from .contract.spec import CamSpec, FusedSpec, LayerSpec
 from .engines.base import Engine, EngineInfo
 from .errors import EngineError, SpecError
 from .photos.frame import Frame
 from .probabilities import class_probabilities
 from .targets import TOP_CLASS, class_input, in_first_column
 
-__all__ = ["Inference", "LayerTensors", "Tensors", "by_class", "finite", "infer_all"]
+__all__ = ["Finished", "Inference", "LayerTensors", "Tensors", "by_class", "finite", "infer_all"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,15 +40,39 @@ class LayerTensors:
 
 
 @dataclass(frozen=True, eq=False)
+class Finished:
+    """What a fused file gave for N images.
+
+    maps: float32 (N, H, W) in [0, 1]. empty: bool (N,). guided: bool (N,), whether the detail layer sharpened the map;
+    None of files without one. counts: int64 (N, 4), clusters, clustered channels, noise and
+    dead ones; None of methods without clusters.
+    """
+
+    maps: NDArray[np.float32]
+    empty: NDArray[np.bool_]
+    guided: NDArray[np.bool_] | None = None
+    counts: NDArray[np.int64] | None = None
+
+    def counts_of(self, index: int) -> dict[str, int] | None:
+        """Channels of an image by kind, and the number of clusters, as far as the file counts them."""
+        if self.counts is None:
+            return None
+        names = ("clusters", "clustered", "noise", "dead")
+        return dict(zip(names, (int(count) for count in self.counts[index]), strict=True))
+
+
+@dataclass(frozen=True, eq=False)
 class Tensors:
     """What one inference gave for N images, for work on the raw values.
 
     Attributes:
-        layers: Activations and gradients of every target layer, in the file's order; at least one.
+        layers: Activations and gradients of every target layer, in the file's order; at least one, but none of a fused
+            file.
         classes: Int64 (N,), the explained classes.
         scores: Float32 (N, K), the output that is shown to people.
         logits: Float32 (N, K) before softmax or sigmoid; None if the file has no such output.
         frames: N of them: where the inputs lie on the photos.
+        finished: The maps that a fused file makes itself; None of other files.
     """
 
     layers: tuple[LayerTensors, ...]
@@ -56,6 +80,7 @@ class Tensors:
     scores: NDArray[np.float32]
     logits: NDArray[np.float32] | None
     frames: tuple[Frame, ...]
+    finished: Finished | None = None
 
     @property
     def activations(self) -> NDArray[np.float32]:
@@ -115,14 +140,15 @@ class Inference:
         return tuple(found)
 
     def _all(self, images: NDArray[Any], classes: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-        output, layers, chosen = self._spec.output, self._spec.layers, self._spec.chosen
-        names = [output.name, *(name for layer in layers for name in layer.outputs), chosen]
+        output = self._spec.output
+        names = [output.name, *self._spec.added_outputs]
         if output.score in self.info.outputs:
             names.append(output.score)
         return self._run(images, classes, names)
 
     def _tensors(self, values: Mapping[str, NDArray[Any]], frames: Sequence[Frame]) -> Tensors:
-        output, layers, chosen = self._spec.output, self._spec.layers, self._spec.chosen
+        output, fused, chosen = self._spec.output, self._spec.fused, self._spec.chosen
+        layers = self._spec.layers if fused is None else ()
         logits = values.get(output.score)
         return Tensors(
             layers=tuple(self._layer(layer, values) for layer in layers),
@@ -130,7 +156,18 @@ class Inference:
             scores=self._by_class(output.name, values[output.name]),
             logits=None if logits is None else self._by_class(output.score, logits),
             frames=tuple(frames),
+            finished=None if fused is None else self._finished(fused, values, len(frames)),
         )
+
+    def _finished(self, fused: FusedSpec, values: Mapping[str, NDArray[Any]], count: int) -> Finished:
+        maps = values[fused.map]
+        if maps.shape != (count, *fused.size):
+            raise EngineError(f"{self._path}: expected '{fused.map}' {(count, *fused.size)}, got {maps.shape}")
+        counts = None if fused.counts is None else values[fused.counts].astype(np.int64)
+        if counts is not None and counts.shape != (count, 4):
+            raise EngineError(f"{self._path}: expected '{fused.counts}' {(count, 4)}, got {counts.shape}")
+        guided = None if fused.guided is None else values[fused.guided].astype(np.bool_)
+        return Finished(maps, values[fused.empty].astype(np.bool_), guided, counts)
 
     def _layer(self, layer: LayerSpec, values: Mapping[str, NDArray[Any]]) -> LayerTensors:
         activations, gradients = values[layer.activations], values[layer.gradients]

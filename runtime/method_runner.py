@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .contract.spec import CamSpec
-from .inference import Inference, Tensors
+from .inference import Finished, Inference, Tensors
 from .methods import CamResult, Method, Probing
-from .methods.layer_fusion import Groupings, run_rule
+from .methods.base import Form
+from .methods.layer_fusion import FileForm, Groupings, own_form, run_rule
 from .photos.preprocess import as_input
 from .probabilities import class_probabilities
 from .sess import Sess, Window, cut_windows
@@ -45,7 +46,7 @@ class MethodRunner:
     """
 
     def __init__(self, spec: CamSpec, inference: Inference, tail: Callable[[], Tail], batch: int) -> None:
-        self._input, self._layers, self._fusion = spec.input, spec.layers, spec.fusion
+        self._input, self._layers, self._fusion, self._spec = spec.input, spec.layers, spec.fusion, spec
         self._output = spec.output
         self._inference, self._tail = inference, tail
         self._batch = max(batch, inference.info.batch or 1)
@@ -63,6 +64,8 @@ class MethodRunner:
 
         groupings: of this image, for another class's map of the same method.
         """
+        if raw.finished is not None:
+            return _from_file(raw.finished, index, own_form(self._spec))
         if work.sess is not None:
             return self._by_windows(work, work.sess, tensor, raw, index, times)
         if work.smoothing is None:
@@ -157,6 +160,18 @@ class MethodRunner:
             return raw.logits[index]
         # A softmax takes nothing away but a constant; one that was rounded or chosen from says too little.
         return None if self._output.partial else np.log(np.maximum(raw.scores[index], np.finfo(np.float32).tiny))
+
+
+def _from_file(finished: Finished, index: int, form: FileForm | None) -> CamResult:
+    """The map that a fused file made."""
+    empty = "the file finds nothing that speaks for the class" if finished.empty[index] else None
+    made = None
+    if form is not None:
+        guided = finished.guided is not None and bool(finished.guided[index])
+        useless = form.detail is not None and not guided and not empty
+        why = "the detail layer tells the file nothing about this image" if useless else None
+        made = Form(guided=guided, contrast=form.contrast, unguided=why)
+    return CamResult(finished.maps[index], None, empty, made)
 
 
 def _chunks(windows: list[Window], size: int) -> list[list[Window]]:

@@ -88,6 +88,11 @@ def make_job(source: Path, config_name: str, config: BuildConfig, output: Path, 
             f"{source}: its precision is {spec.precision}; give the float32 file, which is lowered here and is "
             "what explanations are compared with"
         )
+    if spec.fused is not None:
+        raise ModelFileError(
+            f"{source}: is fused, and products are built from files that give out activations and gradients: export "
+            "the model without --fused and build that"
+        )
     if importlib.util.find_spec("onnxruntime") is None:
         raise MissingDependencyError("building needs ONNX Runtime: install cfcam[cpu] or cfcam[gpu]")
     full_name(config.engine_options.provider)

@@ -15,15 +15,14 @@ from ..errors import ExportError
 
 __all__ = ["FUSED_METHODS", "MOST_CLUSTERED", "Form", "FusedPlan", "MapSize", "plan_fused", "stated_settings"]
 
-Form = Literal["cpu", "static"]
+Form = Literal["static"]
 MapSize = Literal["input", "detail"]
 
 #: Methods that can be written into a graph.
 FUSED_METHODS = ("cfcam", "gradcam", "hirescam", "layercam")
 
-#: Channels that a form can compare with one another: TensorRT's TopK ends at 3840, and four similarities for each pair
-#: of channels are in memory at once.
-MOST_CLUSTERED: dict[Form, int] = {"static": 3840, "cpu": 4096}
+#: Channels that a form can compare with one another: TensorRT's TopK ends at 3840.
+MOST_CLUSTERED: dict[Form, int] = {"static": 3840}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +30,7 @@ class FusedPlan:
     """What is written into the graph.
 
     Attributes:
-        form: ``cpu`` or ``static``.
+        form: ``static``, the only one there is.
         method: One of `FUSED_METHODS`.
         settings: Of `cfcam`, with `last` decided; None for methods without settings.
         channels: Of the target layer.
@@ -63,7 +62,7 @@ class FusedPlan:
 
 def plan_fused(
     spec: CamSpec,
-    form: Form = "cpu",
+    form: Form = "static",
     *,
     map_size: MapSize = "input",
     method: str | None = None,
@@ -74,7 +73,7 @@ def plan_fused(
 
     Args:
         spec: Of the file with activations and gradients.
-        form: ``cpu`` or ``static``.
+        form: ``static``, the only one there is.
         map_size: ``input`` for maps as large as the model's input, ``detail`` for the finest grid that they have.
         method: One of `FUSED_METHODS`; None for the one that the spec asks for.
         settings: What differs from the method's defaults; None for what the spec asks for, if the method is its own.

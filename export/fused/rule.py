@@ -1,4 +1,4 @@
-"""The rule as a graph of its own: activations and gradients in, finished maps out."""
+"""The rule as nodes: activations and gradients in, finished maps out."""
 
 from __future__ import annotations
 
@@ -16,17 +16,11 @@ from .finishing import finished, guided
 from .layer_map import features, safe, signed_map, simple_map
 from .plan import FusedPlan
 
-__all__ = ["rule_graph"]
+__all__ = ["rule_graph", "write_rule"]
 
 
 def rule_graph(plan: FusedPlan) -> Graph:
-    """The graph of a plan, opset 18.
-
-    Inputs: ``cam_activations`` and ``cam_gradients`` float32 (N, C, h, w), and where the plan has them ``cam_detail``
-    (N, D, H, W) and ``cam_rivals`` (N, C, 1, 1). Outputs: ``cam_map`` float32 (N, H, W) in [0, 1]; ``cam_empty`` bool
-    (N,); of `cfcam` ``cam_counts`` int64 (N, 4), clusters, clustered channels, noise and dead ones, and if asked for
-    ``cam_labels`` int64 (N, C), numbers of clusters, or as in `Grouping`.
-    """
+    """The graph of a plan by itself, opset 18, with the inputs of `write_rule`, and its values as outputs."""
     model = ModelProto(ir_version=9)
     model.opset_import.extend([helper.make_opsetid("", 18)])
     graph = Graph(model)
@@ -34,8 +28,35 @@ def rule_graph(plan: FusedPlan) -> Graph:
     shape = ("N", plan.channels, *plan.grid)
     a, g = _input(e, "cam_activations", shape), _input(e, "cam_gradients", shape)
     detail = None if plan.detail is None else _input(e, "cam_detail", ("N", *plan.detail))
-    if plan.rivals and plan.settings is not None:
-        g = g - _input(e, "cam_rivals", ("N", plan.channels, 1, 1)) * plan.settings.contrast
+    rivals = _input(e, "cam_rivals", ("N", plan.channels, 1, 1)) if plan.rivals else None
+    for name in write_rule(e, plan, a, g, detail=detail, rivals=rivals):
+        graph.outputs.append(value_info(graph, name))
+    return graph
+
+
+def write_rule(
+    e: Emitter,
+    plan: FusedPlan,
+    activations: Value,
+    gradients: Value,
+    *,
+    detail: Value | None = None,
+    rivals: Value | None = None,
+    asked: Value | None = None,
+) -> list[str]:
+    """Add the nodes of a plan to the emitter's graph, and return the names of what they make, in this order.
+
+    ``cam_map`` float32 (N, H, W) in [0, 1]; ``cam_empty`` bool (N,); with a detail layer ``cam_guided`` bool (N,),
+    whether it sharpened the map; of `cfcam` ``cam_counts`` int64 (N, 4), clusters,
+    clustered channels, noise and dead ones, and if asked for ``cam_labels`` int64 (N, C), numbers of clusters, or as in
+    `Grouping`.
+
+    activations, gradients: float32 (N, C, h, w). detail: float32 (N, D, H, W), where the plan has one. rivals: float32
+    (N, C, 1, 1), likewise. asked: bool (N,), whether there is the class that was asked for; None for always.
+    """
+    a, g = activations, gradients
+    if rivals is not None and plan.settings is not None:
+        g = g - rivals * plan.settings.contrast
     a, g = safe(e, a), safe(e, g)
     clusters, guide = None, None
     if plan.settings is None:
@@ -45,17 +66,17 @@ def rule_graph(plan: FusedPlan) -> Graph:
         clusters = cluster(e, rows, plan.settings, plan.clustered, hooked_by_masks)
         signed = signed_map(e, a, g, clusters, plan.settings)
         guide = None if detail is None else guided(e, signed, safe(e, detail), plan.settings)
-    heat, empty = finished(e, signed, plan.size, guide, None)
-    outputs = {"cam_map": heat, "cam_empty": empty}
+    heat, empty = finished(e, signed, plan.size, guide, asked)
+    made = {"cam_map": heat, "cam_empty": empty}
+    if guide is not None:
+        made["cam_guided"] = e.squeeze(guide[1], [1, 2]).equals(1.0) & ~empty
     if clusters is not None:
-        outputs["cam_counts"] = _counts(e, clusters)
+        made["cam_counts"] = _counts(e, clusters)
         if plan.labels:
-            outputs["cam_labels"] = _labels(e, clusters)
-    for name, value in outputs.items():
-        expose(graph, value, name)
-        graph.types[name] = (value.kind, value.shape)
-        graph.outputs.append(value_info(graph, name))
-    return graph
+            made["cam_labels"] = _labels(e, clusters)
+    for name, value in made.items():
+        expose(e.graph, value, name)
+    return list(made)
 
 
 def _input(e: Emitter, name: str, shape: tuple[int | str, ...]) -> Value:

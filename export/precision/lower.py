@@ -86,6 +86,8 @@ def lower(
     if plan.quantised and images is None:
         raise ExportError(f"{source}: INT8 needs calibration images")
     spec = read_spec(source)
+    if spec.fused is not None:
+        raise ExportError(f"{source}: is fused: export the model without --fused, and lower that file")
     calibration: dict[str, Any] | None = None
     with staging_folder(output) as folder, scratch_folder() as name:
         scratch = Path(name)

@@ -24,6 +24,8 @@ scores and gradient alike, evaluated in float64 from the activations that ONNX R
 9. `columns_apart`: where a file explains several classes at once, each has its own gradient beside any others.
 10. What guides the map (`guiding`): ``cam_detail`` leads to ``cam_activations``, ``cam_rivals`` agrees with
     differences.
+11. The map of a fused file (`finished_map`) against the host's rule on what the map is made of. All other checks are of
+   the file's two-stage view, which gives that out.
 
 Of a file with several target layers, 2 to 6 and 8 are measured for each, with a tail of its own: the differences of a
 layer know nothing of a backward pass that it shares with others.
@@ -49,6 +51,7 @@ from .batches import batch_against_others
 from .columns import columns_apart
 from .differences import gradient_against_differences
 from .exported_file import COARSE_GRADIENT, ExportedFile, PlainOutputs
+from .finished_map import finished_map
 from .guiding import detail_leads_to_activations, rivals_against_differences
 from .placement import placement
 from .results import Check, Proof, image_errors, of_layer, relative_error
@@ -105,6 +108,9 @@ def prove_file(
     for step, measure in LAYER_CHECKS.items():
         with watch(step):
             proof.checks += _of_every_layer(file, measure)
+    if file.fused is not None:
+        with watch("map"):
+            proof.checks += finished_map(file)
     if tail is not None:
         with watch("tail file"):
             proof.checks += tail_file_agrees(file, tail)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 
 from ...runtime.contract.spec import CamSpec
+from ...runtime.engines.onnxruntime.workarounds import session_workarounds
 from ...runtime.errors import ArrayError, ModelFileError, SpecError
 from ...runtime.targets import class_input, in_first_column
+from ..fused.joining import two_stage_view
 from ..graph import Graph, attribute, load_model, value_info
 from ..tail.cutting import Tail, cut_tail, open_exported
 from ..writing import spec_of
@@ -54,7 +56,8 @@ _HALF_DIGITS = 11
 @dataclass(frozen=True, eq=False)
 class Answer:
     """What the file gives for N images: outputs by name, activations and gradients (N, C, H, W), classes (N,), and
-    the detail's activations (N, C, H, W) and the rivals' gradient (N, C, 1, 1) where there are some."""
+    the detail's activations (N, C, H, W) and the rivals' gradient (N, C, 1, 1) where there are some. finished: outputs
+    of a fused file by name, the map and what is known about it."""
 
     outputs: dict[str, Array]
     activations: Array
@@ -62,6 +65,7 @@ class Answer:
     classes: NDArray[np.int64]
     detail: Array | None = None
     rivals: Array | None = None
+    finished: dict[str, Array] = field(default_factory=dict)
 
 
 class ExportedFile:
@@ -74,6 +78,8 @@ class ExportedFile:
     batch size of the file, or None. quantised, half: such values lie behind the layer. coarse: either of them.
     coarse_before: float16 or quantised values lie before the layer. score_rounding: relative error that the type of
     the values behind the logits makes. has_quantisers: values are quantised, before the layer or behind it.
+    fused: the spec of a fused file, or None. Such a file is run as its two-stage view, in which what the map is made of
+    is given out as well; `spec` and `graph` are the view's.
     """
 
     def __init__(
@@ -97,6 +103,13 @@ class ExportedFile:
         self.quantised = "QuantizeLinear" in kinds
         self.half = _in_half(tail.model)
         self.coarse = self.quantised or self.half
+        self.fused: CamSpec | None = None
+        self._view: ModelProto | None = None
+
+    def see_two_stages(self, fused: CamSpec) -> None:
+        """Run the file as its two-stage view from now on, which is what `graph` is. fused: what the file says."""
+        assert self.graph is not None
+        self.fused, self._view = fused, self.graph.to_model()
 
     @property
     def is_further(self) -> bool:
@@ -106,7 +119,12 @@ class ExportedFile:
     @cached_property
     def session(self) -> Session:
         """The file in ONNX Runtime, opened when it is first needed."""
-        return Session(str(self.path)) if self._first is None else self._first.session
+        return self._opened() if self._first is None else self._first.session
+
+    def _opened(self, *, optimise: bool = True) -> Session:
+        if self._view is None:
+            return Session(str(self.path), optimise=optimise)
+        return Session(self._view, optimise=optimise, entries=session_workarounds(self.path))
 
     def release(self) -> None:
         """Give back the memory of session and graph, once the file has given its answers.
@@ -134,6 +152,7 @@ class ExportedFile:
             found[spec.chosen].astype(np.int64),
             None if spec.layer.detail is None else found[spec.layer.detail.activations],
             None if spec.layer.rivals is None else found[spec.layer.rivals],
+            {name: found[name] for name in self._finished},
         )
 
     def columns(self, images: Array, targets: Array) -> tuple[Array, NDArray[np.int64]]:
@@ -141,6 +160,10 @@ class ExportedFile:
         spec = self.spec
         found = self.session.run_in_batches({spec.input.name: images, spec.target: targets}, self.batch or len(images))
         return found[spec.layer.gradients], found[spec.chosen].astype(np.int64)
+    @property
+    def _finished(self) -> tuple[str, ...]:
+        """Outputs of a fused file that no two-stage file has."""
+        return () if self.fused is None or self.fused.fused is None else self.fused.fused.outputs
 
     def activations(self, images: Array, together: int) -> Array:
         """The layer's activations (N, C, H, W) of images (N, ...); `together`: how many at once, in a free batch."""
@@ -152,7 +175,7 @@ class ExportedFile:
     @cached_property
     def plain_names(self) -> list[str]:
         """Outputs of the plain model."""
-        added = self.spec.added_outputs
+        added = (*self.spec.added_outputs, *self._finished)
         return [name for name in self.session.outputs if name not in added]
 
     @cached_property
@@ -168,7 +191,7 @@ class ExportedFile:
     @cached_property
     def node_by_node(self) -> Answer:
         """As `top`, without ONNX Runtime's optimisations: no kernel takes several quantised nodes at once."""
-        session = Session(str(self.path), optimise=False)
+        session = self._opened(optimise=False)
         return self._answer(session, self.images, np.full(len(self.images), -1))
 
     @cached_property
@@ -299,10 +322,15 @@ def open_exported_file(
     """
     if graph is None:
         model = load_model(path) if model is None else model
-        graph = open_exported(model)
-    spec = spec_of(graph.model)
-    if spec is None:
+    source = graph.model if graph is not None else model
+    said = None if source is None else spec_of(source)
+    if said is None:
         raise ModelFileError(f"{path}: was made without cfcam export: run 'cfcam export --onnx {path}' first")
+    spec = said.two_stage
+    if graph is None:
+        graph = open_exported(model if said.fused is None else two_stage_view(model, spec))
+    elif said.fused is not None:
+        graph = two_stage_view(graph, spec)
     if found := contradictions(graph, spec):
         raise SpecError(f"{path}: its CamSpec contradicts its graph: {found[0]}: export the model again")
     tail = cut_tail(graph, spec, gradients=True)
@@ -320,6 +348,8 @@ def open_exported_file(
             f"{f' or whole multiples of {batch}' if batch else ''}, got {images.dtype} {images.shape}"
         )
     file = ExportedFile(Path(path), spec, graph, tail, probe, images, batch)
+    if said.fused is not None:
+        file.see_two_stages(said)
     file.coarse_before = coarse_values(graph, graph.ancestors([tail.layer]))
     file.has_quantisers = any(node.op_type == "QuantizeLinear" for node in graph.nodes)
     behind = graph.ancestors([spec.output.name]) - graph.ancestors([tail.score])

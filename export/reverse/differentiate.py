@@ -156,6 +156,7 @@ def differentiate(
     activations: str = "cam_activations",
     gradients: str = "cam_gradients",
     chosen: str = "cam_class",
+    guarded: bool = False,
 ) -> Differentiated:
     """Add the gradient of the chosen class's logit with respect to a layer to the graph itself.
 
@@ -165,7 +166,8 @@ def differentiate(
     numbered. score: the output to explain, by its name, as an exported file states it, or as it was found in this graph
     before; default: see `find_score`. view: of the layer; of
     several, one for each. detail: see `choose_detail`. rivals: add the rivals' gradient where the head is linear.
-    classes: of each image. The remaining names are those of what is added.
+    classes: of each image. guarded: a class that does not exist is taken for the top class, and stops no batch;
+    whoever asks for that must leave the image's explanation out. The remaining names are those of what is added.
 
     Raises `LayerError` for a layer that does not exist, does not reach the score or is named twice,
     `UnsupportedOperatorError` for an operator without a rule, `ExportError` for a model without
@@ -194,6 +196,7 @@ def differentiate(
             activations=activations,
             gradients=gradients,
             chosen=chosen,
+            guarded=guarded,
         )
     except UnsupportedOperatorError as error:
         # A form that its rule does not cover: say what would work, as for an operator without a rule.
@@ -218,6 +221,7 @@ def write_gradients(
     activations: str = "cam_activations",
     gradients: str = "cam_gradients",
     chosen: str = "cam_class",
+    guarded: bool = False,
 ) -> Differentiated:
     """The passes of `differentiate`, on an opened graph (which they change) whose layers and score are known.
 
@@ -243,7 +247,7 @@ def write_gradients(
     columns = None
     if classes is not None:
         columns = Columns(graph, emitter, score, target, None if classes == "free" else classes)
-    explained = _chosen_class(graph, emitter, score, target) if columns is None else columns.rows
+    explained = _chosen_class(graph, emitter, score, target, guarded) if columns is None else columns.rows
     kind = graph.elem_type(score.value) or TensorProto.FLOAT
     rank = len(score.shape)
     seed = OneHot(emitter, explained, kind, score.shape) if rank > 1 else emitter.constant(_one(kind))
@@ -365,8 +369,8 @@ def _one(kind: int) -> np.ndarray:
     return np.ones(1, helper.tensor_dtype_to_np_dtype(kind))
 
 
-def _chosen_class(graph: Graph, emitter: Emitter, score: Score, target: str) -> Value:
-    """Where(target < 0, ArgMax(score), target), int64 (N,)."""
+def _chosen_class(graph: Graph, emitter: Emitter, score: Score, target: str, guarded: bool) -> Value:
+    """Where(target < 0, ArgMax(score), target), int64 (N,); guarded: where target is too large, too."""
     batch = score.shape[0]
     graph.inputs.append(helper.make_tensor_value_info(target, TensorProto.INT64, [batch]))
     graph.types[target] = (TensorProto.INT64, (batch,))
@@ -376,4 +380,5 @@ def _chosen_class(graph: Graph, emitter: Emitter, score: Score, target: str) -> 
     if value.shape is None or len(value.shape) != 2:
         value = emitter.reshape(value, value, (batch, score.classes))
     top = emitter("ArgMax", value, axis=1, keepdims=0)
-    return emitter.where(wanted < 0, top, wanted)
+    none = (wanted < 0) | ~(wanted < score.classes) if guarded else wanted < 0
+    return emitter.where(none, top, wanted)

@@ -98,10 +98,9 @@ class TimedFile(Closing):
     def infer(self) -> None:
         """The model alone: ready tensors in, everything that a map needs out."""
         spec = self.spec
-        names = [name for layer in spec.layers for name in layer.outputs]
         classes = class_input(spec, np.full(self.batch, self.target, np.int64))
         feed = {spec.input.name: self.tensors, spec.target: classes}
-        infer_all(self.engine, feed, [spec.output.name, *names, spec.chosen])
+        infer_all(self.engine, feed, [spec.output.name, *spec.added_outputs])
 
     def maps(self) -> None:
         """From ready tensors to maps at the input's size."""

@@ -22,6 +22,7 @@ from ..checks import expect
 from ..errors import SpecError
 from ..json_reader import parse_json
 from .columns_spec import ColumnsSpec
+from .fused_spec import FusedSpec
 from .input_spec import SAME_SHAPE, InputSpec, ResizeSpec
 from .layer_spec import DetailSpec, LayerSpec
 from .output_spec import OutputSpec
@@ -35,6 +36,7 @@ __all__ = [
     "CamSpec",
     "ColumnsSpec",
     "DetailSpec",
+    "FusedSpec",
     "InputSpec",
     "LayerSpec",
     "MethodSpec",
@@ -118,6 +120,8 @@ class CamSpec:
         precision: Of the arithmetic: ``float32``, ``float16``, ``int8``, or `INT8_IN_HALF`.
         source: Where the weights came from.
         tail: The file that runs the tail alone, where one was written (schema 1.1).
+        fused: What the file says of its finished maps, where the method is part of the graph (schema 1.4); None for a
+            file that gives out activations and gradients.
         tools: Versions of what made the file, by name.
         extra: Unknown sections, kept as they were read.
 
@@ -138,6 +142,7 @@ class CamSpec:
     precision: str = "float32"
     source: SourceSpec
     tail: TailSpec | None = None
+    fused: FusedSpec | None = None
     tools: dict[str, str] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -154,6 +159,10 @@ class CamSpec:
             self.tail.validate()
         if self.columns is not None:
             self.columns.validate(self.output.classes)
+        if self.fused is not None:
+            self.fused.validate()
+            if len(self.layers) > 1:
+                raise SpecError(f"CamSpec fused: a fused file has one target layer, got {len(self.layers)}")
         for what in ("name", "activations", "gradients"):
             names = [getattr(layer, what) for layer in self.layers]
             if len(set(names)) < len(names):
@@ -163,7 +172,8 @@ class CamSpec:
     def _check_names(self) -> None:
         """No value without a name, and no output that is said to be two things."""
         values = [value for layer in self.layers for value in (layer.name, layer.value)]
-        outputs = [self.output.name, *self.added_outputs]
+        inner = () if self.fused is None else self.inner_values
+        outputs = [self.output.name, *self.added_outputs, *inner]
         for name in (self.input.name, self.target, self.output.score, self.method.name, *values, *outputs):
             if not name:
                 raise SpecError("CamSpec: an input, an output, a layer or the method has an empty name")
@@ -180,8 +190,18 @@ class CamSpec:
 
     @property
     def added_outputs(self) -> tuple[str, ...]:
-        """Names of the outputs that the exporter added to the model's own: the class, then each layer's."""
-        return (self.chosen, *(name for layer in self.layers for name in layer.outputs))
+        """Names of the outputs that the exporter added to the model's own: the class, then each layer's, or the map."""
+        return (self.chosen, *(self.inner_values if self.fused is None else self.fused.outputs))
+
+    @property
+    def inner_values(self) -> tuple[str, ...]:
+        """Names of what maps are made of: activations, gradients and so on; outputs unless the file is fused."""
+        return tuple(name for layer in self.layers for name in layer.outputs)
+
+    @property
+    def two_stage(self) -> CamSpec:
+        """The spec of the same file without its finished maps, as if what they are made of were given out."""
+        return replace(self, fused=None)
 
     def with_layer(self, name: str) -> CamSpec:
         """A copy with one of its target layers only.
@@ -235,7 +255,7 @@ class CamSpec:
             del data["fusion"]  # there is nothing to fuse, and older versions know no such key
         if self.input.photo_range is None:
             del data["input"]["photo_range"]
-        for key in ("tail", "columns"):
+        for key in ("tail", "columns", "fused"):
             if data[key] is None:
                 del data[key]
         return {**extra, **data}

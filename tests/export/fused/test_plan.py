@@ -18,7 +18,7 @@ SPEC = CamSpec(
 
 def test_defaults_are_the_hosts():
     plan = plan_fused(SPEC)
-    assert (plan.form, plan.method, plan.size, plan.clustered) == ("cpu", "cfcam", (224, 224), 512)
+    assert (plan.form, plan.method, plan.size, plan.clustered) == ("static", "cfcam", (224, 224), 512)
     assert stated_settings(plan)["last"] is True
     assert stated_settings(plan)["contrast"] == 0.3
     assert plan_fused(SPEC, map_size="detail").size == (7, 7)

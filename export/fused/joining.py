@@ -1,0 +1,101 @@
+"""The rule joined to an exported graph: what was given out becomes inner values, and the finished map is given out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from onnx import ModelProto, TensorProto, helper
+
+from ...runtime.contract.fused_spec import FusedSpec
+from ...runtime.contract.spec import CamSpec
+from ..errors import ExportError
+from ..graph import Graph, value_info
+from ..reverse.core import expose
+from ..reverse.emitter import Emitter, Value
+from .arithmetic import FLOAT
+from .plan import FusedPlan, stated_settings
+from .rule import write_rule
+
+__all__ = ["RULE_PREFIX", "join_rule", "two_stage_view"]
+
+#: What the names of the rule's nodes and constants start with.
+RULE_PREFIX = "cam_fused"
+
+_OPSET = 18
+_MADE = ("cam_map", "cam_empty", "cam_guided", "cam_counts", "cam_labels")
+
+
+def join_rule(graph: Graph, spec: CamSpec, plan: FusedPlan) -> CamSpec:
+    """Add the rule's nodes to an exported graph, which is changed, and return the spec of the fused file.
+
+    Outputs are then the model's own, those of `write_rule`, and ``cam_class``. A class that does not exist gets an empty map.
+
+    Raises `ExportError` where the graph is of an older opset than the rule, or has values of these names.
+    """
+    if graph.opset < _OPSET:
+        raise ExportError(
+            f"--fused: the rule needs opset {_OPSET} and the model could not be converted from {graph.opset}: export "
+            "the model again with a newer opset, or export without --fused"
+        )
+    taken = sorted(graph.names.intersection(_MADE))
+    if taken:
+        raise ExportError(
+            f"--fused: the model already has a value called '{taken[0]}': rename it, or export without --fused"
+        )
+    layer = spec.layer
+    e = Emitter(graph, RULE_PREFIX)
+    batch = (graph.shape(spec.target) or ("N",))[0]
+
+    def inner(name: str, *sizes: int) -> Value:
+        graph.types[name] = (FLOAT, (batch, *sizes))
+        return e.value(name)
+
+    a, g = (inner(name, layer.channels, *layer.grid) for name in (layer.activations, layer.gradients))
+    detail = None if plan.detail is None or layer.detail is None else inner(layer.detail.activations, *plan.detail)
+    rivals = inner(layer.rivals, layer.channels, 1, 1) if plan.rivals and layer.rivals is not None else None
+    target = e.value(spec.target)
+    asked = (target < spec.output.classes) & ~(target < -1)
+    made = write_rule(e, plan, a, g, detail=detail, rivals=rivals, asked=asked)
+    used = graph.fresh(f"{spec.chosen}_used")
+    graph.rename(spec.chosen, used)
+    expose(graph, e.where(asked, e.value(used), -1), spec.chosen)
+    values = set(spec.inner_values)
+    kept = [output for output in graph.outputs if output.name not in {*values, spec.chosen}]
+    graph.outputs = [*kept, *(value_info(graph, name) for name in (*made, spec.chosen))]
+    fused = FusedSpec(
+        form=plan.form,
+        map_size=plan.map_size,
+        size=plan.size,
+        **{name: f"cam_{name}" for name in ("guided", "counts", "labels") if f"cam_{name}" in made},
+    )
+    return replace(spec.with_method(plan.method, stated_settings(plan)), fused=fused)
+
+
+def two_stage_view(source: Any, spec: CamSpec) -> Any:
+    """A fused `Graph` or `ModelProto` that gives out its inner values too; it is not changed."""
+    shown = [_described(name, sizes) for name, sizes in _inner_shapes(spec)]
+    if isinstance(source, Graph):
+        view = source.copy()
+        view.outputs = [*view.outputs, *shown]
+        view.reindex()
+        return view
+    model = ModelProto()
+    model.CopyFrom(source)
+    model.graph.output.extend(shown)
+    return model
+
+
+def _inner_shapes(spec: CamSpec) -> list[tuple[str, tuple[int, ...]]]:
+    layer = spec.layer
+    maps = (layer.channels, *layer.grid)
+    found = [(layer.activations, maps), (layer.gradients, maps)]
+    if layer.detail is not None:
+        found.append((layer.detail.activations, (layer.detail.channels, *layer.detail.grid)))
+    if layer.rivals is not None:
+        found.append((layer.rivals, (layer.channels, 1, 1)))
+    return found
+
+
+def _described(name: str, sizes: tuple[int, ...]) -> Any:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, *sizes])

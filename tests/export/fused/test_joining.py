@@ -1,0 +1,137 @@
+"""Fused files from end to end: what they give out, what reads them, and what is refused in a sentence."""
+
+import numpy as np
+import onnx
+import onnx_classifiers
+import onnxruntime
+import pytest
+from cfcam.calibration.build.config import BuildConfig
+from cfcam.calibration.build.job import make_job
+from cfcam.export import ExportError, export_onnx
+from cfcam.runtime import Explainer
+from cfcam.runtime.contract.modelfile import read_spec
+from cfcam.runtime.errors import MethodError, ModelFileError
+
+RANDOM = np.random.default_rng(0)
+
+
+def exported(folder, net="plain", name="net", **options):
+    onnx.save(onnx_classifiers.make(net), folder / f"{name}.onnx")
+    return export_onnx(folder / f"{name}.onnx", folder / f"{name}.cam.onnx", **options).path
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pair")
+    return exported(folder, fused=True), exported(folder, name="host")
+
+
+def images(spec, count=4):
+    return RANDOM.standard_normal(spec.input.shape(count)).astype(spec.input.dtype)
+
+
+@pytest.mark.parametrize("net", sorted(onnx_classifiers.NETS))
+def test_the_file_explains_as_the_host_does(tmp_path, net):
+    fused, host = exported(tmp_path, net, fused=True), exported(tmp_path, net, "host")
+    with Explainer(fused) as one, Explainer(host) as other:
+        batch = images(one.spec, 1 if net == "keras" else 4)
+        for target in (None, 0, 1):
+            for a, b in zip(one.explain_batch(batch, target), other.explain_batch(batch, target), strict=True):
+                np.testing.assert_allclose(a.map, b.map, atol=2e-5)
+                assert (a.target, a.method, a.settings, a.grid) == (b.target, b.method, b.settings, b.grid)
+                assert (a.reason is None, a.form.guided) == (b.reason is None, b.form.guided)
+                assert a.counts == {key: b.counts[key] for key in ("clusters", "clustered", "noise", "dead")}
+
+
+@pytest.mark.parametrize("method", ["gradcam", "hirescam", "layercam"])
+def test_other_methods_and_the_finest_grid(tmp_path, method):
+    fused, host = exported(tmp_path, fused=True, method=method, map_size="detail"), exported(tmp_path, name="host")
+    with Explainer(fused) as one, Explainer(host) as other:
+        assert one.spec.fused.size == one.spec.layer.grid
+        assert one.spec.layer.detail is None
+        assert one.spec.fused.counts is None
+        batch = images(one.spec)
+        np.testing.assert_allclose(one.maps(batch), other.maps(batch, method=method), atol=2e-5)
+
+
+def test_settings_are_written_in(tmp_path):
+    settings = {"sigma": 2.0, "contrast": 0.0, "guided": False}
+    fused, host = exported(tmp_path, fused=True, settings=settings), exported(tmp_path, name="host")
+    with Explainer(fused) as one, Explainer(host) as other:
+        batch = images(one.spec)
+        np.testing.assert_allclose(one.maps(batch), other.maps(batch, settings=settings), atol=2e-5)
+        assert np.abs(one.maps(batch) - other.maps(batch)).max() > 0.01
+
+
+def test_a_class_that_does_not_exist_is_no_other_class(pair):
+    session = onnxruntime.InferenceSession(str(pair[0]), providers=["CPUExecutionProvider"])
+    batch = images(read_spec(pair[0]))
+    names = [output.name for output in session.get_outputs()]
+    assert names == ["logits", "cam_map", "cam_empty", "cam_guided", "cam_counts", "cam_class"]
+
+    def run(*targets):
+        return dict(zip(names, session.run(None, {"image": batch, "cam_target": np.int64(targets)}), strict=True))
+
+    found, usual = run(0, 7, -2, 2**62), run(0, 1, 2, 3)
+    np.testing.assert_array_equal(found["cam_map"][0], usual["cam_map"][0])
+    assert found["cam_empty"].tolist() == [False, True, True, True]
+    assert not found["cam_map"][1:].any()
+    assert found["cam_class"].tolist() == [0, -1, -1, -1]
+    np.testing.assert_array_equal(found["logits"], usual["logits"])
+
+
+def test_an_image_of_nan_spoils_no_other(pair):
+    session = onnxruntime.InferenceSession(str(pair[0]), providers=["CPUExecutionProvider"])
+    batch, target = images(read_spec(pair[0])), np.zeros(4, np.int64)
+    spoilt = batch.copy()
+    spoilt[1] = np.nan
+    names = ["cam_map", "cam_empty"]
+    usual, _ = session.run(names, {"image": batch, "cam_target": target})
+    found, empty = session.run(names, {"image": spoilt, "cam_target": target})
+    np.testing.assert_allclose(found[[0, 2, 3]], usual[[0, 2, 3]], atol=1e-6)
+    assert not found[1].any()
+    assert empty[1]
+
+
+def test_what_a_fused_file_cannot_do_is_refused(pair):
+    with Explainer(pair[0]) as explainer:
+        batch = images(explainer.spec)
+        for words, call in {
+            "--fused --method gradcam": lambda: explainer.maps(batch, method="gradcam"),
+            "without --fused for method 'scorecam'": lambda: explainer.maps(batch, method="scorecam"),
+            "constants of the graph": lambda: explainer.maps(batch, settings={"contrast": 0.5}),
+            "no activations": lambda: explainer.tensors(batch),
+            "smooth puts maps together": lambda: explainer.maps(batch, smooth=3),
+            "sess puts maps together": lambda: explainer.maps(batch, sess=True),
+        }.items():
+            with pytest.raises(MethodError, match=words):
+                call()
+        explainer.maps(batch, method="cfcam", settings={"contrast": 0.3})  # which is what the file has
+        explainer.warm_up(1)
+    with pytest.raises(ModelFileError, match="without --fused"):
+        make_job(pair[0], "c", BuildConfig(backend="onnxruntime"), pair[0].parent)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"map_size": "detail"}, "add --fused"),
+        ({"method": "gradcam"}, "add --fused"),
+        ({"fused": True, "with_tail": True}, "no tail"),
+        ({"fused": True, "classes_per_image": 2}, "one class of each image"),
+        ({"fused": True, "method": "scorecam"}, "runs the model again"),
+        ({"fused": True, "map_size": "photo"}, "expected input or detail"),
+        ({"fused": True, "settings": {"min_samples": 99}}, "noise"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused(tmp_path, options, words):
+    with pytest.raises(ExportError, match=words):
+        exported(tmp_path, **options)
+    assert not (tmp_path / "net.cam.onnx").exists()
+
+
+def test_older_files_read_as_before(pair):
+    spec = read_spec(pair[1])
+    assert spec.fused is None
+    assert "fused" not in spec.to_dict()
+    assert type(spec).from_dict({**spec.to_dict(), "schema": "1.3"}).layer == spec.layer

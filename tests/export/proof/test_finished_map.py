@@ -1,0 +1,90 @@
+"""Fused files that were spoilt on purpose: each is refused, by the check of the finished map."""
+
+import onnx
+import onnx_classifiers
+import pytest
+from cfcam.calibration.check import check_file
+from cfcam.export import export_onnx
+from cfcam.export.writing import set_spec, spec_of
+from onnx import helper
+
+
+@pytest.fixture(scope="module")
+def fused(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fused")
+    onnx.save(onnx_classifiers.make("plain"), folder / "net.onnx")
+    return export_onnx(folder / "net.onnx", folder / "net.cam.onnx", fused=True).path
+
+
+def with_settings(**changes):
+    """The settings that the file states are not those of its graph."""
+
+    def spoil(model):
+        spec = spec_of(model)
+        set_spec(model, spec.with_method("cfcam", {**spec.method.settings, **changes}))
+
+    return spoil
+
+
+def reading(old, new):
+    """The rule reads another value."""
+
+    def spoil(model):
+        for node in model.graph.node:
+            if node.name.startswith("cam_fused"):
+                for place, name in enumerate(node.input):
+                    if name == old:
+                        node.input[place] = new
+
+    return spoil
+
+
+def through(name, operator, **attributes):
+    """An output goes through one more operator."""
+
+    def spoil(model):
+        for node in model.graph.node:
+            for place, made in enumerate(node.output):
+                if made == name:
+                    node.output[place] = "before"
+        model.graph.node.append(helper.make_node(operator, ["before"], [name], **attributes))
+
+    return spoil
+
+
+SPOILT = {
+    "another filter": (with_settings(map_sigma=2.0), "against the host"),
+    "another blur": (with_settings(feature_sigma=0.0), "against the host"),
+    "another share": (with_settings(shrinkage=0.9), "against the host"),
+    "another contrast": (with_settings(contrast=0.1), "against the host"),
+    "class-blind": (reading("cam_gradients", "cam_activations"), "against the host"),
+    "swapped axes": (through("cam_map", "Transpose", perm=[0, 2, 1]), "against the host"),
+    "always empty or never": (through("cam_empty", "Not"), "empty"),
+}
+
+
+@pytest.mark.parametrize("kind", SPOILT)
+def test_a_spoilt_rule_is_seen(fused, tmp_path, kind):
+    spoil, words = SPOILT[kind]
+    model = onnx.load(fused)
+    spoil(model)
+    onnx.save(model, tmp_path / "spoilt.cam.onnx")
+    failed = [row.name for row in check_file(tmp_path / "spoilt.cam.onnx").failures]
+    assert any(words in name for name in failed), failed
+    assert all("map" in name for name in failed), failed
+
+
+def test_a_class_that_does_not_exist_must_get_nothing(fused, tmp_path):
+    model = onnx.load(fused)
+    less = next(node for node in model.graph.node if node.name.startswith("cam_fused") and node.op_type == "Less")
+    limit = next(tensor for tensor in model.graph.initializer if tensor.name == less.input[1])
+    limit.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(limit) + 100, limit.name))
+    onnx.save(model, tmp_path / "spoilt.cam.onnx")
+    failed = [row.name for row in check_file(tmp_path / "spoilt.cam.onnx").failures]
+    assert failed == ["images with a map for a class that does not exist"]
+
+
+def test_the_file_as_it_is_holds(fused):
+    report = check_file(fused)
+    assert report, report.failures
+    assert sum("finished map" in row.name for row in report.rows) == 5
