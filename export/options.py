@@ -10,8 +10,8 @@ from typing import Any
 from ..runtime.checks import expect
 from ..runtime.shown import shown_value
 from .errors import ExportError
-from .reverse import ClassesPerImage
 from .fused.plan import MapSize
+from .reverse import ClassesPerImage
 from .reverse.score import ScoreKind
 from .sources.labels import MOST_BEFORE, check_texts
 from .sources.preprocessing import Preprocessing

@@ -29,7 +29,8 @@ _MADE = ("cam_map", "cam_empty", "cam_guided", "cam_counts", "cam_labels")
 def join_rule(graph: Graph, spec: CamSpec, plan: FusedPlan) -> CamSpec:
     """Add the rule's nodes to an exported graph, which is changed, and return the spec of the fused file.
 
-    Outputs are then the model's own, those of `write_rule`, and ``cam_class``. A class that does not exist gets an empty map.
+    Outputs are then the model's own, those of `write_rule`, and ``cam_class``. A class that does not exist gets an
+    empty map, and ``cam_class`` -1; the graph must be made for that (`guarded`).
 
     Raises `ExportError` where the graph is of an older opset than the rule, or has values of these names.
     """

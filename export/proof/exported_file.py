@@ -160,6 +160,7 @@ class ExportedFile:
         spec = self.spec
         found = self.session.run_in_batches({spec.input.name: images, spec.target: targets}, self.batch or len(images))
         return found[spec.layer.gradients], found[spec.chosen].astype(np.int64)
+
     @property
     def _finished(self) -> tuple[str, ...]:
         """Outputs of a fused file that no two-stage file has."""

@@ -19,12 +19,12 @@ class FusedSpec:
     the graph that are no outputs. The method and all its settings are `CamSpec.method`.
 
     form: ``static``, of operators that every runtime has, with sizes that are known beforehand; ``cpu`` is kept for a
-    form with sizes from the data. map_size: what was asked for. size: (H, W) of the map. map: name of the output
-    float32 (N, H, W) in [0, 1]. empty: of bool (N,), whether the map means nothing (it is then zero). guided: of bool (N,),
-    whether the detail layer sharpened the map, which not every image lets it; None where the file has no use for one.
-    counts: of int64
-    (N, 4), clusters, clustered channels, noise and dead ones; None for methods without clusters. labels: of int64
-    (N, C), the cluster of each channel; None where they are not given out.
+    form with sizes from the data. map_size: what was asked for. size: (H, W) of the map.
+
+    Names of outputs, None where there is no such output: map: float32 (N, H, W) in [0, 1]. empty: bool (N,), whether
+    the map means nothing (it is then zero). guided: bool (N,), whether the detail layer sharpened the map, which not
+    every image lets it. counts: int64 (N, 4), clusters, clustered channels, noise and dead ones. labels: int64 (N, C),
+    the cluster of each channel.
     """
 
     form: Literal["cpu", "static"] = "static"
