@@ -116,14 +116,17 @@ def read_video(source: str, report: VideoReport, *, every: int = 1, paced: bool 
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         report.expected = _expected(container, stream, every)
-        begun, first, last = time.perf_counter(), None, None
+        begun = time.perf_counter()
+        first: int | None = None
+        last: int | None = None
         base = stream.time_base or Fraction(1, 1000)
         step = max(1, round(1 / (base * (stream.average_rate or 25))))
         for number, frame in enumerate(_decoded(container, stream, report)):
             if number % every:
                 continue
-            stale = frame.pts is None or (last is not None and frame.pts <= last)
-            pts = frame.pts if not stale else 0 if last is None else last + step
+            pts = frame.pts
+            if pts is None or (last is not None and pts <= last):
+                pts = 0 if last is None else last + step
             first, last = pts if first is None else first, pts
             if paced:
                 time.sleep(max(0.0, float((pts - first) * base) - (time.perf_counter() - begun)))
