@@ -1,5 +1,7 @@
 """Every finding, with a row that has it and a control that has not."""
 
+from pathlib import Path
+
 import pytest
 from cfcam.calibration.audit.findings import FINDINGS, find, markdown_table, rates
 from cfcam.calibration.audit.row import empty_row
@@ -76,3 +78,4 @@ def test_the_table_has_a_line_for_every_finding():
     lines = markdown_table().splitlines()
     assert len(lines) == len(FINDINGS) + 2
     assert all(f"`{one.name}`" in line for one, line in zip(FINDINGS, lines[2:], strict=True))
+    assert markdown_table() in (Path(__file__).parents[3] / "docs" / "audit.md").read_text()
