@@ -127,9 +127,8 @@ def read_video(source: str, report: VideoReport, *, every: int = 1, paced: bool 
             pts = frame.pts
             if pts is None or (last is not None and pts <= last):
                 pts = 0 if last is None else last + step
-            last = pts
-            if first is None:
-                first = pts
+            last = pts = int(pts)
+            first = last if first is None else first
             if paced:
                 time.sleep(max(0.0, float((pts - first) * base) - (time.perf_counter() - begun)))
             image = frame.to_image()
