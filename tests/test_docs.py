@@ -86,10 +86,14 @@ def test_imports_in_examples_work(page):
 
 
 def _commands():
+    """Commands by name; those of a group too, as ``audit run``."""
     from cfcam.cli.app import app
     from typer.main import get_command
 
-    return get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
+    commands = dict(get_command(app).commands)  # pyright: ignore[reportAttributeAccessIssue]
+    for name, command in tuple(commands.items()):
+        commands |= {f"{name} {inner}": one for inner, one in getattr(command, "commands", {}).items()}
+    return commands
 
 
 def _global_options():
@@ -111,6 +115,9 @@ def test_commands_in_examples_exist_with_their_options(page):
             continue
         name = words[1]
         assert name in commands, line
+        if len(words) > 2 and hasattr(commands[name], "commands"):
+            name = f"{name} {words[2]}"
+            assert name in commands, line
         known = {option for param in commands[name].params for option in (*param.opts, *param.secondary_opts)}
         used = {word.partition("=")[0] for word in words[2:] if re.fullmatch(r"-[a-zA-Z]|--[a-z].*", word)}
         assert used - known <= {"--help"} | _global_options(), line

@@ -323,7 +323,7 @@ def _private_key(path: Path) -> Ed25519PrivateKey:
         key = crypto.serialization.load_pem_private_key(data, None)
     except TypeError as error:  # that is what cryptography raises without the passphrase
         raise SigningError(
-            f"{path}: is protected by a passphrase, which is not asked for: `openssl pkey -in {shown(path.name)} -out "
+            f"{path}: is protected by a passphrase, which is not asked for: `openssl pkey -in {shown(str(path))} -out "
             "plain.pem` writes the key without it"
         ) from error
     except (ValueError, crypto.UnsupportedAlgorithm) as error:

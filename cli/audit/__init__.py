@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import authenticate, compare, keygen, profile, run
+from . import authenticate, compare, keygen, profile, run, sign
 
 __all__ = ["app"]
 
@@ -15,4 +15,5 @@ app.command("run")(run.run)
 app.command("authenticate")(authenticate.authenticate)
 app.command("compare")(compare.compare)
 app.command("profile")(profile.profile)
+app.command("sign")(sign.sign)
 app.command("keygen")(keygen.keygen)

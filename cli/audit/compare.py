@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ...runtime.shown import shown
 from ..console import DONE, DONE_IN_PART, Bold, print_json, print_rows, say
 from ..options import Json, needing
 
@@ -63,4 +64,4 @@ def _number(value: float | None) -> str:
 
 def _short(value: Any) -> str:
     text = str(value)
-    return f"{text[:16]}..." if len(text) == 64 else text
+    return f"{text[:16]}..." if len(text) == 64 and " " not in text else shown(text, 60)
