@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 from ...runtime.contract.fused_spec import FusedSpec
 from ...runtime.contract.spec import CamSpec
@@ -17,7 +16,7 @@ from .arithmetic import FLOAT
 from .plan import FusedPlan, stated_settings
 from .rule import write_rule
 
-__all__ = ["RULE_PREFIX", "join_rule", "two_stage_view"]
+__all__ = ["RULE_PREFIX", "join_rule", "two_stage_view", "with_inner_values"]
 
 #: What the names of the rule's nodes and constants start with.
 RULE_PREFIX = "cam_fused"
@@ -73,18 +72,26 @@ def join_rule(graph: Graph, spec: CamSpec, plan: FusedPlan) -> CamSpec:
     return replace(spec.with_method(plan.method, stated_settings(plan)), fused=fused)
 
 
-def two_stage_view(source: Any, spec: CamSpec) -> Any:
-    """A fused `Graph` or `ModelProto` that gives out its inner values too; it is not changed."""
-    shown = [_described(name, sizes) for name, sizes in _inner_shapes(spec)]
-    if isinstance(source, Graph):
-        view = source.copy()
-        view.outputs = [*view.outputs, *shown]
-        view.reindex()
-        return view
+def two_stage_view(graph: Graph, spec: CamSpec) -> Graph:
+    """A copy of a fused graph that gives out its inner values too; its weights are shared."""
+    view = graph.copy()
+    view.outputs = [*view.outputs, *_shown(spec)]
+    view.reindex()
+    return view
+
+
+def with_inner_values(source: ModelProto, spec: CamSpec) -> ModelProto:
+    """A copy of a fused model, as it is in its file, that gives out its inner values too."""
     model = ModelProto()
     model.CopyFrom(source)
-    model.graph.output.extend(shown)
+    model.graph.output.extend(_shown(spec))
     return model
+
+
+def _shown(spec: CamSpec) -> list[ValueInfoProto]:
+    return [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, *sizes]) for name, sizes in _inner_shapes(spec)
+    ]
 
 
 def _inner_shapes(spec: CamSpec) -> list[tuple[str, tuple[int, ...]]]:
@@ -96,7 +103,3 @@ def _inner_shapes(spec: CamSpec) -> list[tuple[str, tuple[int, ...]]]:
     if layer.rivals is not None:
         found.append((layer.rivals, (layer.channels, 1, 1)))
     return found
-
-
-def _described(name: str, sizes: tuple[int, ...]) -> Any:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, *sizes])

@@ -17,7 +17,7 @@ from ...runtime.contract.spec import CamSpec
 from ...runtime.engines.onnxruntime.workarounds import session_workarounds
 from ...runtime.errors import ArrayError, ModelFileError, SpecError
 from ...runtime.targets import class_input, in_first_column
-from ..fused.joining import two_stage_view
+from ..fused.joining import two_stage_view, with_inner_values
 from ..graph import Graph, attribute, load_model, value_info
 from ..tail.cutting import Tail, cut_tail, open_exported
 from ..writing import spec_of
@@ -321,15 +321,13 @@ def open_exported_file(
         ArrayError: images that do not fit.
         MissingDependencyError: no ONNX Runtime.
     """
-    if graph is None:
-        model = load_model(path) if model is None else model
-    source = graph.model if graph is not None else model
-    said = None if source is None else spec_of(source)
+    source = graph.model if graph is not None else load_model(path) if model is None else model
+    said = spec_of(source)
     if said is None:
         raise ModelFileError(f"{path}: was made without cfcam export: run 'cfcam export --onnx {path}' first")
     spec = said.two_stage
     if graph is None:
-        graph = open_exported(model if said.fused is None else two_stage_view(model, spec))
+        graph = open_exported(source if said.fused is None else with_inner_values(source, spec))
     elif said.fused is not None:
         graph = two_stage_view(graph, spec)
     if found := contradictions(graph, spec):
