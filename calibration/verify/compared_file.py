@@ -142,6 +142,12 @@ def open_files(
 
 def _check_pair(candidate: Explainer, reference: Explainer, method: str | None) -> None:
     a, b = candidate.spec, reference.spec
+    for one in (candidate, reference):
+        if one.spec.fused is not None:
+            raise VerifyError(
+                f"{one.path}: is fused, and what is compared is what maps are made of: give the file that is exported "
+                "without --fused (cfcam check proves the map of a fused one)"
+            )
     if b.precision != "float32":
         raise VerifyError(f"{reference.path}: is {b.precision} itself: verify against the float32 file")
     differences = [
