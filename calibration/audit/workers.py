@@ -74,7 +74,9 @@ def opened(job: Job) -> Iterator[Auditor]:
     """
     plan = job.plan
     with Explainer(job.model, provider=plan.provider, threads=plan.threads, max_pixels=job.max_pixels) as explainer:
-        yield Auditor(explainer, plan, job.annotations(), _metadata(job), _distance(job))
+        auditor = Auditor(explainer, plan, job.annotations(), _metadata(job), _distance(job))
+        explainer.warm_up(1)  # what a process does on its first run must not count as the first photo's time
+        yield auditor
 
 
 def _metadata(job: Job) -> Callable[[Path], Mapping[str, str] | None] | None:
