@@ -203,13 +203,15 @@ def _compared(
 def _ranks(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     from scipy.stats import wilcoxon
 
-    return float(wilcoxon(a, b).pvalue) if (a != b).any() else 1.0
+    found: Any = wilcoxon(a, b) if (a != b).any() else None
+    return 1.0 if found is None else float(found.pvalue)
 
 
 def _distributions(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     from scipy.stats import ks_2samp
 
-    return float(ks_2samp(a, b).pvalue)
+    found: Any = ks_2samp(a, b)
+    return float(found.pvalue)
 
 
 def _means(usual: Usual, values: NDArray[np.float64]) -> float:
@@ -236,4 +238,5 @@ def _changes(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 def _shares(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     from scipy.stats import fisher_exact
 
-    return float(fisher_exact([[int(each.sum()), int(len(each) - each.sum())] for each in (a, b)])[1])
+    found: Any = fisher_exact([[int(each.sum()), int(len(each) - each.sum())] for each in (a, b)])
+    return float(found.pvalue)

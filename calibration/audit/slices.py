@@ -172,7 +172,8 @@ def _judged(entries: Sequence[tuple[dict[str, Any], tuple[int, int, int, int]]],
     for number in compared:
         count, of, rest_count, rest = counts = entries[number][1]
         if counts not in exact:  # many are alike, and the exact test is the slow part
-            exact[counts] = float(fisher_exact([[count, of - count], [rest_count, rest - rest_count]])[1])
+            found: Any = fisher_exact([[count, of - count], [rest_count, rest - rest_count]])
+            exact[counts] = float(found.pvalue)
     corrected = dict(zip(compared, holm([exact[entries[number][1]] for number in compared]).tolist(), strict=True))
     judged = []
     for number, (entry, (count, of, rest_count, rest)) in enumerate(entries):

@@ -4,6 +4,7 @@ import statistics
 import sys
 import threading
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ def profile(**columns):
     return Profile("ab" * 32, "cfcam", 100, 0.0, usual)
 
 
-def explanation(heat, probabilities=(0.1, 0.7, 0.2), target=1, **more):
+def explanation(heat, probabilities=(0.1, 0.7, 0.2), target=1, **more) -> Any:
     known = {
         "map": np.asarray(heat, np.float32),
         "probabilities": np.asarray(probabilities, np.float32),

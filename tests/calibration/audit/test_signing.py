@@ -87,12 +87,13 @@ def test_the_envelope_is_one_for_others(folder, keys):
     """An implementation of DSSE that is not ours takes the envelope, and refuses it with one bit changed."""
     dsse = pytest.importorskip("securesystemslib.dsse")
     from securesystemslib.exceptions import VerificationError
-    from securesystemslib.signer import SSlibKey
+
+    signing = pytest.importorskip("securesystemslib.signer")
 
     private, public = keys
     envelope = json.loads(sign(folder, private).read_text())
     keyid = envelope["signatures"][0]["keyid"]
-    key = SSlibKey.from_crypto(serialization.load_pem_public_key(public.read_bytes()), keyid)
+    key = signing.SSlibKey.from_crypto(serialization.load_pem_public_key(public.read_bytes()), keyid)
     theirs = dsse.Envelope.from_dict(copy.deepcopy(envelope))
     assert set(theirs.verify([key], 1)) == {keyid}
     statement = json.loads(theirs.payload)
@@ -114,12 +115,12 @@ def test_the_envelope_is_one_for_others(folder, keys):
 def test_what_others_sign_is_read(folder, keys):
     """The other way: an envelope that the other implementation signed, in URL-safe base64, is authentic here."""
     dsse = pytest.importorskip("securesystemslib.dsse")
-    from securesystemslib.signer import CryptoSigner, SSlibKey
+    signing = pytest.importorskip("securesystemslib.signer")
 
     private, public = keys
     payload = base64.b64decode(json.loads(sign(folder, private).read_text())["payload"])
     secret = serialization.load_pem_private_key(private.read_bytes(), None)
-    signer = CryptoSigner(secret, SSlibKey.from_crypto(secret.public_key()))
+    signer = signing.CryptoSigner(secret, signing.SSlibKey.from_crypto(secret.public_key()))
     envelope = dsse.Envelope(payload, PAYLOAD_TYPE, {})
     envelope.sign(signer)
     document = envelope.to_dict()

@@ -6,11 +6,15 @@ from cfcam.calibration.build.problems import nearest, problems_in
 pydantic = pytest.importorskip("pydantic")
 
 
-class Inner(pydantic.BaseModel, extra="forbid"):
+class Inner(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid")
+
     threads: int = pydantic.Field(1, ge=1)
 
 
-class Outer(pydantic.BaseModel, extra="forbid"):
+class Outer(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid")
+
     engine: Inner | None = None
     name: str
 
