@@ -30,6 +30,7 @@ from . import (
     inspect,
     layers,
     parts,
+    serve,
     stream,
     triton,
     tune,
@@ -65,6 +66,7 @@ app.command("parts")(parts.parts)
 app.command("evaluate")(evaluate.evaluate)
 app.command("verify")(verify.verify)
 app.command("bench")(bench.bench)
+app.command("serve")(serve.serve)
 app.command("compare")(compare.compare)
 app.command("demo")(demo.demo)
 app.add_typer(audit.app, name="audit")

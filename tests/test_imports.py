@@ -132,6 +132,8 @@ def test_every_runtime_module_imports_with_numpy_alone():
     """In a process where only numpy and the standard library can be imported."""
     runtime = importlib.import_module("cfcam.runtime")
     names = ["cfcam.runtime", *(m.name for m in pkgutil.walk_packages(runtime.__path__, "cfcam.runtime."))]
+    # The server is a program with libraries of its own, imported by its command and by nothing else.
+    names = [name for name in names if not name.startswith("cfcam.runtime.serving.")]
     assert len(names) > 12
     code = """
 import importlib, sys

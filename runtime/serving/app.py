@@ -1,0 +1,272 @@
+"""The routes: health, metadata and inference of V2, and ``:predict`` and ``:explain`` of KServe's V1."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import traceback
+import zlib
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field
+from pydantic_core import to_json
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ..errors import CfcamError, EngineError
+from ..explanation import Explanation
+from . import v2
+from .limits import Admission, Place, Refusal, check_access, inflated, read_body
+from .models import Question, ServedModel
+
+__all__ = ["Limits", "make_app"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What requests may cost.
+
+    Attributes:
+        body: Bytes of the longest body, and of what it is decompressed to.
+        waiting: Requests that are read or wait; more are answered by 503.
+        concurrency: Requests that are worked on at once, a thread for each.
+        deadline: Seconds for an answer, from the whole body on; None for any.
+        token, hosts: As in `check_access`.
+    """
+
+    body: int = 20 * 2**20
+    waiting: int = 32
+    concurrency: int = 1
+    deadline: float | None = None
+    token: str | None = None
+    hosts: tuple[str, ...] = ()
+
+
+class _Photo(v2._Part):
+    b64: str
+
+
+class _Instance(v2._Part):
+    image: _Photo
+    target: int | str | None = None
+
+
+class _Instances(v2._Part):
+    instances: list[_Instance] = Field(min_length=1, max_length=32)
+    parameters: v2._Parameters = v2._Parameters()
+
+
+class _Server:
+    def __init__(self, models: Mapping[str, ServedModel], limits: Limits, draining: Callable[[], bool]) -> None:
+        self.draining = draining
+        self.models, self.limits = models, limits
+        self.admission = Admission(limits.waiting + limits.concurrency)
+        self.threads = ThreadPoolExecutor(limits.concurrency, "explain")
+
+    async def live(self, request: Request) -> Response:
+        return _json({"live": True})
+
+    async def ready(self, request: Request) -> Response:
+        if self.draining():
+            return _json({"ready": False}, 503)
+
+        def work() -> None:
+            for model in self.models.values():
+                model.check_ready()
+
+        try:
+            with self.admission.admitted() as place:
+                await self._run(work, place)
+        except CfcamError as error:
+            if not isinstance(error, Refusal):
+                _log.error("not ready: %s", error)
+            return _json({"ready": False}, 503)
+        return _json({"ready": True})
+
+    async def about(self, request: Request) -> Response:
+        from importlib.metadata import version
+
+        return _json({"name": "cfcam", "version": version("cfcam"), "extensions": ["binary_tensor_data"]})
+
+    async def model(self, request: Request) -> Response:
+        return _json(v2.metadata(self._model(request)))
+
+    async def model_ready(self, request: Request) -> Response:
+        return _json({"name": self._model(request).name, "ready": not self.draining()}, 503 if self.draining() else 200)
+
+    async def list_models(self, request: Request) -> Response:
+        return _json({"models": list(self.models)})
+
+    async def infer(self, request: Request) -> Response:
+        model = self._model(request)
+        with self.admission.admitted() as place:
+            body = await self._body(request)
+            length = request.headers.get("inference-header-content-length")
+
+            def work() -> tuple[bytes, int | None]:
+                document, binary = v2.parse(body, length)
+                asked = v2.questions(document, binary, model)
+                return v2.response(document, model, model.answers(asked))
+
+            data, end = await self._run(work, place)
+        headers = {} if end is None else {"inference-header-content-length": str(end)}
+        kind = "application/json" if end is None else "application/octet-stream"
+        return _compressed(request, data, kind, headers)
+
+    async def predict(self, request: Request) -> Response:
+        return await self._v1(request, "predictions")
+
+    async def explain(self, request: Request) -> Response:
+        return await self._v1(request, "explanations")
+
+    async def _v1(self, request: Request, kind: str) -> Response:
+        model = self._model(request)
+        picture = kind == "explanations" and "image/jpeg" in request.headers.get("accept", "")
+        with self.admission.admitted() as place:
+            body = await self._body(request)
+            raw = request.headers.get("content-type", "").startswith("image/")
+            query = request.query_params
+
+            def work() -> bytes:
+                if raw:
+                    asked = [Question(body, query.get("target"), query.get("method"))]
+                else:
+                    document = v2.parsed(_Instances, body)
+                    default, method = document.parameters.target, document.parameters.method
+                    asked = [
+                        Question(v2.from_base64(one.image.b64), default if one.target is None else one.target, method)
+                        for one in document.instances
+                    ]
+                if picture and len(asked) != 1:
+                    raise Refusal(400, "a picture is the answer to one image: send one, or accept application/json")
+                found = model.answers(asked)
+                return (
+                    v2.jpeg(found[0], legend=True)
+                    if picture
+                    else to_json({kind: [_entry(e, kind) for e in found]}, inf_nan_mode="null")
+                )
+
+            data = await self._run(work, place)
+        return _compressed(request, data, "image/jpeg" if picture else "application/json", {})
+
+    def _model(self, request: Request) -> ServedModel:
+        model = self.models.get(request.path_params["name"])
+        if model is None or request.path_params.get("version", "1") != "1":
+            raise Refusal(404, "there is no such model here: GET /v1/models lists those that there are")
+        return model
+
+    async def _body(self, request: Request) -> bytes:
+        body = await read_body(request.headers, request.receive, self.limits.body)
+        return inflated(body, request.headers.get("content-encoding", ""), self.limits.body)
+
+    async def _run(self, work: Callable[[], Any], place: Place) -> Any:
+        # What a thread has begun cannot be stopped: it keeps its place until it is done.
+        place.work = self.threads.submit(work)
+        future = asyncio.wrap_future(place.work)
+        done, _ = await asyncio.wait({future}, timeout=self.limits.deadline)
+        if done:
+            return future.result()
+        future.add_done_callback(lambda late: late.cancelled() or late.exception())  # nobody else asks for it
+        place.work.cancel()
+        raise Refusal(503, "the answer took longer than the deadline: try again", {"Retry-After": "1"})
+
+
+def _entry(explanation: Explanation, kind: str) -> dict[str, Any]:
+    said = explanation.to_dict()
+    said["label"] = v2.encodable(explanation.label)
+    top = [{"class": i, "label": v2.encodable(label), "probability": p} for i, label, p in explanation.top]
+    names = ("label", "probability", "value", "unit")
+    if kind == "explanations":
+        names = (*names, "peak", "empty", "reason", "notes")
+    return {"class": explanation.target, **{name: said[name] for name in names if name in said}, "top": top}
+
+
+def _json(document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(to_json(document), status, dict(headers or {}), "application/json")
+
+
+def _compressed(request: Request, data: bytes, kind: str, headers: dict[str, str]) -> Response:
+    accepted = [part.split(";")[0].strip() for part in request.headers.get("accept-encoding", "").split(",")]
+    encoding = next((name for name in ("gzip", "deflate") if name in accepted), None)
+    if encoding is not None and kind != "image/jpeg" and len(data) > 1024:
+        packer = zlib.compressobj(1, wbits=31 if encoding == "gzip" else 15)
+        data = packer.compress(data) + packer.flush()
+        headers |= {"content-encoding": encoding, "vary": "accept-encoding"}
+    return Response(data, 200, headers, kind)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    if isinstance(error, Refusal):
+        return _json({"error": str(error)}, error.status, error.headers)
+    if isinstance(error, HTTPException):
+        words = {404: "there is no such path", 405: "this path takes another method"}
+        return _json({"error": words.get(error.status_code, "the request is wrong")}, error.status_code, error.headers)
+    if isinstance(error, EngineError):
+        _log.error("the model could not be run: %s", error)
+        return _json({"error": "the model cannot compute with these values: send others"}, 422)
+    return _json({"error": str(error)}, 400)
+
+
+async def _broken(request: Request, error: Exception) -> Response:
+    # The kind and the place, for whoever mends it; what the request held is in neither.
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    _log.error("internal error: %s at %s:%s", type(error).__name__, last.filename, last.lineno)
+    return _json({"error": "internal error"}, 500)
+
+
+def make_app(models: Mapping[str, ServedModel], limits: Limits, draining: Callable[[], bool] = lambda: False) -> Any:
+    """The ASGI application.
+
+    Args:
+        models: The open models by name.
+        limits: What requests may cost.
+        draining: Whether the server is about to stop, so that it is not ready any more.
+
+    Returns:
+        An application without lifespan.
+    """
+    server = _Server(models, limits, draining)
+    base = "/v2/models/{name}"
+    routes = [
+        Route("/v2/health/live", server.live),
+        Route("/v2/health/ready", server.ready),
+        Route("/v2", server.about),
+        Route("/v1/models", server.list_models),
+        Route("/v1/models/{name}:predict", server.predict, methods=["POST"]),
+        Route("/v1/models/{name}:explain", server.explain, methods=["POST"]),
+        Route("/v1/models/{name}", server.model_ready),
+    ]
+    for start in (base, base + "/versions/{version}"):
+        routes += [
+            Route(start, server.model),
+            Route(start + "/ready", server.model_ready),
+            Route(start + "/infer", server.infer, methods=["POST"]),
+        ]
+    handlers: Any = {CfcamError: _failed, HTTPException: _failed, Exception: _broken}
+    app = Starlette(routes=routes, exception_handlers=handlers)
+
+    async def guarded(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        try:
+            public = scope["path"].startswith("/v2/health/")
+            check_access(request.headers, limits.token, limits.hosts, public=public)
+        except Refusal as refusal:
+            await (await _failed(request, refusal))(scope, receive, send)
+            return
+        # `_broken` has answered by then; Starlette raises the error once more, for a server that would log its data.
+        with contextlib.suppress(Exception):
+            await app(scope, receive, send)
+
+    return guarded

@@ -1,0 +1,168 @@
+"""The files that a server answers with, by name."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..errors import ManifestError, MethodError, ModelFileError, TargetError
+from ..explainer import Explainer
+from ..explanation import Explanation
+from ..methods.registry import get_method, method_names
+from ..photos.images import opened_file
+from ..photos.preprocess import check_tensor
+from ..targets import resolve_target
+from .limits import Refusal
+
+__all__ = ["Question", "ServedModel", "built_in_photo", "named", "open_models", "rules"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What is asked of one image. image: the bytes of a photo's file, or a ready tensor. target: as in `explain`."""
+
+    image: bytes | NDArray[np.generic]
+    target: int | str | None = None
+    method: str | None = None
+
+
+class ServedModel:
+    """One open file.
+
+    Args:
+        name: What requests call it.
+        explainer: The open file.
+        max_pixels: Of all photos of a request; None for the limit of `open_image` for each.
+
+    Raises:
+        CfcamError: It cannot explain the built-in photo.
+    """
+
+    def __init__(self, name: str, explainer: Explainer, max_pixels: int | None = None) -> None:
+        self.name, self.explainer = name, explainer
+        self._max_pixels = max_pixels
+        manifest = explainer.manifest
+        self.gate = "none" if manifest is None else manifest.verdict or "none"
+        #: Whether it gives logits, which the built-in photo shows; it also proves that the file explains.
+        self.has_logits = explainer.explain(built_in_photo()).logits is not None
+
+    def answers(self, questions: Sequence[Question]) -> list[Explanation]:
+        """Explain the images of one request.
+
+        Args:
+            questions: All of them; their photos together have at most `max_pixels` pixels.
+
+        Returns:
+            An explanation per question.
+
+        Raises:
+            Refusal: 413, the photos have too many pixels; or 400, the method or class is not served. Its message holds
+                nothing of the request.
+            CfcamError: As `Explainer.explain`.
+        """
+        left = self._max_pixels
+        for question in questions:
+            self._check(question)
+            if isinstance(question.image, bytes) and left is not None:
+                with opened_file(io.BytesIO(question.image), self._max_pixels) as photo:
+                    left -= photo.width * photo.height
+        if left is not None and left < 0:
+            raise Refusal(413, f"the photos of a request may have {self._max_pixels} pixels together: send fewer")
+        return [self._answer(question) for question in questions]
+
+    def _check(self, question: Question) -> None:
+        if question.method is not None:
+            try:
+                kind = get_method(question.method).kind
+            except MethodError:
+                raise Refusal(400, f"there is no such method: expected one of {', '.join(rules())}") from None
+            if kind == "probe":
+                raise Refusal(400, "methods that run the model again and again are not served: use `cfcam explain`")
+        try:
+            resolve_target(question.target, self.explainer.spec.output)
+        except TargetError:
+            most = self.explainer.spec.output.classes - 1
+            raise Refusal(400, f"target: there is no such class: expected 0 to {most}, or a label as it is") from None
+
+    def _answer(self, question: Question) -> Explanation:
+        if isinstance(question.image, bytes):
+            with opened_file(io.BytesIO(question.image), self._max_pixels) as photo:
+                return self.explainer.explain(photo, question.target, question.method)
+        tensor = check_tensor(question.image, self.explainer.spec.input)
+        return self.explainer.explain(tensor, question.target, question.method)
+
+    def check_ready(self) -> None:
+        """Explain the built-in photo. Raises `CfcamError` where the model cannot be run any more."""
+        self.explainer.explain(built_in_photo())
+
+
+def built_in_photo() -> Image.Image:
+    """An RGB photo of 64 x 64 pixels: a bright disc before a ramp of colours."""
+    y, x = np.mgrid[:64, :64]
+    values = np.stack([4 * x, 4 * y, np.full_like(x, 96)], axis=-1)
+    values[(x - 24) ** 2 + (y - 36) ** 2 < 200] = 240
+    return Image.fromarray(values.astype(np.uint8))
+
+
+def rules() -> list[str]:
+    """Names of the methods that are served."""
+    return [name for name in method_names() if get_method(name).kind != "probe"]
+
+
+def named(text: str) -> tuple[str, str]:
+    """(name, path) of ``NAME=FILE``, or of a file, which is then called like it. Raises `ModelFileError`."""
+    name, sign, path = text.partition("=")
+    if not sign or not _NAME.fullmatch(name):
+        name, path = Path(text).name.removesuffix(".onnx").removesuffix(".cam"), text
+    if not _NAME.fullmatch(name):
+        raise ModelFileError(f"{path}: no model can be called '{name}': give it a name, as in model={path}")
+    return name, path
+
+
+def open_models(
+    files: Sequence[str],
+    *,
+    provider: str | None = None,
+    threads: int = 1,
+    max_pixels: int | None = None,
+    allow_failing: bool = False,
+) -> dict[str, ServedModel]:
+    """Open files, and explain an image with each.
+
+    Args:
+        files: Each as `named` takes it.
+        provider: As in `Explainer`.
+        threads: For the operators on the CPU.
+        max_pixels: As in `Explainer`.
+        allow_failing: Also products whose gate failed.
+
+    Returns:
+        The open models by name.
+
+    Raises:
+        ModelFileError: Two of one name, or what `Explainer` raises.
+        ManifestError: A product whose gate failed.
+    """
+    models: dict[str, ServedModel] = {}
+    for text in files:
+        name, path = named(text)
+        if name in models:
+            raise ModelFileError(f"{path}: another model is called '{name}': give it a name, as in other={path}")
+        explainer = Explainer(path, provider=provider, threads=threads, max_pixels=max_pixels)
+        if explainer.manifest is not None and explainer.manifest.verdict == "failed" and not allow_failing:
+            explainer.close()
+            raise ManifestError(
+                f"{path}: its gate found the explanations too far from the reference: build it again, or serve it with "
+                "--allow-failing"
+            )
+        models[name] = ServedModel(name, explainer, max_pixels)
+    return models

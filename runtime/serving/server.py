@@ -1,0 +1,138 @@
+"""One process that answers: uvicorn, with a limit for how slowly a request's head may come."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import threading
+from typing import Any
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from ..errors import OutputError
+
+__all__ = ["bound_socket", "serve"]
+
+#: Seconds for the head of a request, from the connection or from its first byte on.
+_SECONDS = 5.0
+
+
+class LimitedProtocol(H11Protocol):
+    """HTTP/1.1, closed where the head of a request is not whole after five seconds."""
+
+    seconds = _SECONDS
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._timer = self.loop.call_later(self.seconds, self._too_slow)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._stop()
+        elif self._timer is None and not self.transport.is_closing():
+            self._timer = self.loop.call_later(self.seconds, self._too_slow)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop()
+        super().connection_lost(exc)
+
+    def _too_slow(self) -> None:
+        self._timer = None
+        if not self.transport.is_closing():
+            self.transport.close()
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, draining: threading.Event, linger: float) -> None:
+        super().__init__(config)
+        self._draining, self._linger = draining, linger
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        if sig == signal.SIGTERM and not self._draining.is_set() and hasattr(self, "_loop"):
+            # Whoever asks whether the server is ready hears no for a moment, and sends nothing more.
+            self._draining.set()
+            self._loop.call_soon_threadsafe(self._loop.call_later, self._linger, self._stop)
+            return
+        self._draining.set()
+        super().handle_exit(sig, frame)
+        self._captured_signals.clear()  # a server that was asked to stop has done what it was asked
+
+    def _stop(self) -> None:
+        self.should_exit = True
+
+
+def bound_socket(host: str, port: int) -> socket.socket:
+    """A socket that is bound, and does not listen yet. Raises `OutputError` where the address cannot be used."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+        except OSError:
+            listener.close()
+            raise
+    except (OSError, OverflowError) as error:
+        raise OutputError(
+            f"{host}:{port}: cannot be listened on ({getattr(error, 'strerror', None) or error}): stop what uses it, "
+            "or give another --host or --port"
+        ) from error
+    return listener
+
+
+def serve(
+    app: Any,
+    listener: socket.socket,
+    *,
+    tls: tuple[str, str] | None = None,
+    draining: threading.Event | None = None,
+    linger: float = 0.5,
+    grace: int = 30,
+) -> None:
+    """Answer until SIGTERM or Ctrl-C; requests in flight are answered first.
+
+    Args:
+        app: An ASGI application.
+        listener: From `bound_socket`.
+        tls: Files of the certificate and its key, in PEM.
+        draining: Set when the server has been asked to stop.
+        linger: Seconds from SIGTERM on in which it still listens, while it says that it is not ready.
+        grace: Seconds for the requests in flight.
+
+    Raises:
+        OutputError: The certificate or its key cannot be used.
+    """
+    cert, key = tls or (None, None)
+    config = uvicorn.Config(
+        app,
+        http=LimitedProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ssl_certfile=cert,
+        ssl_keyfile=key,
+        timeout_graceful_shutdown=grace,
+    )
+    try:
+        config.load()
+    except OSError as error:  # ssl.SSLError is one
+        raise OutputError(
+            f"{cert}, {key}: are no certificate and its key in PEM ({error.strerror or error})"
+        ) from error
+    _Server(config, draining or threading.Event(), linger).run([listener])

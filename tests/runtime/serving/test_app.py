@@ -1,0 +1,171 @@
+"""The routes, by Starlette's client."""
+
+from __future__ import annotations
+
+import base64
+import io
+import logging
+import threading
+
+import numpy as np
+import pytest
+from cfcam.runtime import Explainer
+from cfcam.runtime.serving.app import Limits, make_app
+from cfcam.runtime.serving.models import ServedModel
+from PIL import Image
+from starlette.testclient import TestClient
+
+_HOST = "http://localhost"
+
+
+def _png(color="red", size=(64, 64)):
+    data = io.BytesIO()
+    Image.new("RGB", size, color).save(data, "PNG")
+    return data.getvalue()
+
+
+def _client(model, draining=lambda: False, **limits):
+    return TestClient(make_app({model.name: model}, Limits(**limits), draining), _HOST)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_path):
+    return ServedModel("m", Explainer(tiny_path("logits")), max_pixels=10_000)
+
+
+@pytest.fixture(scope="module")
+def client(model):
+    return _client(model)
+
+
+def _b64(**more):
+    return {"image": {"b64": base64.b64encode(_png()).decode()}, **more}
+
+
+def test_health_and_metadata(client, model):
+    assert client.get("/v2/health/live").json() == {"live": True}
+    assert client.get("/v2/health/ready").json() == {"ready": True}
+    assert client.get("/v2").json()["name"] == "cfcam"
+    assert client.get("/v1/models").json() == {"models": ["m"]}
+    assert client.get("/v1/models/m").json() == {"name": "m", "ready": True}
+    for path in ("/v2/models/m", "/v2/models/m/versions/1"):
+        assert client.get(path).json()["platform"] == "cfcam"
+        assert client.get(path + "/ready").status_code == 200
+
+
+def test_not_ready_while_draining_or_broken(tiny_path, model):
+    draining = _client(model, lambda: True)
+    assert draining.get("/v2/health/ready").status_code == 503
+    assert draining.get("/v1/models/m").status_code == 503
+    assert draining.get("/v2/health/live").status_code == 200
+    broken = ServedModel("b", Explainer(tiny_path("logits")))
+    broken.explainer.close()
+    assert _client(broken).get("/v2/health/ready").status_code == 503
+
+
+def test_infer(client, model):
+    tensor = np.random.default_rng(1).standard_normal((1, 3, 32, 48)).astype(np.float32)
+    body = {"inputs": [{"name": "tensor", "datatype": "FP32", "shape": tensor.shape, "data": tensor.tolist()}]}
+    answer = client.post("/v2/models/m/infer", json=body).json()
+    outputs = {one["name"]: one for one in answer["outputs"]}
+    expected = model.explainer.explain(tensor)
+    np.testing.assert_allclose(np.reshape(outputs["map"]["data"], (32, 48)), expected.map)
+    assert outputs["label"]["data"] == [expected.label]
+
+
+def test_explain_and_predict(client, model):
+    expected = model.explainer.explain(Image.new("RGB", (64, 64), "red"))
+    answer = client.post("/v1/models/m:explain", json={"instances": [_b64(), _b64(target="green")]}).json()
+    first, second = answer["explanations"]
+    assert (first["class"], first["label"], second["label"]) == (0, "red", "green")
+    assert first["probability"] == pytest.approx(expected.probability)
+    assert first["peak"] == pytest.approx(expected.peak)
+    (prediction,) = client.post("/v1/models/m:predict", json={"instances": [_b64()]}).json()["predictions"]
+    assert prediction["label"] == "red"
+    assert "peak" not in prediction
+
+
+def test_a_raw_photo_and_a_picture_of_it(client):
+    sent = {"content": _png("blue"), "headers": {"content-type": "image/png"}}
+    answer = client.post("/v1/models/m:explain?target=red", **sent).json()
+    assert answer["explanations"][0]["label"] == "red"
+    sent["headers"]["accept"] = "image/jpeg"
+    picture = client.post("/v1/models/m:explain", **sent)
+    assert picture.headers["content-type"] == "image/jpeg"
+    assert Image.open(io.BytesIO(picture.content)).format == "JPEG"
+    two = client.post("/v1/models/m:explain", json={"instances": [_b64()] * 2}, headers={"accept": "image/jpeg"})
+    assert two.status_code == 400
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_long_answers_are_compressed_where_asked(client, encoding):
+    body = {"inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": [_b64()["image"]["b64"]]}]}
+    answer = client.post("/v2/models/m/infer", json=body, headers={"accept-encoding": encoding})
+    assert answer.headers["content-encoding"] == encoding
+    assert answer.json()["model_name"] == "m"
+
+
+@pytest.mark.parametrize(
+    ("path", "sent", "status"),
+    [
+        ("/v2/models/SECRET/infer", {"json": {}}, 404),
+        ("/v2/models/m/versions/2/infer", {"json": {}}, 404),
+        ("/SECRET", {"json": {}}, 404),
+        ("/v1/models", {"json": {}}, 405),
+        ("/v1/models/m:explain", {"json": {"SECRET": 1}}, 400),
+        ("/v1/models/m:explain", {"json": {"instances": [{"image": {"b64": "SECRET="}}]}}, 400),
+        ("/v1/models/m:explain", {"json": {"instances": [_b64(target="SECRET")]}}, 400),
+        ("/v1/models/m:explain?target=9", {"content": _png(), "headers": {"content-type": "image/png"}}, 400),
+        ("/v1/models/m:explain", {"content": b"SECRET", "headers": {"content-type": "image/png"}}, 400),
+        ("/v1/models/m:explain", {"content": b"", "headers": {"content-type": "image/png"}}, 400),
+        ("/v1/models/m:explain", {"content": _png()[:-40], "headers": {"content-type": "image/png"}}, 400),
+        ("/v1/models/m:explain", {"content": _png(size=(101, 100)), "headers": {"content-type": "image/png"}}, 400),
+        ("/v1/models/m:explain", {"content": b"{}", "headers": {"content-encoding": "br"}}, 415),
+        ("/v1/models/m:explain", {"content": b"x" * 30_000}, 413),
+        ("/v1/models/m:explain", {"content": iter([b"x" * 15_000] * 2)}, 413),
+    ],
+)
+def test_wrong_requests(model, path, sent, status, caplog):
+    answer = _client(model, body=20_000).post(path, **sent)
+    assert answer.status_code == status
+    assert list(answer.json()) == ["error"]
+    assert "SECRET" not in answer.text + caplog.text
+
+
+def test_token_and_host(model):
+    client = _client(model, token="t")
+    assert client.get("/v1/models").status_code == 401
+    assert client.get("/v1/models", headers={"authorization": "Bearer t"}).status_code == 200
+    assert client.get("/v2/health/ready").status_code == 200
+    assert client.get("/v1/models", headers={"host": "evil.example"}).status_code == 403
+
+
+def test_too_many_and_too_late(model, monkeypatch):
+    go, entered = threading.Event(), threading.Event()
+
+    def slow(questions):
+        entered.set()
+        go.wait(30)
+        return []
+
+    monkeypatch.setattr(model, "answers", slow)
+    client = _client(model, waiting=0, deadline=0.05)
+    sent = {"content": _png(), "headers": {"content-type": "image/png"}}
+    late = client.post("/v1/models/m:predict", **sent)
+    assert (late.status_code, late.headers["retry-after"]) == (503, "1")
+    assert "deadline" in late.text
+    assert entered.is_set()
+    assert "busy" in client.post("/v1/models/m:predict", **sent).text  # the thread still has its place
+    go.set()
+
+
+def test_an_internal_error_says_nothing_of_the_request(model, monkeypatch, caplog):
+    def broken(questions):
+        raise RuntimeError("SECRET")
+
+    monkeypatch.setattr(model, "answers", broken)
+    with caplog.at_level(logging.ERROR):
+        answer = _client(model).post("/v1/models/m:predict", json={"instances": [_b64()]})
+    assert (answer.status_code, answer.json()) == (500, {"error": "internal error"})
+    assert "RuntimeError" in caplog.text
+    assert "SECRET" not in caplog.text

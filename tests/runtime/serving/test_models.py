@@ -1,0 +1,93 @@
+"""Files under their names, and what a request may ask of them."""
+
+from __future__ import annotations
+
+import io
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tiny_model
+from cfcam.runtime import Explainer
+from cfcam.runtime.errors import ImageError, ManifestError, ModelFileError
+from cfcam.runtime.serving import models as serving_models
+from cfcam.runtime.serving.limits import Refusal
+from cfcam.runtime.serving.models import Question, ServedModel, built_in_photo, named, open_models, rules
+from PIL import Image
+
+
+def _png(color="red", size=(64, 64)):
+    data = io.BytesIO()
+    Image.new("RGB", size, color).save(data, "PNG")
+    return data.getvalue()
+
+
+def test_names():
+    assert named("folder/net.cam.onnx") == ("net", "folder/net.cam.onnx")
+    assert named("a=folder/net.cam.onnx") == ("a", "folder/net.cam.onnx")
+    assert named("folder=x/net.onnx") == ("folder", "x/net.onnx")
+    with pytest.raises(ModelFileError, match="give it a name, as in model="):
+        named("folder/n t.onnx")
+
+
+def test_two_files_of_one_name_are_refused(tiny_path):
+    path = str(tiny_path("logits"))
+    with pytest.raises(ModelFileError, match="another model is called 'logits'"):
+        open_models([path, path])
+    assert list(open_models([path, f"other={path}"])) == ["logits", "other"]
+
+
+def test_a_product_whose_gate_failed_needs_a_flag(tiny_path, monkeypatch):
+    def opened(path, **_):
+        explainer = Explainer(path)
+        explainer.manifest = SimpleNamespace(verdict="failed", is_engine=False)  # type: ignore[assignment]
+        return explainer
+
+    monkeypatch.setattr(serving_models, "Explainer", opened)
+    with pytest.raises(ManifestError, match="--allow-failing"):
+        open_models([str(tiny_path("logits"))])
+    assert open_models([str(tiny_path("logits"))], allow_failing=True)["logits"].gate == "failed"
+
+
+def test_answers_are_the_explainers_own(tiny_path):
+    explainer = Explainer(tiny_path("logits"))
+    model = ServedModel("m", explainer)
+    tensor = np.random.default_rng(3).standard_normal((3, 32, 48)).astype(np.float32)
+    by_photo, by_tensor = model.answers([Question(_png()), Question(tensor, "green")])
+    assert by_photo.label == "red"
+    np.testing.assert_array_equal(by_photo.map, explainer.explain(Image.new("RGB", (64, 64), "red")).map)
+    logits = tiny_model.reference(tiny_model.TinyModel(), tensor)["logits"]
+    np.testing.assert_allclose(by_tensor.logits, logits, rtol=1e-4, atol=1e-5)
+    assert by_tensor.target == 1
+    assert (model.gate, model.has_logits) == ("none", True)
+    model.check_ready()
+    explainer.close()
+    with pytest.raises(Exception, match="closed"):
+        model.check_ready()
+
+
+def test_pixels_are_counted_over_all_photos_of_a_request(tiny_path):
+    model = ServedModel("m", Explainer(tiny_path("logits")), max_pixels=2 * 64 * 64)
+    assert len(model.answers([Question(_png())] * 2)) == 2
+    with pytest.raises(Refusal, match="together") as caught:
+        model.answers([Question(_png())] * 3)
+    assert caught.value.status == 413
+    with pytest.raises(ImageError, match="--max-pixels"):
+        model.answers([Question(_png(size=(100, 100)))])
+
+
+@pytest.mark.parametrize("question", [{"target": "SECRET"}, {"target": 99}, {"method": "SECRET"}, {"method": "rise"}])
+def test_what_is_not_served_is_refused_without_repeating_it(tiny_path, question):
+    model = ServedModel("m", Explainer(tiny_path("logits")))
+    with pytest.raises(Refusal) as caught:
+        model.answers([Question(_png(), **question)])
+    assert caught.value.status == 400
+    assert "SECRET" not in str(caught.value)
+    assert "99" not in str(caught.value)
+
+
+def test_the_built_in_photo_and_the_rules():
+    assert built_in_photo().size == (64, 64)
+    assert len(np.unique(np.asarray(built_in_photo()).reshape(-1, 3), axis=0)) > 1000
+    assert "cfcam" in rules()
+    assert "rise" not in rules()
