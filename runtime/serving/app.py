@@ -204,7 +204,7 @@ def _compressed(request: Request, data: bytes, kind: str, headers: dict[str, str
     return Response(data, 200, headers, kind)
 
 
-async def _failed(request: Request, error: Exception) -> Response:
+async def _failed(request: Request, error: Any) -> Response:
     if isinstance(error, Refusal):
         return _json({"error": str(error)}, error.status, error.headers)
     if isinstance(error, HTTPException):
@@ -212,7 +212,7 @@ async def _failed(request: Request, error: Exception) -> Response:
         return _json({"error": words.get(error.status_code, "the request is wrong")}, error.status_code, error.headers)
     if isinstance(error, EngineError):
         _log.error("the model could not be run: %s", error)
-        return _json({"error": "the model cannot compute with these values: send others"}, 422)
+        return _json({"error": "the model cannot be run on this server"}, 500)
     return _json({"error": str(error)}, 400)
 
 

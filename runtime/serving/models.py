@@ -7,12 +7,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from ..errors import ManifestError, MethodError, ModelFileError, TargetError
+from ..errors import EngineError, ManifestError, MethodError, ModelFileError, TargetError
 from ..explainer import Explainer
 from ..explanation import Explanation
 from ..methods.registry import get_method, method_names
@@ -20,6 +20,9 @@ from ..photos.images import opened_file
 from ..photos.preprocess import check_tensor
 from ..targets import resolve_target
 from .limits import Refusal
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 __all__ = ["Question", "ServedModel", "built_in_photo", "named", "open_models", "rules"]
 
@@ -65,8 +68,9 @@ class ServedModel:
             An explanation per question.
 
         Raises:
-            Refusal: 413, the photos have too many pixels; or 400, the method or class is not served. Its message holds
-                nothing of the request.
+            Refusal: 413, the photos have too many pixels; 400, the method or class is not served; 422, the model
+                overflows. Its message holds nothing of the request.
+            EngineError: The model cannot be run, whatever it is given.
             CfcamError: As `Explainer.explain`.
         """
         left = self._max_pixels
@@ -77,7 +81,11 @@ class ServedModel:
                     left -= photo.width * photo.height
         if left is not None and left < 0:
             raise Refusal(413, f"the photos of a request may have {self._max_pixels} pixels together: send fewer")
-        return [self._answer(question) for question in questions]
+        try:
+            return [self._answer(question) for question in questions]
+        except EngineError:
+            self.check_ready()  # raises where the fault is the server's
+            raise Refusal(422, "the model cannot compute with these values: its numbers overflow") from None
 
     def _check(self, question: Question) -> None:
         if question.method is not None:
@@ -107,6 +115,8 @@ class ServedModel:
 
 def built_in_photo() -> Image.Image:
     """An RGB photo of 64 x 64 pixels: a bright disc before a ramp of colours."""
+    from PIL import Image
+
     y, x = np.mgrid[:64, :64]
     values = np.stack([4 * x, 4 * y, np.full_like(x, 96)], axis=-1)
     values[(x - 24) ** 2 + (y - 36) ** 2 < 200] = 240

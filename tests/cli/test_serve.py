@@ -23,6 +23,7 @@ def serving(*args):
     command = [sys.executable, "-m", "cfcam.cli", "serve", *map(str, args), "--port", "0"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    assert process.stderr is not None
     try:
         lines = []
         for line in process.stderr:

@@ -61,6 +61,7 @@ def test_not_ready_while_draining_or_broken(tiny_path, model):
     broken = ServedModel("b", Explainer(tiny_path("logits")))
     broken.explainer.close()
     assert _client(broken).get("/v2/health/ready").status_code == 503
+    assert _client(broken).post("/v1/models/b:explain", json={"instances": [_b64()]}).status_code == 500
 
 
 def test_infer(client, model):

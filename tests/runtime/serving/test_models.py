@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny_model
 from cfcam.runtime import Explainer
-from cfcam.runtime.errors import ImageError, ManifestError, ModelFileError
+from cfcam.runtime.errors import EngineError, ImageError, ManifestError, ModelFileError
 from cfcam.runtime.serving import models as serving_models
 from cfcam.runtime.serving.limits import Refusal
 from cfcam.runtime.serving.models import Question, ServedModel, built_in_photo, named, open_models, rules
@@ -57,6 +57,7 @@ def test_answers_are_the_explainers_own(tiny_path):
     assert by_photo.label == "red"
     np.testing.assert_array_equal(by_photo.map, explainer.explain(Image.new("RGB", (64, 64), "red")).map)
     logits = tiny_model.reference(tiny_model.TinyModel(), tensor)["logits"]
+    assert by_tensor.logits is not None
     np.testing.assert_allclose(by_tensor.logits, logits, rtol=1e-4, atol=1e-5)
     assert by_tensor.target == 1
     assert (model.gate, model.has_logits) == ("none", True)
@@ -74,6 +75,17 @@ def test_pixels_are_counted_over_all_photos_of_a_request(tiny_path):
     assert caught.value.status == 413
     with pytest.raises(ImageError, match="--max-pixels"):
         model.answers([Question(_png(size=(100, 100)))])
+
+
+def test_an_overflow_is_the_senders_and_a_dead_engine_the_servers(tiny_path):
+    model = ServedModel("m", Explainer(tiny_path("logits")))
+    huge = np.full((3, 32, 48), np.finfo(np.float32).max, np.float32)
+    with pytest.raises(Refusal, match="overflow") as caught:
+        model.answers([Question(huge)])
+    assert caught.value.status == 422
+    model.explainer.close()
+    with pytest.raises(EngineError):
+        model.answers([Question(_png())])
 
 
 @pytest.mark.parametrize("question", [{"target": "SECRET"}, {"target": 99}, {"method": "SECRET"}, {"method": "rise"}])
