@@ -26,6 +26,11 @@ def test_a_port_in_use_and_a_host_that_is_none_are_refused():
         bound_socket("no.such.host.invalid", 0)
 
 
+def test_asyncio_sees_that_the_socket_is_tcp():
+    with bound_socket("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
+
+
 def test_files_that_are_no_certificate_are_refused(tmp_path):
     file = tmp_path / "cert.pem"
     file.write_text("text")
