@@ -278,8 +278,8 @@ class Explainer(Closing):
             budget_ms: Frames that have waited longer (ms) before their turn are left out; None for any wait.
             drop: ``latest``: a frame that still waits when the next one comes is left out; ``none``: reading waits.
 
-        Yields:
-            The explained frames, with how many were left out before each, and their age.
+        Returns:
+            The explained frames one by one, with how many were left out before each, and their age.
 
         Raises:
             CfcamError: As `explain`; and a budget that is not above 0, or with ``none``.

@@ -146,7 +146,7 @@ def rates(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """How often each finding was made, among the photos on which it could be told.
 
     Args:
-        rows: Of an audit.
+        rows: Of an audit; photos of one content count once.
 
     Returns:
         Name -> ``count``, ``of``, and where ``of`` is not 0 ``rate`` with its 95 % Wilson interval, ``low`` and
@@ -155,8 +155,9 @@ def rates(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     from scipy.stats import binomtest
 
     found = {}
+    contents = {row["sha256"]: row for row in rows if not row["error"]}  # a copy of a photo is no further evidence
     for finding in FINDINGS:
-        told = [told for row in rows if not row["error"] and (told := finding.judge(row)) is not None]
+        told = [told for row in contents.values() if (told := finding.judge(row)) is not None]
         entry: dict[str, Any] = {"count": sum(told), "of": len(told), "rate": None, "low": None, "high": None}
         if told:
             interval = binomtest(sum(told), len(told)).proportion_ci(method="wilson")

@@ -52,6 +52,7 @@ class Plan:
         noise: Standard deviation of the noise over the input's.
         seed: Of the noise, with the photo's own hash.
         provider: What runs the model.
+        max_pixels: Photos with more are refused; None for the usual limit.
         annotations_sha256: Of boxes or masks; None without.
         metadata_sha256: Of the metadata; None without.
         reference_sha256: Of the reference profile; None without.
@@ -72,6 +73,7 @@ class Plan:
     noise: float = 0.1
     seed: int = 0
     provider: str = "cpu"
+    max_pixels: int | None = None
     annotations_sha256: str | None = None
     metadata_sha256: str | None = None
     reference_sha256: str | None = None

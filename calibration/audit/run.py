@@ -15,7 +15,7 @@ from ...runtime.contract.spec import InputSpec
 from ...runtime.errors import CfcamError, ImageError
 from ...runtime.explainer import Explainer
 from ...runtime.files import write_bytes
-from ...runtime.shown import utf8
+from ...runtime.shown import shown, utf8
 from ..evaluate.annotations import AnnotationError
 from .errors import AuditError
 from .limits import read_limits
@@ -106,6 +106,9 @@ def audit(
     options = options or AuditOptions()
     _check(photos, options)
     arrow()  # before minutes are spent
+    for photo in photos:
+        if str(photo) != utf8(str(photo)):
+            raise AuditError(f"{shown(str(photo))}: its name is not UTF-8, which a table of rows needs: rename it")
     limits = None if options.limits is None else read_limits(options.limits)
     asked, about, view = _asked(model, options)
     job = Job(
@@ -143,6 +146,10 @@ def _check(photos: Sequence[Path], options: AuditOptions) -> None:
         raise AuditError("boxes and masks were both given: give one of them")
     if options.plan is not None and (options.budget_ms is not None or options.method is not None):
         raise AuditError("a plan holds the budget and the method: leave --budget-ms and --method out, or --plan")
+    for name in ("ladder", "clock", "seed", "provider"):
+        given, usual = getattr(options, name), getattr(AuditOptions, name)
+        if options.plan is not None and given != usual:
+            raise AuditError(f"a plan holds the {name}: leave --{name} out, or --plan")
     if options.ladder == "adaptive" and options.budget_ms is None:
         raise AuditError("the adaptive ladder needs a budget: give --budget-ms")
 
@@ -161,6 +168,7 @@ def _asked(model: Path, options: AuditOptions) -> tuple[Plan, dict[str, Any], In
         clock=options.clock,
         seed=options.seed,
         provider=provider,
+        max_pixels=options.max_pixels,
         annotations_sha256=_annotations_sha256(options),
         metadata_sha256=None if options.metadata is None else file_sha256(options.metadata, AuditError),
         reference_sha256=None if options.reference is None else file_sha256(options.reference, AuditError),
@@ -217,7 +225,7 @@ def _planned(job: Job, photos: Sequence[Path], folder: Path, options: AuditOptio
         given = read_plan(options.plan)
         if given.model_sha256 != asked.model_sha256:
             raise AuditError(f"{options.plan}: is a plan for another model than {job.model}: leave --plan out")
-        own = ("annotations_sha256", "metadata_sha256", "reference_sha256")
+        own = ("max_pixels", "annotations_sha256", "metadata_sha256", "reference_sha256")
         asked = replace(given, **{name: getattr(asked, name) for name in own})
     if place.exists():
         plan = read_plan(place)
@@ -292,8 +300,9 @@ def _measure(
             rows.append(row)
             count += 1
             if len(rows) >= _ROWS or time.monotonic() - written > _SECONDS:
-                write_part(folder, rows)
-                rows, written = [], time.monotonic()
+                whole, rows = rows, []  # what is written twice would be refused for ever, so an interruption loses it
+                write_part(folder, whole)
+                written = time.monotonic()
             done(count)
     finally:
         if rows:

@@ -64,6 +64,8 @@ def test_a_photo_with_an_error_has_no_findings():
 
 def test_rates_count_only_what_can_be_told_and_have_wilson_intervals():
     rows = [row(margin=0.0)] * 3 + [row()] * 7 + [row(margin=None)] * 5 + [row(margin=0.0, error="x")]
+    rows = [one | {"sha256": str(i)} for i, one in enumerate(rows)]
+    rows += rows[:1] * 20  # copies of a photo are no further evidence
     found = rates(rows)["undecided"]
     assert (found["count"], found["of"], found["rate"]) == (3, 10, 0.3)
     # By Wilson's formula, with z = 1.959964.

@@ -199,3 +199,47 @@ def test_an_audit_that_is_killed_goes_on_and_has_every_photo_once(model, tmp_pat
     assert document["counts"]["photos"] == 60
     assert [row["image"] for row in rows(folder)] == sorted(map(str, photos))
     assert [row for row in rows(folder) if row in before] == before
+
+
+def test_an_interruption_right_behind_a_part_writes_it_once(model, tmp_path, monkeypatch):
+    from cfcam.calibration.audit import run
+
+    write_part = run.write_part
+
+    def interrupted(folder, batch):
+        write_part(folder, batch)
+        raise KeyboardInterrupt
+
+    photos = make_photos(tmp_path / "photos", 4)
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "write_part", interrupted)
+        patched.setattr(run, "_ROWS", 2)
+        with pytest.raises(KeyboardInterrupt):
+            audit(model, photos, tmp_path / "a")
+    audit(model, photos, tmp_path / "a")
+    assert [row["image"] for row in rows(tmp_path / "a")] == sorted(map(str, photos))
+
+
+def test_a_name_that_is_not_utf8_is_refused_before_anything_is_measured(model, tmp_path):
+    (photo,) = make_photos(tmp_path / "photos", 1)
+    odd = photo.with_name(os.fsdecode(b"\xff.png"))
+    try:
+        photo.rename(odd)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    with pytest.raises(AuditError, match="not UTF-8"):
+        audit(model, [odd], tmp_path / "a")
+
+
+@pytest.mark.parametrize("change", [{"clock": "wall"}, {"seed": 7}, {"ladder": "adaptive"}, {"provider": "cuda"}])
+def test_what_a_plan_holds_is_not_given_beside_it(model, tmp_path, change):
+    photos = make_photos(tmp_path / "photos", 1)
+    with pytest.raises(AuditError, match=f"leave --{next(iter(change))} out"):
+        audit(model, photos, tmp_path / "a", AuditOptions(plan=tmp_path / "plan.json", **change))
+
+
+def test_another_limit_of_pixels_is_another_audit(model, tmp_path):
+    photos = make_photos(tmp_path / "photos", 1)
+    audit(model, photos, tmp_path / "a")
+    with pytest.raises(AuditError, match="max_pixels"):
+        audit(model, photos, tmp_path / "a", AuditOptions(max_pixels=10))

@@ -13,7 +13,7 @@ def test_counts_latency_and_errors_are_those_of_the_rows():
         | {"empty": False, "ms": float(i), "over": i > 12, "rungs": ["label"] + ["map"] * (i > 3), "margin": 0.5}
         for i in range(15)
     ]
-    good[0] |= {"empty": True, "findings": ["no_map"]}
+    good[5] |= {"empty": True, "findings": ["no_map"]}
     bad = [empty_row(f"x{i:02}.png", "") | {"error": "cannot be read"} for i in range(30)]
     document = summarise(bad + good, plan, {"file": "m"}, ["a remark"])
     assert document["schema"] == SCHEMA

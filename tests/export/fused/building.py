@@ -1,5 +1,7 @@
 """A graph with inputs to emit into, and its values."""
 
+from typing import Any
+
 import numpy as np
 from cfcam.export.graph import Graph
 from cfcam.export.proof.session import Session
@@ -7,7 +9,7 @@ from cfcam.export.reverse.emitter import Emitter
 from onnx import ModelProto, helper
 
 
-def evaluated(build, **arrays):
+def evaluated(build, **arrays) -> list[Any]:
     """What `build` (emitter, values by name) -> values gives for arrays, by ONNX Runtime."""
     model = ModelProto(ir_version=9)
     model.opset_import.extend([helper.make_opsetid("", 18)])

@@ -7,13 +7,13 @@ from .building import evaluated
 
 
 def test_ratio_of_nothing_is_nothing():
-    top, size = np.float32([[0, 3, 4]]), np.float32([[0, 2, 8]])
+    top, size = np.array([[0, 3, 4]], np.float32), np.array([[0, 2, 8]], np.float32)
     (found,) = evaluated(lambda e, v: [ratio(e, v["a"], v["b"])], a=top, b=size)
     np.testing.assert_array_equal(found, [[0, 1.5, 0.5]])
 
 
 def test_an_index_is_in_range_whatever_it_is_made_of():
-    values = np.float32([[-3, 2, 99, np.nan, np.inf]])
+    values = np.array([[-3, 2, 99, np.nan, np.inf]], np.float32)
     (found,) = evaluated(lambda e, v: [as_index(e, v["a"], 4)], a=values)
     assert found[0, :3].tolist() == [0, 2, 3]
     assert ((found >= 0) & (found < 4)).all()

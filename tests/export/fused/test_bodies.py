@@ -19,7 +19,7 @@ def test_what_is_carried_what_is_left_behind_and_when_to_stop():
         ends, rows = loop(e, "t_loop", e.constant(np.array(9)), [values["a"]], turn, scanned=1)
         return [*ends, *rows]
 
-    end, turns = evaluated(build, a=np.float32([[1, 2]]))
+    end, turns = evaluated(build, a=np.array([[1, 2]], np.float32))
     # 3 + 6 t: 9, 15, 21, 27, 33
     np.testing.assert_array_equal(end, [[11, 22]])
     np.testing.assert_array_equal(turns, [0, 1, 2, 3, 4])

@@ -13,7 +13,7 @@ SETTINGS = CfcamSettings(last=True, neighbour=1, min_samples=2)
 
 def test_neighbours_by_hand():
     # The nearest are at 1 - .8, .8, .6 and .6 (of rows at 0, 37, 90 and 143 degrees): their median is .7.
-    unit = np.float32([[[1, 0], [0.8, 0.6], [0, 1], [-0.8, 0.6]]])
+    unit = np.array([[[1, 0], [0.8, 0.6], [0, 1], [-0.8, 0.6]]], np.float32)
 
     def build(e, values):
         around = near(e, values["unit"], values["alive"], SETTINGS)
@@ -23,7 +23,7 @@ def test_neighbours_by_hand():
     np.testing.assert_allclose(far[0, 0], [0.7 - 1, 0.7 - 0.8, 0.7, 0.7 + 0.8], atol=1e-6)
     np.testing.assert_array_equal(core, [[1, 1, 0, 0]])
     # Without the second the nearest are at 0, .6 and .6.
-    far, core = evaluated(build, unit=unit, alive=np.float32([[1, 0, 1, 1]]))
+    far, core = evaluated(build, unit=unit, alive=np.array([[1, 0, 1, 1]], np.float32))
     np.testing.assert_allclose(far[0, 2, [0, 2, 3]], [0.6, -0.4, 0.0], atol=1e-6)
     np.testing.assert_array_equal(core, [[0, 0, 1, 1]])
 

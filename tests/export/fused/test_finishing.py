@@ -26,7 +26,7 @@ def test_guided_as_on_the_host_and_not_by_a_constant():
 
 
 def test_a_class_that_is_not_there_gives_nothing():
-    signed, asked = np.float32([[[1, -1]], [[2, 1]], [[-1, -2]]]), np.array([True, False, True])
+    signed, asked = np.array([[[1, -1]], [[2, 1]], [[-1, -2]]], np.float32), np.array([True, False, True])
     heat, empty = evaluated(lambda e, v: [*finished(e, v["s"], (2, 6), None, v["asked"])], s=signed, asked=asked)
     assert empty.tolist() == [False, True, True]
     assert not heat[1:].any()

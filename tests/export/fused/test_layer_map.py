@@ -19,13 +19,13 @@ def test_features_are_the_hosts(grid, sigma):
 
 
 def test_magnitudes_that_float32_cannot_square_are_brought_back():
-    a = np.float32([[1, 2], [1e30, -2e30], [1e-30, 0], [0, 0]])
+    a = np.array([[1, 2], [1e30, -2e30], [1e-30, 0], [0, 0]], np.float32)
     (found,) = evaluated(lambda e, v: [safe(e, v["a"])], a=a)
     np.testing.assert_allclose(found, [[1, 2], [0.5, -1], [1, 0], [0, 0]], rtol=1e-6)
 
 
 def test_gradients_below_zero_count_in_hirescam_alone():
-    a, g = np.float32([[[[2.0]], [[3.0]]]]), np.float32([[[[1.0]], [[-1.0]]]])
+    a, g = np.array([[[[2.0]], [[3.0]]]], np.float32), np.array([[[[1.0]], [[-1.0]]]], np.float32)
     maps = [
         float(evaluated(lambda e, v, m=m: [simple_map(e, m, v["a"], v["g"])], a=a, g=g)[0].squeeze())
         for m in ("gradcam", "hirescam", "layercam")

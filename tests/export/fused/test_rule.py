@@ -84,6 +84,7 @@ def test_exact_sets_have_the_labels_of_scikit_learn(kind, count):
         host = get_method("cfcam").run(a[i], g[i], settings)
         np.testing.assert_allclose(found["cam_map"][i], normalise(host.map, SIZE), atol=1e-5)
         assert bool(found["cam_empty"][i]) == bool(host.empty)
+        assert host.grouping is not None
         counts = host.grouping.counts()
         assert [counts[k] for k in ("clusters", "clustered", "noise", "dead")] == found["cam_counts"][i].tolist()
         alone = run(a[i : i + 1], g[i : i + 1], settings)
@@ -125,6 +126,7 @@ def test_every_setting_does_what_it_does_on_the_host(changes):
     for i in range(3):
         more = {} if rivals is None else {"rivals": rivals[i]}
         host = get_method("cfcam").run(a[i], g[i], settings, detail=detail[i], **more)
+        assert host.grouping is not None
         np.testing.assert_array_equal(found["cam_labels"][i], host.grouping.labels)
         np.testing.assert_allclose(found["cam_map"][i], normalise(host.map, SIZE), atol=1e-5)
         assert not found["cam_empty"][i]

@@ -31,9 +31,10 @@ def behind(model: ModelProto, output: str, op: str, array: np.ndarray, axis: int
     node = next(n for n in model.graph.node if output in n.output)
     node.output[list(node.output).index(output)] = "raw"
     model.graph.initializer.append(numpy_helper.from_array(array, "spoilt"))
-    model.graph.node.append(
-        helper.make_node(op, ["raw", "spoilt"], [output], **({} if axis is None else {"axis": axis}))
-    )
+    spoil = helper.make_node(op, ["raw", "spoilt"], [output])
+    if axis is not None:
+        spoil.attribute.append(helper.make_attribute("axis", axis))
+    model.graph.node.append(spoil)
 
 
 def test_a_right_file_passes(exported: Path) -> None:

@@ -21,6 +21,8 @@ def with_settings(**changes):
 
     def spoil(model):
         spec = spec_of(model)
+        assert spec is not None
+        assert spec.method is not None
         set_spec(model, spec.with_method("cfcam", {**spec.method.settings, **changes}))
 
     return spoil

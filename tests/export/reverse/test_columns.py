@@ -22,7 +22,7 @@ def run(model: ModelProto | Path, **feeds: np.ndarray) -> dict[str, np.ndarray]:
     source = model.SerializeToString() if isinstance(model, ModelProto) else str(model)
     session = ort.InferenceSession(source, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, feeds), strict=True))
+    return dict(zip(names, map(np.asarray, session.run(names, feeds)), strict=True))
 
 
 @pytest.mark.parametrize("which", ["default", "middle"])
@@ -65,7 +65,7 @@ def test_a_fixed_number_and_the_classes_by_rank(tmp_path: Path) -> None:
     found = run(Path(report.path), **{spec.input.name: images, "cam_target": np.array([[-1, -2]] * 4)})
     order = np.argsort(-found[spec.output.name], axis=1)
     np.testing.assert_array_equal(found["cam_class"], order[:, :2])
-    with pytest.raises(ort.capi.onnxruntime_pybind11_state.InvalidArgument):
+    with pytest.raises(Exception, match="INVALID_ARGUMENT"):
         run(Path(report.path), **{spec.input.name: images, "cam_target": np.zeros((4, 3), np.int64)})
 
 

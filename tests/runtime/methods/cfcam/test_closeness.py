@@ -23,7 +23,7 @@ def test_the_nearest_pair_but_the_one_that_makes_the_radius():
 
 
 def test_the_border_of_the_strongest():
-    strong = channels(0, 10, 30, 80) * np.float32([4, 3, 2, 2 - 1e-3])[:, None, None]
+    strong = channels(0, 10, 30, 80) * np.array([4, 3, 2, 2 - 1e-3], np.float32)[:, None, None]
     settings = CfcamSettings(
         last=True, feature_sigma=0.0, neighbour=1, min_samples=2, live_threshold=0.0, most_clustered=3
     )
