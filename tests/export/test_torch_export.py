@@ -232,8 +232,9 @@ def follow_the_rule(path: Path, net: nn.Module, modules: Sequence[str], batch: t
             one = np.concatenate([np.asarray(answer[first + part]) for answer in answers[1:]])
             for value in (four, one):
                 shares = image_errors(value, double[part]) / allowed
-                # A mask that flips in one of two correct programs and not in the other is chance.
-                assert np.median(shares) <= 1, shares
+                # A mask that flips in one of two correct programs and not in the other is chance, and depends on the
+                # processor's kernels: half of the images have to be right to the last digits, all nearly.
+                assert np.sort(shares)[(len(shares) - 1) // 2] <= 1, shares
                 assert image_errors(value, double[part]).max() < 0.1
     np.testing.assert_array_equal(answers[0][-1], classes)
 

@@ -15,6 +15,20 @@ _ROOT = Path(__file__).resolve().parents[2]
 _HEAVY = ("torch", "onnx", "onnxruntime", "scipy", "sklearn", "PIL", "cv2")
 
 
+#: What comes with an extra is imported where that extra is used, and nowhere else.
+_EXTRAS = {
+    "engines/tensorrt": {"polygraphy"},
+    "serving": {"starlette", "uvicorn", "h11", "pydantic", "pydantic_core"},
+    "videos.py": {"av"},
+}
+
+
+def _place(path: Path) -> str:
+    """The key of `_EXTRAS` that holds `path`, or nothing."""
+    name = path.relative_to(_ROOT / "runtime").as_posix()
+    return next((place for place in _EXTRAS if name == place or name.startswith(f"{place}/")), "")
+
+
 def _loaded(statement: str) -> set[str]:
     code = f"import sys; {statement}; print(' '.join(sorted({{m.split('.')[0] for m in sys.modules}})))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -62,9 +76,7 @@ def test_runtime_imports_only_what_a_device_has():
     # threadpoolctl comes with scikit-learn; typing_extensions is only imported by type checkers.
     libraries = {"numpy", "scipy", "sklearn", "threadpoolctl", "PIL", "onnxruntime", "typing_extensions"}
     for path in (_ROOT / "runtime").rglob("*.py"):
-        # What builds engines comes with the extras that bring TensorRT, and is imported nowhere else.
-        builds = {"polygraphy"} if path.parent.name == "tensorrt" else set()
-        allowed = {*sys.stdlib_module_names, *libraries, *builds}
+        allowed = {*sys.stdlib_module_names, *libraries, *_EXTRAS.get(_place(path), set())}
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
