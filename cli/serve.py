@@ -49,10 +49,11 @@ def serve(
     from ..runtime.json_reader import read_text
 
     with needing("serving", "serve", "starlette", "uvicorn", "pydantic", "pydantic_core", "h11"):
-        from ..runtime.serving.app import Limits, make_app
+        from ..runtime.serving.app import make_app
         from ..runtime.serving.models import open_models
         from ..runtime.serving.server import bound_socket
         from ..runtime.serving.server import serve as run
+        from ..runtime.serving.service import Limits, Service
 
     if (tls_cert is None) != (tls_key is None):
         raise typer.BadParameter("--tls-cert and --tls-key go together: give both")
@@ -80,7 +81,7 @@ def serve(
     note(f"serving {', '.join(opened)} at {scheme}://{host}:{address[1]} (Ctrl-C stops it)")
     draining = threading.Event()
     run(
-        make_app(opened, limits, draining.is_set),
+        make_app(Service(opened, limits, draining.is_set)),
         listener,
         draining=draining,
         tls=None if tls_cert is None else (tls_cert, str(tls_key)),

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import traceback
 import zlib
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
@@ -23,32 +20,13 @@ from starlette.routing import Route
 from ..errors import CfcamError, EngineError
 from ..explanation import Explanation
 from . import v2
-from .limits import Admission, Place, Refusal, check_access, inflated, read_body
+from .limits import Refusal, check_access, inflated, read_body
 from .models import Question, ServedModel
+from .service import Service
 
-__all__ = ["Limits", "make_app"]
+__all__ = ["make_app"]
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What requests may cost.
-
-    Attributes:
-        body: Bytes of the longest body, and of what it is decompressed to.
-        waiting: Requests that are read or wait; more are answered by 503.
-        concurrency: Requests that are worked on at once, a thread for each.
-        deadline: Seconds for an answer, from the whole body on; None for any.
-        token, hosts: As in `check_access`.
-    """
-
-    body: int = 20 * 2**20
-    waiting: int = 32
-    concurrency: int = 1
-    deadline: float | None = None
-    token: str | None = None
-    hosts: tuple[str, ...] = ()
 
 
 class _Photo(v2._Part):
@@ -65,32 +43,16 @@ class _Instances(v2._Part):
     parameters: v2._Parameters = v2._Parameters()
 
 
-class _Server:
-    def __init__(self, models: Mapping[str, ServedModel], limits: Limits, draining: Callable[[], bool]) -> None:
-        self.draining = draining
-        self.models, self.limits = models, limits
-        self.admission = Admission(limits.waiting + limits.concurrency)
-        self.threads = ThreadPoolExecutor(limits.concurrency, "explain")
+class _Routes:
+    def __init__(self, service: Service) -> None:
+        self.service = service
 
     async def live(self, request: Request) -> Response:
         return _json({"live": True})
 
     async def ready(self, request: Request) -> Response:
-        if self.draining():
-            return _json({"ready": False}, 503)
-
-        def work() -> None:
-            for model in self.models.values():
-                model.check_ready()
-
-        try:
-            with self.admission.admitted() as place:
-                await self._run(work, place)
-        except CfcamError as error:
-            if not isinstance(error, Refusal):
-                _log.error("not ready: %s", error)
-            return _json({"ready": False}, 503)
-        return _json({"ready": True})
+        ready = await self.service.ready()
+        return _json({"ready": ready}, 200 if ready else 503)
 
     async def about(self, request: Request) -> Response:
         from importlib.metadata import version
@@ -101,14 +63,15 @@ class _Server:
         return _json(v2.metadata(self._model(request)))
 
     async def model_ready(self, request: Request) -> Response:
-        return _json({"name": self._model(request).name, "ready": not self.draining()}, 503 if self.draining() else 200)
+        name, ready = self._model(request).name, not self.service.draining()
+        return _json({"name": name, "ready": ready}, 200 if ready else 503)
 
     async def list_models(self, request: Request) -> Response:
-        return _json({"models": list(self.models)})
+        return _json({"models": list(self.service.models)})
 
     async def infer(self, request: Request) -> Response:
         model = self._model(request)
-        with self.admission.admitted() as place:
+        with self.service.admission.admitted() as place:
             body = await self._body(request)
             length = request.headers.get("inference-header-content-length")
 
@@ -117,7 +80,7 @@ class _Server:
                 asked = v2.questions(document, binary, model)
                 return v2.response(document, model, model.answers(asked))
 
-            data, end = await self._run(work, place)
+            data, end = await self.service.run(work, place)
         headers = {} if end is None else {"inference-header-content-length": str(end)}
         kind = "application/json" if end is None else "application/octet-stream"
         return _compressed(request, data, kind, headers)
@@ -131,7 +94,7 @@ class _Server:
     async def _v1(self, request: Request, kind: str) -> Response:
         model = self._model(request)
         picture = kind == "explanations" and "image/jpeg" in request.headers.get("accept", "")
-        with self.admission.admitted() as place:
+        with self.service.admission.admitted() as place:
             body = await self._body(request)
             raw = request.headers.get("content-type", "").startswith("image/")
             query = request.query_params
@@ -155,29 +118,15 @@ class _Server:
                     else to_json({kind: [_entry(e, kind) for e in found]}, inf_nan_mode="null")
                 )
 
-            data = await self._run(work, place)
+            data = await self.service.run(work, place)
         return _compressed(request, data, "image/jpeg" if picture else "application/json", {})
 
     def _model(self, request: Request) -> ServedModel:
-        model = self.models.get(request.path_params["name"])
-        if model is None or request.path_params.get("version", "1") != "1":
-            raise Refusal(404, "there is no such model here: GET /v1/models lists those that there are")
-        return model
+        return self.service.model(request.path_params["name"], request.path_params.get("version", "1"))
 
     async def _body(self, request: Request) -> bytes:
-        body = await read_body(request.headers, request.receive, self.limits.body)
-        return inflated(body, request.headers.get("content-encoding", ""), self.limits.body)
-
-    async def _run(self, work: Callable[[], Any], place: Place) -> Any:
-        # What a thread has begun cannot be stopped: it keeps its place until it is done.
-        place.work = self.threads.submit(work)
-        future = asyncio.wrap_future(place.work)
-        done, _ = await asyncio.wait({future}, timeout=self.limits.deadline)
-        if done:
-            return future.result()
-        future.add_done_callback(lambda late: late.cancelled() or late.exception())  # nobody else asks for it
-        place.work.cancel()
-        raise Refusal(503, "the answer took longer than the deadline: try again", {"Retry-After": "1"})
+        body = await read_body(request.headers, request.receive, self.service.limits.body)
+        return inflated(body, request.headers.get("content-encoding", ""), self.service.limits.body)
 
 
 def _entry(explanation: Explanation, kind: str) -> dict[str, Any]:
@@ -223,18 +172,16 @@ async def _broken(request: Request, error: Exception) -> Response:
     return _json({"error": "internal error"}, 500)
 
 
-def make_app(models: Mapping[str, ServedModel], limits: Limits, draining: Callable[[], bool] = lambda: False) -> Any:
+def make_app(service: Service) -> Any:
     """The ASGI application.
 
     Args:
-        models: The open models by name.
-        limits: What requests may cost.
-        draining: Whether the server is about to stop, so that it is not ready any more.
+        service: What answers, and what requests may cost.
 
     Returns:
         An application without lifespan.
     """
-    server = _Server(models, limits, draining)
+    server, limits = _Routes(service), service.limits
     base = "/v2/models/{name}"
     routes = [
         Route("/v2/health/live", server.live),

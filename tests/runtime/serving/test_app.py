@@ -10,8 +10,9 @@ import threading
 import numpy as np
 import pytest
 from cfcam.runtime import Explainer
-from cfcam.runtime.serving.app import Limits, make_app
+from cfcam.runtime.serving.app import make_app
 from cfcam.runtime.serving.models import ServedModel
+from cfcam.runtime.serving.service import Limits, Service
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -25,7 +26,7 @@ def _png(color="red", size=(64, 64)):
 
 
 def _client(model, draining=lambda: False, **limits):
-    return TestClient(make_app({model.name: model}, Limits(**limits), draining), _HOST)
+    return TestClient(make_app(Service({model.name: model}, Limits(**limits), draining)), _HOST)
 
 
 @pytest.fixture(scope="module")
