@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -15,7 +16,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-__all__ = ["caption", "colour_map", "heat_picture", "label_on", "laid_over", "scale_bar", "side_by_side", "to_levels"]
+__all__ = [
+    "caption",
+    "colour_map",
+    "heat_picture",
+    "label_on",
+    "laid_over",
+    "layer_png",
+    "scale_bar",
+    "side_by_side",
+    "to_levels",
+]
 
 #: Control points of the colour map: lightness (CIE L*) grows evenly from 5 to 95 while the hue
 #: turns from blue-violet through red to yellow, so that more always looks like more, in grey and to
@@ -142,6 +153,20 @@ def _blend(colour: Image.Image, heat: Image.Image, opacity: Image.Image) -> Imag
 def _opacities() -> list[int]:
     """How opaque each of the 256 levels of heat is, of 255: from 0.15 to 0.65."""
     return [round((0.15 + 0.5 * level / 255) * 255) for level in range(256)]
+
+
+def layer_png(heat: NDArray[np.floating]) -> bytes:
+    """A map (H, W) in [0, 1] as a PNG file that can be laid over a photo.
+
+    Its palette indices are the 256 steps of `to_levels`; the palette has their colours, more opaque for more heat.
+    """
+    from PIL import Image
+
+    picture, data = Image.fromarray(to_levels(heat)), io.BytesIO()
+    picture.putpalette(_table().tobytes())
+    full = _opacities()[-1]
+    picture.save(data, format="PNG", transparency=bytes(round(255 * part / full) for part in _opacities()))
+    return data.getvalue()
 
 
 def scale_bar(width: int, font_size: int) -> Image.Image:

@@ -22,6 +22,7 @@ from ..explanation import Explanation
 from . import v2
 from .limits import Refusal, check_access, inflated, read_body
 from .models import Question, ServedModel
+from .page import map_on_photo, page
 from .service import Service
 
 __all__ = ["make_app"]
@@ -38,9 +39,13 @@ class _Instance(v2._Part):
     target: int | str | None = None
 
 
+class _V1Parameters(v2._Parameters):
+    map: bool = False
+
+
 class _Instances(v2._Part):
     instances: list[_Instance] = Field(min_length=1, max_length=32)
-    parameters: v2._Parameters = v2._Parameters()
+    parameters: _V1Parameters = _V1Parameters()
 
 
 class _Routes:
@@ -68,6 +73,11 @@ class _Routes:
 
     async def list_models(self, request: Request) -> Response:
         return _json({"models": list(self.service.models)})
+
+    async def labels(self, request: Request) -> Response:
+        output = self._model(request).explainer.spec.output
+        found = [v2.encodable(output.label(index)) for index in range(output.classes)]
+        return _compressed(request, to_json({"labels": found}), "application/json", {})
 
     async def infer(self, request: Request) -> Response:
         model = self._model(request)
@@ -102,9 +112,11 @@ class _Routes:
             def work() -> bytes:
                 if raw:
                     asked = [Question(body, query.get("target"), query.get("method"))]
+                    with_map = _flag(query.get("map", "false"))
                 else:
                     document = v2.parsed(_Instances, body)
                     default, method = document.parameters.target, document.parameters.method
+                    with_map = document.parameters.map
                     asked = [
                         Question(v2.from_base64(one.image.b64), default if one.target is None else one.target, method)
                         for one in document.instances
@@ -115,7 +127,7 @@ class _Routes:
                 return (
                     v2.jpeg(found[0], legend=True)
                     if picture
-                    else to_json({kind: [_entry(e, kind) for e in found]}, inf_nan_mode="null")
+                    else to_json({kind: [_entry(e, kind, with_map) for e in found]}, inf_nan_mode="null")
                 )
 
             data = await self.service.run(work, place)
@@ -129,14 +141,23 @@ class _Routes:
         return inflated(body, request.headers.get("content-encoding", ""), self.service.limits.body)
 
 
-def _entry(explanation: Explanation, kind: str) -> dict[str, Any]:
+def _flag(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise Refusal(400, "map: expected true or false")
+    return text == "true"
+
+
+def _entry(explanation: Explanation, kind: str, with_map: bool) -> dict[str, Any]:
     said = explanation.to_dict()
     said["label"] = v2.encodable(explanation.label)
     top = [{"class": i, "label": v2.encodable(label), "probability": p} for i, label, p in explanation.top]
     names = ("label", "probability", "value", "unit")
     if kind == "explanations":
         names = (*names, "peak", "empty", "reason", "notes")
-    return {"class": explanation.target, **{name: said[name] for name in names if name in said}, "top": top}
+    entry = {"class": explanation.target, **{name: said[name] for name in names if name in said}, "top": top}
+    if with_map and kind == "explanations":
+        entry["map"] = map_on_photo(explanation)
+    return entry
 
 
 def _json(document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -184,12 +205,14 @@ def make_app(service: Service) -> Any:
     server, limits = _Routes(service), service.limits
     base = "/v2/models/{name}"
     routes = [
+        Route("/", page),
         Route("/v2/health/live", server.live),
         Route("/v2/health/ready", server.ready),
         Route("/v2", server.about),
         Route("/v1/models", server.list_models),
         Route("/v1/models/{name}:predict", server.predict, methods=["POST"]),
         Route("/v1/models/{name}:explain", server.explain, methods=["POST"]),
+        Route("/v1/models/{name}:labels", server.labels),
         Route("/v1/models/{name}", server.model_ready),
     ]
     for start in (base, base + "/versions/{version}"):
@@ -207,7 +230,7 @@ def make_app(service: Service) -> Any:
             return
         request = Request(scope, receive)
         try:
-            public = scope["path"].startswith("/v2/health/")
+            public = scope["path"] == "/" or scope["path"].startswith("/v2/health/")
             check_access(request.headers, limits.token, limits.hosts, public=public)
         except Refusal as refusal:
             await (await _failed(request, refusal))(scope, receive, send)

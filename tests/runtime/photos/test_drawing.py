@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 from cfcam.runtime.errors import ArrayError
-from cfcam.runtime.photos.drawing import caption, colour_map, heat_picture, scale_bar, side_by_side
+from cfcam.runtime.photos.drawing import caption, colour_map, heat_picture, layer_png, scale_bar, side_by_side
 from PIL import Image
 
 
@@ -31,6 +33,19 @@ def test_colours_at_the_ends():
     ends = colour_map(np.array([0.0, 1.0]))
     assert np.array_equal(colour_map(np.array([-3.0, 7.0])), ends)
     assert np.array_equal(colour_map(np.array([np.nan])), ends[:1])
+
+
+def test_a_layer_holds_the_map_in_its_indices_and_its_look_in_its_palette():
+    heat = np.array([[0.0, 0.5, 1.0], [0.25, 0.75, 0.1]], np.float32)
+    picture = Image.open(io.BytesIO(layer_png(heat)))
+    assert picture.mode == "P"
+    np.testing.assert_array_equal(np.array(picture), np.floor(heat * 255 + 0.5))
+    shown = np.array(picture.convert("RGBA"))
+    np.testing.assert_array_equal(shown[..., :3], colour_map(heat))
+    opacity = shown[..., 3].ravel()[heat.argsort(axis=None)]
+    assert opacity[-1] == 255
+    assert 0 < opacity[0] < 64
+    assert (np.diff(opacity.astype(int)) > 0).all()
 
 
 def test_heat_picture_checks_and_keeps_its_inputs():

@@ -99,6 +99,24 @@ def test_a_raw_photo_and_a_picture_of_it(client):
     assert two.status_code == 400
 
 
+def test_a_map_for_the_photo_where_it_is_asked_for(client, model):
+    sent = {"content": _png("blue"), "headers": {"content-type": "image/png"}}
+    (raw,) = client.post("/v1/models/m:explain?map=true", **sent).json()["explanations"]
+    document = {"instances": [{"image": {"b64": base64.b64encode(_png("blue")).decode()}}], "parameters": {"map": True}}
+    (entry,) = client.post("/v1/models/m:explain", json=document).json()["explanations"]
+    assert entry == raw
+    levels = np.array(Image.open(io.BytesIO(base64.b64decode(raw["map"]["png"]))))
+    expected = model.explainer.explain(Image.new("RGB", (64, 64), "blue"))
+    np.testing.assert_array_equal(levels, np.rint(expected.map * 255))
+    assert "map" not in client.post("/v1/models/m:explain", **sent).json()["explanations"][0]
+    assert "map" not in client.post("/v1/models/m:predict?map=true", **sent).json()["predictions"][0]
+
+
+def test_labels(client):
+    found = client.get("/v1/models/m:labels").json()["labels"]
+    assert (found[0], found[-1]) == ("red", "nothing")
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
 def test_long_answers_are_compressed_where_asked(client, encoding):
     body = {"inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": [_b64()["image"]["b64"]]}]}
@@ -117,6 +135,7 @@ def test_long_answers_are_compressed_where_asked(client, encoding):
         ("/v1/models/m:explain", {"json": {"SECRET": 1}}, 400),
         ("/v1/models/m:explain", {"json": {"instances": [{"image": {"b64": "SECRET="}}]}}, 400),
         ("/v1/models/m:explain", {"json": {"instances": [_b64(target="SECRET")]}}, 400),
+        ("/v1/models/m:explain?map=SECRET", {"content": _png(), "headers": {"content-type": "image/png"}}, 400),
         ("/v1/models/m:explain?target=9", {"content": _png(), "headers": {"content-type": "image/png"}}, 400),
         ("/v1/models/m:explain", {"content": b"SECRET", "headers": {"content-type": "image/png"}}, 400),
         ("/v1/models/m:explain", {"content": b"", "headers": {"content-type": "image/png"}}, 400),
@@ -139,6 +158,8 @@ def test_token_and_host(model):
     assert client.get("/v1/models").status_code == 401
     assert client.get("/v1/models", headers={"authorization": "Bearer t"}).status_code == 200
     assert client.get("/v2/health/ready").status_code == 200
+    assert client.get("/").status_code == 200  # the page asks for the token
+    assert client.get("/", headers={"host": "evil.example"}).status_code == 403
     assert client.get("/v1/models", headers={"host": "evil.example"}).status_code == 403
 
 
