@@ -369,7 +369,7 @@ class Explainer(Closing):
         """
         work = self._work(method, settings, smooth, sess)
         tensors = check_tensor(images, self.spec.input)
-        raw = self._raw(tensors, targets)
+        raw = self.answers(tensors, targets)
         return np.stack([self._heat(self._runner.run(work, one, raw, i, {})) for i, one in enumerate(tensors)])
 
     def tensors(self, images: Sequence[Source] | NDArray[Any], targets: Target | Sequence[Target] = None) -> Tensors:
@@ -394,10 +394,24 @@ class Explainer(Closing):
                 f"{self.path}: is fused: it gives out finished maps, and no activations or gradients; export the model "
                 "without --fused for this"
             )
-        return self._raw(images, targets)
+        return self.answers(images, targets)
 
-    def _raw(self, images: Sequence[Source] | NDArray[Any], targets: Target | Sequence[Target]) -> Tensors:
-        """`tensors`, of a fused file too."""
+    def answers(self, images: Sequence[Source] | NDArray[Any], targets: Target | Sequence[Target] = None) -> Tensors:
+        """`tensors` of any file: a fused one has `Tensors.finished` in place of layers.
+
+        Args:
+            images: As in `tensors`.
+            targets: As in `tensors`.
+
+        Returns:
+            The raw values.
+
+        Raises:
+            ArrayError: As `tensors`.
+            ImageError: As `tensors`.
+            TargetError: As `tensors`.
+            EngineError: As `tensors`.
+        """
         if isinstance(images, np.ndarray) and images.ndim == 4 and is_tensor(images, self.spec.input):
             tensors = list(check_tensor(images, self.spec.input))
             frames = [Frame.whole(self.spec.input.width, self.spec.input.height)] * len(tensors)
@@ -496,7 +510,7 @@ class Explainer(Closing):
         images = as_input(np.random.default_rng(0).standard_normal(shape), self.spec.input.dtype)
         started = time.perf_counter()
         for _ in range(n):
-            self._raw(images, None)
+            self.answers(images, None)
         if get_method(self.spec.method.name).kind == "rule":
             self.maps(images[:1])
         return time.perf_counter() - started

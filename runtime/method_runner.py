@@ -21,7 +21,7 @@ from .smoothing import Smoothing, mean_result
 from .tail import Tail
 from .timing import timed
 
-__all__ = ["MethodRunner", "Progress", "Work"]
+__all__ = ["MethodRunner", "Progress", "Work", "from_file"]
 
 #: Called while a probe or SESS runs: how many runs of the model are done, and how many there will be.
 Progress = Callable[[int, int], None]
@@ -65,7 +65,7 @@ class MethodRunner:
         groupings: of this image, for another class's map of the same method.
         """
         if raw.finished is not None:
-            return _from_file(raw.finished, index, own_form(self._spec))
+            return from_file(raw.finished, index, own_form(self._spec))
         if work.sess is not None:
             return self._by_windows(work, work.sess, tensor, raw, index, times)
         if work.smoothing is None:
@@ -162,8 +162,8 @@ class MethodRunner:
         return None if self._output.partial else np.log(np.maximum(raw.scores[index], np.finfo(np.float32).tiny))
 
 
-def _from_file(finished: Finished, index: int, form: FileForm | None) -> CamResult:
-    """The map that a fused file made."""
+def from_file(finished: Finished, index: int, form: FileForm | None) -> CamResult:
+    """The map that a fused file made of image `index`. form: of the file's maps."""
     empty = "the file finds nothing that speaks for the class" if finished.empty[index] else None
     made = None
     if form is not None:

@@ -17,6 +17,7 @@ from ...runtime.contract.spec import CamSpec
 from ...runtime.errors import MethodError
 from ...runtime.explainer import Explainer
 from ...runtime.inference import Tensors
+from ...runtime.method_runner import from_file
 from ...runtime.methods import CamResult, Method
 from ...runtime.methods.cfcam.method import CfcamSettings, group_channels
 from ...runtime.methods.layer_fusion import form_of, fuse_layers, fused_grid, run_on_layers
@@ -51,7 +52,7 @@ class LayerMap:
 
 
 class ComparedFile:
-    """A file, and the rule that is run on what it computes: the same for both files."""
+    """A file, and the rule that is run on what it computes: the same for both files. A fused file has run it itself."""
 
     def __init__(self, explainer: Explainer, method: Method, settings: Any) -> None:
         self.explainer = explainer
@@ -72,11 +73,19 @@ class ComparedFile:
         """Whether the rivals' gradient has a part in the maps."""
         return self.form is not None and self.form.contrast > 0
 
+    @property
+    def takes_contrast_off(self) -> bool:
+        """Whether there are maps at contrast 0: the contrast of a fused file is a constant of its graph."""
+        return self.spec.fused is None or not self.has_contrast
+
     def maps(self, raw: Tensors, row: int, *, groups: bool = False, contrast: bool = True) -> list[LayerMap]:
         """A map for every place of image `row`.
 
-        groups: with the labels of channels, whatever the method. contrast: False for maps at contrast 0.
+        groups: with the labels of channels, whatever the method; a fused file does not tell them. contrast: False for
+        maps at contrast 0, where the file `takes_contrast_off`.
         """
+        if raw.finished is not None:
+            return [self._map(from_file(raw.finished, row, self.form), None)]
         settings = self.settings if contrast or not self.has_contrast else replace(self.settings, contrast=0.0)
         results = run_on_layers(self.method, settings, self.spec.layers, raw.layers, row, self.spec.fusion)
         maps = [
@@ -129,7 +138,9 @@ def open_files(
         base = opened(reference, provider="cpu")
         other = opened(candidate, provider=provider, allow_fallback=allow_fallback or None)
         _check_pair(other, base, method)
-        chosen, options = base.resolve_method(method, settings)
+        # What is a constant of one file's graph is what the other file is to do.
+        leading = other if base.spec.fused is None and other.spec.fused is not None else base
+        chosen, options = leading.resolve_method(method, settings)
         if chosen.kind != "rule":
             raise MethodError(
                 f"method '{chosen.name}' runs the model again and again: compare the files by a method that "
@@ -142,12 +153,6 @@ def open_files(
 
 def _check_pair(candidate: Explainer, reference: Explainer, method: str | None) -> None:
     a, b = candidate.spec, reference.spec
-    for one in (candidate, reference):
-        if one.spec.fused is not None:
-            raise VerifyError(
-                f"{one.path}: is fused, and what is compared is what maps are made of: give the file that is exported "
-                "without --fused (cfcam check proves the map of a fused one)"
-            )
     if b.precision != "float32":
         raise VerifyError(f"{reference.path}: is {b.precision} itself: verify against the float32 file")
     differences = [
@@ -160,7 +165,10 @@ def _check_pair(candidate: Explainer, reference: Explainer, method: str | None) 
         first = next(((i, x, y) for i, (x, y) in enumerate(pairs) if x != y), None)
         if first is not None:
             differences.append((f"label of class {first[0]}", first[1], first[2]))
-    if method is None:
+    fused = [one.fused is not None for one in (a, b)]
+    if all(fused):
+        differences.append(("method of the graph", _resolved(candidate), _resolved(reference)))
+    elif method is None and not any(fused):
         differences.append(("method", _method(a), _method(b)))
     if len(a.layers) > 1:
         differences.append(("fusion", a.fusion, b.fusion))
@@ -189,6 +197,12 @@ def _size(spec: CamSpec) -> str:
 
 def _layers(spec: CamSpec) -> str:
     return ", ".join(f"{one.name} ({one.channels} x {one.grid[0]} x {one.grid[1]})" for one in spec.layers)
+
+
+def _resolved(explainer: Explainer) -> str:
+    """The method of a fused file with all its settings."""
+    chosen, settings = explainer.resolve_method()
+    return f"{chosen.name} {settings or ''}".strip()
 
 
 def _method(spec: CamSpec) -> str:

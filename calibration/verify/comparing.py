@@ -40,7 +40,8 @@ class PlaceMeasures:
     """One photo, one layer (or the fused map). Everything is against the reference's map of its top class.
 
     What is said of two classes is measured at contrast 0: contrast sets them apart by construction, and a scale that is
-    stretched forgives more.
+    stretched forgives more. A fused file cannot leave its contrast out: where the candidate is one, the sensitivity of
+    both is measured at that contrast, and `other` only where the reference is one.
 
     candidate: the candidate's map. jitter: the reference's own on a jittered photo. other: the reference's for the
     second class, None where there is only one. noise: a map of blurred noise. clusters, clusters_jitter: adjusted
@@ -120,12 +121,14 @@ class Shown:
 
 @dataclass(frozen=True, eq=False)
 class _TwoClasses:
-    """One photo's maps of one place at contrast 0, for the reference's top class and for its second one."""
+    """One photo's maps of one place for the reference's top class and for its second one, at a contrast that both files
+    can have; scale: the reference's two at the least contrast that it can have."""
 
     reference: LayerMap
     candidate: LayerMap
     reference_other: LayerMap
     candidate_other: LayerMap
+    scale: tuple[LayerMap, LayerMap]
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,8 +175,8 @@ class Comparer:
     def show(self, index: int, path: Path, place: int) -> Shown:
         """One photo's maps of one place, computed once more. Raises a `CfcamError`."""
         loaded = self._load(index, path)
-        reference = self._reference.explainer.tensors(loaded.prepared.tensor[None], TOP_CLASS)
-        candidate = self._candidate.explainer.tensors(loaded.candidate_tensor[None], int(reference.classes[0]))
+        reference = self._reference.explainer.answers(loaded.prepared.tensor[None], TOP_CLASS)
+        candidate = self._candidate.explainer.answers(loaded.candidate_tensor[None], int(reference.classes[0]))
         return Shown(
             loaded.prepared,
             self._reference.maps(reference, 0)[place].heat.values,
@@ -221,13 +224,17 @@ class Comparer:
         jitter = self._reference.maps(more, shaken, groups=True)
         classes: Sequence[_TwoClasses | None] = [None] * len(self._reference.places)
         if answers.second is not None:
-            firsts = [reference, found]
-            if self._reference.has_contrast:
-                firsts = [self._reference.maps(top, row, contrast=False)]
-                firsts += [self._candidate.maps(candidate, row, contrast=False)]
-            others = [self._reference.maps(more, row, contrast=False)]
-            others += [self._candidate.maps(candidate, count + row, contrast=False)]
-            classes = [_TwoClasses(*each) for each in zip(*firsts, *others, strict=True)]
+            base, other = self._reference, self._candidate
+            bare = base.takes_contrast_off and other.takes_contrast_off
+            own = not bare or not base.has_contrast  # the maps that there are already
+            firsts = [reference if own else base.maps(top, row, contrast=False)]
+            firsts += [found if own else other.maps(candidate, row, contrast=False)]
+            others = [base.maps(more, row, contrast=not bare), other.maps(candidate, count + row, contrast=not bare)]
+            scale = [firsts[0], others[0]]
+            if base.takes_contrast_off and not bare:
+                scale = [base.maps(top, row, contrast=False), base.maps(more, row, contrast=False)]
+            pairs = zip(*scale, strict=True)
+            classes = [_TwoClasses(*each) for each in zip(*firsts, *others, pairs, strict=True)]
         maps = zip(self._reference.places, reference, found, jitter, classes, strict=True)
         logits, label = _scores(top)[row], self._reference.spec.output.label
         target, predicted = int(top.classes[row]), int(_scores(candidate)[row].argmax())
@@ -262,7 +269,7 @@ class _FileError(Exception):
 
 def _tensors(file: ComparedFile, images: NDArray[Any], classes: Sequence[int], *, candidate: bool) -> Tensors:
     try:
-        return file.explainer.tensors(images, list(classes))
+        return file.explainer.answers(images, list(classes))
     except EngineError as error:
         raise _FileError(error, candidate) from error
 
@@ -300,7 +307,7 @@ def _measure_place(
     return PlaceMeasures(
         candidate=compare_maps(reference.heat, candidate.heat),
         jitter=compare_maps(reference.heat, jitter.heat),
-        other=None if classes is None else compare_maps(classes.reference.heat, classes.reference_other.heat),
+        other=None if classes is None else compare_maps(*(one.heat for one in classes.scale)),
         noise=compare_maps(reference.heat, noise),
         clusters=_grouping(reference, candidate),
         clusters_jitter=_grouping(reference, jitter),

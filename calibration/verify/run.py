@@ -146,7 +146,7 @@ def verify(
             undecided=verdict.undecided,
             given=len(photos),
             failed=tuple(failed),
-            warnings=_warnings(places, len(measured)),
+            warnings=(*_contrast(compared, base), *_warnings(places, len(measured))),
             cases=draw_cases(comparer, measured, drawn, pictures) if pictures else (),
             seconds=time.perf_counter() - started,
         )
@@ -192,6 +192,21 @@ def _top1(agreeing: int, count: int) -> Top1:
 
 def _facts(file: ComparedFile) -> FileFacts:
     return FileFacts(str(file.explainer.path), file.spec.precision, file.explainer.provider)
+
+
+def _contrast(candidate: ComparedFile, reference: ComparedFile) -> tuple[str, ...]:
+    """What the contrast of fused files does to the figures of two classes."""
+    if reference.takes_contrast_off and candidate.takes_contrast_off:
+        return ()
+    fused = candidate if reference.takes_contrast_off else reference
+    assert fused.form is not None
+    text = f"class sensitivity is measured at contrast {fused.form.contrast:g}, a constant of the fused file"
+    if not reference.takes_contrast_off:
+        text += (
+            ", and so is the scale of the scores, which forgives more then: for the strict one, give the "
+            "reference that is exported without --fused"
+        )
+    return (text,)
 
 
 def _warnings(places: Sequence[PlaceSummary], count: int) -> tuple[str, ...]:
