@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from ...runtime.map_columns import MAP_COLUMNS
 from ...runtime.profile import Profile, Usual, read_profile
 from .errors import AuditError
 from .findings import FINDINGS
-from .parts import read_parts
+from .parts import iter_rows
 from .plan import read_plan
+from .row import FIGURES
 
 __all__ = ["COMPARED", "SCHEMA", "compare_folders", "compare_profile", "compare_rows"]
 
@@ -57,12 +58,15 @@ def compare_folders(a: Path, b: Path) -> dict[str, Any]:
         AuditError: One of them is no audit, or has no photo without an error.
         ProfileError: The file is no reference profile.
     """
-    plan, rows = read_plan(b / "plan.json"), read_parts(b / "parts")
+    plan, rows = read_plan(b / "plan.json"), iter_rows(b / "parts", FIGURES)
     if a.is_dir():
         other = read_plan(a / "plan.json")
-        found = compare_rows(read_parts(a / "parts"), rows)
+        found = compare_rows(iter_rows(a / "parts", FIGURES), rows)
         names = [name for name in (*other.differences(plan), "rungs") if getattr(other, name) != getattr(plan, name)]
         differences = [(name, getattr(other, name), getattr(plan, name)) for name in names]
+        libraries = sorted({*other.versions, *plan.versions})
+        pairs = [(f"version of {name}", other.versions.get(name), plan.versions.get(name)) for name in libraries]
+        differences += [(name, one, two) for name, one, two in pairs if one != two]
     else:
         profile = read_profile(a)
         found = compare_profile(profile, rows)
@@ -75,7 +79,7 @@ def compare_folders(a: Path, b: Path) -> dict[str, Any]:
     return {**found, "differences": differences, "drift": drift}
 
 
-def compare_rows(a: Sequence[Row], b: Sequence[Row]) -> dict[str, Any]:
+def compare_rows(a: Iterable[Row], b: Iterable[Row]) -> dict[str, Any]:
     """What differs between two audits.
 
     Args:
@@ -115,7 +119,7 @@ def compare_rows(a: Sequence[Row], b: Sequence[Row]) -> dict[str, Any]:
     )
 
 
-def compare_profile(profile: Profile, rows: Sequence[Row]) -> dict[str, Any]:
+def compare_profile(profile: Profile, rows: Iterable[Row]) -> dict[str, Any]:
     """What differs between a reference profile and an audit.
 
     Args:
@@ -149,7 +153,7 @@ def compare_profile(profile: Profile, rows: Sequence[Row]) -> dict[str, Any]:
     return _judged({**head, "columns": columns, "findings": []})
 
 
-def _known(rows: Sequence[Row]) -> dict[str, Row]:
+def _known(rows: Iterable[Row]) -> dict[str, Row]:
     """Rows without an error, by content."""
     found = {row["sha256"]: row for row in rows if not row["error"]}
     if not found:

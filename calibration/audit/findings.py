@@ -5,7 +5,7 @@ The table of docs/audit.md and that of the report are made from `FINDINGS`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,7 +142,7 @@ def find(row: Mapping[str, Any]) -> list[str]:
     return [] if row["error"] else [finding.name for finding in FINDINGS if finding.judge(row)]
 
 
-def rates(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def rates(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """How often each finding was made, among the photos on which it could be told.
 
     Args:
@@ -154,15 +154,23 @@ def rates(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """
     from scipy.stats import binomtest
 
-    found = {}
-    contents = {row["sha256"]: row for row in rows if not row["error"]}  # a copy of a photo is no further evidence
-    for finding in FINDINGS:
-        told = [told for row in contents.values() if (told := finding.judge(row)) is not None]
-        entry: dict[str, Any] = {"count": sum(told), "of": len(told), "rate": None, "low": None, "high": None}
-        if told:
-            interval = binomtest(sum(told), len(told)).proportion_ci(method="wilson")
-            entry |= {"rate": sum(told) / len(told), "low": float(interval.low), "high": float(interval.high)}
-        found[finding.name] = entry
+    seen: set[str] = set()
+    found: dict[str, dict[str, Any]] = {
+        finding.name: {"count": 0, "of": 0, "rate": None, "low": None, "high": None} for finding in FINDINGS
+    }
+    for row in rows:
+        if row["error"] or row["sha256"] in seen:  # a copy of a photo is no further evidence
+            continue
+        seen.add(row["sha256"])
+        for finding in FINDINGS:
+            told = finding.judge(row)
+            found[finding.name]["count"] += bool(told)
+            found[finding.name]["of"] += told is not None
+    for entry in found.values():
+        if entry["of"]:
+            interval = binomtest(entry["count"], entry["of"]).proportion_ci(method="wilson")
+            entry["rate"] = entry["count"] / entry["of"]
+            entry |= {"low": float(interval.low), "high": float(interval.high)}
     return found
 
 

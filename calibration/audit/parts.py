@@ -7,7 +7,7 @@ import hashlib
 import io
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from ...runtime.errors import OutputError
@@ -20,7 +20,7 @@ try:
 except ImportError:  # Windows: two audits into one folder are then the user's to avoid
     fcntl = None
 
-__all__ = ["locked", "read_parts", "write_part"]
+__all__ = ["iter_rows", "locked", "read_parts", "write_part"]
 
 _NAME = re.compile(r"part-(\d{6})-([0-9a-f]{16})\.parquet")
 
@@ -49,11 +49,12 @@ def write_part(folder: Path, rows: Sequence[Row]) -> Path:
     return path
 
 
-def read_parts(folder: Path) -> list[Row]:
-    """All rows of all parts, in the order of the parts.
+def read_parts(folder: Path, columns: Sequence[str] | None = None) -> list[Row]:
+    """All rows of all parts, in the order of the parts. For more rows than memory holds, see `iter_rows`.
 
     Args:
         folder: Of the parts; it may not be there yet.
+        columns: Names of those that are read; None for all.
 
     Returns:
         The rows.
@@ -61,29 +62,64 @@ def read_parts(folder: Path) -> list[Row]:
     Raises:
         AuditError: A part was changed or is of another version, or a photo is there twice.
     """
-    pa = arrow()
-    rows: list[Row] = []
-    for name in _names(folder):
+    return [row for part in reversed(list(_parts(folder, columns))) for row in part]
+
+
+def iter_rows(folder: Path, columns: Sequence[str] | None = None, only: Collection[str] | None = None) -> Iterator[Row]:
+    """The rows of `read_parts`, the last part first, with one part in memory at a time.
+
+    Args:
+        folder: Of the parts; it may not be there yet.
+        columns: Names of those that are read; None for all.
+        only: Images whose rows are wanted; None for all.
+
+    Yields:
+        The rows.
+
+    Raises:
+        AuditError: A part was changed or is of another version, or a photo is there twice.
+    """
+    for part in _parts(folder, columns, only):
+        yield from part
+
+
+def _parts(folder: Path, columns: Sequence[str] | None, only: Collection[str] | None = None) -> Iterator[list[Row]]:
+    """The last part first: an error is of no account when a later part has the photo once more."""
+    names = None if columns is None else list(dict.fromkeys(("image", "error", *columns)))
+    seen: set[str] = set()
+    for name in reversed(_names(folder)):
         if name.startswith(".") or not name.endswith(".parquet"):
             continue  # what a killed run left unfinished
-        match, path = _NAME.fullmatch(name), folder / name
-        remedy = "remove it and run the audit again, which measures its photos anew"
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise AuditError(f"{path}: cannot be read ({error.strerror or error})") from error
-        if match is None or hashlib.sha256(data).hexdigest()[:16] != match[2]:
-            raise AuditError(f"{path}: is not what its name says: it was changed or renamed; {remedy}")
-        table = pa.parquet.read_table(io.BytesIO(data))
-        version = (table.schema.metadata or {}).get(b"cfcam.schema", b"").decode(errors="replace")
+        rows = []
+        for row in _read_part(folder / name, names, only):
+            if row["image"] not in seen:
+                seen.add(row["image"])
+                rows.append(row)
+            elif not row["error"]:
+                raise AuditError(
+                    f"{folder}: holds '{row['image']}' twice: remove one of its parts and run the audit again"
+                )
+        yield rows
+
+
+def _read_part(path: Path, columns: list[str] | None, only: Collection[str] | None) -> list[Row]:
+    pa = arrow()
+    match = _NAME.fullmatch(path.name)
+    remedy = "remove it and run the audit again, which measures its photos anew"
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise AuditError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if match is None or hashlib.sha256(data).hexdigest()[:16] != match[2]:
+        raise AuditError(f"{path}: is not what its name says: it was changed or renamed; {remedy}")
+    with pa.parquet.ParquetFile(io.BytesIO(data)) as file:
+        version = (file.schema_arrow.metadata or {}).get(b"cfcam.schema", b"").decode(errors="replace")
         if version != SCHEMA:
             raise AuditError(f"{path}: holds rows of '{version}', expected '{SCHEMA}'; {remedy}")
-        rows += table.to_pylist()
-    images = [row["image"] for row in rows]
-    if len(set(images)) < len(images):
-        twice = next(image for image in images if images.count(image) > 1)
-        raise AuditError(f"{folder}: holds '{twice}' twice: remove one of its parts and run the audit again")
-    return rows
+        table = file.read(columns)
+    if only is not None:
+        table = table.filter(pa.compute.is_in(table["image"], pa.array(sorted(only), pa.string())))
+    return table.to_pylist()
 
 
 def _names(folder: Path) -> list[str]:

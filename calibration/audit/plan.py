@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -56,6 +56,7 @@ class Plan:
         annotations_sha256: Of boxes or masks; None without.
         metadata_sha256: Of the metadata; None without.
         reference_sha256: Of the reference profile; None without.
+        versions: Of what the audit was begun with, by name.
     """
 
     model_sha256: str
@@ -77,10 +78,11 @@ class Plan:
     annotations_sha256: str | None = None
     metadata_sha256: str | None = None
     reference_sha256: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     def differences(self, asked: Plan) -> list[str]:
-        """Names of what `asked` wants otherwise, leaving out what planning finds."""
-        planned = ("rungs", "rung_ms", "sample", "headroom")
+        """Names of what `asked` wants otherwise, leaving out what planning finds, and versions."""
+        planned = ("rungs", "rung_ms", "sample", "headroom", "versions")
         mine, other = json.loads(json.dumps([asdict(self), asdict(asked)]))
         return [name for name in mine if name not in planned and mine[name] != other[name]]
 
@@ -144,6 +146,7 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
     data = parse_json(read_text(file, AuditError), str(file), AuditError)
     if not isinstance(data, dict) or data.pop("schema", None) != SCHEMA:
         raise AuditError(f"{file}: is no plan of an audit (its schema is not '{SCHEMA}')")
+    data.setdefault("versions", {})  # plans of the first audits lack them
     names = {one.name for one in fields(Plan)}
     if set(data) != names:
         odd = ", ".join(sorted(set(data) ^ names))
@@ -169,6 +172,8 @@ def _check(file: Path, data: dict[str, Any]) -> None:
         "provider": isinstance(data["provider"], str),
         "model_sha256": isinstance(data["model_sha256"], str),
         "settings": isinstance(data["settings"], dict),
+        "versions": isinstance(data["versions"], dict)
+        and all(isinstance(version, str) for version in data["versions"].values()),
         "rung_ms": data["rung_ms"] is None
         or (isinstance(data["rung_ms"], dict) and all(map(_is_number, data["rung_ms"].values()))),
     }

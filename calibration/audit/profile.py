@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ _TAIL, _DEVIATIONS = 0.025, 1.959963984540054
 _SMALLEST = 0.01
 
 
-def make_profile(rows: Sequence[Mapping[str, Any]], model_sha256: str, method: str) -> Profile:
+def make_profile(rows: Iterable[Mapping[str, Any]], model_sha256: str, method: str) -> Profile:
     """What is usual in an audit.
 
     Args:

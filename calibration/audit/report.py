@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+import heapq
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from ..html_page import jpeg_url, machine, page_template
 from .findings import FINDINGS
 from .row import Row
 
-__all__ = ["MOST_BYTES", "render_report"]
+__all__ = ["MOST_BYTES", "pick_cases", "render_report"]
 
 #: Of the page; pictures are left out when it would be more.
 MOST_BYTES = 1_000_000
@@ -28,14 +29,41 @@ _TEXT_BYTES = 250_000
 _SAMPLE, _SIDE, _SLICES = 12, 240, 60
 
 
-def render_report(summary: Mapping[str, Any], rows: Sequence[Row], view: InputSpec, *, seed: int = 0) -> str:
+def pick_cases(rows: Iterable[Row], seed: int = 0) -> tuple[list[Row], list[Row]]:
+    """The photos that a page shows. The same rows give the same ones, in whatever order they come.
+
+    Args:
+        rows: Of the audit; they are read once.
+        seed: Of the random sample.
+
+    Returns:
+        Up to 12 photos with most findings, and up to 12 that chance has picked.
+    """
+    worst: list[tuple[int, str, Row]] = []
+    others: list[tuple[bytes, str, Row]] = []
+    for row in rows:
+        if row["error"]:
+            continue
+        image = row["image"]
+        if row["findings"]:
+            worst.append((-len(row["findings"]), image, row))
+        others.append((hashlib.sha256(f"{seed} {image}".encode(errors="replace")).digest(), image, row))
+        if len(others) >= 100 * _SAMPLE:
+            worst, others = heapq.nsmallest(_SAMPLE, worst), heapq.nsmallest(_SAMPLE, others)
+    return (
+        [row for *_, row in heapq.nsmallest(_SAMPLE, worst)],
+        [row for *_, row in heapq.nsmallest(_SAMPLE, others)],
+    )
+
+
+def render_report(summary: Mapping[str, Any], worst: Sequence[Row], others: Sequence[Row], view: InputSpec) -> str:
     """The page's text. Every name in it is escaped.
 
     Args:
         summary: ``summary.json``.
-        rows: Of the audit.
+        worst: Rows of the photos with most findings.
+        others: Rows of a random sample.
         view: The model's input, which says where a map lies on its photo.
-        seed: Of the random sample.
 
     Returns:
         HTML of at most `MOST_BYTES`.
@@ -43,9 +71,6 @@ def render_report(summary: Mapping[str, Any], rows: Sequence[Row], view: InputSp
     Raises:
         MissingDependencyError: Jinja2 is not installed.
     """
-    good = sorted((row for row in rows if not row["error"]), key=lambda row: row["image"])
-    worst = sorted((row for row in good if row["findings"]), key=lambda row: -len(row["findings"]))[:_SAMPLE]
-    others = random.Random(seed).sample(good, min(_SAMPLE, len(good)))
     room = [MOST_BYTES - _TEXT_BYTES]
     slices = [one for one in summary["slices"] if one["of"]]
     slices.sort(key=lambda one: (one["p_value"] if one["p_value"] is not None else 2.0, -one["rate"]))

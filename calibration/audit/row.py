@@ -9,7 +9,7 @@ from ...runtime.errors import MissingDependencyError
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["COLUMNS", "SCHEMA", "UNREPEATED", "Row", "arrow", "arrow_schema", "empty_row"]
+__all__ = ["COLUMNS", "FIGURES", "SCHEMA", "UNREPEATED", "Row", "arrow", "arrow_schema", "empty_row"]
 
 #: The version that is written into every part.
 SCHEMA = "cfcam.audit-rows/1"
@@ -63,6 +63,9 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "error": ("string", "why the photo could not be audited"),
 }
 
+#: All but the maps, which are most of a row's bytes.
+FIGURES = tuple(name for name in COLUMNS if name != "grid")
+
 #: What differs from run to run; given the plan, everything else is the same to the last bit.
 UNREPEATED = ("ms", "over", "worker")
 
@@ -74,9 +77,10 @@ def empty_row(image: str, sha256: str) -> Row:
 
 
 def arrow() -> Any:
-    """pyarrow, with its Parquet module. Raises `MissingDependencyError`."""
+    """pyarrow, with what rows need of it. Raises `MissingDependencyError`."""
     try:
         import pyarrow
+        import pyarrow.compute
         import pyarrow.parquet
     except ImportError as error:
         raise MissingDependencyError("an audit's rows need pyarrow: install cfcam[audit]") from error

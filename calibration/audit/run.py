@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ...runtime.bench.machine import versions
 from ...runtime.contract.modelfile import file_sha256
 from ...runtime.contract.spec import InputSpec
 from ...runtime.errors import CfcamError, ImageError
@@ -19,12 +20,12 @@ from ...runtime.shown import shown, utf8
 from ..evaluate.annotations import AnnotationError
 from .errors import AuditError
 from .limits import read_limits
-from .parts import locked, read_parts, write_part
+from .parts import iter_rows, locked, write_part
 from .plan import RUNGS, Clock, Ladder, Plan, choose_rungs, read_plan, write_plan
-from .report import render_report
-from .row import Row, arrow
+from .report import pick_cases, render_report
+from .row import FIGURES, Row, arrow
 from .rungs import method_of
-from .signing import sign
+from .signing import check_key, sign
 from .slices import table
 from .summary import summarise
 from .workers import Job, opened, rows_of
@@ -110,6 +111,8 @@ def audit(
         if str(photo) != utf8(str(photo)):
             raise AuditError(f"{shown(str(photo))}: its name is not UTF-8, which a table of rows needs: rename it")
     limits = None if options.limits is None else read_limits(options.limits)
+    if options.sign is not None:
+        check_key(options.sign)
     asked, about, view = _asked(model, options)
     job = Job(
         model, asked, options.boxes, options.masks, options.metadata, options.reference, max_pixels=options.max_pixels
@@ -117,20 +120,24 @@ def audit(
     warnings = _annotated(job, photos)
     with locked(folder):
         job = replace(job, plan=_planned(job, photos, folder, options))
-        done = {(row["image"], row["sha256"]) for row in read_parts(folder / "parts")}
+        if job.plan.versions != asked.versions:
+            warnings.append(_other_versions(job.plan.versions, asked.versions))
+        parts = folder / "parts"
+        done = {row["image"]: row for row in iter_rows(parts, ("image", "sha256", "error"))}
         left = _left(photos, done, folder)
         progress(len(photos) - len(left), len(photos))
-        _measure(job, left, folder / "parts", options.workers, lambda count: progress(count, len(photos)), len(photos))
-        rows = read_parts(folder / "parts")
-        if all(row["error"] for row in rows):
-            raise AuditError(f"none of the {len(rows)} photos could be audited; the first: {rows[0]['error']}")
-        document = summarise(rows, job.plan, about, warnings)
+        rows = _new(rows_of(job, left, min(options.workers, max(1, len(left)))), done)
+        _measure(rows, parts, lambda count: progress(count, len(photos)), len(photos) - len(left))
+        document = summarise(iter_rows(parts, FIGURES), job.plan, about, warnings)
+        if not document["counts"]["audited"]:
+            first = document["errors"][0]["error"]
+            raise AuditError(f"none of the {len(photos)} photos could be audited; the first: {first}")
         if options.metadata is not None:
-            document["slices"] = table(rows)
+            document["slices"] = table(iter_rows(parts, FIGURES))
         if limits is not None:
             document["limits"] = limits.judge(document)
         write_bytes(folder / "summary.json", (json.dumps(utf8(document), indent=2, allow_nan=False) + "\n").encode())
-        page = render_report(document, rows, view, seed=options.seed)
+        page = render_report(document, *_cases(parts, options.seed), view)
         write_bytes(folder / "report.html", page.encode(errors="replace"))
         if options.sign is not None:
             sign(folder, options.sign)
@@ -159,6 +166,7 @@ def _asked(model: Path, options: AuditOptions) -> tuple[Plan, dict[str, Any], In
     with Explainer(model, provider=options.provider, threads=1) as explainer:
         method, settings = method_of(explainer, options.method)
         sha256, provider, spec = file_sha256(model), explainer.provider, explainer.spec
+        backend = explainer.engine.describe().backend
     plan = Plan(
         sha256,
         method,
@@ -172,6 +180,7 @@ def _asked(model: Path, options: AuditOptions) -> tuple[Plan, dict[str, Any], In
         annotations_sha256=_annotations_sha256(options),
         metadata_sha256=None if options.metadata is None else file_sha256(options.metadata, AuditError),
         reference_sha256=None if options.reference is None else file_sha256(options.reference, AuditError),
+        versions=versions(backend),
     )
     about = {
         "file": str(model),
@@ -225,7 +234,7 @@ def _planned(job: Job, photos: Sequence[Path], folder: Path, options: AuditOptio
         given = read_plan(options.plan)
         if given.model_sha256 != asked.model_sha256:
             raise AuditError(f"{options.plan}: is a plan for another model than {job.model}: leave --plan out")
-        own = ("max_pixels", "annotations_sha256", "metadata_sha256", "reference_sha256")
+        own = ("max_pixels", "annotations_sha256", "metadata_sha256", "reference_sha256", "versions")
         asked = replace(given, **{name: getattr(asked, name) for name in own})
     if place.exists():
         plan = read_plan(place)
@@ -238,7 +247,7 @@ def _planned(job: Job, photos: Sequence[Path], folder: Path, options: AuditOptio
                 "begun with, or another folder with -o"
             )
         return plan
-    if (folder / "parts").exists() and read_parts(folder / "parts"):
+    if next(iter_rows(folder / "parts", ("image",)), None) is not None:
         raise AuditError(f"{folder}: holds parts of an audit without its plan.json: choose another folder with -o")
     plan = asked if options.plan is not None else choose_rungs(asked, _timed(job, photos))
     write_plan(place, plan)
@@ -267,17 +276,22 @@ def _timed(job: Job, photos: Sequence[Path]) -> dict[str, list[float]]:
     return times
 
 
-def _left(photos: Sequence[Path], done: set[tuple[str, str]], folder: Path) -> list[Path]:
-    """The photos that have no row yet. Raises `AuditError` where rows are of other photos, or of other content."""
+def _left(photos: Sequence[Path], done: Mapping[str, Row], folder: Path) -> list[Path]:
+    """The photos that have no row yet, or one with an error, which may have passed.
+
+    Raises `AuditError` where rows are of other photos, or of other content.
+    """
     known = {str(photo): photo for photo in photos}
-    strange = sorted(image for image, _ in done if image not in known)
+    strange = sorted(image for image in done if image not in known)
     if strange:
         raise AuditError(
             f"{folder}: holds an audit of {len(strange)} more photos, such as {strange[0]}: name them too with "
             "--images, or choose another folder with -o"
         )
-    for image, sha256 in done:
-        if _content(known.pop(image)) != sha256:
+    for image, row in done.items():
+        if row["error"]:
+            continue
+        if _content(known.pop(image)) != row["sha256"]:
             raise AuditError(f"{image}: has changed since it was audited into {folder}: choose another folder with -o")
     return list(known.values())
 
@@ -289,17 +303,23 @@ def _content(photo: Path) -> str:
         return ""  # as in the row of a photo that could not be read
 
 
-def _measure(
-    job: Job, photos: Sequence[Path], folder: Path, workers: int, done: Callable[[int], None], total: int
-) -> None:
-    """Write parts with the rows of `photos`; what is measured when an error comes is written too."""
+def _new(rows: Iterable[Row], done: Mapping[str, Row]) -> Iterator[Row | None]:
+    """The rows that say something new; None for an error that is known."""
+    for row in rows:
+        known = done.get(row["image"])
+        same = known is not None and all(known[name] == row[name] for name in ("sha256", "error"))
+        yield None if same else row
+
+
+def _measure(found: Iterable[Row | None], folder: Path, done: Callable[[int], None], count: int) -> None:
+    """Write rows as parts; what is measured when an error comes is written too. count: of photos done before."""
     rows: list[Row] = []
-    count, written = total - len(photos), time.monotonic()
+    written = time.monotonic()
     try:
-        for row in rows_of(job, photos, min(workers, max(1, len(photos)))):
-            rows.append(row)
+        for row in found:
+            rows += [] if row is None else [row]
             count += 1
-            if len(rows) >= _ROWS or time.monotonic() - written > _SECONDS:
+            if len(rows) >= _ROWS or (rows and time.monotonic() - written > _SECONDS):
                 whole, rows = rows, []  # what is written twice would be refused for ever, so an interruption loses it
                 write_part(folder, whole)
                 written = time.monotonic()
@@ -307,3 +327,16 @@ def _measure(
     finally:
         if rows:
             write_part(folder, rows)
+
+
+def _cases(parts: Path, seed: int) -> tuple[list[Row], list[Row]]:
+    """The rows that the page shows, with their maps."""
+    worst, others = pick_cases(iter_rows(parts, FIGURES), seed)
+    whole = {row["image"]: row for row in iter_rows(parts, only={row["image"] for row in (*worst, *others)})}
+    return [whole[row["image"]] for row in worst], [whole[row["image"]] for row in others]
+
+
+def _other_versions(begun: Mapping[str, str], now: Mapping[str, str]) -> str:
+    names = sorted(name for name in {*begun, *now} if begun.get(name) != now.get(name))
+    each = ", ".join(f"{name} {begun.get(name, 'unknown')}, now {now.get(name, 'unknown')}" for name in names)
+    return f"the audit was begun with other versions ({each}): figures may differ between its photos"

@@ -35,6 +35,7 @@ __all__ = [
     "Authenticity",
     "SigningError",
     "authenticate",
+    "check_key",
     "key_id",
     "make_keys",
     "pae",
@@ -134,6 +135,19 @@ def pae(payload_type: str, payload: bytes) -> bytes:
     """
     kind = payload_type.encode()
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+
+
+def check_key(key_path: str | os.PathLike[str]) -> None:
+    """Whether `sign` could use a key, before the work that it signs is done.
+
+    Args:
+        key_path: The private key, PEM, Ed25519.
+
+    Raises:
+        SigningError: It is no such key.
+        MissingDependencyError: cryptography is not installed.
+    """
+    _private_key(Path(key_path))
 
 
 def sign(folder: str | os.PathLike[str], key_path: str | os.PathLike[str]) -> Path:

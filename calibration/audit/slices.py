@@ -96,7 +96,7 @@ def metadata_of(image: str | os.PathLike[str], metadata: Mapping[str, Mapping[st
 
 
 def table(
-    rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None, level: float = 0.95
+    rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None, level: float = 0.95
 ) -> list[dict[str, Any]]:
     """How often each finding was made in each slice, and whether the rest of the photos has it as often.
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import heapq
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,11 +23,38 @@ SCHEMA = "cfcam.audit/1"
 _NAMED = 20
 
 
-def summarise(rows: Sequence[Row], plan: Plan, model: dict[str, Any], warnings: Sequence[str] = ()) -> dict[str, Any]:
+@dataclass
+class _Seen:
+    """What is kept of the rows that went by: some bytes of each."""
+
+    photos: int = 0
+    with_finding: int = 0
+    over: int = 0
+    contents: set[str] = field(default_factory=set)
+    times: array[float] = field(default_factory=lambda: array("d"))
+    rungs: Counter[str] = field(default_factory=Counter)
+    errors: list[tuple[str, str]] = field(default_factory=list)
+
+    def watched(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """The rows, counted on their way."""
+        for row in rows:
+            self.photos += 1
+            if row["error"]:
+                self.errors.append((row["image"], row["error"]))
+            else:
+                self.with_finding += bool(row["findings"])
+                self.over += bool(row["over"])
+                self.contents.add(row["sha256"])
+                self.times.append(row["ms"])
+                self.rungs.update(row["rungs"])
+            yield row
+
+
+def summarise(rows: Iterable[Row], plan: Plan, model: dict[str, Any], warnings: Sequence[str] = ()) -> dict[str, Any]:
     """The document of ``summary.json``.
 
     Args:
-        rows: All of the audit, in any order.
+        rows: All of the audit, in any order; they are read once.
         plan: That they were made by.
         model: What the file says about itself.
         warnings: Sentences about the audit as a whole.
@@ -32,39 +63,38 @@ def summarise(rows: Sequence[Row], plan: Plan, model: dict[str, Any], warnings: 
         Model, plan, counts, rates of findings with their Wilson intervals, latency, and a sample of the errors;
         ``slices`` and ``limits`` are empty.
     """
-    good = [row for row in rows if not row["error"]]
-    bad = sorted((row for row in rows if row["error"]), key=lambda row: row["image"])
+    seen = _Seen()
+    findings = rates(seen.watched(rows))
     return {
         "schema": SCHEMA,
         "model": model,
         "plan": {"method": plan.method, "ladder": plan.ladder, "rungs": list(plan.rungs)},
         "counts": {
-            "photos": len(rows),
-            "audited": len(good),
-            "errors": len(bad),
-            "contents": len({row["sha256"] for row in good}),
-            "with_finding": sum(bool(row["findings"]) for row in good),
+            "photos": seen.photos,
+            "audited": len(seen.times),
+            "errors": len(seen.errors),
+            "contents": len(seen.contents),
+            "with_finding": seen.with_finding,
         },
-        "findings": rates(rows),
+        "findings": findings,
         "slices": [],
         "limits": [],
-        "latency": _latency(good, plan),
-        "errors": [{"image": row["image"], "error": row["error"]} for row in bad[:_NAMED]],
+        "latency": _latency(seen, plan),
+        "errors": [{"image": image, "error": error} for image, error in heapq.nsmallest(_NAMED, seen.errors)],
         "warnings": list(warnings),
     }
 
 
-def _latency(rows: Sequence[Row], plan: Plan) -> dict[str, Any]:
+def _latency(seen: _Seen, plan: Plan) -> dict[str, Any]:
     """Milliseconds per photo; how many photos got each rung, which in the adaptive ladder is not all of them."""
-    times = [row["ms"] for row in rows]
-    p50, p99 = (round(float(np.quantile(times, q)), 3) if times else None for q in (0.5, 0.99))
-    over = sum(bool(row["over"]) for row in rows)
+    count = len(seen.times)
+    p50, p99 = (round(float(np.quantile(seen.times, q)), 3) if count else None for q in (0.5, 0.99))
     return {
         "clock": plan.clock,
         "budget_ms": plan.budget_ms,
         "p50_ms": p50,
         "p99_ms": p99,
-        "over": over,
-        "over_rate": over / len(rows) if rows else None,
-        "rungs": {rung: sum(rung in row["rungs"] for row in rows) for rung in plan.rungs},
+        "over": seen.over,
+        "over_rate": seen.over / count if count else None,
+        "rungs": {rung: seen.rungs[rung] for rung in plan.rungs},
     }

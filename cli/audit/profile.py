@@ -24,11 +24,12 @@ def profile(
     """
     check_name(out, "--out", ".json")
     with needing("a profile", "audit", "pyarrow"):
-        from ...calibration.audit.parts import read_parts
+        from ...calibration.audit.parts import iter_rows
         from ...calibration.audit.plan import read_plan
         from ...calibration.audit.profile import make_profile, to_document, write_profile
+        from ...calibration.audit.row import FIGURES
     plan = read_plan(Path(folder) / "plan.json")
-    found = make_profile(read_parts(Path(folder) / "parts"), plan.model_sha256, plan.method)
+    found = make_profile(iter_rows(Path(folder) / "parts", FIGURES), plan.model_sha256, plan.method)
     write_profile(out, found)
     if json:
         print_json(to_document(found))

@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("pyarrow")
 
 from cfcam.calibration.audit.errors import AuditError
-from cfcam.calibration.audit.parts import locked, read_parts, write_part
+from cfcam.calibration.audit.parts import iter_rows, locked, read_parts, write_part
 from cfcam.calibration.audit.row import empty_row
 from cfcam.runtime.errors import OutputError
 
@@ -54,6 +54,20 @@ def test_a_photo_that_is_there_twice_is_refused(tmp_path):
     write_part(tmp_path, [row("a.png"), row("b.png")])
     with pytest.raises(AuditError, match=r"holds 'a\.png' twice"):
         read_parts(tmp_path)
+
+
+def test_an_error_is_of_no_account_when_the_photo_comes_again_and_parts_are_read_one_by_one(tmp_path):
+    write_part(tmp_path, [row("a.png", error="out of memory"), row("b.png")])
+    write_part(tmp_path, [row("a.png"), row("c.png", error="bad")])
+    assert [(one["image"], one["error"]) for one in read_parts(tmp_path)] == [
+        ("b.png", None),
+        ("a.png", None),
+        ("c.png", "bad"),
+    ]
+    assert [one["image"] for one in iter_rows(tmp_path)] == ["a.png", "c.png", "b.png"]
+    assert list(iter_rows(tmp_path, ("probability",), {"b.png"})) == [
+        {"image": "b.png", "error": None, "probability": 0.1}
+    ]
 
 
 def test_a_full_disk_is_an_output_error_and_leaves_the_other_parts(tmp_path, monkeypatch):

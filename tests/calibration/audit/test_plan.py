@@ -36,9 +36,15 @@ def test_a_budget_below_the_cheapest_rung_is_refused_with_the_time_that_it_needs
 
 
 def test_a_plan_comes_back_from_disk_as_it_was(tmp_path):
-    written = choose_rungs(plan(budget_ms=40.0), TIMES)
+    written = choose_rungs(plan(budget_ms=40.0, versions={"numpy": "2"}), TIMES)
     write_plan(tmp_path / "plan.json", written)
     assert read_plan(tmp_path / "plan.json") == written
+    data = json.loads((tmp_path / "plan.json").read_text())
+    del data["versions"]
+    (tmp_path / "plan.json").write_text(json.dumps(data))
+    assert read_plan(tmp_path / "plan.json") == plan(
+        budget_ms=40.0, rung_ms=written.rung_ms, sample=2, rungs=written.rungs
+    )
 
 
 @pytest.mark.parametrize(
@@ -51,6 +57,7 @@ def test_a_plan_comes_back_from_disk_as_it_was(tmp_path):
         ({"budget_ms": "8"}, "budget_ms"),
         ({"clock": "sun"}, "clock"),
         ({"seed": 1.5}, "seed"),
+        ({"versions": {"numpy": 2}}, "versions"),
         ({"rung_ms": {"label": "x"}}, "rung_ms"),
         ({"more": 1}, "missing or unknown: more"),
     ],

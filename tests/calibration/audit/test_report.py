@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("jinja2")
 
 from cfcam.calibration.audit.plan import Plan
-from cfcam.calibration.audit.report import MOST_BYTES, render_report
+from cfcam.calibration.audit.report import MOST_BYTES, pick_cases, render_report
 from cfcam.calibration.audit.row import empty_row
 from cfcam.calibration.audit.summary import summarise
 from cfcam.runtime.contract.modelfile import read_spec
@@ -29,7 +29,19 @@ def page_of(rows, view, **more):
     summary = summarise(
         rows, Plan("ab", "gradcam", {}), {"file": "x/m.onnx", "sha256": "ab", "precision": "float32", "provider": "cpu"}
     )
-    return render_report(summary | more, rows, view)
+    return render_report(summary | more, *pick_cases(rows), view)
+
+
+def test_the_photos_of_a_page_are_the_same_in_any_order_and_the_worst_have_most_findings():
+    rows = [
+        empty_row(f"{n:04}.png", str(n)) | {"findings": ["undecided"] * (n % 7), "error": "bad" if n == 6 else None}
+        for n in range(2500)
+    ]
+    worst, others = pick_cases(rows, seed=1)
+    assert (worst, others) == pick_cases(rows[::-1], seed=1)
+    assert [row["image"] for row in worst] == [f"{n:04}.png" for n in range(13, 13 + 12 * 7, 7)]
+    assert len({row["image"] for row in others}) == 12
+    assert others != pick_cases(rows, seed=2)[1]
 
 
 def test_the_worst_come_first_with_photo_and_overlay_and_names_are_escaped(view, tmp_path):

@@ -201,6 +201,38 @@ def test_an_audit_that_is_killed_goes_on_and_has_every_photo_once(model, tmp_pat
     assert [row for row in rows(folder) if row in before] == before
 
 
+def test_errors_are_tried_again_and_only_news_are_written(model, tmp_path, monkeypatch):
+    photos = make_photos(tmp_path / "photos", 3)
+    data = photos[0].read_bytes()
+    photos[0].write_bytes(data[:50])
+    photos[1].rename(tmp_path / "away.png")
+    assert audit(model, photos, tmp_path / "a")["counts"]["errors"] == 2
+    before = sorted(os.listdir(tmp_path / "a" / "parts"))
+    assert audit(model, photos, tmp_path / "a")["counts"]["errors"] == 2
+    assert sorted(os.listdir(tmp_path / "a" / "parts")) == before
+    photos[0].write_bytes(data)
+    (tmp_path / "away.png").rename(photos[1])
+    assert audit(model, photos, tmp_path / "a")["counts"]["errors"] == 0
+    audit(model, photos, tmp_path / "b", AuditOptions(plan=tmp_path / "a" / "plan.json"))
+    assert rows(tmp_path / "a") == rows(tmp_path / "b")
+
+
+def test_other_versions_than_the_audit_was_begun_with_are_said(model, tmp_path, monkeypatch):
+    photos = make_photos(tmp_path / "photos", 1)
+    assert audit(model, photos, tmp_path / "a")["warnings"] == []
+    monkeypatch.setattr("cfcam.calibration.audit.run.versions", lambda backend: {"backend": "another 1"})
+    (warning,) = audit(model, photos, tmp_path / "a")["warnings"]
+    assert "now another 1" in warning
+
+
+def test_a_key_that_cannot_sign_is_refused_before_anything_is_measured(model, tmp_path):
+    photos = make_photos(tmp_path / "photos", 1)
+    (tmp_path / "key.pem").write_text("no key")
+    with pytest.raises(CfcamError, match="is no private key"):
+        audit(model, photos, tmp_path / "a", AuditOptions(sign=tmp_path / "key.pem"))
+    assert not (tmp_path / "a").exists()
+
+
 def test_an_interruption_right_behind_a_part_writes_it_once(model, tmp_path, monkeypatch):
     from cfcam.calibration.audit import run
 
