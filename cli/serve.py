@@ -21,6 +21,10 @@ def serve(
     ],
     host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Where to listen.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", metavar="N", min=0, max=65535, help="0 for any free one.")] = 8080,
+    grpc_port: Annotated[
+        int | None,
+        typer.Option("--grpc-port", metavar="N", min=0, max=65535, help="Also answer over gRPC there; 0 for any free."),
+    ] = None,
     provider: Annotated[
         str | None, typer.Option("--provider", metavar="NAME", help="What runs the models: cpu, cuda, ...")
     ] = None,
@@ -45,7 +49,7 @@ def serve(
         bool, typer.Option("--allow-failing", help="Also serve a product whose gate failed.")
     ] = False,
 ) -> None:
-    """Serve explanations by the Open Inference Protocol (V2) and KServe's V1, over HTTP."""
+    """Serve explanations by the Open Inference Protocol (V2) over HTTP and gRPC, and by KServe's V1."""
     from ..runtime.json_reader import read_text
 
     with needing("serving", "serve", "starlette", "uvicorn", "pydantic", "pydantic_core", "h11"):
@@ -54,6 +58,10 @@ def serve(
         from ..runtime.serving.server import bound_socket
         from ..runtime.serving.server import serve as run
         from ..runtime.serving.service import Limits, Service
+    if grpc_port is not None:
+        with needing("--grpc-port", "grpc", "grpc", "google", "tritonclient"):
+            import grpc  # noqa: F401
+            import tritonclient.grpc  # noqa: F401
 
     if (tls_cert is None) != (tls_key is None):
         raise typer.BadParameter("--tls-cert and --tls-key go together: give both")
@@ -62,6 +70,9 @@ def serve(
         raise OutputError(f"{token_file}: holds no token: write one into it")
     warnings.simplefilter("ignore", PhotoWarning)  # the answer's notes say it
     listener = bound_socket(host, port)
+    grpc_listener = (
+        None if grpc_port is None else bound_socket(host, grpc_port, "--grpc-port")
+    )  # keeps the port for the server
     opened = open_models(models, provider=provider, threads=threads, max_pixels=max_pixels, allow_failing=allow_failing)
     limits = Limits(
         body=max_body,
@@ -78,11 +89,16 @@ def serve(
         )
     scheme = "http" if tls_cert is None else "https"
     listener.listen(2048)  # from here on connections are kept until they are answered
-    note(f"serving {', '.join(opened)} at {scheme}://{host}:{address[1]} (Ctrl-C stops it)")
+    tls = None if tls_cert is None else (tls_cert, str(tls_key))
     draining = threading.Event()
-    run(
-        make_app(Service(opened, limits, draining.is_set)),
-        listener,
-        draining=draining,
-        tls=None if tls_cert is None else (tls_cert, str(tls_key)),
-    )
+    service = Service(opened, limits, draining.is_set)
+    beside = None
+    also = ""
+    if grpc_listener is not None:
+        from ..runtime.serving.grpc_server import GrpcServer
+
+        grpc_address = grpc_listener.getsockname()
+        beside = GrpcServer(service, grpc_address[0], grpc_address[1], tls)
+        also = f" and, over gRPC, at {host}:{grpc_address[1]}"
+    note(f"serving {', '.join(opened)} at {scheme}://{host}:{address[1]}{also} (Ctrl-C stops it)")
+    run(make_app(service), listener, draining=draining, tls=tls, beside=beside)

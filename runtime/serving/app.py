@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-import traceback
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -17,33 +15,31 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ..errors import CfcamError, EngineError
+from ..errors import CfcamError
 from ..explanation import Explanation
 from . import v2
 from .limits import Refusal, check_access, inflated, read_body
 from .models import Question, ServedModel
 from .page import map_on_photo, page
-from .service import Service
+from .service import Service, said_of
 
 __all__ = ["make_app"]
 
-_log = logging.getLogger(__name__)
 
-
-class _Photo(v2._Part):
+class _Photo(v2.Part):
     b64: str
 
 
-class _Instance(v2._Part):
+class _Instance(v2.Part):
     image: _Photo
     target: int | str | None = None
 
 
-class _V1Parameters(v2._Parameters):
+class _V1Parameters(v2.Parameters):
     map: bool = False
 
 
-class _Instances(v2._Part):
+class _Instances(v2.Part):
     instances: list[_Instance] = Field(min_length=1, max_length=32)
     parameters: _V1Parameters = _V1Parameters()
 
@@ -87,7 +83,7 @@ class _Routes:
 
             def work() -> tuple[bytes, int | None]:
                 document, binary = v2.parse(body, length)
-                asked = v2.questions(document, binary, model)
+                asked = v2.questions(document, binary)
                 return v2.response(document, model, model.answers(asked))
 
             data, end = await self.service.run(work, place)
@@ -175,22 +171,11 @@ def _compressed(request: Request, data: bytes, kind: str, headers: dict[str, str
 
 
 async def _failed(request: Request, error: Any) -> Response:
-    if isinstance(error, Refusal):
-        return _json({"error": str(error)}, error.status, error.headers)
     if isinstance(error, HTTPException):
         words = {404: "there is no such path", 405: "this path takes another method"}
         return _json({"error": words.get(error.status_code, "the request is wrong")}, error.status_code, error.headers)
-    if isinstance(error, EngineError):
-        _log.error("the model could not be run: %s", error)
-        return _json({"error": "the model cannot be run on this server"}, 500)
-    return _json({"error": str(error)}, 400)
-
-
-async def _broken(request: Request, error: Exception) -> Response:
-    # The kind and the place, for whoever mends it; what the request held is in neither.
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    _log.error("internal error: %s at %s:%s", type(error).__name__, last.filename, last.lineno)
-    return _json({"error": "internal error"}, 500)
+    refusal = said_of(error)
+    return _json({"error": str(refusal)}, refusal.status, refusal.headers)
 
 
 def make_app(service: Service) -> Any:
@@ -221,7 +206,7 @@ def make_app(service: Service) -> Any:
             Route(start + "/ready", server.model_ready),
             Route(start + "/infer", server.infer, methods=["POST"]),
         ]
-    handlers: Any = {CfcamError: _failed, HTTPException: _failed, Exception: _broken}
+    handlers: Any = {CfcamError: _failed, HTTPException: _failed, Exception: _failed}
     app = Starlette(routes=routes, exception_handlers=handlers)
 
     async def guarded(scope: Any, receive: Any, send: Any) -> None:
@@ -235,7 +220,7 @@ def make_app(service: Service) -> Any:
         except Refusal as refusal:
             await (await _failed(request, refusal))(scope, receive, send)
             return
-        # `_broken` has answered by then; Starlette raises the error once more, for a server that would log its data.
+        # `_failed` has answered by then; Starlette raises the error once more, for a server that would log its data.
         with contextlib.suppress(Exception):
             await app(scope, receive, send)
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from ..errors import CfcamError
 
-__all__ = ["Admission", "Place", "Refusal", "check_access", "inflated", "read_body"]
+__all__ = ["Admission", "Place", "Refusal", "check_access", "check_token", "inflated", "read_body"]
 
 #: A body has this many seconds, and one more for every so many bytes that have arrived.
 _SECONDS = 5.0
@@ -101,7 +101,21 @@ def check_access(headers: Mapping[str, str], token: str | None, hosts: tuple[str
     origin = headers.get("origin")
     if origin is not None and _authority(origin) != host.lower():
         raise Refusal(403, "web pages of other origins may not use this server")
-    if token is None or public:
+    if not public:
+        check_token(headers, token)
+
+
+def check_token(headers: Mapping[str, str], token: str | None) -> None:
+    """Refuse what lacks the bearer token.
+
+    Args:
+        headers: Of the request, by lower-case names.
+        token: The bearer token; None for none.
+
+    Raises:
+        Refusal: 401.
+    """
+    if token is None:
         return
     scheme, _, sent = headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not hmac.compare_digest(sent.strip().encode(), token.encode()):

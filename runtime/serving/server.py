@@ -6,7 +6,7 @@ import asyncio
 import signal
 import socket
 import threading
-from typing import Any
+from typing import Any, Protocol
 
 import h11
 import uvicorn
@@ -14,7 +14,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..errors import OutputError
 
-__all__ = ["bound_socket", "serve"]
+__all__ = ["Beside", "bound_socket", "serve"]
 
 #: Seconds for the head of a request, from the connection or from its first byte on.
 _SECONDS = 5.0
@@ -52,14 +52,35 @@ class LimitedProtocol(H11Protocol):
             self._timer = None
 
 
+class Beside(Protocol):
+    """A server of another protocol, in the same process and loop."""
+
+    async def start(self) -> None:
+        """Listen."""
+        ...
+
+    async def stop(self, grace: float) -> None:
+        """Take no new requests; those in flight have `grace` seconds."""
+        ...
+
+
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, draining: threading.Event, linger: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, draining: threading.Event, linger: float, beside: Beside | None = None
+    ) -> None:
         super().__init__(config)
-        self._draining, self._linger = draining, linger
+        self._draining, self._linger, self._beside = draining, linger, beside
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
+        if self._beside is not None:
+            await self._beside.start()
         await super().startup(sockets)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        grace = 0 if self.force_exit else self.config.timeout_graceful_shutdown or 0
+        beside = [] if self._beside is None else [self._beside.stop(grace)]
+        await asyncio.gather(super().shutdown(sockets), *beside)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         if sig == signal.SIGTERM and not self._draining.is_set() and hasattr(self, "_loop"):
@@ -75,8 +96,17 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def bound_socket(host: str, port: int) -> socket.socket:
-    """A socket that is bound, and does not listen yet. Raises `OutputError` where the address cannot be used."""
+def bound_socket(host: str, port: int, option: str = "--port") -> socket.socket:
+    """A socket that is bound, and does not listen yet.
+
+    Args:
+        host: An address or a name.
+        port: 0 for any free one.
+        option: What sets the port, for the message.
+
+    Raises:
+        OutputError: The address cannot be used.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         # With its protocol said, or else asyncio leaves Nagle's algorithm on: an answer then takes 40 ms more.
@@ -90,7 +120,7 @@ def bound_socket(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         raise OutputError(
             f"{host}:{port}: cannot be listened on ({getattr(error, 'strerror', None) or error}): stop what uses it, "
-            "or give another --host or --port"
+            f"or give another --host or {option}"
         ) from error
     return listener
 
@@ -103,6 +133,7 @@ def serve(
     draining: threading.Event | None = None,
     linger: float = 0.5,
     grace: int = 30,
+    beside: Beside | None = None,
 ) -> None:
     """Answer until SIGTERM or Ctrl-C; requests in flight are answered first.
 
@@ -113,9 +144,10 @@ def serve(
         draining: Set when the server has been asked to stop.
         linger: Seconds from SIGTERM on in which it still listens, while it says that it is not ready.
         grace: Seconds for the requests in flight.
+        beside: A server of another protocol, which starts and stops with this one.
 
     Raises:
-        OutputError: The certificate or its key cannot be used.
+        OutputError: The certificate or its key cannot be used, or the address of `beside`.
     """
     cert, key = tls or (None, None)
     config = uvicorn.Config(
@@ -136,4 +168,4 @@ def serve(
         raise OutputError(
             f"{cert}, {key}: are no certificate and its key in PEM ({error.strerror or error})"
         ) from error
-    _Server(config, draining or threading.Event(), linger).run([listener])
+    _Server(config, draining or threading.Event(), linger, beside).run([listener])

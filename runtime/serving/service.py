@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import CfcamError
+from ..errors import CfcamError, EngineError
 from .limits import Admission, Place, Refusal
 from .models import ServedModel
 
-__all__ = ["Limits", "Service", "TooLate"]
+__all__ = ["Limits", "Service", "TooLate", "said_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +44,28 @@ class TooLate(Refusal):
 
     def __init__(self) -> None:
         super().__init__(503, "the answer took longer than the deadline: try again", {"Retry-After": "1"})
+
+
+def said_of(error: BaseException) -> Refusal:
+    """What an error is answered with; what is the server's own fault is logged.
+
+    Args:
+        error: Whatever an answer raised.
+
+    Returns:
+        The error itself, or one of the same family that holds nothing of the request.
+    """
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, EngineError):
+        _log.error("the model could not be run: %s", error)
+        return Refusal(500, "the model cannot be run on this server")
+    if isinstance(error, CfcamError):
+        return Refusal(400, str(error))
+    # The kind and the place, for whoever mends it; what the request held is in neither.
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    _log.error("internal error: %s at %s:%s", type(error).__name__, last.filename, last.lineno)
+    return Refusal(500, "internal error")
 
 
 class Service:

@@ -7,7 +7,9 @@ import binascii
 import io
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
@@ -19,7 +21,32 @@ from ..explanation import Explanation
 from .limits import Refusal
 from .models import Question, ServedModel
 
-__all__ = ["TYPES", "InferRequest", "encodable", "jpeg", "metadata", "parse", "parsed", "questions", "response"]
+__all__ = [
+    "MOST_VALUES",
+    "TYPES",
+    "Answer",
+    "InferRequest",
+    "Input",
+    "Parameters",
+    "Part",
+    "Tensor",
+    "answers",
+    "array_of",
+    "asked",
+    "check_name",
+    "counted",
+    "encodable",
+    "from_base64",
+    "from_binary",
+    "jpeg",
+    "kind_of",
+    "metadata",
+    "parse",
+    "parsed",
+    "questions",
+    "refusing",
+    "response",
+]
 
 #: Datatypes of the protocol, and numpy's names of them.
 TYPES = {
@@ -29,59 +56,81 @@ TYPES = {
 }
 _NAMES = {numpy: name for name, numpy in TYPES.items()}
 _MOST_IMAGES = 32
-#: Values in a JSON document: more take too much memory while they are read.
-_MOST_VALUES = 2_000_000
+#: Values in a document: more take too much memory while they are read.
+MOST_VALUES = 2_000_000
 _SIDE = 512
+
+#: A tensor of a request: photos or labels, or numbers.
+Tensor = list[bytes] | NDArray[Any]
 
 _Count = Annotated[int, Field(ge=0, le=2**31)]
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """A part of a document: of these fields alone, and of exactly their types."""
+
     model_config = ConfigDict(strict=True, extra="forbid")
 
 
-class _InputParameters(_Part):
+class InputParameters(Part):
+    """What an input says of its data."""
+
     binary_data_size: _Count | None = None
 
 
-class _Input(_Part):
+class Input(Part):
+    """An input of an inference."""
+
     name: str
     shape: list[_Count] = Field(max_length=8)
     datatype: str
-    parameters: _InputParameters = _InputParameters()
+    parameters: InputParameters = InputParameters()
     data: list[Any] | None = None
 
 
-class _OutputParameters(_Part):
+class OutputParameters(Part):
+    """How an output is sent."""
+
     binary_data: bool | None = None
 
 
-class _Output(_Part):
+class Output(Part):
+    """An output that is asked for."""
+
     name: str
-    parameters: _OutputParameters = _OutputParameters()
+    parameters: OutputParameters = OutputParameters()
 
 
-class _Parameters(_Part):
+class Parameters(Part):
+    """What holds for all images of a request."""
+
     target: int | str | None = None
     method: str | None = None
     binary_data_output: bool = False
 
 
-class InferRequest(_Part):
+class InferRequest(Part):
     """The body of an inference."""
 
     id: str | None = None
-    parameters: _Parameters = _Parameters()
-    inputs: list[_Input] = Field(min_length=1, max_length=3)
-    outputs: list[_Output] | None = None
+    parameters: Parameters = Parameters()
+    inputs: list[Input] = Field(min_length=1, max_length=3)
+    outputs: list[Output] | None = None
 
 
 def parsed(kind: type[Any], text: bytes) -> Any:
     """A document of that model. Raises `Refusal` (400, 413), which says where it is wrong, and not what was sent."""
-    if text.count(b",") + text.count(b"[") > _MOST_VALUES:
-        raise Refusal(413, f"the document has more than {_MOST_VALUES} values: send tensors as binary data")
-    try:
+    if text.count(b",") + text.count(b"[") > MOST_VALUES:
+        raise Refusal(413, f"the document has more than {MOST_VALUES} values: send tensors as binary data")
+    with refusing():
         return kind.model_validate_json(text)
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """A block that validates: raises `Refusal` (400), which says where it is wrong, and not what was sent."""
+    try:
+        yield
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         # Names that are not known are the sender's own: only their place is told.
@@ -99,21 +148,31 @@ def parse(body: bytes, header_length: str | None) -> tuple[InferRequest, bytes]:
     return parsed(InferRequest, body[:end]), body[end:]
 
 
-def questions(request: InferRequest, binary: bytes, model: ServedModel) -> list[Question]:
-    """What is asked of every image. Raises `Refusal`, `ArrayError`."""
-    tensors: dict[str, list[bytes] | NDArray[Any]] = {}
+def questions(request: InferRequest, binary: bytes) -> list[Question]:
+    """What is asked of every image. Raises `Refusal`."""
+    tensors: dict[str, Tensor] = {}
     for one in request.inputs:
-        if one.name not in ("image", "tensor", "target") or one.name in tensors:
-            raise Refusal(400, "inputs: expected 'image' (BYTES) or 'tensor', and 'target' where one is asked for")
+        check_name(one.name, tensors)
         size = one.parameters.binary_data_size
         if (size is None) == (one.data is None):
             raise Refusal(400, f"input '{one.name}': expected either data or the parameter binary_data_size")
         if size is not None and size > len(binary):
             raise Refusal(400, f"input '{one.name}': its binary data is shorter than binary_data_size")
-        tensors[one.name] = _from_binary(one, binary[:size]) if size is not None else _from_json(one)
+        tensors[one.name] = from_binary(one, binary[:size]) if size is not None else _from_json(one)
         binary = binary[size or 0 :]
     if binary:
         raise Refusal(400, "the body goes on behind the binary data that the inputs name")
+    return asked(tensors, request.parameters)
+
+
+def check_name(name: str, tensors: Container[str]) -> None:
+    """Refuse an input that is not known, or that is there already. Raises `Refusal`."""
+    if name not in ("image", "tensor", "target") or name in tensors:
+        raise Refusal(400, "inputs: expected 'image' (BYTES) or 'tensor', and 'target' where one is asked for")
+
+
+def asked(tensors: dict[str, Tensor], parameters: Parameters) -> list[Question]:
+    """What is asked of every image, from the inputs by name. Raises `Refusal`."""
     targets = tensors.pop("target", None)
     if len(tensors) != 1:
         raise Refusal(400, "inputs: expected one of 'image' and 'tensor'")
@@ -122,20 +181,21 @@ def questions(request: InferRequest, binary: bytes, model: ServedModel) -> list[
         raise Refusal(400, "inputs: 'image' has the datatype BYTES, 'tensor' that of the model's input")
     if not 1 <= len(images) <= _MOST_IMAGES:
         raise Refusal(400, f"inputs: expected 1 to {_MOST_IMAGES} images")
-    each: list[Any] = [request.parameters.target] * len(images)
+    each: list[Any] = [parameters.target] * len(images)
     if targets is not None:
         if isinstance(targets, np.ndarray) and targets.dtype.kind not in "iu":
             raise Refusal(400, "input 'target': expected INT64 or BYTES")
         each = [t.decode("utf-8", "replace") if isinstance(t, bytes) else int(t) for t in targets]
         if len(each) != len(images):
             raise Refusal(400, "input 'target': expected one per image")
-    return [Question(image, target, request.parameters.method) for image, target in zip(images, each, strict=True)]
+    return [Question(image, target, parameters.method) for image, target in zip(images, each, strict=True)]
 
 
-def _from_binary(one: _Input, data: bytes) -> list[bytes] | NDArray[Any]:
+def from_binary(one: Input, data: bytes) -> Tensor:
+    """A tensor from the protocol's binary form: BYTES with their lengths before them. Raises `Refusal`."""
     count = math.prod(one.shape)
     if one.datatype != "BYTES":
-        kind = _kind(one)
+        kind = kind_of(one)
         if count * kind.itemsize != len(data):
             raise Refusal(400, f"input '{one.name}': its binary data does not fit its shape and datatype")
         return np.frombuffer(data, kind).reshape(one.shape)
@@ -148,23 +208,28 @@ def _from_binary(one: _Input, data: bytes) -> list[bytes] | NDArray[Any]:
         place += 4 + length
         if place > len(data):
             raise Refusal(400, f"input '{one.name}': its BYTES are truncated")
-    return _counted(one, items)
+    return counted(one, items)
 
 
-def _from_json(one: _Input) -> list[bytes] | NDArray[Any]:
+def _from_json(one: Input) -> Tensor:
     values = _flat(one)
     if one.datatype == "BYTES":
         if not all(isinstance(value, str) for value in values):
             raise Refusal(400, f"input '{one.name}': expected text" + (" in base64" if one.name == "image" else ""))
         if one.name == "target":
-            return _counted(one, [value.encode("utf-8", "replace") for value in values])
-        return _counted(one, [from_base64(value) for value in values])
-    kind = _kind(one)
+            return counted(one, [value.encode("utf-8", "replace") for value in values])
+        return counted(one, [from_base64(value) for value in values])
+    kind = kind_of(one)
     allowed = (bool,) if kind.kind == "b" else (int,) if kind.kind in "iu" else (int, float)
     if not all(type(value) in allowed for value in values):
         raise Refusal(400, f"input '{one.name}': expected values of the datatype {one.datatype}")
+    return array_of(one, counted(one, values))
+
+
+def array_of(one: Input, values: list[Any]) -> NDArray[Any]:
+    """Numbers in the input's shape and datatype. Raises `Refusal`."""
     try:
-        return np.array(_counted(one, values), kind).reshape(one.shape)
+        return np.array(values, kind_of(one)).reshape(one.shape)
     except (OverflowError, ValueError) as error:
         raise Refusal(400, f"input '{one.name}': a value is out of the range of {one.datatype}") from error
 
@@ -177,7 +242,7 @@ def from_base64(text: str) -> bytes:
         raise Refusal(400, "a photo in JSON is base64 text, which this is not") from error
 
 
-def _flat(one: _Input) -> list[Any]:
+def _flat(one: Input) -> list[Any]:
     level = one.data or []
     for _ in range(8):
         if not any(isinstance(item, list) for item in level):
@@ -186,13 +251,15 @@ def _flat(one: _Input) -> list[Any]:
     raise Refusal(400, f"input '{one.name}': its data are nested too deeply")
 
 
-def _counted(one: _Input, values: list[Any]) -> list[Any]:
+def counted(one: Input, values: list[Any]) -> list[Any]:
+    """The values, which are as many as the shape says. Raises `Refusal`."""
     if len(values) != math.prod(one.shape):
         raise Refusal(400, f"input '{one.name}': its shape asks for another number of values than there are")
     return values
 
 
-def _kind(one: _Input) -> np.dtype[Any]:
+def kind_of(one: Input) -> np.dtype[Any]:
+    """numpy's type of an input's numbers, little-endian. Raises `Refusal`."""
     if one.datatype not in TYPES:
         raise Refusal(400, f"input '{one.name}': unknown datatype, expected BYTES or one of {', '.join(TYPES)}")
     return np.dtype(TYPES[one.datatype]).newbyteorder("<")
@@ -248,32 +315,56 @@ def metadata(model: ServedModel) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """An output of a response. values: one per image."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    values: list[Any]
+
+    def packed(self) -> bytes:
+        """The protocol's binary form."""
+        if self.datatype == "BYTES":
+            return b"".join(struct.pack("<I", len(item)) + item for item in self.values)
+        return np.array(self.values, np.dtype(TYPES[self.datatype]).newbyteorder("<")).tobytes()
+
+    def flat(self) -> list[Any]:
+        """The numbers, row by row."""
+        return np.array(self.values, TYPES[self.datatype]).ravel().tolist()
+
+
+def answers(names: Sequence[str] | None, model: ServedModel, explanations: Sequence[Explanation]) -> list[Answer]:
+    """The outputs of those names; None for all. Raises `Refusal` for one that is not known, or is there twice."""
+    known = _outputs(model)
+    if names is not None and (len(set(names)) < len(names) or not known.keys() >= set(names)):
+        raise Refusal(400, f"outputs: expected some of {', '.join(known)}, each once")
+    return [
+        Answer(name, known[name][0], [len(explanations), *known[name][1][1:]], [_value(name, e) for e in explanations])
+        for name in (known if names is None else names)
+    ]
+
+
 def response(
     request: InferRequest, model: ServedModel, explanations: Sequence[Explanation]
 ) -> tuple[bytes, int | None]:
     """The body, and where its document ends, if binary data follow. Raises `Refusal` for an unknown output."""
-    known = _outputs(model)
-    asked = [_Output(name=name) for name in known] if request.outputs is None else request.outputs
+    names = None if request.outputs is None else [one.name for one in request.outputs]
+    flags = {one.name: one.parameters.binary_data for one in request.outputs or ()}
     outputs, parts = [], []
-    for one in asked:
-        if one.name not in known:
-            raise Refusal(400, f"outputs: expected some of {', '.join(known)}")
-        kind, shape = known[one.name]
-        values = [_value(one.name, explanation) for explanation in explanations]
-        entry: dict[str, Any] = {"name": one.name, "datatype": kind, "shape": [len(values), *shape[1:]]}
-        flag = one.parameters.binary_data
+    for one in answers(names, model, explanations):
+        entry: dict[str, Any] = {"name": one.name, "datatype": one.datatype, "shape": one.shape}
+        flag = flags.get(one.name)
         if request.parameters.binary_data_output if flag is None else flag:
-            if kind == "BYTES":
-                parts.append(b"".join(struct.pack("<I", len(item)) + item for item in values))
-            else:
-                parts.append(np.array(values, np.dtype(TYPES[kind]).newbyteorder("<")).tobytes())
+            parts.append(one.packed())
             entry["parameters"] = {"binary_data_size": len(parts[-1])}
         elif one.name == "overlay":
-            entry |= {"parameters": {"encoding": "base64"}, "data": [base64.b64encode(v).decode() for v in values]}
-        elif kind == "BYTES":
-            entry["data"] = [item.decode() for item in values]
+            entry |= {"parameters": {"encoding": "base64"}, "data": [base64.b64encode(v).decode() for v in one.values]}
+        elif one.datatype == "BYTES":
+            entry["data"] = [item.decode() for item in one.values]
         else:
-            entry["data"] = np.array(values, TYPES[kind]).ravel().tolist()
+            entry["data"] = one.flat()
         outputs.append(entry)
     document = {"model_name": model.name, "model_version": "1", "outputs": outputs}
     head = to_json(document if request.id is None else {"id": request.id, **document}, inf_nan_mode="null")

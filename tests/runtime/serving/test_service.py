@@ -6,9 +6,9 @@ import asyncio
 import threading
 
 import pytest
-from cfcam.runtime.errors import EngineError
+from cfcam.runtime.errors import EngineError, ImageError
 from cfcam.runtime.serving.limits import Refusal
-from cfcam.runtime.serving.service import Limits, Service, TooLate
+from cfcam.runtime.serving.service import Limits, Service, TooLate, said_of
 
 
 class _Model:
@@ -92,3 +92,16 @@ def test_work_of_a_request_that_was_given_up_is_never_begun():
     asyncio.run(given_up())
     assert begun == []
     assert service.admission.count == 0
+
+
+def test_what_is_said_of_errors(caplog):
+    late, broken = TooLate(), ZeroDivisionError("SECRET")
+    assert said_of(late) is late
+    assert (said_of(ImageError("no photo")).status, str(said_of(ImageError("no photo")))) == (400, "no photo")
+    assert said_of(EngineError("SECRET")).status == 500
+    caplog.clear()
+    with pytest.raises(ZeroDivisionError) as caught:
+        raise broken
+    assert (said_of(caught.value).status, str(said_of(caught.value))) == (500, "internal error")
+    assert "ZeroDivisionError" in caplog.text
+    assert "SECRET" not in caplog.text

@@ -25,9 +25,9 @@ def _document(*inputs, **more):
     return json.dumps({"inputs": inputs, **more}).encode()
 
 
-def _ask(model, body, header=None):
+def _ask(body, header=None):
     document, binary = parse(body, header)
-    return questions(document, binary, model)
+    return questions(document, binary)
 
 
 def _input(name, datatype, shape, data=None, **parameters):
@@ -41,10 +41,10 @@ def _input(name, datatype, shape, data=None, **parameters):
 
 def test_tensors_in_json_and_as_binary_data_are_the_same(model):
     values = np.arange(2 * 3 * 32 * 48, dtype=np.float32).reshape(2, 3, 32, 48)
-    flat = _ask(model, _document(_input("tensor", "FP32", [2, 3, 32, 48], values.ravel().tolist())))
-    nested = _ask(model, _document(_input("tensor", "FP32", [2, 3, 32, 48], values.tolist())))
+    flat = _ask(_document(_input("tensor", "FP32", [2, 3, 32, 48], values.ravel().tolist())))
+    nested = _ask(_document(_input("tensor", "FP32", [2, 3, 32, 48], values.tolist())))
     head = _document(_input("tensor", "FP32", [2, 3, 32, 48], binary_data_size=values.nbytes))
-    binary = _ask(model, head + values.tobytes(), str(len(head)))
+    binary = _ask(head + values.tobytes(), str(len(head)))
     for asked in (flat, nested, binary):
         np.testing.assert_array_equal([question.image for question in asked], values)
 
@@ -56,10 +56,10 @@ def test_photos_and_targets(model):
         parameters={"method": "gradcam"},
     )
     body = head + struct.pack("<I", 3) + b"abc" + struct.pack("<I", 2) + b"de"
-    asked = _ask(model, body, str(len(head)))
+    asked = _ask(body, str(len(head)))
     assert [(q.image, q.target, q.method) for q in asked] == [(b"abc", 3, "gradcam"), (b"de", -1, "gradcam")]
     text = base64.b64encode(b"abc").decode()
-    (one,) = _ask(model, _document(_input("image", "BYTES", [1], [text]), _input("target", "BYTES", [1], ["red"])))
+    (one,) = _ask(_document(_input("image", "BYTES", [1], [text]), _input("target", "BYTES", [1], ["red"])))
     assert (one.image, one.target) == (b"abc", "red")
 
 
@@ -96,7 +96,7 @@ _WRONG = [
 @pytest.mark.parametrize("body", _WRONG)
 def test_wrong_documents_are_refused_without_repeating_them(model, body):
     with pytest.raises(Refusal) as caught:
-        _ask(model, body)
+        _ask(body)
     assert caught.value.status == 400
     assert "SECRET" not in str(caught.value)
 
@@ -115,7 +115,7 @@ def test_wrong_documents_are_refused_without_repeating_them(model, body):
 def test_wrong_binary_data(model, binary, header):
     head = _document(_input("image", "BYTES", [1], binary_data_size=len(binary)))
     with pytest.raises(Refusal):
-        _ask(model, head + binary, str(len(head)) if header == "" else header)
+        _ask(head + binary, str(len(head)) if header == "" else header)
 
 
 def test_a_huge_document_is_refused_before_it_is_read():
@@ -154,8 +154,9 @@ def test_outputs_in_json_and_as_binary_data(model):
     assert (overlay.format, overlay.width) == ("JPEG", 64)  # no larger than the photo
 
 
-def test_an_unknown_output_is_refused(model):
-    document, _ = parse(_document(_ONE, outputs=[{"name": "SECRET"}]), None)
+@pytest.mark.parametrize("names", [["SECRET"], ["map", "map"]])
+def test_an_output_that_is_unknown_or_there_twice_is_refused(model, names):
+    document, _ = parse(_document(_ONE, outputs=[{"name": name} for name in names]), None)
     with pytest.raises(Refusal, match="expected some of class, label") as caught:
         response(document, model, [])
     assert "SECRET" not in str(caught.value)
