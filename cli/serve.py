@@ -52,7 +52,7 @@ def serve(
     """Serve explanations by the Open Inference Protocol (V2) over HTTP and gRPC, and by KServe's V1."""
     from ..runtime.json_reader import read_text
 
-    with needing("serving", "serve", "starlette", "uvicorn", "pydantic", "pydantic_core", "h11"):
+    with needing("serving", "serve", "starlette", "uvicorn", "pydantic", "pydantic_core", "h11", "prometheus_client"):
         from ..runtime.serving.app import make_app
         from ..runtime.serving.models import open_models
         from ..runtime.serving.server import bound_socket

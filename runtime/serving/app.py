@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import zlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from pydantic import Field
@@ -44,6 +45,9 @@ class _Instances(v2.Part):
     parameters: _V1Parameters = _V1Parameters()
 
 
+_Endpoint = Callable[[Request], Awaitable[Response]]
+
+
 class _Routes:
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -75,16 +79,28 @@ class _Routes:
         found = [v2.encodable(output.label(index)) for index in range(output.classes)]
         return _compressed(request, to_json({"labels": found}), "application/json", {})
 
+    async def metrics(self, request: Request) -> Response:
+        text, kind = await asyncio.to_thread(self.service.metrics.text, request.headers.get("accept", ""))
+        return Response(text, media_type=kind)
+
+    def counted(self, protocol: str, answer: _Endpoint) -> _Endpoint:
+        async def endpoint(request: Request) -> Response:
+            name = request.path_params["name"]
+            with self.service.metrics.request(protocol, name if name in self.service.models else ""):
+                return await answer(request)
+
+        return endpoint
+
     async def infer(self, request: Request) -> Response:
         model = self._model(request)
         with self.service.admission.admitted() as place:
-            body = await self._body(request)
+            body = await self._body(request, "v2")
             length = request.headers.get("inference-header-content-length")
 
             def work() -> tuple[bytes, int | None]:
                 document, binary = v2.parse(body, length)
                 asked = v2.questions(document, binary)
-                return v2.response(document, model, model.answers(asked))
+                return v2.response(document, model, self.service.answers(model, asked))
 
             data, end = await self.service.run(work, place)
         headers = {} if end is None else {"inference-header-content-length": str(end)}
@@ -101,7 +117,7 @@ class _Routes:
         model = self._model(request)
         picture = kind == "explanations" and "image/jpeg" in request.headers.get("accept", "")
         with self.service.admission.admitted() as place:
-            body = await self._body(request)
+            body = await self._body(request, "v1")
             raw = request.headers.get("content-type", "").startswith("image/")
             query = request.query_params
 
@@ -119,7 +135,7 @@ class _Routes:
                     ]
                 if picture and len(asked) != 1:
                     raise Refusal(400, "a picture is the answer to one image: send one, or accept application/json")
-                found = model.answers(asked)
+                found = self.service.answers(model, asked)
                 return (
                     v2.jpeg(found[0], legend=True)
                     if picture
@@ -132,8 +148,9 @@ class _Routes:
     def _model(self, request: Request) -> ServedModel:
         return self.service.model(request.path_params["name"], request.path_params.get("version", "1"))
 
-    async def _body(self, request: Request) -> bytes:
+    async def _body(self, request: Request, protocol: str) -> bytes:
         body = await read_body(request.headers, request.receive, self.service.limits.body)
+        self.service.metrics.body(protocol, len(body))
         return inflated(body, request.headers.get("content-encoding", ""), self.service.limits.body)
 
 
@@ -195,8 +212,9 @@ def make_app(service: Service) -> Any:
         Route("/v2/health/ready", server.ready),
         Route("/v2", server.about),
         Route("/v1/models", server.list_models),
-        Route("/v1/models/{name}:predict", server.predict, methods=["POST"]),
-        Route("/v1/models/{name}:explain", server.explain, methods=["POST"]),
+        Route("/metrics", server.metrics),
+        Route("/v1/models/{name}:predict", server.counted("v1", server.predict), methods=["POST"]),
+        Route("/v1/models/{name}:explain", server.counted("v1", server.explain), methods=["POST"]),
         Route("/v1/models/{name}:labels", server.labels),
         Route("/v1/models/{name}", server.model_ready),
     ]
@@ -204,7 +222,7 @@ def make_app(service: Service) -> Any:
         routes += [
             Route(start, server.model),
             Route(start + "/ready", server.model_ready),
-            Route(start + "/infer", server.infer, methods=["POST"]),
+            Route(start + "/infer", server.counted("v2", server.infer), methods=["POST"]),
         ]
     handlers: Any = {CfcamError: _failed, HTTPException: _failed, Exception: _failed}
     app = Starlette(routes=routes, exception_handlers=handlers)
@@ -218,6 +236,7 @@ def make_app(service: Service) -> Any:
             public = scope["path"] == "/" or scope["path"].startswith("/v2/health/")
             check_access(request.headers, limits.token, limits.hosts, public=public)
         except Refusal as refusal:
+            service.metrics.denied("v1" if scope["path"].startswith("/v1/") else "v2")
             await (await _failed(request, refusal))(scope, receive, send)
             return
         # `_failed` has answered by then; Starlette raises the error once more, for a server that would log its data.

@@ -136,17 +136,21 @@ class GrpcServer:
         return answer
 
     async def _infer(self, context: Any) -> Any:
-        self._check(context)
         service = self._service
-        with service.admission.admitted() as place:
-            data = await self._message(context, service.limits.body)
+        with service.metrics.request("grpc") as counted:
+            self._check(context)
+            with service.admission.admitted() as place:
+                data = await self._message(context, service.limits.body)
+                service.metrics.body("grpc", len(data))
 
-            def work() -> Any:
-                request = grpc_tensors.decoded(pb.ModelInferRequest, data)
-                model = service.model(request.model_name, request.model_version or "1")
-                return grpc_tensors.response(request, model, model.answers(grpc_tensors.questions(request)))
+                def work() -> Any:
+                    request = grpc_tensors.decoded(pb.ModelInferRequest, data)
+                    model = service.model(request.model_name, request.model_version or "1")
+                    counted.model = model.name
+                    explanations = service.answers(model, grpc_tensors.questions(request))
+                    return grpc_tensors.response(request, model, explanations)
 
-            return await service.run(work, place, context.time_remaining())
+                return await service.run(work, place, context.time_remaining())
 
     def _check(self, context: Any) -> None:
         # No web page can speak gRPC, so there is no name of a host to be checked.

@@ -25,6 +25,9 @@ _BYTES_PER_SECOND = 100_000
 class Refusal(CfcamError):
     """A request that is answered by an error. status: of HTTP. headers: that go with it."""
 
+    #: How it is counted, where the status does not say it.
+    outcome: str | None = None
+
     def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
         self.status = status
@@ -43,10 +46,11 @@ class Admission:
 
     Args:
         most: Of them at a time.
+        changed: Is told how many there are now.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, most: int, changed: Callable[[int], None] = lambda count: None) -> None:
+        self._most, self._changed = most, changed
         self._count = 0
         self._lock = threading.Lock()
 
@@ -66,6 +70,7 @@ class Admission:
             if self._count >= self._most:
                 raise Refusal(503, "the server is busy: try again in a second", {"Retry-After": "1"})
             self._count += 1
+            self._changed(self._count)
         place = Place()
         try:
             yield place
@@ -78,6 +83,7 @@ class Admission:
     def _leave(self, _: Any = None) -> None:
         with self._lock:
             self._count -= 1
+            self._changed(self._count)
 
 
 def check_access(headers: Mapping[str, str], token: str | None, hosts: tuple[str, ...], *, public: bool) -> None:

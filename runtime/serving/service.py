@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import CfcamError, EngineError
+from ..explanation import Explanation
 from .limits import Admission, Place, Refusal
-from .models import ServedModel
+from .metrics import Metrics
+from .models import Question, ServedModel
 
 __all__ = ["Limits", "Service", "TooLate", "said_of"]
 
@@ -41,6 +44,8 @@ class Limits:
 
 class TooLate(Refusal):
     """An answer that took longer than its deadline."""
+
+    outcome = "late"
 
     def __init__(self) -> None:
         super().__init__(503, "the answer took longer than the deadline: try again", {"Retry-After": "1"})
@@ -81,7 +86,8 @@ class Service:
         self, models: Mapping[str, ServedModel], limits: Limits, draining: Callable[[], bool] = lambda: False
     ) -> None:
         self.models, self.limits, self.draining = models, limits, draining
-        self.admission = Admission(limits.waiting + limits.concurrency)
+        self.metrics = Metrics()
+        self.admission = Admission(limits.waiting + limits.concurrency, self.metrics.places)
         self._threads = ThreadPoolExecutor(limits.concurrency, "explain")
 
     def model(self, name: str, version: str = "1") -> ServedModel:
@@ -90,6 +96,11 @@ class Service:
         if model is None or version != "1":
             raise Refusal(404, "there is no such model here: GET /v1/models lists those that there are")
         return model
+
+    def answers(self, model: ServedModel, questions: Sequence[Question]) -> list[Explanation]:
+        """As `ServedModel.answers`, measured."""
+        with self.metrics.explaining(model.name, len(questions)):
+            return model.answers(questions)
 
     async def ready(self) -> bool:
         """Whether every model explains the built-in photo, and there is a place for a request."""
@@ -123,7 +134,13 @@ class Service:
         Raises:
             TooLate: It took too long.
         """
-        place.work = self._threads.submit(work)
+        submitted = time.perf_counter()
+
+        def taken() -> Any:
+            self.metrics.waited(time.perf_counter() - submitted)
+            return work()
+
+        place.work = self._threads.submit(taken)
         future = asyncio.wrap_future(place.work)
         future.add_done_callback(lambda late: late.cancelled() or late.exception())  # it may be that nobody else asks
         deadlines = [limit for limit in (self.limits.deadline, seconds) if limit is not None]

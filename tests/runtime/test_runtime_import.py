@@ -18,7 +18,17 @@ _HEAVY = ("torch", "onnx", "onnxruntime", "scipy", "sklearn", "PIL", "cv2")
 #: What comes with an extra is imported where that extra is used, and nowhere else.
 _EXTRAS = {
     "engines/tensorrt": {"polygraphy"},
-    "serving": {"starlette", "uvicorn", "h11", "pydantic", "pydantic_core", "grpc", "google", "tritonclient"},
+    "serving": {
+        "starlette",
+        "uvicorn",
+        "h11",
+        "pydantic",
+        "pydantic_core",
+        "prometheus_client",
+        "grpc",
+        "google",
+        "tritonclient",
+    },
     "videos.py": {"av"},
 }
 

@@ -14,6 +14,7 @@ from cfcam.runtime.serving.app import make_app
 from cfcam.runtime.serving.models import ServedModel
 from cfcam.runtime.serving.service import Limits, Service
 from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 _HOST = "http://localhost"
@@ -151,6 +152,36 @@ def test_wrong_requests(model, path, sent, status, caplog):
     assert answer.status_code == status
     assert list(answer.json()) == ["error"]
     assert "SECRET" not in answer.text + caplog.text
+
+
+def test_metrics_count_requests_by_what_became_of_them(model):
+    client = _client(model, token="t")
+    sent = {"content": _png(), "headers": {"content-type": "image/png", "authorization": "Bearer t"}}
+    assert client.post("/v1/models/m:explain", **sent).status_code == 200
+    assert client.post("/v1/models/SECRET:explain", **sent).status_code == 404
+    assert client.post("/v2/models/m/infer", **sent).status_code == 400
+    assert client.post("/v1/models/m:explain").status_code == 401
+    assert client.get("/metrics").status_code == 401
+    answer = client.get("/metrics", headers={"authorization": "Bearer t"})
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    values = {s.name: s for family in text_string_to_metric_families(answer.text) for s in family.samples}
+    counts = {
+        tuple(s.labels.values()): s.value
+        for family in text_string_to_metric_families(answer.text)
+        for s in family.samples
+        if s.name == "cfcam_requests_total"
+    }
+    assert counts == {
+        ("m", "ok", "v1"): 1,
+        ("", "wrong", "v1"): 1,
+        ("m", "wrong", "v2"): 1,
+        ("", "denied", "v1"): 1,
+        ("", "denied", "v2"): 1,
+    }
+    assert values["cfcam_images_total"].value == 1
+    assert values["cfcam_explain_seconds_count"].value == 1
+    assert values["cfcam_requests_in_progress"].value == 0
+    assert "SECRET" not in answer.text
 
 
 def test_token_and_host(model):
