@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
 from typing import Annotated
 
@@ -29,6 +28,9 @@ def serve(
         str | None, typer.Option("--provider", metavar="NAME", help="What runs the models: cpu, cuda, ...")
     ] = None,
     threads: Annotated[int, typer.Option("--threads", metavar="N", min=1, help="CPU threads per operator.")] = 1,
+    workers: Annotated[
+        int, typer.Option("--workers", metavar="N", min=1, max=256, help="Processes that answer on the one port.")
+    ] = 1,
     concurrency: Annotated[int, typer.Option("--concurrency", min=1, max=64, help="Requests worked on at once.")] = 1,
     max_body: Annotated[int, typer.Option("--max-body", metavar="BYTES", min=1, help="Longest body.")] = 20 * 2**20,
     max_pixels: Annotated[int, typer.Option("--max-pixels", metavar="N", min=1, help="Largest photo.")] = 40_000_000,
@@ -53,11 +55,11 @@ def serve(
     from ..runtime.json_reader import read_text
 
     with needing("serving", "serve", "starlette", "uvicorn", "pydantic", "pydantic_core", "h11", "prometheus_client"):
-        from ..runtime.serving.app import make_app
-        from ..runtime.serving.models import open_models
-        from ..runtime.serving.server import bound_socket
-        from ..runtime.serving.server import serve as run
-        from ..runtime.serving.service import Limits, Service
+        from ..runtime.serving.models import named
+        from ..runtime.serving.server import BACKLOG, bound_socket
+        from ..runtime.serving.service import Limits
+        from ..runtime.serving.supervisor import supervise
+        from ..runtime.serving.worker import ServeOptions, answer
     if grpc_port is not None:
         with needing("--grpc-port", "grpc", "grpc", "google", "tritonclient"):
             import grpc  # noqa: F401
@@ -70,35 +72,42 @@ def serve(
         raise OutputError(f"{token_file}: holds no token: write one into it")
     warnings.simplefilter("ignore", PhotoWarning)  # the answer's notes say it
     listener = bound_socket(host, port)
-    grpc_listener = (
-        None if grpc_port is None else bound_socket(host, grpc_port, "--grpc-port")
-    )  # keeps the port for the server
-    opened = open_models(models, provider=provider, threads=threads, max_pixels=max_pixels, allow_failing=allow_failing)
-    limits = Limits(
-        body=max_body,
-        waiting=max_waiting,
-        concurrency=concurrency,
-        deadline=None if deadline_ms is None else deadline_ms / 1000,
-        token=token,
-        hosts=tuple(allow_host or ()),
+    # It keeps the port for the processes, which share it.
+    grpc_listener = None if grpc_port is None else bound_socket(host, grpc_port, "--grpc-port")
+    options = ServeOptions(
+        files=tuple(models),
+        provider=provider,
+        threads=threads,
+        max_pixels=max_pixels,
+        allow_failing=allow_failing,
+        tls=None if tls_cert is None else (tls_cert, str(tls_key)),
+        grpc=None if grpc_listener is None else grpc_listener.getsockname()[:2],
+        limits=Limits(
+            body=max_body,
+            waiting=max_waiting,
+            concurrency=concurrency,
+            deadline=None if deadline_ms is None else deadline_ms / 1000,
+            token=token,
+            hosts=tuple(allow_host or ()),
+        ),
     )
     address = listener.getsockname()
     if not address[0].startswith("127.") and address[0] != "::1" and (token is None or tls_cert is None):
         note(
             "cfcam: warning: whoever reaches this machine can ask, or listen: give --token-file, --tls-cert, --tls-key"
         )
-    scheme = "http" if tls_cert is None else "https"
-    listener.listen(2048)  # from here on connections are kept until they are answered
-    tls = None if tls_cert is None else (tls_cert, str(tls_key))
-    draining = threading.Event()
-    service = Service(opened, limits, draining.is_set)
-    beside = None
-    also = ""
-    if grpc_listener is not None:
-        from ..runtime.serving.grpc_server import GrpcServer
 
-        grpc_address = grpc_listener.getsockname()
-        beside = GrpcServer(service, grpc_address[0], grpc_address[1], tls)
-        also = f" and, over gRPC, at {host}:{grpc_address[1]}"
-    note(f"serving {', '.join(opened)} at {scheme}://{host}:{address[1]}{also} (Ctrl-C stops it)")
-    run(make_app(service), listener, draining=draining, tls=tls, beside=beside)
+    def started() -> None:
+        listener.listen(BACKLOG)  # from here on connections are kept until they are answered
+        scheme = "http" if tls_cert is None else "https"
+        names = ", ".join(named(model)[0] for model in models)
+        also = "" if options.grpc is None else f" and, over gRPC, at {host}:{options.grpc[1]}"
+        processes = f", by {workers} processes" if workers > 1 else ""
+        note(f"serving {names} at {scheme}://{host}:{address[1]}{also}{processes} (Ctrl-C stops it)")
+
+    if workers == 1:
+        opened = options.open()
+        started()
+        answer(options, opened, listener, note)
+    else:
+        supervise(options, listener, workers, note, started)

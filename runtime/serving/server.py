@@ -14,7 +14,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..errors import OutputError
 
-__all__ = ["Beside", "bound_socket", "serve"]
+__all__ = ["BACKLOG", "Beside", "bound_socket", "serve"]
+
+#: Connections that wait to be taken.
+BACKLOG = 2048
 
 #: Seconds for the head of a request, from the connection or from its first byte on.
 _SECONDS = 5.0
@@ -76,6 +79,8 @@ class _Server(uvicorn.Server):
         if self._beside is not None:
             await self._beside.start()
         await super().startup(sockets)
+        for listener in sockets or []:
+            listener.listen(BACKLOG)  # uvicorn says one number for this and for how many it takes at once
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         grace = 0 if self.force_exit else self.config.timeout_graceful_shutdown or 0
@@ -134,6 +139,7 @@ def serve(
     linger: float = 0.5,
     grace: int = 30,
     beside: Beside | None = None,
+    shared: bool = False,
 ) -> None:
     """Answer until SIGTERM or Ctrl-C; requests in flight are answered first.
 
@@ -145,6 +151,8 @@ def serve(
         linger: Seconds from SIGTERM on in which it still listens, while it says that it is not ready.
         grace: Seconds for the requests in flight.
         beside: A server of another protocol, which starts and stops with this one.
+        shared: Whether other processes listen on the same socket: connections are then taken one by one, and not by
+            whoever is first.
 
     Raises:
         OutputError: The certificate or its key cannot be used, or the address of `beside`.
@@ -161,6 +169,7 @@ def serve(
         ssl_certfile=cert,
         ssl_keyfile=key,
         timeout_graceful_shutdown=grace,
+        backlog=1 if shared else BACKLOG,
     )
     try:
         config.load()

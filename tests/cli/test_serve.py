@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
+import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from cfcam.cli import main
@@ -46,6 +51,8 @@ def _status(address, **headers):
             return answer.status
     except urllib.error.HTTPError as error:
         return error.code
+    except urllib.error.URLError:
+        return None
 
 
 def test_a_process_answers_and_stops_at_sigterm(tiny_path, tmp_path):
@@ -78,9 +85,70 @@ def test_without_its_extra_grpc_is_refused(tiny_path, monkeypatch, capsys):
     assert "--grpc-port needs grpc: install cfcam[grpc]" in " ".join(capsys.readouterr().err.split())
 
 
+def test_several_processes_share_the_port_survive_a_kill_reload_and_drain(tiny_path, tmp_path):
+    (photo,) = make_photos(tmp_path, 1)
+    with serving(tiny_path("logits"), "--workers", "2") as (process, base, _):
+        request = urllib.request.Request(
+            base + "/v1/models/logits:predict", photo.read_bytes(), {"Content-Type": "image/png"}
+        )
+
+        def ask():
+            try:
+                with urllib.request.urlopen(request, timeout=30) as answer:
+                    return answer.status
+            except OSError as error:
+                return repr(error)
+
+        def more(count):
+            """Waits for so many more answers."""
+            before, end = len(answers), time.monotonic() + 20
+            while len(answers) < before + count:
+                assert time.monotonic() < end
+                time.sleep(0.01)
+
+        def line():
+            assert process.stderr is not None
+            return process.stderr.readline()
+
+        stop, answers = threading.Event(), []
+
+        def load():
+            while not stop.is_set():
+                answers.append(ask())
+                time.sleep(0.01)
+
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        assert len(children) == 2
+        with ThreadPoolExecutor(4) as threads:
+            loads = [threads.submit(load) for _ in range(4)]
+            try:
+                more(8)
+                process.send_signal(signal.SIGHUP)
+                assert [line(), line()] == ["reloaded logits\n"] * 2
+                more(8)
+                assert set(answers) == {200}
+                os.kill(int(children[0]), signal.SIGKILL)
+                assert "ended by signal 9; another one takes its place" in line()
+                process.send_signal(signal.SIGHUP)
+                assert [line(), line()] == ["reloaded logits\n"] * 2  # by the new one, too
+            finally:
+                stop.set()
+            assert all(one.result() is None for one in loads)
+        assert len([status for status in answers if status != 200]) <= 4  # what the killed one held
+        connections = [http.client.HTTPConnection(base.removeprefix("http://"), timeout=30) for _ in range(16)]
+        for connection in connections:
+            connection.request("POST", request.selector, photo.read_bytes(), {"Content-Type": "image/png"})
+        process.send_signal(signal.SIGTERM)
+        assert {connection.getresponse().status for connection in connections} == {200}
+        assert process.wait(10) == 0
+        assert _status(base + "/v2/health/live") is None
+
+
 def test_what_cannot_be_served_is_refused(tiny_path, tmp_path, capsys):
     model = str(tiny_path("logits"))
     assert main(["serve", str(tmp_path / "none.onnx"), "--port", "0"]) == 2
+    assert main(["serve", str(tmp_path / "none.onnx"), "--port", "0", "--workers", "2"]) == 2
+    assert capsys.readouterr().err.count("none.onnx: no such file") == 2
     assert main(["serve", model, model, "--port", "0"]) == 2
     assert "another model is called 'logits'" in capsys.readouterr().err
     assert main(["serve", model, "--port", "0", "--tls-cert", "a.pem"]) == 2
