@@ -8,7 +8,6 @@ import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from pydantic import Field
 from pydantic_core import to_json
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -17,32 +16,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ..errors import CfcamError
-from ..explanation import Explanation
-from . import v2
+from . import v1, v2
 from .limits import Refusal, check_access, inflated, read_body
-from .models import Question, ServedModel
-from .page import map_on_photo, page
+from .models import ServedModel
+from .page import page
 from .service import Service, said_of
 
 __all__ = ["make_app"]
-
-
-class _Photo(v2.Part):
-    b64: str
-
-
-class _Instance(v2.Part):
-    image: _Photo
-    target: int | str | None = None
-
-
-class _V1Parameters(v2.Parameters):
-    map: bool = False
-
-
-class _Instances(v2.Part):
-    instances: list[_Instance] = Field(min_length=1, max_length=32)
-    parameters: _V1Parameters = _V1Parameters()
 
 
 _Endpoint = Callable[[Request], Awaitable[Response]]
@@ -78,6 +58,11 @@ class _Routes:
         output = self._model(request).explainer.spec.output
         found = [v2.encodable(output.label(index)) for index in range(output.classes)]
         return _compressed(request, to_json({"labels": found}), "application/json", {})
+
+    async def described(self, request: Request) -> Response:
+        from . import openapi  # its models take time, and few ask
+
+        return _json(openapi.document(list(self.service.models), token=self.service.limits.token is not None))
 
     async def metrics(self, request: Request) -> Response:
         text, kind = await asyncio.to_thread(self.service.metrics.text, request.headers.get("accept", ""))
@@ -122,24 +107,14 @@ class _Routes:
             query = request.query_params
 
             def work() -> bytes:
-                if raw:
-                    asked = [Question(body, query.get("target"), query.get("method"))]
-                    with_map = _flag(query.get("map", "false"))
-                else:
-                    document = v2.parsed(_Instances, body)
-                    default, method = document.parameters.target, document.parameters.method
-                    with_map = document.parameters.map
-                    asked = [
-                        Question(v2.from_base64(one.image.b64), default if one.target is None else one.target, method)
-                        for one in document.instances
-                    ]
+                asked, with_map = v1.asked_of_photo(body, query) if raw else v1.asked(body)
                 if picture and len(asked) != 1:
                     raise Refusal(400, "a picture is the answer to one image: send one, or accept application/json")
                 found = self.service.answers(model, asked)
                 return (
                     v2.jpeg(found[0], legend=True)
                     if picture
-                    else to_json({kind: [_entry(e, kind, with_map) for e in found]}, inf_nan_mode="null")
+                    else to_json({kind: [v1.entry(e, kind, with_map) for e in found]}, inf_nan_mode="null")
                 )
 
             data = await self.service.run(work, place)
@@ -152,25 +127,6 @@ class _Routes:
         body = await read_body(request.headers, request.receive, self.service.limits.body)
         self.service.metrics.body(protocol, len(body))
         return inflated(body, request.headers.get("content-encoding", ""), self.service.limits.body)
-
-
-def _flag(text: str) -> bool:
-    if text not in ("true", "false"):
-        raise Refusal(400, "map: expected true or false")
-    return text == "true"
-
-
-def _entry(explanation: Explanation, kind: str, with_map: bool) -> dict[str, Any]:
-    said = explanation.to_dict()
-    said["label"] = v2.encodable(explanation.label)
-    top = [{"class": i, "label": v2.encodable(label), "probability": p} for i, label, p in explanation.top]
-    names = ("label", "probability", "value", "unit")
-    if kind == "explanations":
-        names = (*names, "peak", "empty", "reason", "notes")
-    entry = {"class": explanation.target, **{name: said[name] for name in names if name in said}, "top": top}
-    if with_map and kind == "explanations":
-        entry["map"] = map_on_photo(explanation)
-    return entry
 
 
 def _json(document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -212,6 +168,7 @@ def make_app(service: Service) -> Any:
         Route("/v2/health/ready", server.ready),
         Route("/v2", server.about),
         Route("/v1/models", server.list_models),
+        Route("/openapi.json", server.described),
         Route("/metrics", server.metrics),
         Route("/v1/models/{name}:predict", server.counted("v1", server.predict), methods=["POST"]),
         Route("/v1/models/{name}:explain", server.counted("v1", server.explain), methods=["POST"]),

@@ -81,9 +81,9 @@ class InputParameters(Part):
 class Input(Part):
     """An input of an inference."""
 
-    name: str
+    name: str = Field(json_schema_extra={"enum": ["image", "tensor", "target"]})
     shape: list[_Count] = Field(max_length=8)
-    datatype: str
+    datatype: str = Field(json_schema_extra={"enum": ["BYTES", *TYPES]})
     parameters: InputParameters = InputParameters()
     data: list[Any] | None = None
 
