@@ -72,6 +72,10 @@ def build(
         bool,
         typer.Option("--auto-precision", help="Look for the fastest assignment of precisions that passes the gate."),
     ] = False,
+    fused: Annotated[
+        bool,
+        typer.Option("--fused", help="Products give out finished maps: the method is part of the graph, in float32."),
+    ] = False,
     allow_failing: Annotated[
         bool, typer.Option("--allow-failing", help="Write what fails the gate too; its manifest says so.")
     ] = False,
@@ -111,7 +115,7 @@ def build(
     if len(config) > 1:
         options = {"--limit": limit, "--timing-cache": timing_cache, "--output": output, "--max-pixels": max_pixels}
         flags = {"--onnx-only": onnx_only, "--auto-precision": auto_precision, "--allow-failing": allow_failing}
-        flags["--allow-undecided"] = allow_undecided
+        flags |= {"--allow-undecided": allow_undecided, "--fused": fused}
         words = [model, *(f"--images={one}" for one in images or [])]
         words += [f"{name}={value}" for name, value in options.items() if value is not None]
         words += [name for name, given in {**flags, "--json": json}.items() if given]
@@ -131,6 +135,7 @@ def build(
         {
             "onnx_only": onnx_only,
             "auto_precision": auto_precision,
+            "fused": fused,
             "allow_failing": allow_failing,
             "allow_undecided": allow_undecided,
             "timing_cache": None if timing_cache is None else Path(timing_cache),

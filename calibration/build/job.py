@@ -7,17 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...export.fused.plan import FusedPlan, plan_fused
 from ...runtime.contract.modelfile import ModelInfo, read_model_info, read_spec
 from ...runtime.contract.spec import CamSpec
 from ...runtime.engines.options import full_name
 from ...runtime.errors import CfcamError, EngineError, MissingDependencyError, ModelFileError, OutputError
-from ...runtime.methods import get_method
+from ...runtime.methods import get_method, make_settings
+from ...runtime.methods.layer_fusion import settings_for
 from .config import BuildConfig
 from .nodes import refuse_unknown_nodes
 from .staging import check_folder
 from .trtexec import trtexec_command
 
 __all__ = ["Job", "make_job"]
+
+
+_TURING = "7.5"
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class Job:
     source: the file, float32. info: its head. config_name: what products are named after. output: the folder.
     targets: compute capabilities to build an engine for, None for this machine's GPU; empty where the graph is the
     product. batch: smallest, best, largest. command: how another machine builds the engine; empty where it is built
-    here or none is needed.
+    here or none is needed. fused: whether the method is part of the product's graph.
     """
 
     source: Path
@@ -38,6 +43,7 @@ class Job:
     output: Path
     targets: tuple[str | None, ...]
     command: tuple[str, ...]
+    fused: bool = False
 
     @property
     def stem(self) -> str:
@@ -63,6 +69,18 @@ class Job:
         asked = self.config.method or self.spec.method
         return (asked.name, asked.settings) if get_method(asked.name).kind == "rule" else ("cfcam", None)
 
+    def plan_rule(self, spec: CamSpec) -> FusedPlan:
+        """What a fused product's graph computes from what a file with this spec would give out. Raises
+        `ExportError`."""
+        own, method = self.spec.fused, self.config.method
+        return plan_fused(
+            spec,
+            map_size="input" if own is None else own.map_size,
+            method=None if method is None else method.name,
+            settings=None if method is None else method.settings,
+            labels=own is not None and own.labels is not None,
+        )
+
     @property
     def fixed_batch(self) -> int | None:
         """The file's batch, or None when any size will do."""
@@ -76,11 +94,20 @@ class Job:
         return self.config.batch.sizes if fixed is None else (fixed, fixed, fixed)
 
 
-def make_job(source: Path, config_name: str, config: BuildConfig, output: Path, *, onnx_only: bool = False) -> Job:
+def make_job(
+    source: Path,
+    config_name: str,
+    config: BuildConfig,
+    output: Path,
+    *,
+    onnx_only: bool = False,
+    fused: bool = False,
+) -> Job:
     """Check that `source` can be built as `config` says, on this machine and into the folder `output`.
 
-    onnx_only: leave the engine to another machine. Raises `ModelFileError`, `SpecError`, `MissingDependencyError`,
-    `EngineError` and `OutputError`.
+    onnx_only: leave the engine to another machine. fused: make the method part of the product's graph, as it is in
+    products of a fused source in any case. Raises `ModelFileError`, `SpecError`, `MissingDependencyError`,
+    `EngineError`, `OutputError`, and where nothing can be fused `ExportError` and `MethodError`.
     """
     spec, info = read_spec(source), read_model_info(source)
     if spec.precision != "float32":
@@ -88,11 +115,9 @@ def make_job(source: Path, config_name: str, config: BuildConfig, output: Path, 
             f"{source}: its precision is {spec.precision}; give the float32 file, which is lowered here and is "
             "what explanations are compared with"
         )
-    if spec.fused is not None:
-        raise ModelFileError(
-            f"{source}: is fused, and products are built from files that give out activations and gradients: export "
-            "the model without --fused and build that"
-        )
+    fused = fused or spec.fused is not None
+    if fused:
+        _check_fused(source, spec, config_name, config)
     if importlib.util.find_spec("onnxruntime") is None:
         raise MissingDependencyError("building needs ONNX Runtime: install cfcam[cpu] or cfcam[gpu]")
     full_name(config.engine_options.provider)
@@ -101,14 +126,46 @@ def make_job(source: Path, config_name: str, config: BuildConfig, output: Path, 
     targets: tuple[str | None, ...] = ()
     stem = f"{_stem(source)}.{config_name}"
     if config.builds_engines and onnx_only:
-        command = tuple(trtexec_command(f"{stem}.onnx", f"{stem}.engine", info.inputs, config))
+        command = tuple(trtexec_command(f"{stem}.onnx", f"{stem}.engine", info.inputs, config, exact=fused))
     elif config.builds_engines:
         targets = _targets(config_name, config)
     product = output / f"{stem}.onnx"
     if product.exists() and product.samefile(source):
         raise OutputError(f"{product}: is the file that is read; write to another folder, or rename the configuration")
     check_folder(output)
-    return Job(source, spec, info, config_name, config, output, targets, command)
+    job = Job(source, spec, info, config_name, config, output, targets, command, fused)
+    if fused:
+        job.plan_rule(spec.two_stage)
+    return job
+
+
+def _check_fused(source: Path, spec: CamSpec, config_name: str, config: BuildConfig) -> None:
+    """Raise `ModelFileError` where a fused file is to get another method, `EngineError` for a DLA."""
+    if config.builder.dla:  # type: ignore[attr-defined]
+        raise EngineError(
+            f"configuration '{config_name}': a DLA computes in float16, and the method of a fused product needs "
+            "float32: leave --fused out and give the file that is exported without it, or take a configuration without "
+            "builder.dla"
+        )
+    if config.backend == "tensorrt_rtx" and _TURING in config.builder.compute_capability:
+        raise EngineError(
+            f"configuration '{config_name}': TensorRT for RTX has no float32 matrix products for compute capability "
+            f"{_TURING} (RTX 20), which the method of a fused product needs: take {_TURING} out of "
+            "builder.compute_capability in a copy of the configuration, or build without --fused from the file that is "
+            "exported without it"
+        )
+    if spec.fused is None or config.method is None:
+        return
+    own, asked = (
+        (one.name, settings_for(make_settings(get_method(one.name), one.settings), spec.layer))
+        for one in (spec.method, config.method)
+    )
+    if own != asked:
+        raise ModelFileError(
+            f"{source}: is fused with method '{own[0]}' and settings of its own, and configuration '{config_name}' "
+            f"asks for '{asked[0]}' with others: take 'method' out of the configuration, or build the file that is "
+            "exported without --fused, with --fused here"
+        )
 
 
 def _stem(source: Path) -> str:

@@ -40,8 +40,9 @@ class Lowering:
         self.cache = Cache(cache_folder("ranges"), _LIMIT)
         self.notes: list[str] = []
 
-    def __call__(self, plan: Plan, path: Path, *, prove: bool = True) -> Path:
-        """Write the job's file in the precision of `plan` to `path`. prove: False for what is only tried.
+    def __call__(self, plan: Plan, path: Path, *, prove: bool = True, fused: bool | None = None) -> Path:
+        """Write the job's file in the precision of `plan` to `path`. prove: False for what is only tried. fused:
+        whether the method is part of it; None for what the job says.
 
         Raises what `lower` raises, `ExportError` and `ProofError` among others.
         """
@@ -49,7 +50,8 @@ class Lowering:
         if (plan.quantised or plan.half) and self._calibration is not None:
             images = self._calibration.batches(self._job.fixed_batch)
             ranges = self._ranges(plan) if plan.quantised else None
-        made = lower(self._job.source, path, plan, images, prove=prove, ranges=ranges, progress=self._tell)
+        fuse = self._job.plan_rule if (self._job.fused if fused is None else fused) else None
+        made = lower(self._job.source, path, plan, images, prove=prove, ranges=ranges, fuse=fuse, progress=self._tell)
         self.notes = made.notes
         if ranges is not None and ranges.is_file() and not self.cache.has(ranges.name):
             self.cache.write(ranges.name, ranges.read_bytes())

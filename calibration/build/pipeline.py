@@ -120,6 +120,7 @@ def build(
     allow_failing: bool = False,
     allow_undecided: bool = False,
     auto_precision: bool = False,
+    fused: bool = False,
     timing_cache: Path | None = None,
     progress: Progress | None = None,
     tried: Callable[[str], None] | None = None,
@@ -129,14 +130,15 @@ def build(
     photos: to calibrate and to judge with. onnx_only: write the graph and the command that builds the engine.
     allow_failing: write what fails, or what cannot be judged for want of photos, and say so in the manifest.
     allow_undecided: write what so few photos neither pass nor fail, and say so in the manifest; allow_failing does too.
-    auto_precision: look for the fastest assignment of precisions that passes. timing_cache: folder of
+    auto_precision: look for the fastest assignment of precisions that passes. fused: make the method part of the
+    product's graph, as it is in any case where `source` is fused. timing_cache: folder of
     TensorRT's timings; None for the user's cache. tried: told each attempt of that search as a sentence.
 
     Raises a `CfcamError`: before any work for what is absent, and `OutputError` for a full disk. Nothing is written
     then.
     """
     steps = _Steps(progress)
-    job = make_job(source, config_name, config, output, onnx_only=onnx_only)
+    job = make_job(source, config_name, config, output, onnx_only=onnx_only, fused=fused)
     refuse_missing_photos(job, photos, allow_failing, auto_precision)
     sets = None if not photos else steps.timed("photos", lambda: _choose(job, photos, steps))
     with staging_in(output, job.stem) as stage:

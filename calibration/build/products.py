@@ -61,9 +61,9 @@ class Product:
 
 
 def finish_graph(job: Job, graph: Path) -> None:
-    """Put the configuration's method into `graph`."""
+    """Put the configuration's method into `graph`; one that is fused has it already."""
     method = job.config.method
-    if method is not None:
+    if method is not None and not job.fused:
         model = load_model(graph)
         set_spec(model, read_spec(graph).with_method(method.name, method.settings))
         write_model(model, graph)
@@ -92,6 +92,7 @@ def make_engine(job: Job, graph: Path, target: str | None, timing_cache: Path | 
         options=config.builder_options,
         timing_cache=timing_cache,
         progress=progress,
+        exact=job.fused,
     )
     path = graph.with_name(job.engine_name(target))
     path.write_bytes(plan)

@@ -41,7 +41,7 @@ _PROBES = 8
 _ROUNDS = 30
 
 
-#: As `Lowering`: plan, path and whether to prove -> path.
+#: As `Lowering`: plan, path, whether to prove and whether to fuse -> path.
 Lower = Callable[..., Path]
 
 
@@ -171,19 +171,27 @@ def harmful_first(
     # Not those that judge, where there are others.
     photos = [path for path, _ in sets.calibration.photos] if sets.calibration is not None else sets.gate
     tensors = _tensors(job, photos[:_PROBES])
-    reference = _evidence(job.source, tensors)
+    reference = _evidence(_two_stage(job, lower, scratch), tensors)
     errors = []
     groups = [group for group in nodes.groups(_GROUPS) if not set(group) <= set(kept)]
     for number, group in enumerate(groups):
         tell("where INT8 hurts", number, len(groups))
         plan = dataclasses.replace(job.config.plan, float_nodes=tuple(dict.fromkeys([*kept, *group])))
         try:
-            found = _evidence(lower(plan, scratch / "probe.onnx", prove=False), tensors)
+            found = _evidence(lower(plan, scratch / "probe.onnx", prove=False, fused=False), tensors)
         except ExportError:  # nothing would be left to quantise
             errors.append(math.inf)
             continue
         errors.append(sum(float(np.linalg.norm(f - r)) for f, r in zip(found, reference, strict=True)))
     return [groups[i] for i in np.argsort(errors, kind="stable")]
+
+
+def _two_stage(job: Job, lower: Lower, scratch: Path) -> Path:
+    """The job's file, or one of the same network that gives out what maps are made of."""
+    if job.spec.fused is None:
+        return job.source
+    plan = dataclasses.replace(job.config.plan, precision="float32", float_nodes=())
+    return lower(plan, scratch / "reference.onnx", prove=False, fused=False)
 
 
 def _tensors(job: Job, photos: Sequence[Path]) -> NDArray[Any]:
@@ -214,7 +222,7 @@ def _times(files: Sequence[Path], tensor: NDArray[Any]) -> list[float]:
     """Median milliseconds of an inference on one thread; files take turns: a machine that slows down slows all."""
     with ExitStack() as stack:
         explainers = [stack.enter_context(Explainer(path, threads=1)) for path in files]
-        calls = {i: functools.partial(explainer.tensors, tensor) for i, explainer in enumerate(explainers)}
+        calls = {i: functools.partial(explainer.answers, tensor) for i, explainer in enumerate(explainers)}
         sample(calls, rounds=3)  # warms up
         taken = sample(calls, rounds=_ROUNDS)
     return [float(np.median(taken[i])) for i in range(len(files))]

@@ -27,8 +27,10 @@ _LEVELS = {"none": "none", "ampere_plus": "ampere+", "same_compute_capability": 
 _SOURCES = ("EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS")
 
 
-def trtexec_command(graph: str, engine: str, inputs: Sequence[ValueInfo], config: BuildConfig) -> list[str]:
-    """The words of the command. graph, engine: file names. inputs: the graph's.
+def trtexec_command(
+    graph: str, engine: str, inputs: Sequence[ValueInfo], config: BuildConfig, *, exact: bool = False
+) -> list[str]:
+    """The words of the command. graph, engine: file names. inputs: the graph's. exact: no TF32.
 
     Raises `EngineError` for an input whose name trtexec cannot be told, or of which more than the batch is free.
     """
@@ -39,7 +41,12 @@ def trtexec_command(graph: str, engine: str, inputs: Sequence[ValueInfo], config
             words.append(f"--{bound}Shapes=" + ",".join(_shape(value, batch) for value in free))
     options = config.builder_options
     if config.backend == "tensorrt":
-        words += [*_flags(options), "--timingCacheFile=timing.cache"]
+        words += [*_flags(options), *(["--noTF32"] if exact else []), "--timingCacheFile=timing.cache"]
+    elif exact:
+        raise EngineError(
+            "--fused: how tensorrt_rtx's command is told to leave TF32 out, which a fused product needs, is not known "
+            "to cfcam: build without --onnx-only"
+        )
     elif options != BuilderOptions(optimization_level=options.optimization_level, workspace_mb=options.workspace_mb):
         raise EngineError("builder: what tensorrt_rtx's command takes is not known to cfcam: build without --onnx-only")
     return [*words, "--skipInference"]

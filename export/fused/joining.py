@@ -16,7 +16,7 @@ from .arithmetic import FLOAT
 from .plan import FusedPlan, stated_settings
 from .rule import write_rule
 
-__all__ = ["RULE_PREFIX", "join_rule", "two_stage_view", "with_inner_values"]
+__all__ = ["RULE_PREFIX", "join_rule", "two_stage_view", "with_inner_values", "without_rule"]
 
 #: What the names of the rule's nodes and constants start with.
 RULE_PREFIX = "cam_fused"
@@ -85,6 +85,16 @@ def with_inner_values(source: ModelProto, spec: CamSpec) -> ModelProto:
     model = ModelProto()
     model.CopyFrom(source)
     model.graph.output.extend(_shown(spec))
+    return model
+
+
+def without_rule(source: ModelProto, spec: CamSpec) -> ModelProto:
+    """A copy of a fused model as a two-stage file has it: inner values are outputs, and finished maps are none."""
+    model = with_inner_values(source, spec)
+    made = () if spec.fused is None else spec.fused.outputs
+    kept = [output for output in model.graph.output if output.name not in made]
+    del model.graph.output[:]
+    model.graph.output.extend(kept)
     return model
 
 

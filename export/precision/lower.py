@@ -17,6 +17,8 @@ from ...runtime.engines.onnxruntime.workarounds import session_workarounds
 from ...runtime.files import scratch_folder
 from ...runtime.targets import class_input
 from ..errors import ExportError
+from ..fused.joining import join_rule
+from ..fused.plan import FusedPlan
 from ..graph import Graph, load_model
 from ..proof.checks import prove_file
 from ..proof.exported_file import ExportedFile, open_exported_file, plain_outputs
@@ -65,6 +67,7 @@ def lower(
     *,
     prove: bool = True,
     ranges: str | os.PathLike[str] | None = None,
+    fuse: Callable[[CamSpec], FusedPlan] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Lowered:
     """Write the explained file `source` in the precision of `plan` to `output`; the gradient is that of what runs.
@@ -74,7 +77,9 @@ def lower(
 
     images: batches of ready input tensors (N, ...), read once; INT8 needs them, float16 is better with them.
     prove: False leaves the proof out, for candidates of a search. ranges: a file that keeps the ranges of all
-    values, of the same images and calibrator.
+    values, of the same images and calibrator. fuse: plans the rule that becomes part of the graph, from the lowered
+    file's spec; None for a file that gives out what maps are made of, also where `source` is fused. The rule stays
+    float32: it is added last.
     progress: told the name of each pass as it starts.
     Raises `ModelFileError`, `SpecError`, `ExportError` (no images, a failing tool), `UnsupportedOperatorError`,
     `ProofError` (the file would be wrong; nothing is written), `OutputError`.
@@ -85,14 +90,15 @@ def lower(
         raise ExportError(f"{output}: is the explained file itself, give the lowered one another name")
     if plan.quantised and images is None:
         raise ExportError(f"{source}: INT8 needs calibration images")
-    spec = read_spec(source)
-    if spec.fused is not None:
-        raise ExportError(f"{source}: is fused: export the model without --fused, and lower that file")
+    said = read_spec(source)
+    spec = said.two_stage
+    if fuse is not None:
+        fuse(spec)  # what cannot be fused is said before any work
     calibration: dict[str, Any] | None = None
     with staging_folder(output) as folder, scratch_folder() as name:
         scratch = Path(name)
         with watch("cut"):
-            plain = plain_model(load_model(source), spec)
+            plain = plain_model(load_model(source), said)
         network = plain.model
         if images is not None and (plan.quantised or (plan.half and plan.correct_bias)):
             with watch("read images"):
@@ -114,20 +120,27 @@ def lower(
                 detail=plain.detail,
                 rivals=spec.layer.rivals is not None,
                 classes=per_image(spec.columns),
+                guarded=fuse is not None,
             )
         new = _spec(spec, made, plan)
         notes = list(made.notes)
         with watch("write"):
             explained = to_half(made.model, new, plan.float_nodes) if plan.half else made.model
-            staged, exported = folder / output.name, open_exported(explained)
-            if spec.tail is not None and new.precision == INT8_IN_HALF:
-                notes.append(
-                    "no tail was written: ONNX Runtime would run INT8 among float16 wrongly without being told"
-                )
-            elif spec.tail is not None:
-                new = write_tail(exported, new, folder / tail_path(output).name)
-            for holder in (explained, exported.model):
-                set_spec(holder, new)
+            staged, exported = folder / output.name, None
+            if fuse is not None:
+                joined = Graph(explained)
+                new = join_rule(joined, new, fuse(new))
+                explained = joined.to_model()
+            else:
+                exported = open_exported(explained)
+                if spec.tail is not None and new.precision == INT8_IN_HALF:
+                    notes.append(
+                        "no tail was written: ONNX Runtime would run INT8 among float16 wrongly without being told"
+                    )
+                elif spec.tail is not None:
+                    new = write_tail(exported, new, folder / tail_path(output).name)
+                set_spec(exported.model, new)
+            set_spec(explained, new)
             write_model(explained, staged)
         proof = Proof()
         if prove:
@@ -171,8 +184,8 @@ def _spec(spec: CamSpec, made: Differentiated, plan: Plan) -> CamSpec:
     return replace(spec, layers=layers, precision=precision, tail=None, output=output)
 
 
-def _proved(staged: Path, network: ModelProto, exported: Graph, output: Path) -> Proof:
-    """The exporter's proof; network: the plain model in its new precision."""
+def _proved(staged: Path, network: ModelProto, exported: Graph | None, output: Path) -> Proof:
+    """The exporter's proof; network: the plain model in its new precision. exported: the file's graph, if at hand."""
     file = open_exported_file(staged, graph=exported)
     if file.quantised:
         proof = Proof()

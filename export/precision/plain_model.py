@@ -9,6 +9,7 @@ from onnx import ModelProto
 from ...runtime.contract.spec import CamSpec, LayerSpec
 from ..axes.layout import Layout
 from ..axes.onnx_values import map_axes
+from ..fused.joining import without_rule
 from ..graph import extract, fold_batch_norms
 from ..tail.cutting import find_detail_value, find_layer_value, held_axes, index_map, open_exported
 
@@ -30,8 +31,10 @@ def plain_model(model: ModelProto, spec: CamSpec, *, fold: bool = True) -> Plain
     """The classifier inside the explained `model`, which is not changed. fold: its batch norms.
 
     Folded now because every engine folds them later, in the forward pass only: the backward pass would
-    keep a second copy of each weight. Raises `LayerError`.
+    keep a second copy of each weight. The rule of a fused file is left behind. Raises `LayerError`.
     """
+    if spec.fused is not None:
+        model, spec = without_rule(model, spec), spec.two_stage
     graph = open_exported(model)
     layers: list[str] = []
     views: list[Layout] = []

@@ -90,6 +90,7 @@ def build_engine(
     options: BuilderOptions | None = None,
     timing_cache: Path | None = None,
     progress: BuildProgress | None = None,
+    exact: bool = False,
 ) -> bytes:
     """Build an ONNX file into a serialised engine ("plan"). Precision is that of the file.
 
@@ -102,6 +103,7 @@ def build_engine(
         options: None for the defaults.
         timing_cache: Folder that keeps timings for the next build.
         progress: Told phase and share done; what it raises stops the build.
+        exact: Without TF32, which rounds what float32 matrix products read: a fused file compares similarities.
 
     Returns:
         The plan.
@@ -120,7 +122,7 @@ def build_engine(
         if isinstance(parsed, ParseProblem):
             raise EngineError(f"{path}: {ParseResult(str(rt), (parsed,))}")
         builder, network, _ = parsed
-        profile, settings = _profile(path, loaders, network, batch), _settings(rt, options)
+        profile, settings = _profile(path, loaders, network, batch), _settings(rt, options, exact)
         try:
             with _timings(file) as timings:
                 config = loaders.create_config(
@@ -177,7 +179,7 @@ def _parsed(
     return parsed
 
 
-def _settings(rt: Package, options: BuilderOptions) -> dict[str, Any]:
+def _settings(rt: Package, options: BuilderOptions, exact: bool = False) -> dict[str, Any]:
     """`options` as keywords of Polygraphy's configuration. Raises `EngineError` for what the package does not have."""
     options.check(rt.name)
     module, pools, level = rt.module, None, options.hardware_compatibility
@@ -185,7 +187,7 @@ def _settings(rt: Package, options: BuilderOptions) -> dict[str, Any]:
         pools = {module.MemoryPoolType.WORKSPACE: options.workspace_mb * 2**20}
     sources = options.tactic_sources
     return {
-        "tf32": True,  # as TensorRT does by itself
+        "tf32": not exact,  # True is what TensorRT does by itself
         "fp16": _is_weakly_typed(rt, options),
         "builder_optimization_level": options.optimization_level,
         "memory_pool_limits": pools,

@@ -133,6 +133,24 @@ def test_what_is_absent_is_said(tiny_path: Tiny, tmp_path: Path, monkeypatch: py
         job(source, "backend: onnx", tmp_path)
 
 
+def test_a_fused_product(guided_path: Path, tiny_path: Tiny, tmp_path: Path) -> None:
+    one = job(guided_path, "backend: onnx\nmethod: {name: cfcam, settings: {contrast: 0}}", tmp_path, fused=True)
+    plan = one.plan_rule(one.spec)
+    assert plan.settings is not None
+    assert (plan.form, plan.method, plan.settings.contrast, plan.size) == ("static", "cfcam", 0, (32, 32))
+    assert one.verified_method == ("cfcam", {"contrast": 0})
+    dla = "batch: {min: 1, opt: 1, max: 1}\nprecision: float16\nengine: {cuda_graph: false}"
+    text = f"backend: tensorrt\n{dla}\nbuilder: {{dla: true, compute_capability: [8.7]}}"
+    with pytest.raises(EngineError, match="a DLA computes in float16"):
+        job(guided_path, text, tmp_path, onnx_only=True, fused=True)
+    with pytest.raises(EngineError, match=r"take 7\.5 out"):
+        job(guided_path, "backend: tensorrt_rtx\nbuilder: {compute_capability: [7.5, 8.6]}", tmp_path, fused=True)
+    command = job(guided_path, "backend: tensorrt", tmp_path, onnx_only=True, fused=True).command
+    assert "--noTF32" in command
+    with pytest.raises(ExportError, match="it runs the model again"):
+        job(tiny_path("logits"), "backend: onnx\nmethod: {name: scorecam}", tmp_path, fused=True)
+
+
 def test_a_file_that_is_lowered_already(tiny_path: Tiny, tmp_path: Path) -> None:
     model = onnx.load(tiny_path("logits"))
     set_spec(model, dataclasses.replace(read_spec(tiny_path("logits")), precision="float16"))

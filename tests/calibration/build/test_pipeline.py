@@ -106,6 +106,24 @@ def test_a_guided_file_stays_guided(guided_path: Path, tmp_path: Path, photos: l
     assert 0 < apart < (0.02 if precision == "float16" else 0.3)
 
 
+def test_a_fused_product(guided_path: Path, tmp_path: Path, photos: list[Path]) -> None:
+    """Of a two-stage file: the gate compares its finished maps, and explaining takes no numpy of ours."""
+    config = parse_config("backend: onnxruntime\nprecision: float16", "f.yaml")
+    report = build(guided_path, "mine", config, tmp_path, photos, allow_failing=True, fused=True)
+    (product,) = report.products
+    spec, manifest = read_spec(product), Manifest.read(product)
+    assert (spec.precision, spec.method.settings["contrast"]) == ("float16", 0.3)
+    assert spec.fused is not None
+    assert manifest is not None
+    assert manifest.form == {"guided": True, "contrast": 0.3, "detail": "early"}
+    assert report.gate is not None
+    assert report.gate.verdict == "undecided"  # by 24 photos
+    assert report.gate.places[0].measures["pearson"].worst > 0.999
+    with Explainer(product) as explainer, Explainer(guided_path) as reference:
+        found, wanted = (one.explain(photos[0], 1) for one in (explainer, reference))
+    assert 0 < abs(found.map - wanted.map).max() < 0.02
+
+
 def test_the_configuration_names_the_method(
     tiny_path: Callable[[str], Path], tmp_path: Path, photos: list[Path]
 ) -> None:

@@ -61,7 +61,7 @@ class Network:
         self.noise = {self.nodes.all[index].name: size for index, size in spoilt.items()}
         self.lowered: list[tuple[tuple[str, ...], bool]] = []
 
-    def lower(self, plan: Plan, path: Path, *, prove: bool = True) -> Path:
+    def lower(self, plan: Plan, path: Path, *, prove: bool = True, fused: bool | None = None) -> Path:
         model = onnx.load(self.source)
         self.lowered.append((plan.float_nodes, prove))
         for node in model.graph.node:

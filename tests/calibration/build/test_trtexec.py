@@ -54,6 +54,14 @@ def test_every_option_has_its_flag() -> None:
     ]
 
 
+def test_a_fused_graph_is_built_without_tf32() -> None:
+    config = read_config("jetson-orin-fp16")[1]
+    usual, exact = (trtexec_command("x", "y", [IMAGE], config, exact=one) for one in (False, True))
+    assert sorted(exact) == sorted([*usual, "--noTF32"])
+    with pytest.raises(EngineError, match="build without --onnx-only"):
+        trtexec_command("x", "y", [IMAGE], parse_config("backend: tensorrt_rtx", "f.yaml"), exact=True)
+
+
 def test_an_accelerator_and_the_gpu_behind_it() -> None:
     command = trtexec_command("x.onnx", "x.engine", [IMAGE], read_config("jetson-orin-dla")[1])
     assert {"--useDLACore=0", "--allowGPUFallback"} <= set(command)

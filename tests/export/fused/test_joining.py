@@ -5,7 +5,7 @@ import onnx
 import onnx_classifiers
 import onnxruntime
 import pytest
-from cfcam.calibration.build.config import BuildConfig
+from cfcam.calibration.build.config import BuildConfig, Method
 from cfcam.calibration.build.job import make_job
 from cfcam.export import ExportError, export_onnx
 from cfcam.runtime import Explainer
@@ -111,8 +111,19 @@ def test_what_a_fused_file_cannot_do_is_refused(pair):
                 call()
         explainer.maps(batch, method="cfcam", settings={"contrast": 0.3})  # which is what the file has
         explainer.warm_up(1)
-    with pytest.raises(ModelFileError, match="without --fused"):
-        make_job(pair[0], "c", BuildConfig(backend="onnxruntime"), pair[0].parent)
+
+
+def test_a_product_of_a_fused_file_keeps_its_method(pair):
+    def job(method=None, **options):
+        config = BuildConfig(backend="onnxruntime", method=method and Method(name=method[0], settings=method[1]))
+        return make_job(pair[0], "c", config, pair[0].parent, **options)
+
+    one = job()
+    assert one.fused
+    assert one.plan_rule(one.spec.two_stage) == job(("cfcam", {"contrast": 0.3})).plan_rule(one.spec.two_stage)
+    for method in (("gradcam", {}), ("cfcam", {"contrast": 0})):
+        with pytest.raises(ModelFileError, match=r"take 'method' out .*, or build .* without --fused"):
+            job(method)
 
 
 @pytest.mark.parametrize(

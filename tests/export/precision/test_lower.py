@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from cfcam.calibration.repeated_weights import repeated_weights
 from cfcam.export.errors import ExportError
+from cfcam.export.fused.plan import plan_fused
 from cfcam.export.graph import Graph, attribute
 from cfcam.export.precision import Plan, lower
 from cfcam.export.precision.plain_model import plain_model
@@ -179,6 +180,28 @@ def test_several_layers_and_the_tail(tmp_path: Path) -> None:
     half = lower(source, tmp_path / "mixed.cam.onnx", replace(SYMMETRIC, rest="float16"), [IMAGES], prove=False)
     assert half.spec.tail is None
     assert "tail" in half.notes[-1]
+
+
+@pytest.mark.parametrize(
+    "plan", [Plan(precision="float16"), Plan(precision="int8", rest="float16")], ids=["float16", "int8 and float16"]
+)
+def test_the_rule_stays_float32(plan: Plan, guided_path: Path, tmp_path: Path) -> None:
+    """The rule's map is what the host makes of the same lowered network, which was never fused."""
+    images = np.random.default_rng(0).standard_normal((6, 3, 32, 32)).astype(np.float32)
+    made = lower(guided_path, tmp_path / "f.cam.onnx", plan, [images], fuse=plan_fused)
+    host = lower(guided_path, tmp_path / "h.cam.onnx", plan, [images], prove=False).path
+    assert made.spec.precision == read_spec(host).precision != "float32"
+    graph = onnx.shape_inference.infer_shapes(onnx.load(made.path)).graph
+    kinds = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
+    rule = [name for node in graph.node for name in node.output if name.startswith("cam_fused") and name in kinds]
+    assert len(rule) > 100
+    assert onnx.TensorProto.FLOAT16 not in {kinds[name] for name in rule}
+    with Explainer(made.path) as fused, Explainer(host) as two_stage:
+        for a, b in zip(fused.explain_batch(images, 1), two_stage.explain_batch(images, 1), strict=True):
+            np.testing.assert_allclose(a.map, b.map, atol=5e-3)
+    # A fused source is lowered like the file that it was made from.
+    again = lower(made.path, tmp_path / "a.cam.onnx", Plan(), prove=False)
+    assert again.spec.fused is None
 
 
 def test_refusals(cam: Path, tmp_path: Path) -> None:
