@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from enum import Enum
 from typing import Annotated
 
 import typer
@@ -12,6 +13,13 @@ from .console import note
 from .options import needing
 
 __all__ = ["serve"]
+
+
+class Decode(str, Enum):
+    """How photos are read."""
+
+    exact = "exact"
+    fast = "fast"
 
 
 def serve(
@@ -32,6 +40,13 @@ def serve(
         int, typer.Option("--workers", metavar="N", min=1, max=256, help="Processes that answer on the one port.")
     ] = 1,
     concurrency: Annotated[int, typer.Option("--concurrency", min=1, max=64, help="Requests worked on at once.")] = 1,
+    decode: Annotated[
+        Decode, typer.Option("--decode", help="fast: large JPEGs at a part of their size; maps differ a little.")
+    ] = Decode.exact,
+    monitor: Annotated[
+        list[str] | None,
+        typer.Option("--monitor", metavar="PROFILE", help="Hold explanations against a profile of `cfcam audit`."),
+    ] = None,
     max_body: Annotated[int, typer.Option("--max-body", metavar="BYTES", min=1, help="Longest body.")] = 20 * 2**20,
     max_pixels: Annotated[int, typer.Option("--max-pixels", metavar="N", min=1, help="Largest photo.")] = 40_000_000,
     max_waiting: Annotated[int, typer.Option("--max-waiting", metavar="N", min=0, help="More get a 503.")] = 32,
@@ -80,6 +95,8 @@ def serve(
         threads=threads,
         max_pixels=max_pixels,
         allow_failing=allow_failing,
+        decode=decode.value,
+        profiles=tuple(monitor or ()),
         tls=None if tls_cert is None else (tls_cert, str(tls_key)),
         grpc=None if grpc_listener is None else grpc_listener.getsockname()[:2],
         limits=Limits(

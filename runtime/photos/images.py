@@ -52,6 +52,7 @@ __all__ = [
     "real_path",
     "source_name",
     "upright",
+    "upright_size",
 ]
 
 #: Suffixes by which folders and globs recognise images (case does not matter).
@@ -335,6 +336,15 @@ def upright(image: Image.Image, name: str, convert: Callable[[], Image.Image] | 
     for key in _SAYS_ORIENTATION:
         photo.info.pop(key, None)
     return photo if turn is None else photo.transpose(Image.Transpose[turn])
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) that an image has when it is turned as its EXIF data say; nothing is decoded."""
+    try:
+        turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+    except Exception:  # damaged EXIF says nothing about the pixels, which are fine
+        turned = False
+    return (image.height, image.width) if turned else image.size
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:

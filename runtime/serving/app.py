@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from pydantic_core import to_json
@@ -105,20 +106,25 @@ class _Routes:
             body = await self._body(request, "v1")
             raw = request.headers.get("content-type", "").startswith("image/")
             query = request.query_params
+            headers: dict[str, str] = {}
 
             def work() -> bytes:
                 asked, with_map = v1.asked_of_photo(body, query) if raw else v1.asked(body)
                 if picture and len(asked) != 1:
                     raise Refusal(400, "a picture is the answer to one image: send one, or accept application/json")
                 found = self.service.answers(model, asked)
-                return (
-                    v2.jpeg(found[0], legend=True)
-                    if picture
-                    else to_json({kind: [v1.entry(e, kind, with_map) for e in found]}, inf_nan_mode="null")
-                )
+                if picture:
+                    if model.watch is not None:
+                        headers["cfcam-outlier"] = str(model.watch.of(found[0]).outlier).lower()
+                    return v2.jpeg(found[0], legend=True)
+                entries = [v1.entry(e, kind, with_map) for e in found]
+                if model.watch is not None:
+                    for entry, explanation in zip(entries, found, strict=True):
+                        entry["monitor"] = asdict(model.watch.of(explanation))
+                return to_json({kind: entries}, inf_nan_mode="null")
 
             data = await self.service.run(work, place)
-        return _compressed(request, data, "image/jpeg" if picture else "application/json", {})
+        return _compressed(request, data, "image/jpeg" if picture else "application/json", headers)
 
     def _model(self, request: Request) -> ServedModel:
         return self.service.model(request.path_params["name"], request.path_params.get("version", "1"))

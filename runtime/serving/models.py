@@ -7,24 +7,30 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..contract.modelfile import file_sha256
 from ..errors import EngineError, ManifestError, MethodError, ModelFileError, TargetError
 from ..explainer import Explainer
 from ..explanation import Explanation
 from ..methods.registry import get_method, method_names
+from ..photos.drafting import draft
 from ..photos.images import opened_file
 from ..photos.preprocess import check_tensor
 from ..targets import resolve_target
 from .limits import Refusal
+from .watching import Watch, watches
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Question", "ServedModel", "built_in_photo", "named", "open_models", "rules"]
+__all__ = ["Decode", "Question", "ServedModel", "built_in_photo", "named", "open_models", "rules"]
+
+#: How photos are decoded.
+Decode = Literal["exact", "fast"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -45,14 +51,26 @@ class ServedModel:
         name: What requests call it.
         explainer: The open file.
         max_pixels: Of all photos of a request; None for the limit of `open_image` for each.
+        decode: ``fast`` reads large JPEGs at a part of their size, as `draft` does it.
+        watch: What holds its explanations against a profile.
 
     Raises:
-        CfcamError: It cannot explain the built-in photo.
+        CfcamError: It cannot explain the built-in photo, or is not what the profile is of.
     """
 
-    def __init__(self, name: str, explainer: Explainer, max_pixels: int | None = None) -> None:
-        self.name, self.explainer = name, explainer
-        self._max_pixels = max_pixels
+    def __init__(
+        self,
+        name: str,
+        explainer: Explainer,
+        max_pixels: int | None = None,
+        *,
+        decode: Decode = "exact",
+        watch: Watch | None = None,
+    ) -> None:
+        if watch is not None:
+            watch.check(explainer.spec)
+        self.name, self.explainer, self.watch = name, explainer, watch
+        self._max_pixels, self._decode = max_pixels, decode
         manifest = explainer.manifest
         self.gate = "none" if manifest is None else manifest.verdict or "none"
         #: Whether it gives logits, which the built-in photo shows; it also proves that the file explains.
@@ -104,6 +122,8 @@ class ServedModel:
     def _answer(self, question: Question) -> Explanation:
         if isinstance(question.image, bytes):
             with opened_file(io.BytesIO(question.image), self._max_pixels) as photo:
+                if self._decode == "fast":
+                    draft(photo, self.explainer.spec.input)
                 return self.explainer.explain(photo, question.target, question.method)
         tensor = check_tensor(question.image, self.explainer.spec.input)
         return self.explainer.explain(tensor, question.target, question.method)
@@ -145,6 +165,8 @@ def open_models(
     threads: int = 1,
     max_pixels: int | None = None,
     allow_failing: bool = False,
+    decode: Decode = "exact",
+    profiles: Sequence[str] = (),
 ) -> dict[str, ServedModel]:
     """Open files, and explain an image with each.
 
@@ -154,6 +176,8 @@ def open_models(
         threads: For the operators on the CPU.
         max_pixels: As in `Explainer`.
         allow_failing: Also products whose gate failed.
+        decode: As in `ServedModel`.
+        profiles: Paths of reference profiles, each of one of the files.
 
     Returns:
         The open models by name.
@@ -161,12 +185,17 @@ def open_models(
     Raises:
         ModelFileError: Two of one name, or what `Explainer` raises.
         ManifestError: A product whose gate failed.
+        ProfileError: A profile cannot be read, or is not of one of the files.
     """
-    models: dict[str, ServedModel] = {}
+    paths: dict[str, str] = {}
     for text in files:
         name, path = named(text)
-        if name in models:
+        if name in paths:
             raise ModelFileError(f"{path}: another model is called '{name}': give it a name, as in other={path}")
+        paths[name] = path
+    watched = watches(profiles, {name: file_sha256(path) for name, path in paths.items()}) if profiles else {}
+    models: dict[str, ServedModel] = {}
+    for name, path in paths.items():
         explainer = Explainer(path, provider=provider, threads=threads, max_pixels=max_pixels)
         if explainer.manifest is not None and explainer.manifest.verdict == "failed" and not allow_failing:
             explainer.close()
@@ -174,5 +203,5 @@ def open_models(
                 f"{path}: its gate found the explanations too far from the reference: build it again, or serve it with "
                 "--allow-failing"
             )
-        models[name] = ServedModel(name, explainer, max_pixels)
+        models[name] = ServedModel(name, explainer, max_pixels, decode=decode, watch=watched.get(name))
     return models

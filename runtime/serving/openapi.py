@@ -120,6 +120,14 @@ class Top(BaseModel):
     probability: float
 
 
+class Observed(BaseModel):
+    """What the monitor says: a distance from the profile, and by which column; null where nothing was compared."""
+
+    distance: float | None
+    column: str | None
+    outlier: bool
+
+
 class Prediction(BaseModel):
     """A prediction. For a regression, `value` and its `unit` instead of `probability`."""
 
@@ -129,6 +137,7 @@ class Prediction(BaseModel):
     value: float | None = None
     unit: str | None = None
     top: list[Top]
+    monitor: Observed | None = None
 
 
 class MapOnPhoto(BaseModel):

@@ -16,6 +16,7 @@ from ..explanation import Explanation
 from .limits import Admission, Place, Refusal
 from .metrics import Metrics
 from .models import Question, ServedModel
+from .watching import WatchCounters
 
 __all__ = ["Limits", "Service", "TooLate", "said_of"]
 
@@ -87,6 +88,7 @@ class Service:
     ) -> None:
         self.models, self.limits, self.draining = models, limits, draining
         self.metrics = Metrics()
+        self._watched = WatchCounters(self.metrics.registry)
         self.admission = Admission(limits.waiting + limits.concurrency, self.metrics.places)
         self._threads = ThreadPoolExecutor(limits.concurrency, "explain")
 
@@ -98,9 +100,13 @@ class Service:
         return model
 
     def answers(self, model: ServedModel, questions: Sequence[Question]) -> list[Explanation]:
-        """As `ServedModel.answers`, measured."""
+        """As `ServedModel.answers`, measured and watched."""
         with self.metrics.explaining(model.name, len(questions)):
-            return model.answers(questions)
+            explanations = model.answers(questions)
+        if model.watch is not None:
+            for explanation in explanations:
+                self._watched.count(model.name, explanation, model.watch.add(explanation))
+        return explanations
 
     async def ready(self) -> bool:
         """Whether every model explains the built-in photo, and there is a place for a request."""

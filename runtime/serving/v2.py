@@ -290,6 +290,7 @@ def _outputs(model: ServedModel) -> dict[str, tuple[str, list[int]]]:
         **({"logits": ("FP32", [-1, spec.output.classes])} if model.has_logits else {}),
         "map": ("FP32", [-1, spec.input.height, spec.input.width]),
         "overlay": ("BYTES", [-1]),
+        **({"outlier": ("BOOL", [-1]), "distance": ("FP32", [-1])} if model.watch is not None else {}),
     }
 
 
@@ -340,10 +341,12 @@ def answers(names: Sequence[str] | None, model: ServedModel, explanations: Seque
     known = _outputs(model)
     if names is not None and (len(set(names)) < len(names) or not known.keys() >= set(names)):
         raise Refusal(400, f"outputs: expected some of {', '.join(known)}, each once")
-    return [
-        Answer(name, known[name][0], [len(explanations), *known[name][1][1:]], [_value(name, e) for e in explanations])
-        for name in (known if names is None else names)
-    ]
+    found = []
+    for name in known if names is None else names:
+        kind, shape = known[name]
+        values = [_value(name, explanation, model) for explanation in explanations]
+        found.append(Answer(name, kind, [len(values), *shape[1:]], values))
+    return found
 
 
 def response(
@@ -371,11 +374,14 @@ def response(
     return head + b"".join(parts), len(head) if parts else None
 
 
-def _value(name: str, explanation: Explanation) -> Any:
+def _value(name: str, explanation: Explanation, model: ServedModel) -> Any:
     if name == "overlay":
         return jpeg(explanation)
     if name == "label":
         return encodable(explanation.label).encode()
     if name == "peak":  # of an empty map there is none
         return explanation.peak or (math.nan, math.nan)
+    if name in ("outlier", "distance") and model.watch is not None:
+        found = getattr(model.watch.of(explanation), name)
+        return math.nan if found is None else found  # what is not compared has no distance
     return getattr(explanation, {"class": "target"}.get(name, name))

@@ -13,11 +13,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..errors import CfcamError
 from .app import make_app
-from .models import ServedModel, open_models
+from .models import Decode, ServedModel, named, open_models
 from .server import serve
 from .service import Limits, Service
 
@@ -32,7 +32,7 @@ class ServeOptions:
 
     Attributes:
         files: As `open_models` takes them.
-        provider, threads, max_pixels, allow_failing: As in `open_models`.
+        provider, threads, max_pixels, allow_failing, decode, profiles: As in `open_models`.
         limits: What requests may cost, in each process.
         tls: Files of the certificate and its key, in PEM.
         grpc: Address and port for gRPC; None for HTTP alone.
@@ -43,18 +43,22 @@ class ServeOptions:
     threads: int = 1
     max_pixels: int | None = None
     allow_failing: bool = False
+    decode: Decode = "exact"
+    profiles: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
     tls: tuple[str, str] | None = None
     grpc: tuple[str, int] | None = None
 
-    def open(self, *files: str) -> dict[str, ServedModel]:
-        """These files, or all, opened. Raises `CfcamError`."""
+    def open(self) -> dict[str, ServedModel]:
+        """The files, opened. Raises `CfcamError`."""
         return open_models(
-            files or self.files,
+            self.files,
             provider=self.provider,
             threads=self.threads,
             max_pixels=self.max_pixels,
             allow_failing=self.allow_failing,
+            decode=self.decode,
+            profiles=self.profiles,
         )
 
 
@@ -106,7 +110,9 @@ def reload_models(models: dict[str, ServedModel], options: ServeOptions, say: Ca
     """
     for file in options.files:
         try:
-            opened = options.open(file)
+            old = models.get(named(file)[0])
+            profiles = () if old is None or old.watch is None else (str(old.watch.path),)
+            opened = replace(options, files=(file,), profiles=profiles).open()
         except CfcamError as error:
             say(f"not reloaded, the old file goes on: {error}")
         except Exception as error:  # the server goes on, whatever a library makes of the new file

@@ -10,8 +10,10 @@ import threading
 import numpy as np
 import pytest
 from cfcam.runtime import Explainer
+from cfcam.runtime.contract.modelfile import file_sha256
+from cfcam.runtime.profile import Profile, Usual, write_profile
 from cfcam.runtime.serving.app import make_app
-from cfcam.runtime.serving.models import ServedModel
+from cfcam.runtime.serving.models import ServedModel, open_models
 from cfcam.runtime.serving.service import Limits, Service
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
@@ -223,3 +225,28 @@ def test_an_internal_error_says_nothing_of_the_request(model, monkeypatch, caplo
     assert (answer.status_code, answer.json()) == (500, {"error": "internal error"})
     assert "RuntimeError" in caplog.text
     assert "SECRET" not in caplog.text
+
+
+def test_a_monitored_file_says_how_unusual_an_explanation_is(tiny_path, tmp_path):
+    path = tiny_path("logits")
+    usual = Usual(100, 0.0, 0.01, 0.01, 0.0, 0.01)  # no map is so small
+    write_profile(tmp_path / "p.json", Profile(file_sha256(path), "cfcam", 100, 0.0, {"area": usual}))
+    (model,) = open_models([f"m={path}"], profiles=[str(tmp_path / "p.json")]).values()
+    client = _client(model)
+    (entry,) = client.post("/v1/models/m:explain", json={"instances": [_b64()]}).json()["explanations"]
+    assert (entry["monitor"]["outlier"], entry["monitor"]["column"]) == (True, "area")
+    (entry,) = client.post("/v1/models/m:predict", json={"instances": [_b64(target=2)]}).json()["predictions"]
+    assert entry["monitor"] == {"outlier": False, "distance": None, "column": None}
+    sent = {"content": _png(), "headers": {"content-type": "image/png", "accept": "image/jpeg"}}
+    assert client.post("/v1/models/m:explain", **sent).headers["cfcam-outlier"] == "true"
+    photos = {"name": "image", "datatype": "BYTES", "shape": [2], "data": [_b64()["image"]["b64"]] * 2}
+    targets = {"name": "target", "datatype": "INT64", "shape": [2], "data": [0, 1]}
+    answer = client.post("/v2/models/m/infer", json={"inputs": [photos, targets]}).json()
+    outputs = {one["name"]: one["data"] for one in answer["outputs"]}
+    assert outputs["outlier"] == [True, False]
+    assert outputs["distance"][0] > 5
+    assert outputs["distance"][1] is None  # of another class than the predicted one the profile says nothing
+    lines = client.get("/metrics").text.splitlines()
+    assert 'cfcam_monitor_seen_total{model="m"} 5.0' in lines
+    assert 'cfcam_monitor_outliers_total{column="area",model="m"} 3.0' in lines
+    assert 'cfcam_monitor_not_compared_total{model="m"} 2.0' in lines

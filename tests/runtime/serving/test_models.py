@@ -67,6 +67,17 @@ def test_answers_are_the_explainers_own(tiny_path):
         model.check_ready()
 
 
+def test_large_photos_may_be_decoded_at_a_part_of_their_size(tiny_path):
+    data = io.BytesIO()
+    Image.radial_gradient("L").resize((1024, 768)).convert("RGB").save(data, "JPEG")
+    asked = [Question(data.getvalue())]
+    explainer = Explainer(tiny_path("logits"))
+    (exact,) = ServedModel("m", explainer).answers(asked)
+    (fast,) = ServedModel("m", explainer, decode="fast").answers(asked)
+    assert (exact.photo.size, fast.photo.size) == ((1024, 768), (512, 384))
+    assert fast.probability == pytest.approx(exact.probability, abs=0.01)
+
+
 def test_pixels_are_counted_over_all_photos_of_a_request(tiny_path):
     model = ServedModel("m", Explainer(tiny_path("logits")), max_pixels=2 * 64 * 64)
     assert len(model.answers([Question(_png())] * 2)) == 2

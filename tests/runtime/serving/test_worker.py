@@ -12,6 +12,8 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from cfcam.runtime.contract.modelfile import file_sha256
+from cfcam.runtime.profile import Profile, Usual, write_profile
 from cfcam.runtime.serving import worker
 from cfcam.runtime.serving.worker import ServeOptions, hung_up, reload_models
 
@@ -33,6 +35,26 @@ def test_files_are_opened_again_and_broken_ones_leave_the_old(tiny_path, tmp_pat
     assert (old["a"].has_logits, models["a"].has_logits) == (True, False)
     assert models["b"] is old["b"]
     old["a"].check_ready()  # a request that holds it still gets its answer
+
+
+def test_a_file_that_its_profile_is_not_of_is_not_taken(tiny_path, tmp_path):
+    file, profile = tmp_path / "a.cam.onnx", tmp_path / "p.json"
+    shutil.copy(tiny_path("logits"), file)
+    usual = {"area": Usual(100, 0.5, 0.1, 0.1, 0.5, 0.1)}
+    write_profile(profile, Profile(file_sha256(file), "cfcam", 100, 0.0, usual))
+    options = ServeOptions(files=(str(file),), profiles=(str(profile),))
+    models = options.open()
+    old = models["a"]
+    shutil.copy(tiny_path("softmax"), file)
+    said: list[str] = []
+    reload_models(models, options, said.append)
+    assert "is a profile of another file" in said[0]
+    assert models["a"] is old
+    write_profile(profile, Profile(file_sha256(file), "cfcam", 100, 0.0, usual))
+    reload_models(models, options, said.append)
+    assert said[1] == "reloaded a"
+    assert models["a"] is not old
+    assert models["a"].watch is not None
 
 
 def test_an_error_of_a_library_leaves_the_old_file(monkeypatch):
