@@ -21,11 +21,12 @@ export PIP_NO_COMPILE := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test fuzz zoo lint style types pytest pytest-runtime gpu gpu-suite wheels-check format clean
+.PHONY: help demo test examples fuzz zoo lint style types pytest pytest-runtime gpu gpu-suite wheels-check format clean
 
 help:
 	@echo "make demo   export a pretrained network and explain a photo with it (writes demo-output/)"
 	@echo "make test   linters, type checks and all tests, the runtime's also without PyTorch and onnx"
+	@echo "make examples   packages of the examples in JavaScript (from the npm registry), and their tests, which are skipped without"
 	@echo "make fuzz   thousands of wrong photos, documents and calls, each answered or refused in a sentence, and 2,000 random"
 	@echo "            classifiers, each explained as numpy says (an hour; FUZZ='--kind semantics' for these alone)"
 	@echo "make zoo    export and judge every architecture we know (writes docs/results/zoo.md; under an hour; resumes where it stopped)"
@@ -42,6 +43,11 @@ demo: $(VENV)/stamp-demo
 # Types are checked beside the tests: before them they would leave the other core idle for a minute.
 test: style
 	@$(MAKE) --no-print-directory -j 2 types pytest pytest-runtime
+
+# Packages come as files; none of them runs a program of its own when it is installed.
+examples: $(VENV)/stamp-dev
+	cd examples/node && npm install --ignore-scripts
+	OMP_NUM_THREADS=1 $(PY) -m pytest tests/examples
 
 # FUZZ holds options: --kind photo, --seed 1, --scale 10, --only photo:0.17, --first 1200 (goes on from there)
 fuzz: $(VENV)/stamp-dev
