@@ -5,6 +5,7 @@ import importlib
 import re
 import shlex
 import textwrap
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,7 @@ def test_imports_in_examples_work(page):
                     assert hasattr(module, alias.name), f"{node.module} has no {alias.name}"
 
 
+@cache
 def _commands():
     """Commands by name; those of a group too, as ``audit run``."""
     from cfcam.cli.app import app
@@ -96,6 +98,7 @@ def _commands():
     return commands
 
 
+@cache
 def _global_options():
     from cfcam.cli.app import app
     from typer.main import get_command
