@@ -85,7 +85,7 @@ class _Routes:
 
             def work() -> tuple[bytes, int | None]:
                 document, binary = v2.parse(body, length)
-                asked = v2.questions(document, binary)
+                asked = v2.questions(document, binary, model.name)
                 return v2.response(document, model, self.service.answers(model, asked))
 
             data, end = await self.service.run(work, place)

@@ -54,8 +54,9 @@ def questions(request: Any) -> list[Question]:
                 shape=list(message.shape),
                 parameters=_parameters(v2.InputParameters, message.parameters),
             )
-        if one.parameters.binary_data_size is not None:
-            raise Refusal(400, f"input '{one.name}': binary_data_size belongs to REST: send raw_input_contents")
+        # KServe's client says it here too, as in REST.
+        if one.parameters.binary_data_size not in (None, len(raw[i]) if raw else None):
+            raise Refusal(400, f"input '{one.name}': binary_data_size is not the length of its raw_input_contents")
         if not raw:
             tensors[one.name] = _from_contents(one, message.contents)
         elif message.HasField("contents") and message.contents.ListFields():

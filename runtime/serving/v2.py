@@ -110,8 +110,10 @@ class Parameters(Part):
 
 
 class InferRequest(Part):
-    """The body of an inference."""
+    """The body of an inference. KServe's client repeats the model that the address names."""
 
+    model_name: str | None = None
+    model_version: str | None = None
     id: str | None = None
     parameters: Parameters = Parameters()
     inputs: list[Input] = Field(min_length=1, max_length=3)
@@ -148,8 +150,10 @@ def parse(body: bytes, header_length: str | None) -> tuple[InferRequest, bytes]:
     return parsed(InferRequest, body[:end]), body[end:]
 
 
-def questions(request: InferRequest, binary: bytes) -> list[Question]:
-    """What is asked of every image. Raises `Refusal`."""
+def questions(request: InferRequest, binary: bytes, name: str) -> list[Question]:
+    """What is asked of every image. name: of the model in the address. Raises `Refusal`."""
+    if request.model_name not in (None, name) or request.model_version not in (None, "", "1"):
+        raise Refusal(400, "the document names another model or version than the address")
     tensors: dict[str, Tensor] = {}
     for one in request.inputs:
         check_name(one.name, tensors)

@@ -80,10 +80,15 @@ _ONE = _input("tensor", "FP32", [1], fp32_contents=[1.0])
 _BARE = _input("tensor", "FP32", [1])
 
 
-def _sized():
-    one = _input("tensor", "FP32", [1], fp32_contents=[1.0])
-    one.parameters["binary_data_size"].int64_param = 4
+def _sized(size, **contents):
+    one = _input("tensor", "FP32", [1], **contents)
+    one.parameters["binary_data_size"].int64_param = size
     return one
+
+
+def test_a_size_that_kserves_client_repeats_is_the_length():
+    (question,) = grpc_tensors.questions(_request(_sized(4), raw_input_contents=[bytes(4)]))
+    np.testing.assert_array_equal(question.image, 0)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +111,8 @@ def _sized():
         _request(_input("image", "BYTES", [2], bytes_contents=[b"SECRET"])),
         _request(_input("image", "BYTES", [1]), raw_input_contents=[struct.pack("<I", 9) + b"SECRET"]),
         _request(_ONE, _input("target", "INT64", [2], int64_contents=[1, 1])),
-        _request(_sized()),
+        _request(_sized(4, fp32_contents=[1.0])),
+        _request(_sized(5), raw_input_contents=[b"1234"]),
         _with(_request(_ONE), SECRET="1"),
         _with(_request(_ONE), method=True),
     ],

@@ -27,7 +27,7 @@ def _document(*inputs, **more):
 
 def _ask(body, header=None):
     document, binary = parse(body, header)
-    return questions(document, binary)
+    return questions(document, binary, "m")
 
 
 def _input(name, datatype, shape, data=None, **parameters):
@@ -47,6 +47,10 @@ def test_tensors_in_json_and_as_binary_data_are_the_same(model):
     binary = _ask(head + values.tobytes(), str(len(head)))
     for asked in (flat, nested, binary):
         np.testing.assert_array_equal([question.image for question in asked], values)
+
+
+def test_the_model_may_be_repeated():
+    assert len(_ask(_document(_ONE, model_name="m", model_version="1"))) == 1
 
 
 def test_photos_and_targets(model):
@@ -89,6 +93,8 @@ _WRONG = [
     _document(_ONE, _input("target", "FP32", [1], [1.0])),
     _document(_ONE, _input("target", "INT64", [2], [1, 1])),
     _document(_ONE, SECRET=1),
+    _document(_ONE, model_name="SECRET"),
+    _document(_ONE, model_version="2"),
     json.dumps({"inputs": [{**_ONE, "data": [[[[[[[[[[1.0]]]]]]]]]]}]}).encode(),
 ]
 
