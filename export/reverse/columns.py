@@ -54,7 +54,11 @@ class Columns:
         self._wide: dict[str, str] = {}
 
     def _chosen(self, score: Score) -> Value:
-        """(N, K): where a column holds -r the class of rank r, else what it holds."""
+        """(N, K): where a column holds -r the class of rank r, else what it holds.
+
+        A rank that the file does not know becomes a class that is not there: as an index from the end it would be
+        another class's.
+        """
         emitter, graph = self._emitter, self._graph
         wanted, ranks = emitter.value(self._target), ranks_of(score)
         # Where the scores do not determine the output, as the mean of several views, the order is the output's.
@@ -69,7 +73,8 @@ class Columns:
         place = emitter("Min", emitter("Max", -1 - wanted, emitter.ints([0])), emitter.ints([ranks - 1]))
         ranked = emitter("GatherElements", order, place, axis=1, shape=(self._batch, self.count))
         is_rank = (wanted < 0) & (wanted > -ranks - 1)
-        return emitter.where(is_rank, ranked, wanted)
+        no_rank = emitter.where(wanted < 0, emitter.ints([score.classes]), wanted)
+        return emitter.where(is_rank, ranked, no_rank)
 
     def widen(self, outputs: Mapping[str, Shape], chosen: str) -> None:
         """Give `outputs`, written for N rows, N * K of them, as (N, K, ...); their shapes for N rows are given.

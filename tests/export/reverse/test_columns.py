@@ -10,10 +10,11 @@ import onnx_classifiers
 import onnxruntime as ort
 import pytest
 from cfcam.export import ExportError, export_onnx
-from cfcam.export.reverse import differentiate
+from cfcam.export.reverse import columns, differentiate
 from cfcam.export.sources.preprocessing import preset
 from cfcam.runtime.contract.columns_spec import ColumnsSpec
 from onnx import ModelProto
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 STRETCH = preset("tf").override(mode="stretch")
 
@@ -72,3 +73,20 @@ def test_a_fixed_number_and_the_classes_by_rank(tmp_path: Path) -> None:
 def test_more_classes_than_the_model_has_are_refused() -> None:
     with pytest.raises(ExportError, match="99999 classes per image"):
         differentiate(onnx_classifiers.make("softmax"), classes=99999)
+
+
+@pytest.mark.parametrize("name", ["softmax", "plain"])
+def test_a_class_or_rank_that_is_not_there_never_gives_another_ones_gradient(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(columns, "MOST_RANKS", 1)
+    onnx.save(onnx_classifiers.make(name), tmp_path / "net.onnx")
+    report = export_onnx(tmp_path / "net.onnx", tmp_path / "many.cam.onnx", classes_per_image=2, preprocessing=STRETCH)
+    image = np.random.default_rng(1).standard_normal(report.spec.input.shape(1)).astype(np.float32)
+    for wrong in (-2, report.spec.output.classes, -99):
+        try:
+            found = run(Path(report.path), **{report.spec.input.name: image, "cam_target": np.array([[0, wrong]])})
+        except InvalidArgument:  # by ONNX Runtime, of an index that is out of bounds
+            continue
+        assert not found["cam_gradients"][:, 1].any()
+        assert found["cam_class"][0, 1] not in range(report.spec.output.classes)
