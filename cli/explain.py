@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ..runtime.errors import ArrayError, EngineError, ImageError
-from .console import DONE, DONE_IN_PART, NOT_DONE, note, print_json, print_rows, progress, stderr
+from .console import DONE, DONE_IN_PART, NOT_DONE, note, print_json, progress, stderr
+from .explain_steps import explained_in_steps
+from .explain_tables import MUCH, print_results, result_entry
 from .options import AllowFallback, Json, MaxPixels, ProductFile, ProductProvider, Threads, json_object
-from .sources import failure, find_each, report_failures, taken_alone
+from .sources import find_each, report_failures
 
 if TYPE_CHECKING:
-    from ..runtime.contract.spec import OutputSpec
     from ..runtime.explainer import Explainer
-    from ..runtime.explanation import Explanation
-    from ..runtime.photos.preprocess import Prepared
     from ..runtime.sess import Sess
     from ..runtime.smoothing import Smoothing
 
@@ -26,9 +24,6 @@ __all__ = ["SCHEMA", "explain"]
 
 #: Name and version of the JSON document.
 SCHEMA = "cfcam.explain/1"
-
-#: Share of a photo that may be left out without a warning.
-_MUCH = 1 / 3
 
 #: What is said of a product that the gate has not passed.
 _NOT_PASSED = {
@@ -46,9 +41,25 @@ def explain(
             "--target",
             "-t",
             metavar="INDEX|LABEL",
-            help="Class to explain (default: top); of a regression + or -, or age+, 0-. Repeatable.",
+            help="Class to explain (default: top; -2: the second best); of a regression + or -, or age+, 0-. "
+            "Repeatable.",
         ),
     ] = None,
+    maps: Annotated[
+        int | None, typer.Option("--maps", metavar="K", min=1, help="Explain the K best classes of each image.")
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--contrast-with",
+            metavar="INDEX|LABEL",
+            help="Explain the class against this one, by the difference of their logits; -2 for the second best.",
+        ),
+    ] = None,
+    side_by_side: Annotated[
+        bool,
+        typer.Option("--side-by-side", help="Draw all maps of a photo in one picture, also where -o is a folder."),
+    ] = False,
     method: Annotated[
         str | None, typer.Option("--method", "-m", metavar="NAME", help="cfcam, gradcam, layercam, finercam, ...")
     ] = None,
@@ -121,11 +132,18 @@ def explain(
 
     Without -o nothing is written; the table (or --json) has the class, its probability and where the map peaks.
     """
+    from ..runtime.contrast import without_contrast
     from ..runtime.explainer import Explainer
     from ..runtime.photos.levels import parse_photo_range
-    from ..runtime.targets import resolve_target
     from .outputs import plan_outputs
 
+    if against is not None and contrast:
+        raise typer.BadParameter(
+            "--contrast: counts all other classes against the one that is explained, and --contrast-with a single one: "
+            "leave one of them out"
+        )
+    if maps is not None and target:
+        raise typer.BadParameter("--maps: takes the best classes, and --target names them: leave one of them out")
     options = json_object(settings, "--settings")
     smoothing, sliding = _smoothing(smooth, smooth_noise), _sess(sess, sess_scales, smooth)
     with Explainer(
@@ -145,15 +163,19 @@ def explain(
         if contrast is not None:
             options = _with_contrast(explainer, chosen.name, used, contrast)
             used = explainer.resolve_method(chosen.name, options)[1]
+        if against is not None:
+            used = without_contrast(chosen, used)
         if fusion is not None and chosen.fusion is not None:
             raise typer.BadParameter(
                 f"--layers-fusion: method '{chosen.name}' has a way of its own to fuse layers; leave the option out"
             )
-        targets = list(dict.fromkeys(resolve_target(text, explainer.spec.output) for text in target or ["-1"]))
+        targets = _targets(explainer, target, maps)
         results: list[dict[str, Any]] = []
         left_out: dict[Path, float] = {}
         found, errors = find_each(images)
-        plan = plan_outputs(output, found, targets, by_class=bool(target), suffix=f".{kind}")
+        named = bool(target) or maps is not None
+        plan = plan_outputs(output, found, targets, by_class=named, suffix=f".{kind}", together=side_by_side)
+        by_image = plan.together or against is not None or min(targets) < -1
         with progress() as display:
             task = display.add_task("explaining", total=len(found) * len(targets))
             console = display.console
@@ -166,13 +188,15 @@ def explain(
             if not json:
                 report_failures(errors, console)
             how = {"method": method, "settings": options, "smooth": smoothing, "sess": sliding, "progress": watch}
-            for attempted, done, failed in _steps(explainer, found, targets, how, batch):
+            how["against"] = against
+            for attempted, done, failed in explained_in_steps(explainer, found, targets, how, batch, by_image=by_image):
+                plan.save_together(done)
                 for explanation, image, asked in done:
                     left_out[image] = explanation.frame.left_out
                     place = plan.path(image, asked)
-                    if place is not None:
+                    if place is not None and not plan.together:
                         explanation.save(place)
-                    results.append(_result(explanation, place, top, explainer.spec.output))
+                    results.append(result_entry(explanation, place, top, explainer.spec.output))
                 errors += failed
                 if not json:
                     report_failures(failed, console)
@@ -181,13 +205,40 @@ def explain(
             document = {**_document(explainer), "method": chosen.name, "settings": {} if used is None else asdict(used)}
             print_json({**document, "results": results, "errors": errors})
         elif results:
-            _print(results)
+            print_results(results)
+        if results and (maps is not None or against is not None):
+            _say_how_often(explainer, targets, against)
     if not json:
         _say_where_unguided(results)
     _say_what_is_left_out(left_out)
     if not json and output is None and results:
         note("nothing was written: add -o FILE.png, FILE.npy or FOLDER", stderr())
     raise typer.Exit(DONE if not errors else DONE_IN_PART if results else NOT_DONE)
+
+
+def _targets(explainer: Explainer, named: list[str] | None, maps: int | None) -> list[int]:
+    """The classes that are asked for, each once; -1, -2, ... for the best ones. Raises `TargetError`."""
+    from ..runtime.targets import resolve_ranked, top_ranks
+
+    if maps is not None:
+        return top_ranks(maps, explainer.spec.output)
+    return list(dict.fromkeys(resolve_ranked(text, explainer.spec.output) for text in named or ["-1"]))
+
+
+def _say_how_often(explainer: Explainer, targets: Sequence[int], against: str | None) -> None:
+    """A note where a photo takes more than one inference, and what would need one."""
+    from ..runtime.targets import inferences, resolve_ranked
+
+    rival = [] if against is None else [resolve_ranked(against, explainer.spec.output)]
+    count = inferences(explainer.spec, [*targets, *rival])
+    columns = explainer.spec.columns
+    if count > 1:
+        at_once = "one class" if columns is None else f"{columns.count} classes"
+        note(
+            f"cfcam: note: each photo took {count} inferences, because the file explains {at_once} at a time; "
+            "exported with --classes-per-image free it would take one",
+            stderr(),
+        )
 
 
 def _with_contrast(explainer: Explainer, method: str, settings: Any, contrast: float) -> dict[str, Any]:
@@ -248,7 +299,7 @@ def _say_where_unguided(results: Sequence[dict[str, Any]]) -> None:
 
 def _say_what_is_left_out(shares: dict[Path, float]) -> None:
     """One warning about all photos of which a crop leaves out much. shares: of each photo's area."""
-    cropped = {path: share for path, share in shares.items() if share > _MUCH}
+    cropped = {path: share for path, share in shares.items() if share > MUCH}
     if cropped:
         worst = max(cropped, key=lambda path: cropped[path])
         note(
@@ -257,87 +308,6 @@ def _say_what_is_left_out(shares: dict[Path, float]) -> None:
             "--resize pad, stretch or fit shows the model the whole photo",
             stderr(),
         )
-
-
-def _result(explanation: Explanation, place: Path | None, top: int, output: OutputSpec) -> dict[str, Any]:
-    """One entry of ``results``. place: where it was written."""
-    result = {**explanation.to_dict(), "output": None if place is None else str(place)}
-    if explanation.frame.left_out > _MUCH:
-        result["left_out"] = round(explanation.frame.left_out, 3)
-    if top and explanation.value is not None and explanation.logits is not None:
-        unit = output.unit
-        result["top"] = [
-            {"target": k, "label": output.label(k)[:-1] or "value", "value": float(explanation.logits[k]), "unit": unit}
-            for k in range(min(top, output.values))
-        ]
-    elif top:
-        best = (-explanation.probabilities).argsort(kind="stable")[:top]
-        result["top"] = [
-            {"target": int(i), "label": output.label(int(i)), "probability": float(explanation.probabilities[i])}
-            for i in best
-        ]
-    return result
-
-
-#: How many results one inference was to give, those that it gave, and a `failure` for each of the others.
-_Step = tuple[int, "list[tuple[Explanation, Path, int]]", "list[dict[str, str]]"]
-
-
-def _steps(
-    explainer: Explainer,
-    images: Sequence[Path],
-    targets: Sequence[int],
-    how: dict[str, Any],
-    batch: int,
-) -> Iterator[_Step]:
-    """Explain `images` for `targets`, at most `batch` at a time; every photo is prepared once.
-
-    how: further arguments of `Explainer.explain_batch`.
-    """
-
-    def run(work: list[tuple[Path, Prepared, int]]) -> list[tuple[Explanation, Path, int]]:
-        _, photos, classes = zip(*work, strict=True)
-        explanations = explainer.explain_batch(photos, classes, **how)
-        return [(found, path, target) for found, (path, _, target) in zip(explanations, work, strict=True)]
-
-    at_once = explainer.spec.columns is not None
-
-    def run_columns(photos: list[tuple[Path, Prepared]]) -> list[tuple[Explanation, Path, int]]:
-        every = explainer.explain_classes([photo for _, photo in photos], targets, **how)
-        named = zip(photos, every, strict=True)
-        return [(one, path, cls) for (path, _), found in named for one, cls in zip(found, targets, strict=True)]
-
-    together = max(1, batch if at_once else batch // len(targets))
-    for start in range(0, len(images), together):
-        unreadable: list[dict[str, str]] = []
-        photos = list(taken_alone(images[start : start + together], explainer.prepare, unreadable))
-        yield len(unreadable) * len(targets), [], unreadable
-        if at_once and len(targets) > 1:
-            done, failed = [], []
-            try:
-                done = run_columns(photos) if photos else []
-            except (ImageError, ArrayError, EngineError):
-                for one in photos:
-                    try:
-                        done += run_columns([one])
-                    except (ImageError, ArrayError, EngineError) as error:
-                        failed.append(failure(one[0], error))
-            yield len(photos) * len(targets), done, failed
-            continue
-        every = [(path, photo, target) for path, photo in photos for target in targets]
-        for first in range(0, len(every), batch):
-            work = every[first : first + batch]
-            done, failed = [], []
-            try:
-                done = run(work)
-            except (ImageError, ArrayError, EngineError):
-                # One of them is the cause: find out which, and keep the others.
-                for one in work:
-                    try:
-                        done += run([one])
-                    except (ImageError, ArrayError, EngineError) as error:
-                        failed.append(failure(one[0], error))
-            yield len(work), done, failed
 
 
 def _document(explainer: Explainer) -> dict[str, Any]:
@@ -361,29 +331,3 @@ def _document(explainer: Explainer) -> dict[str, Any]:
         },
         "provider": explainer.provider,
     }
-
-
-def _print(results: Sequence[dict[str, Any]]) -> None:
-    written = any(result["output"] for result in results)
-    what = "probability" if all("value" not in result for result in results) else "value"
-    columns = ["image", "class", what, "peak x, y", *(["written"] if written else [])]
-    rows: list[list[str]] = []
-    previous = None
-    for result in results:
-        peak = result["peak"]
-        where = f"{peak[0]:.2f}, {peak[1]:.2f}" if peak else f"none: {result.get('reason', 'empty map')}"
-        numbered = result["label"] != str(result["target"])
-        name = f"{result['label']} ({result['target']})" if numbered else result["label"]
-        cells = [result["image"], name, _measured(result), where]
-        rows.append(cells + ([result["output"] or ""] if written else []))
-        best = result.get("top", []) if result["image"] != previous else []  # the same for every target
-        rows += [["", f"  {rank}. {entry['label']}", _measured(entry)] for rank, entry in enumerate(best, 1)]
-        previous = result["image"]
-    print_rows(columns, rows, right=(what,))
-
-
-def _measured(result: dict[str, Any]) -> str:
-    """A class's probability, or a regression's value with its unit."""
-    if "value" in result:
-        return " ".join(filter(None, (f"{result['value']:.4g}", result["unit"])))
-    return f"{result['probability']:.1%}"

@@ -6,10 +6,15 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..runtime.errors import OutputError
 from ..runtime.photos.images import IMAGE_SUFFIXES, real_path
+
+if TYPE_CHECKING:
+    from ..runtime.explanation import Explanation
 
 __all__ = ["Outputs", "check_writable", "make_folder", "plan_outputs", "unique_names"]
 
@@ -26,7 +31,8 @@ class Outputs:
     """The file of each result.
 
     file: the one file, or None. folder: the folder, or None. names: image -> name without
-    suffix. by_class: True when a target was asked for, so that the class belongs to the name.
+    suffix. by_class: True when a target was asked for, so that the class belongs to the name. together: all results of
+    an image are in one picture.
     """
 
     file: Path | None = None
@@ -34,13 +40,29 @@ class Outputs:
     suffix: str = ".png"
     names: dict[Path, str] = field(default_factory=dict)
     by_class: bool = False
+    together: bool = False
 
     def path(self, image: Path, target: int) -> Path | None:
-        """Where the result for `image` and `target` (-1: the top class) goes; None: nowhere."""
+        """Where the result for `image` and `target` (-1: the top class, -2: the next) goes; None: nowhere."""
         if self.folder is None:
             return self.file
-        label = f".{'top' if target < 0 else target}" if self.by_class else ""
+        rank = "top" if target == -1 else f"top{-target}" if target < 0 else str(target)
+        label = f".{rank}" if self.by_class and not self.together else ""
         return self.folder / f"{self.names[image]}{label}{self.suffix}"
+
+    def save_together(self, results: Sequence[tuple[Explanation, Path, int]]) -> None:
+        """Write the picture of every image, if its results are `together`: all of them, one image after the other.
+
+        Raises `ArrayError`, `OutputError`.
+        """
+        if not self.together:
+            return
+        from ..runtime.panel import save_side_by_side
+
+        for image, some in groupby(results, key=lambda result: result[1]):
+            place = self.path(image, -1)
+            if place is not None:
+                save_side_by_side([explanation for explanation, _, _ in some], place)
 
 
 def check_writable(file: str | None) -> None:
@@ -57,17 +79,24 @@ def check_writable(file: str | None) -> None:
 
 
 def plan_outputs(
-    output: str | None, images: Sequence[Path], targets: Sequence[int], *, by_class: bool, suffix: str
+    output: str | None,
+    images: Sequence[Path],
+    targets: Sequence[int],
+    *,
+    by_class: bool,
+    suffix: str,
+    together: bool = False,
 ) -> Outputs:
     """Decide where the results of every image and target go, and make the folder.
 
     output: what the user gave; a name that ends in .png, .jpg or .npy is one file, anything
-    else a folder (which gets files with `suffix`).
+    else a folder (which gets files with `suffix`). together: all results of an image are one picture, which is also
+    what a picture is for that is named for several classes of one image.
     Raises `OutputError` when one file would get several results, the folder cannot be made, or
     an output would replace one of the images.
     """
     if output is None:
-        return Outputs()
+        return Outputs(together=together)
     path = Path(output)
     ending = path.suffix.lower()
     folder_meant = path.is_dir() or output.endswith(("/", os.sep))
@@ -75,14 +104,17 @@ def plan_outputs(
         raise OutputError(f"{path}: cannot write '{ending}': give a .png, .jpg or .npy file, or a folder")
     if not folder_meant and ending in _WRITABLE:
         count = len(images) * len(targets)
-        if count > 1:
+        together = together or (len(images) == 1 and count > 1 and ending != ".npy")
+        if len(images) > 1 or (count > 1 and not together):
             raise OutputError(f"{path}: is one file, but there are {count} results: give a folder to -o")
-        plan = Outputs(file=path)
+        plan = Outputs(file=path, together=together)
     else:
         make_folder(path)
         if not os.access(path, os.W_OK | os.X_OK):
             raise OutputError(f"{path}: folder cannot be written")
-        plan = Outputs(folder=path, suffix=suffix, names=unique_names(images), by_class=by_class)
+        plan = Outputs(folder=path, suffix=suffix, names=unique_names(images), by_class=by_class, together=together)
+    if plan.together:
+        _check_together(ending if plan.file else suffix, len(targets))
     inputs = {real_path(image) for image in images}
     for image in images:
         for target in targets:
@@ -90,6 +122,15 @@ def plan_outputs(
             if place is not None and real_path(place) in inputs:
                 raise OutputError(f"{place}: would replace one of the images: give another file or folder to -o")
     return plan
+
+
+def _check_together(suffix: str, count: int) -> None:
+    from ..runtime.panel import MOST_MAPS
+
+    if suffix == ".npy":
+        raise OutputError("--side-by-side: draws a picture, and .npy is none: leave it out, or take png or jpg")
+    if count > MOST_MAPS:
+        raise OutputError(f"side by side: {count} maps of a photo, at most {MOST_MAPS}: give a folder to -o")
 
 
 def make_folder(path: Path) -> None:

@@ -47,6 +47,8 @@ def explanation_of(
     is_guided = result.form is not None and result.form.guided
     detail = layers[0].detail if is_guided else None
     settings = work.settings
+    other = None if raw.against is None else int(raw.against[index])
+    reason = result.empty or (None if result.map.max() > 0 else "the map is zero everywhere")
     return Explanation(
         map=heat,
         target=target,
@@ -60,7 +62,7 @@ def explanation_of(
         grid=_grid(raw.layers[: len(layers)], is_guided) if raw.layers else _stated_grid(layers[0], is_guided),
         method=work.method.name,
         settings=_as_mapping(settings),
-        reason=result.empty or (None if result.map.max() > 0 else "the map is zero everywhere"),
+        reason="the class is the one that it is set against" if other == target else reason,
         counts=_counts(raw, index, result),
         times_ms=times_ms,
         source=item.source,
@@ -74,6 +76,8 @@ def explanation_of(
         detail=None if detail is None else detail.name,
         value=float(raw.scores[index][target % values]) if values else None,
         unit=spec.output.unit,
+        against=other,
+        against_label=None if other is None else spec.output.label(other),
     )
 
 

@@ -17,6 +17,7 @@ from .closing import Closing
 from .contract.manifest import Manifest
 from .contract.modelfile import read_spec
 from .contract.spec import CamSpec, LayerSpec
+from .contrast import check_differ, difference, rival_of, without_contrast
 from .engines.base import Engine
 from .engines.opening import open_engine, read_manifest
 from .errors import ArrayError, EngineError, MethodError, ModelFileError
@@ -33,7 +34,7 @@ from .sess import Sess, as_sess
 from .shown import shown_value
 from .smoothing import Smoothing, as_smoothing
 from .tail import Tail
-from .targets import Target, resolve_columns, resolve_targets
+from .targets import Target, resolve_columns, resolve_targets, top_ranks
 from .timing import timed
 
 if TYPE_CHECKING:
@@ -193,6 +194,7 @@ class Explainer(Closing):
         smooth: Smooth = None,
         sess: Sliding = None,
         progress: Progress | None = None,
+        against: Target = None,
     ) -> Explanation:
         """Explain one image.
 
@@ -210,6 +212,10 @@ class Explainer(Closing):
                 weighed by the class's probability in each; True for the published form, a `Sess` sets how. Not together
                 with `smooth`.
             progress: Told how far a probe or `sess` is, which may take seconds to minutes.
+            against: A class that `target` is set against: the map is of the difference of their logits, what speaks for
+                the one rather than the other. Index or label, or -2 for the class of the second highest score, -3 for
+                the third, and so on; None for no such class. For rules alone, and not with `sess`; the setting
+                `contrast`, which sets a class against all others, is then 0.
 
         Returns:
             The map, the class, its probability and what else is known.
@@ -218,13 +224,14 @@ class Explainer(Closing):
             ArrayError: The array has another shape or type, or non-finite values.
             ImageError: The photo cannot be opened.
             TargetError: There is no such class.
-            MethodError: There is no such method or setting.
+            MethodError: There is no such method or setting, or it cannot set a class against another.
             EngineError: The model cannot be run.
         """
         if isinstance(image, np.ndarray) and image.ndim == 4 and len(image) != 1:
             raise ArrayError(f"explain takes one image, got an array of shape {image.shape}: use explain_batch")
         one = image[0] if isinstance(image, np.ndarray) and image.ndim == 4 else image
-        return self.explain_batch([one], [target], method, settings, smooth=smooth, sess=sess, progress=progress)[0]
+        how = {"smooth": smooth, "sess": sess, "progress": progress, "against": against}
+        return self.explain_batch([one], [target], method, settings, **how)[0]
 
     def explain_batch(
         self,
@@ -236,10 +243,12 @@ class Explainer(Closing):
         smooth: Smooth = None,
         sess: Sliding = None,
         progress: Progress | None = None,
+        against: Target = None,
     ) -> list[Explanation]:
         """Explain N images in one inference.
 
-        A file whose batch is fixed is run as often as N needs; probes and smoothing run more, image by image.
+        A file whose batch is fixed is run as often as N needs; probes and smoothing run more, image by image. With
+        `against`, a file that was not exported with ``--classes-per-image`` is run twice.
 
         Args:
             images: A sequence of what `explain` takes, or an array of N of them.
@@ -249,21 +258,26 @@ class Explainer(Closing):
             smooth: As in `explain`.
             sess: As in `explain`.
             progress: As in `explain`; it begins anew with every image.
+            against: As in `explain`, one for all images.
 
         Returns:
-            N explanations.
+            N explanations. Where an image's top class is the one that it is set against, its map is empty.
 
         Raises:
             CfcamError: As `explain`.
         """
         expect("explain", "progress", progress, Callable, None)
         work = self._work(method, settings, smooth, sess, progress)
+        work, rival = self._rival(work, against)
         inputs = self._inputs(images)
         wanted = resolve_targets(targets, len(inputs), self.spec.output)
         if not inputs:
             return []
         started = time.perf_counter()
-        raw = self._infer([item.tensor for item in inputs], [item.frame for item in inputs], wanted)
+        if rival is None:
+            raw = self._infer([item.tensor for item in inputs], [item.frame for item in inputs], wanted)
+        else:
+            (raw,) = self._columns(inputs, np.array(wanted, np.int64)[:, None], rival)
         share = (time.perf_counter() - started) * 1000 / len(inputs)
         return [self._explanation(i, item, raw, work, share) for i, item in enumerate(inputs)]
 
@@ -288,16 +302,53 @@ class Explainer(Closing):
 
         return explain_frames(lambda frame: self.explain(frame, target), frames, budget_ms=budget_ms, drop=drop)
 
-    def explain_classes(
+    def explain_top(
         self,
-        images: Sequence[Source] | NDArray[Any],
-        targets: Sequence[Target],
+        image: Source,
+        count: int,
         method: str | None = None,
         settings: Mapping[str, Any] | Any = None,
         *,
         smooth: Smooth = None,
         sess: Sliding = None,
         progress: Progress | None = None,
+        against: Target = None,
+    ) -> list[Explanation]:
+        """Explain the `count` best classes of one image.
+
+        Args:
+            image: As in `explain`.
+            count: How many classes, those of the highest scores.
+            method: As in `explain`.
+            settings: As in `explain`.
+            smooth: As in `explain`.
+            sess: As in `explain`.
+            progress: As in `explain_classes`.
+            against: As in `explain`.
+
+        Returns:
+            The explanations, best class first; inferences as in `explain_classes`.
+
+        Raises:
+            CfcamError: As `explain`; and a `count` that is no number from 1 to the number of classes.
+
+        >>> [one.label for one in explainer.explain_top("two_dogs.jpg", 2)]        # doctest: +SKIP
+        ['Boston bull', 'Italian greyhound']
+        """
+        how = {"smooth": smooth, "sess": sess, "progress": progress, "against": against}
+        return self.explain_classes([image], top_ranks(count, self.spec.output), method, settings, **how)[0]
+
+    def explain_classes(
+        self,
+        images: Sequence[Source] | NDArray[Any],
+        targets: Sequence[Target] | Sequence[Sequence[Target]] | NDArray[Any],
+        method: str | None = None,
+        settings: Mapping[str, Any] | Any = None,
+        *,
+        smooth: Smooth = None,
+        sess: Sliding = None,
+        progress: Progress | None = None,
+        against: Target = None,
     ) -> list[list[Explanation]]:
         """Explain several classes of each of N images.
 
@@ -306,13 +357,14 @@ class Explainer(Closing):
 
         Args:
             images: As in `explain_batch`.
-            targets: The classes, the same for all images: what `explain` takes, and -2 for the class of the second
-                highest score, -3 for the third, and so on.
+            targets: The classes, the same for all images, or a list of them for each image, of equal lengths: what
+                `explain` takes, and -2 for the class of the second highest score, -3 for the third, and so on.
             method: As in `explain`.
             settings: As in `explain`.
             smooth: As in `explain`.
             sess: As in `explain`.
             progress: As in `explain`; it begins anew with every image and class.
+            against: As in `explain`: every class is set against this one, which counts as one more in the inference.
 
         Returns:
             For each image an explanation per class, in the order of `targets`. The time of the inference is shared out
@@ -326,14 +378,13 @@ class Explainer(Closing):
         """
         expect("explain_classes", "progress", progress, Callable, None)
         work = self._work(method, settings, smooth, sess, progress)
-        classes = resolve_columns(targets, self.spec.output)
+        work, rival = self._rival(work, against)
         inputs = self._inputs(images)
+        asked = resolve_columns(targets, len(inputs), self.spec.output)
         if not inputs:
             return []
         started = time.perf_counter()
-        asked = np.repeat(np.array([classes], np.int64), len(inputs), axis=0)
-        tensors, frames = np.stack([item.tensor for item in inputs]), [item.frame for item in inputs]
-        columns = self._inference.columns(tensors, asked, frames)
+        columns = self._columns(inputs, asked, rival)
         share = (time.perf_counter() - started) * 1000 / asked.size
         found = []
         for i, item in enumerate(inputs):
@@ -565,6 +616,25 @@ class Explainer(Closing):
 
     def _infer(self, tensors: Sequence[NDArray[Any]], frames: Sequence[Frame], targets: list[int]) -> Tensors:
         return self._inference.tensors(np.stack(tensors), np.array(targets, np.int64), frames)
+
+    def _rival(self, work: Work, against: Target) -> tuple[Work, int | None]:
+        """What is to be done where the class `against` is the only rival, and which it is."""
+        rival = rival_of(against, self.path, self.spec, work.method, work.sess is not None)
+        if rival is None:
+            return work, None
+        return dataclasses.replace(work, settings=without_contrast(work.method, work.settings)), rival
+
+    def _columns(
+        self, inputs: Sequence[Prepared], classes: NDArray[np.int64], rival: int | None
+    ) -> tuple[Tensors, ...]:
+        """What each column of `classes` (N, K) needs, set against the class `rival` where there is one."""
+        tensors, frames = np.stack([item.tensor for item in inputs]), [item.frame for item in inputs]
+        if rival is None:
+            return self._inference.columns(tensors, classes, frames)
+        check_differ(classes, rival)
+        asked = np.concatenate([classes, np.full((len(classes), 1), rival)], axis=1)
+        *columns, last = self._inference.columns(tensors, asked, frames)
+        return tuple(difference(column, last) for column in columns)
 
     def _heat(self, result: CamResult) -> NDArray[np.float32]:
         """The map at the input's size, (H, W) in [0, 1]; zero where it is empty."""

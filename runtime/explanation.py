@@ -60,6 +60,9 @@ class Explanation:
         fusion: How the maps of several layers became one, or None.
         smoothing: The noisy copies that the map is the mean of, or None.
         sess: How windows over the enlarged image made the map, or None.
+        against: Index of the class that `target` was set against, or None: then the map is of the difference of their
+            logits.
+        against_label: Its label, or its number; None where there is none.
         form: Whether a detail layer guided the map and how much contrast there was, for methods that can do either.
         detail: The detail layer's name where it guided the map, or None.
         notes: What was doubtful about the photo's values, in sentences.
@@ -97,6 +100,8 @@ class Explanation:
     value: float | None = None
     unit: str | None = None
     sess: Sess | None = None
+    against: int | None = None
+    against_label: str | None = None
 
     @property
     def empty(self) -> bool:
@@ -153,35 +158,57 @@ class Explanation:
         Returns:
             An RGB picture. An empty map gives the plain photo, with the reason in the legend.
         """
-        from PIL import Image
-
         from .photos import drawing
 
         width, height = self.frame.view_size(max_side)
         if legend and max(width, height) < _MIN_VIEW:
             scale = _MIN_VIEW / max(width, height)
             width, height = max(1, round(width * scale)), max(1, round(height * scale))
-        if (width, height) == self.photo.size:
-            picture = self.photo.copy() if self.empty else self.photo
-        else:
-            picture = self.photo.resize((width, height), Image.Resampling.LANCZOS)
-        if not self.empty:
-            picture = drawing.laid_over(picture, *self.frame.place_levels(self.map, (width, height)))
+        picture = self.drawn((width, height))
         if not legend:
             return picture
-        smooth = "" if self.smoothing is None else f" ({self.smoothing.copies} noisy copies)"
-        smooth += "" if self.sess is None else f" (SESS, {self.sess.scales} scales)"
-        where = f"layer {self.layer}" if self.fusion is None else f"{self.fusion} of layers {self.layer}"
-        where += "" if self.detail is None else f", detail {self.detail}"
-        how = f"no explanation: {self.reason}" if self.empty else f"{self.method}{smooth}, {where}"
+        how = f"no explanation: {self.reason}" if self.empty else self.how
         return drawing.caption(
             picture,
-            self.label,
+            self.title,
             how if self.label == str(self.target) or self.empty else f"class {self.target}, {how}",
             value=self.measured,
             bar=not self.empty,
             alert=self.empty,
         )
+
+    def drawn(self, size: tuple[int, int]) -> Image.Image:
+        """The photo with the map over it, and nothing around it.
+
+        Args:
+            size: Width and height in pixels.
+
+        Returns:
+            An RGB picture; a copy of the photo where the map is empty.
+        """
+        from PIL import Image
+
+        from .photos import drawing
+
+        if size == self.photo.size:
+            picture = self.photo.copy() if self.empty else self.photo
+        else:
+            picture = self.photo.resize(size, Image.Resampling.LANCZOS)
+        return picture if self.empty else drawing.laid_over(picture, *self.frame.place_levels(self.map, size))
+
+    @property
+    def title(self) -> str:
+        """The class, and the one that it was set against, for people."""
+        return self.label if self.against_label is None else f"{self.label} against {self.against_label}"
+
+    @property
+    def how(self) -> str:
+        """Method and layers, for people."""
+        smooth = "" if self.smoothing is None else f" ({self.smoothing.copies} noisy copies)"
+        smooth += "" if self.sess is None else f" (SESS, {self.sess.scales} scales)"
+        where = f"layer {self.layer}" if self.fusion is None else f"{self.fusion} of layers {self.layer}"
+        where += "" if self.detail is None else f", detail {self.detail}"
+        return f"{self.method}{smooth}, {where}"
 
     @property
     def measured(self) -> str:
@@ -220,8 +247,8 @@ class Explanation:
     def to_dict(self) -> dict[str, Any]:
         """The result as plain JSON values, without the arrays.
 
-        `reason` is there when empty; `smoothing`, `sess`, `fusion`, `form` and `notes` where there was one; of a
-        regression `value` and `unit`.
+        `reason` is there when empty; `against`, `smoothing`, `sess`, `fusion`, `form` and `notes` where there was one;
+        of a regression `value` and `unit`.
         """
         data: dict[str, Any] = {
             "image": self.source,
@@ -235,6 +262,9 @@ class Explanation:
         }
         if self.value is not None:
             data |= {"value": self.value, "unit": self.unit}
+        if self.against is not None:
+            probability = float(self.probabilities[self.against])
+            data["against"] = {"target": self.against, "label": self.against_label, "probability": probability}
         if self.fusion is not None:
             data["fusion"] = self.fusion
         if self.smoothing is not None:

@@ -73,6 +73,7 @@ class Tensors:
         logits: Float32 (N, K) before softmax or sigmoid; None if the file has no such output.
         frames: N of them: where the inputs lie on the photos.
         finished: The maps that a fused file makes itself; None of other files.
+        against: Int64 (N,), the classes whose gradients were taken off; None where there are none.
     """
 
     layers: tuple[LayerTensors, ...]
@@ -81,6 +82,7 @@ class Tensors:
     logits: NDArray[np.float32] | None
     frames: tuple[Frame, ...]
     finished: Finished | None = None
+    against: NDArray[np.int64] | None = None
 
     @property
     def activations(self) -> NDArray[np.float32]:

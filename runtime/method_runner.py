@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .contract.spec import CamSpec
+from .contrast import difference
 from .inference import Finished, Inference, Tensors
 from .methods import CamResult, Method, Probing
 from .methods.base import Form
@@ -74,11 +75,19 @@ class MethodRunner:
         copies = work.smoothing.noisy(tensor)
         count = len(copies)
         with timed(times, "inference"):
-            noisy = self._inference.tensors(copies, np.repeat(raw.classes[index], count), raw.frames[:1] * count)
+            noisy = self._like(raw, index, copies)
         with timed(times, "method"):
             return mean_result(
                 [self._once(work, copy, noisy, i, _part(work.progress, i, count)) for i, copy in enumerate(copies)]
             )
+
+    def _like(self, raw: Tensors, index: int, images: NDArray[Any]) -> Tensors:
+        """What `images` give of the class, or of the difference of classes, that `raw` has of image `index`."""
+        count, frames = len(images), raw.frames[:1] * len(images)
+        if raw.against is None:
+            return self._inference.tensors(images, np.repeat(raw.classes[index], count), frames)
+        pair = np.repeat(np.array([[raw.classes[index], raw.against[index]]]), count, axis=0)
+        return difference(*self._inference.columns(images, pair, frames))
 
     def _by_windows(
         self, work: Work, sess: Sess, tensor: NDArray[Any], raw: Tensors, index: int, times: dict[str, float]

@@ -19,9 +19,12 @@ __all__ = [
     "Target",
     "class_input",
     "in_first_column",
+    "inferences",
     "resolve_columns",
+    "resolve_ranked",
     "resolve_target",
     "resolve_targets",
+    "top_ranks",
 ]
 
 #: The value of the model's class input that asks for the top class.
@@ -80,38 +83,104 @@ def resolve_targets(targets: Target | Iterable[Target], count: int, output: Outp
     each = list(targets)
     if len(each) != count:
         raise TargetError(f"targets: expected one for all images or {count}, one per image, got {len(each)}")
-    return [resolve_target(target, output) for target in each]
+    found = []
+    for image, target in enumerate(each):
+        try:
+            found.append(resolve_target(target, output))
+        except TargetError as error:
+            raise error if count == 1 else TargetError(f"image {image}: {error}") from error
+    return found
 
 
-def resolve_columns(targets: Sequence[Target], output: OutputSpec) -> list[int]:
-    """The classes of an image that are explained together.
+def resolve_ranked(target: Target, output: OutputSpec) -> int:
+    """The class that `target` means, which may be a rank.
 
     Args:
-        targets: What `resolve_target` takes; of a classifier also -2 for the class of the second highest score, -3 for
-            the third, and so on.
+        target: What `resolve_target` takes; of a classifier also -2 (or "-2") for the class of the second highest
+            score, -3 for the third, and so on.
         output: The model's classes and labels.
 
     Returns:
-        An index per target; -1, -2, ... where the order of the scores decides.
+        Its index; -1, -2, ... where the order of the scores decides.
 
     Raises:
-        TargetError: A target is out of range, unknown or ambiguous (the message says which), or there are more than
-            the model has classes, or none.
+        TargetError: The target is out of range, unknown or ambiguous.
     """
-    if isinstance(targets, str) or not isinstance(targets, Sequence) or not targets:
+    try:
+        return resolve_target(target, output)
+    except TargetError:
+        rank = _rank(target)
+        if rank is None or output.values or not -output.classes <= rank < TOP_CLASS:
+            raise
+        return rank
+
+
+def resolve_columns(
+    targets: Sequence[Target] | Sequence[Sequence[Target]] | NDArray[Any], count: int, output: OutputSpec
+) -> NDArray[np.int64]:
+    """The classes of each image that are explained together.
+
+    Args:
+        targets: K of what `resolve_ranked` takes, the same for all images; or `count` rows of K, one for each image.
+        count: How many images there are.
+        output: The model's classes and labels.
+
+    Returns:
+        Int64 (count, K): an index per target; -1, -2, ... where the order of the scores decides.
+
+    Raises:
+        TargetError: A target is out of range, unknown or ambiguous (the message says in which row and column), there
+            are more than the model has classes, or none, or rows are too few, too many or of different lengths.
+    """
+    if isinstance(targets, str) or not isinstance(targets, Sequence | np.ndarray) or not len(targets):
         raise TargetError(f"targets: expected a list of classes, at least one, got {shown_value(targets)}")
-    if len(targets) > output.classes:
+    each: Any = targets
+    rows = [_is_row(target) for target in each]
+    if not any(rows):
+        return np.repeat(np.array([_columns(each, output)], np.int64), count, axis=0)
+    if not all(rows) or len(each) != count or len({len(row) for row in each}) != 1:
         raise TargetError(
-            f"targets: {len(targets)} classes of an image, and the model has {output.classes}: ask for fewer"
+            f"targets: expected a list of classes for all images, or {count} lists of the same length, one for each "
+            f"image, got {shown_value(targets)}"
         )
-    found = []
-    for column, target in enumerate(targets):
-        is_rank = isinstance(target, int) and not isinstance(target, bool) and -output.classes <= target < TOP_CLASS
-        try:
-            found.append(target if is_rank and not output.values else resolve_target(target, output))
-        except TargetError as error:
-            raise TargetError(f"target in column {column}: {error}") from error
-    return found
+    return np.array([_columns(row, output, f"row {i}, ") for i, row in enumerate(each)], np.int64)
+
+
+def top_ranks(count: int, output: OutputSpec) -> list[int]:
+    """The classes of the `count` highest scores, as `resolve_columns` takes them.
+
+    Args:
+        count: From 1 to the number of classes.
+        output: The model's classes and labels.
+
+    Returns:
+        -1 to -`count`.
+
+    Raises:
+        TargetError: There are fewer classes, the count is no such number, or the model is a regression.
+    """
+    if output.values:
+        raise TargetError("the best classes: the values of a regression have no order: name them as targets")
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= output.classes:
+        raise TargetError(
+            f"the best classes: expected a number from 1 to {output.classes}, as many as the model has, got "
+            f"{shown_value(count)}"
+        )
+    return [-1 - rank for rank in range(count)]
+
+
+def inferences(spec: CamSpec, classes: Sequence[int]) -> int:
+    """How many inferences it takes to explain these classes of one batch of images.
+
+    Args:
+        spec: Of the file.
+        classes: As `resolve_ranked` gives them.
+
+    Returns:
+        The number, with the one that finds the order of the scores where the file does not know it.
+    """
+    ranks, at_once = (1, 1) if spec.columns is None else (spec.columns.ranks, spec.columns.count or len(classes))
+    return -(-len(classes) // at_once) + (min(classes) < -ranks)
 
 
 def class_input(spec: CamSpec, classes: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -135,6 +204,37 @@ def in_first_column(spec: CamSpec, values: Mapping[str, NDArray[Any]]) -> dict[s
         return dict(values)
     by_class = {spec.chosen, *(n for layer in spec.layers for n in (layer.gradients, layer.rivals) if n)}
     return {name: value[:, 0] if name in by_class else value for name, value in values.items()}
+
+
+def _is_row(target: object) -> bool:
+    return isinstance(target, Sequence | np.ndarray) and not isinstance(target, str) and np.ndim(target) > 0
+
+
+def _columns(targets: Sequence[Target] | NDArray[Any], output: OutputSpec, row: str = "") -> list[int]:
+    """`resolve_ranked` of each; row: where they stand, for messages."""
+    if not len(targets):
+        raise TargetError("targets: expected at least one class of each image")
+    if len(targets) > output.classes:
+        raise TargetError(
+            f"targets: {len(targets)} classes of an image, and the model has {output.classes}: ask for at most as many"
+        )
+    found = []
+    for column, target in enumerate(targets):
+        try:
+            found.append(resolve_ranked(target, output))
+        except TargetError as error:
+            raise TargetError(f"target in {row}column {column}: {error}") from error
+    return found
+
+
+def _rank(target: Target) -> int | None:
+    """The number that `target` is, or is written as; None where it is none."""
+    if isinstance(target, bool) or target is None:
+        return None
+    try:
+        return int(target) if isinstance(target, str) else operator.index(target)
+    except (TypeError, ValueError):
+        return None
 
 
 def _in_range(index: int, output: OutputSpec) -> int:

@@ -11,6 +11,7 @@ import pytest
 from cfcam.cli import main
 from cfcam.cli.data import data_file
 from cfcam.runtime.explainer import Explainer
+from cfcam.runtime.panel import side_by_side
 from PIL import Image
 from score_heads import head
 from spoilt_files import freeze_detail
@@ -182,6 +183,13 @@ def test_an_image_on_which_the_model_overflows_is_named(tiny_path, photos, capsy
     ("options", "words"),
     [
         (["-t", "99"], "out of range"),
+        (["--maps", "7"], "expected a number from 1 to 6, as many as the model has, got 7"),
+        (["--maps", "2", "-t", "red"], "leave one of them out"),
+        (["-t", "red", "-t", "blue", "--side-by-side", "-o", "x.npy"], "draws a picture"),
+        (["-t", "red", "--contrast-with", "red"], "against: class 0 is the one that is explained: name another"),
+        (["--contrast-with", "red", "--contrast", "0.3"], "leave one of them out"),
+        (["--contrast-with", "purple"], "against: no class is called 'purple'"),
+        (["--contrast-with", "red", "--sess"], "sess weighs windows"),
         (["-t", "purple"], "no class is called 'purple'"),
         (["-m", "gradcm"], "did you mean 'gradcam'"),
         (["-m", "gradcam", "--settings", '{"a": 1}'], "takes no settings"),
@@ -263,6 +271,35 @@ def test_top_gives_the_best_classes(model, photo, capsys):
     assert sum(entry["probability"] for entry in top) == pytest.approx(1, abs=1e-5)
     assert top[0]["target"] == document["results"][0]["target"]
     assert [e["probability"] for e in top] == sorted((e["probability"] for e in top), reverse=True)
+
+
+def test_maps_of_the_best_classes_in_one_picture(model, photo, photos, tmp_path, capsys):
+    picture = tmp_path / "best.png"
+    document, err = run_json(capsys, model, photo, "--maps", "3", "-o", picture)
+    assert "each photo took 4 inferences, because the file explains one class at a time" in " ".join(err.split())
+    with Explainer(model) as explainer:
+        expected = explainer.explain_top(photo, 3)
+    best = [index for index, _, _ in expected[0].top[:3]]
+    assert [one["target"] for one in document["results"]] == [one.target for one in expected] == best
+    assert {one["output"] for one in document["results"]} == {str(picture)}
+    with Image.open(picture) as drawn:
+        assert drawn.size == side_by_side(expected).size
+        np.testing.assert_array_equal(np.asarray(drawn), np.asarray(side_by_side(expected)))
+    out = tmp_path / "out"
+    two = [photos / "0-red.png", photos / "2-blue.png"]
+    run_json(capsys, model, *two, "-t", "red", "-t", "blue", "--side-by-side", "-o", out)
+    assert sorted(path.name for path in out.iterdir()) == [path.name for path in two]
+    run_json(capsys, model, photos / "0-red.png", "--maps", "2", "-o", tmp_path / "apart")
+    assert sorted(path.name for path in (tmp_path / "apart").iterdir()) == ["0-red.top.png", "0-red.top2.png"]
+
+
+def test_a_class_against_another(model, photo, tmp_path, capsys):
+    document, err = run_json(capsys, model, photo, "-t", "red", "--contrast-with", "blue", "-o", tmp_path / "a.npy")
+    assert "each photo took 2 inferences" in " ".join(err.split())
+    assert document["results"][0]["against"]["label"] == "blue"
+    assert document["settings"]["contrast"] == 0
+    with Explainer(model) as explainer:
+        np.testing.assert_allclose(np.load(tmp_path / "a.npy"), explainer.explain(photo, "red", against="blue").map)
 
 
 def test_settings_reach_the_method(model, photo, capsys):

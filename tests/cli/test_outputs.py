@@ -70,10 +70,29 @@ def test_one_file(tmp_path):
     assert plan.path(Path("a.jpg"), 3) == tmp_path / "x.npy"
 
 
-@pytest.mark.parametrize(("images", "targets"), [(["a.jpg", "b.jpg"], [-1]), (["a.jpg"], [1, 2])])
-def test_one_file_for_several_results_is_refused(tmp_path, images, targets):
+@pytest.mark.parametrize(
+    ("images", "targets", "name"), [(["a.jpg", "b.jpg"], [-1], "x.png"), (["a.jpg"], [1, 2], "x.npy")]
+)
+def test_one_file_for_several_results_is_refused(tmp_path, images, targets, name):
     with pytest.raises(OutputError, match="there are 2 results: give a folder"):
-        plan_outputs(str(tmp_path / "x.png"), [Path(i) for i in images], targets, by_class=True, suffix=".png")
+        plan_outputs(str(tmp_path / name), [Path(i) for i in images], targets, by_class=True, suffix=".png")
+
+
+def test_classes_of_a_photo_in_one_picture(tmp_path):
+    plan = plan_outputs(str(tmp_path / "x.png"), [Path("a.jpg")], [1, 2], by_class=True, suffix=".png")
+    assert plan.together
+    assert {plan.path(Path("a.jpg"), target) for target in (1, 2)} == {tmp_path / "x.png"}
+    photos = [Path("a.jpg"), Path("b.jpg")]
+    apart, together = (
+        plan_outputs(str(tmp_path), photos, [-1, -2], by_class=True, suffix=".jpg", together=which)
+        for which in (False, True)
+    )
+    assert [apart.path(photos[0], rank) for rank in (-1, -2)] == [tmp_path / "a.top.jpg", tmp_path / "a.top2.jpg"]
+    assert [together.path(photo, -2) for photo in photos] == [tmp_path / "a.jpg", tmp_path / "b.jpg"]
+    with pytest.raises(OutputError, match=r"draws a picture, and \.npy is none"):
+        plan_outputs(str(tmp_path), photos, [1, 2], by_class=True, suffix=".npy", together=True)
+    with pytest.raises(OutputError, match="101 maps of a photo, at most 100"):
+        plan_outputs(str(tmp_path), photos, list(range(101)), by_class=True, suffix=".png", together=True)
 
 
 @pytest.mark.parametrize("name", ["x.gif", "x.json", "x.tiff"])

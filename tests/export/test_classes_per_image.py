@@ -51,7 +51,11 @@ def test_maps_are_those_of_single_classes_in_fewer_inferences(name: str, runs: i
         with Explainer(path, engine=counting) as explainer:
             found = explainer.explain_classes(PHOTOS, [-1, 0, -2])
             assert counting.runs == runs  # a plain file is asked for the order of the scores besides
+            pair = explainer.explain(PHOTOS[0], 0, against=1)
+            assert counting.runs - runs == (2 if name == "plain" else 1)
+            assert explainer.explain_top(PHOTOS[1], 2)[1].target == found[1][2].target
             single = explainer.explain(PHOTOS[0], 1)
+        np.testing.assert_allclose(pair.map, plain.explain(PHOTOS[0], 0, against=1).map, atol=1e-6)
         np.testing.assert_allclose(single.map, plain.explain(PHOTOS[0], 1).map, atol=1e-6)
         for photo, explanations in zip(PHOTOS, found, strict=True):
             best = plain.explain(photo).top

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+from cfcam.runtime.contract.columns_spec import ColumnsSpec
 from cfcam.runtime.contract.spec import OutputSpec
 from cfcam.runtime.errors import TargetError
-from cfcam.runtime.targets import resolve_columns, resolve_target, resolve_targets
+from cfcam.runtime.targets import (
+    inferences,
+    resolve_columns,
+    resolve_ranked,
+    resolve_target,
+    resolve_targets,
+    top_ranks,
+)
 
 _OUTPUT = OutputSpec(
     name="y",
@@ -80,6 +90,8 @@ def test_many():
     assert resolve_targets(np.array([1, 2]), 2, _OUTPUT) == [1, 2]
     with pytest.raises(TargetError, match="or 3, one per image, got 2"):
         resolve_targets([1, 2], 3, _OUTPUT)
+    with pytest.raises(TargetError, match="image 1: target 7 is out of range"):
+        resolve_targets([1, 7], 2, _OUTPUT)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +120,9 @@ def test_a_single_value_needs_no_name() -> None:
 
 def test_columns_take_ranks_and_errors_name_the_column():
     output = OutputSpec(name="o", score="o", classes=4, labels=("red", "green", "blue", "grey"))
-    assert resolve_columns([-1, "green", -3, None], output) == [-1, 1, -3, -1]
+    assert resolve_columns([-1, "green", -3, None], 2, output).tolist() == [[-1, 1, -3, -1]] * 2
+    assert resolve_columns([["red", "-2"], [2, 3]], 2, output).tolist() == [[0, -2], [2, 3]]
+    assert resolve_columns(np.array([[1, 2]]), 1, output).tolist() == [[1, 2]]
     for wrong, words in (
         (["red", 4], "column 1: target 4 is out of range"),
         ([-5], "column 0: target -5 is out of range"),
@@ -116,12 +130,54 @@ def test_columns_take_ranks_and_errors_name_the_column():
         ([0, 1, 2, 3, 0], "5 classes of an image, and the model has 4"),
         ([], "at least one"),
         ("red", "expected a list"),
+        ([[0, 1], [2, 4]], "row 1, column 1: target 4 is out of range"),
+        ([["rad"], [0]], "row 0, column 0: no class is called 'rad'"),
+        ([[0, 1], [2]], "2 lists of the same length"),
+        ([[0, 1]], "2 lists of the same length"),
+        ([[0, 1], 2], "2 lists of the same length"),
+        ([[], []], "at least one class of each image"),
     ):
         with pytest.raises(TargetError, match=words):
-            resolve_columns(wrong, output)
+            resolve_columns(wrong, 2, output)
+
+
+def test_ranks_of_a_single_class():
+    assert _OUTPUT.labels is not None
+    assert [resolve_ranked(target, _OUTPUT) for target in (None, "tench", -2, "-7", " -2 ")] == [-1, 0, -2, -7, -2]
+    named = replace(_OUTPUT, labels=("-2", *_OUTPUT.labels[1:]))
+    assert resolve_ranked("-2", named) == 0, "a label comes before a rank"
+    for wrong in (-8, "-8", 7, True, "x"):
+        with pytest.raises(TargetError):
+            resolve_ranked(wrong, _OUTPUT)
+
+
+def test_the_best_classes():
+    assert top_ranks(3, _OUTPUT) == [-1, -2, -3]
+    wrong: Any
+    for wrong in (0, 8, True, "3", 2.0):
+        with pytest.raises(TargetError, match="expected a number from 1 to 7, as many as the model has, got"):
+            top_ranks(wrong, _OUTPUT)
+    with pytest.raises(TargetError, match="have no order"):
+        top_ranks(1, OutputSpec(name="o", score="o", kind="regression", classes=4))
+
+
+@pytest.mark.parametrize(
+    ("columns", "classes", "count"),
+    [
+        (None, [3, 4], 2),
+        (None, [-1], 1),
+        (None, [-1, -2], 3),  # the order of the scores is asked for
+        (ColumnsSpec(count=None, ranks=7), [-1, -2, 0], 1),
+        (ColumnsSpec(count=2, ranks=7), [-1, -2, -3], 2),
+        (ColumnsSpec(count=None, ranks=1), [-1, -2], 2),
+    ],
+)
+def test_how_many_inferences_it_takes(columns, classes, count):
+    spec: Any = SimpleNamespace(columns=columns)
+    assert inferences(spec, classes) == count
 
 
 def test_values_of_a_regression_have_no_rank():
     output = OutputSpec(name="o", score="o", kind="regression", classes=4)
     with pytest.raises(TargetError, match="column 1"):
-        resolve_columns([0, -2], output)
+        resolve_columns([0, -2], 1, output)
