@@ -219,6 +219,23 @@ def export(
         str | None,
         typer.Option("--settings", metavar="JSON", help="Settings of a fused file's method, as a JSON object."),
     ] = None,
+    fold_preprocessing: Annotated[
+        Literal["float", "uint8", "uint8-nhwc"] | None,
+        typer.Option(
+            "--fold-preprocessing",
+            help="Make scale, mean and std part of the graph: the file takes pixels 0 to 255, as float32 or uint8 "
+            "NCHW, or as uint8 NHWC. Resizing and cropping stay outside.",
+        ),
+    ] = None,
+    fixed_target: Annotated[
+        str | None,
+        typer.Option(
+            "--fixed-target",
+            metavar="top|CLASS",
+            help="Explain the top class, or one class by index or label, alone: the file has no class input, and no "
+            "int64 or bool among what is added.",
+        ),
+    ] = None,
     opset: Annotated[
         int | None, typer.Option("--opset", metavar="N", help="ONNX operator set, with --model; default 18.")
     ] = None,
@@ -267,6 +284,8 @@ def export(
         "map_size": map_size,
         "method": method,
         "settings": json_object(settings, "--settings"),
+        "fold_preprocessing": fold_preprocessing,
+        "fixed_target": fixed_target,
         "images": _photos(images) if images else None,
         "channels": channels,
         "inputs": fixed_inputs(inputs or []),
@@ -278,7 +297,8 @@ def export(
         from ..export import export_onnx
         from ..export.reverse import LayerView
 
-        options |= {"preprocessing": prepared(size), "score": score, "input_size": size}
+        stated = preset is not None or any(value is not None for value in changes.values())
+        options |= {"preprocessing": prepared(size) if stated else None, "score": score, "input_size": size}
         tokens = _for_each(prefix_tokens or [], count, "--prefix-tokens")
         views = zip(_for_each([one.value for one in layout or []], count, "--layout"), cells, tokens, strict=True)
         options["view"] = [LayerView(*view) for view in views]

@@ -117,14 +117,14 @@ def _spec_rows(spec: CamSpec) -> dict[str, str]:
         "source": f"{spec.source.name} ({spec.source.kind}), sha256 {spec.source.sha256[:16]}...",
         "input": f"{spec.input.name}, {spec.input.layout} {spec.input.height}x{spec.input.width}, {spec.input.dtype}, "
         f"{spec.input.color}",
-        "pixels": f"(p * {_short(spec.input.scale)} - [{_list(spec.input.mean)}]) / [{_list(spec.input.std)}]"
-        + _photo_range(spec.input),
+        "pixels": _pixels(spec.input) + _photo_range(spec.input),
         "resize": _resize(spec.input),
         "output": f"{output.name}, {output.kind}, {count}{score}",
         "labels": labels + (f", offset {output.label_offset}" if output.label_offset else ""),
         **{("layer" if index == 0 else f"layer {index + 1}"): _layer(layer) for index, layer in enumerate(spec.layers)},
         "detail": _detail(spec),
         **({} if spec.columns is None else {"classes": _columns(spec.columns.count)}),
+        **({} if spec.fixed_target is None else {"class": _fixed(spec)}),
         **({"fusion": f"{spec.fusion} of the layers' maps"} if len(spec.layers) > 1 else {}),
         "method": spec.method.name + (f" {spec.method.settings}" if spec.method.settings else ""),
         **({} if spec.fused is None else {"fused": _fused(spec.fused)}),
@@ -155,6 +155,19 @@ def _detail(spec: CamSpec) -> str:
 def _fused(fused: FusedSpec) -> str:
     height, width = fused.size
     return f"the method is part of the graph, form {fused.form}; maps of {height}x{width} ({fused.map_size})"
+
+
+def _fixed(spec: CamSpec) -> str:
+    assert spec.fixed_target is not None
+    index = spec.fixed_target.index
+    which = "the top one" if index < 0 else f"{spec.output.label(index)} ({index})"
+    return f"{which} alone (fixed: there is no class input)"
+
+
+def _pixels(spec: InputSpec) -> str:
+    done = spec.folded or spec
+    formula = f"(p * {_short(done.scale)} - [{_list(done.mean)}]) / [{_list(done.std)}]"
+    return formula if spec.folded is None else f"p as it is, of which the graph makes {formula}"
 
 
 def _photo_range(spec: InputSpec) -> str:

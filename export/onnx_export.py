@@ -17,10 +17,12 @@ from ..runtime.contract.spec import CamSpec, DetailSpec, InputSpec, LayerSpec, S
 from ..runtime.errors import ModelFileError, OutputError
 from .batch import keep_batch, why_single_images
 from .errors import ExportError, LayerError
+from .fixed_target import fix_target, fixed_index
 from .fused.joining import join_rule
 from .fused.plan import plan_fused
 from .graph import Graph, load_model, tensor_bytes
 from .options import ExportOptions
+from .pixels import fold_input, folded_spec, unfolded
 from .proof.checks import Judge, prove_file
 from .proof.exported_file import ExportedFile, open_exported_file, plain_outputs
 from .proof.images import filled_up
@@ -36,7 +38,7 @@ from .reverse.differentiate import LayerView, Views
 from .reverse.opening import open_model, refuse_randomness
 from .reverse.score import Score
 from .scores import asked_score, expose_score, output_spec, score_notes
-from .sources.assumed import settle
+from .sources.assumed import says_pixels, settle
 from .sources.fixed_inputs import fix_inputs
 from .sources.onnx_input import ImageInput, empty_batch, fix_batch, image_input
 from .sources.onnx_outputs import tensor_outputs
@@ -62,7 +64,8 @@ def export_onnx(
     int64, in which -1 asks for the top class. A batch that is fixed in the model stays fixed. Of several
     layers the first one's outputs have these names, and those of the others come before `cam_class`:
     `cam_activations_1`, `cam_gradients_1` and so on; one backward pass reaches all of them. With `fused` it has
-    `cam_map` (N, H, W) float32, `cam_empty` (N,) bool and `cam_counts` (N, 4) int64 in place of these.
+    `cam_map` (N, H, W) float32, `cam_empty` (N,) bool and `cam_counts` (N, 4) int64 in place of these. With
+    `fold_preprocessing` the image input takes pixels; with `fixed_target` there is no `cam_target`.
 
     Args:
         path: the plain model.
@@ -121,7 +124,8 @@ class PlainClassifier:
     """A classifier as a plain ONNX graph, whatever it was made of, and what its origin says about it.
 
     Attributes:
-        graph: the plain model, opened. image: its input. input: what the new file says about that.
+        graph: the plain model, opened. image: its input. input: what a file says about that. folded: what the new file
+            says of its own input, where preprocessing is folded into the graph.
         plain: the model as it runs, a path or its contents.
         source: where the weights came from.
         layers: the target layers, by names of the graph. views: how they hold their grids. names: what the new file
@@ -132,7 +136,7 @@ class PlainClassifier:
         labels: those that the file itself names.
         tools: packages that made the model, beside onnx and ONNX Runtime.
         judge: what its origin checks of each layer.
-        images: to prove the new file with; None makes some.
+        images: to prove the new file with, as it takes them; None makes some.
         notes: what there is to say to the user.
     """
 
@@ -152,6 +156,7 @@ class PlainClassifier:
     judge: Judge | None = None
     images: np.ndarray | None = None
     notes: list[str] = field(default_factory=list)
+    folded: InputSpec | None = None
 
 
 def open_plain(
@@ -178,8 +183,13 @@ def open_plain(
     preprocessing, assumed = settle(options.preprocessing or preset("torchvision"), image)
     said = [*said, *assumed, *left_out, *unrunnable]
     spec = _input_spec(image, preprocessing)
-    images = _images(options.images, spec, image.batch)
-    reason = why_single_images(graph, spec, images, known.get("score"))
+    folded = None
+    if options.fold_preprocessing is not None:
+        folded = folded_spec(spec, options.fold_preprocessing)
+        _refuse_to_guess(options, image, source)
+    images = _images(options.images, folded or spec, image.batch)
+    plain_images = images if folded is None or images is None else unfolded(images, folded, spec)
+    reason = why_single_images(graph, spec, plain_images, known.get("score"))
     if image.batch is not None:
         notes.append(f"the batch is fixed to {image.batch} in the model, and so it is in the exported file")
     elif reason is not None:
@@ -187,8 +197,17 @@ def open_plain(
         graph, notes = open_model(model)
         notes = [*notes, f"the batch is fixed to 1 in the exported file: {reason}"]
     return PlainClassifier(
-        graph, image, spec, plain, source, labels=labels, images=images, notes=[*said, *notes], **known
+        graph, image, spec, plain, source, labels=labels, images=images, notes=[*said, *notes], folded=folded, **known
     )
+
+
+def _refuse_to_guess(options: ExportOptions, image: ImageInput, source: SourceSpec) -> None:
+    """Raise `ExportError` where neither the user nor an ONNX file says what is to be folded into the graph."""
+    if source.kind == "onnx" and options.preprocessing is None and not says_pixels(image):
+        raise ExportError(
+            f"--fold-preprocessing: nobody says how pixels become input '{image.name}', and the file does not either: "
+            "give --preset, or --scale, --mean and --std (1, 0 and 1 where the model normalises the image itself)"
+        )
 
 
 def _images(given: Any, spec: InputSpec, batch: int | None) -> np.ndarray | None:
@@ -222,8 +241,10 @@ def export_plain(plain: PlainClassifier, output: Path, options: ExportOptions, w
         )
         notes += made.notes
         del plain.graph  # its weights are not held through the proof
+        if plain.folded is not None:
+            fold_input(made.graph, plain.input, plain.folded)
     spec = CamSpec(
-        input=plain.input,
+        input=plain.folded or plain.input,
         output=output_spec(score, options, options.labels or plain.labels),
         layers=_layer_specs(made, plain.names, plain.detail_name),
         columns=made.columns,
@@ -238,6 +259,8 @@ def export_plain(plain: PlainClassifier, output: Path, options: ExportOptions, w
                 spec, map_size=options.map_size or "input", method=options.method, settings=options.settings
             )
             spec = join_rule(made.graph, spec, planned)
+    if options.fixed_target is not None:
+        spec = fix_target(made.graph, spec, fixed_index(options.fixed_target, spec.output))
     with staging_folder(output) as folder:
         staged = folder / output.name
         with watch("write"):
@@ -247,6 +270,8 @@ def export_plain(plain: PlainClassifier, output: Path, options: ExportOptions, w
             write_model(made.graph.to_model(), staged)
         with watch("prove"):
             file = open_exported_file(staged, graph=made.graph, images=plain.images)
+            if plain.folded is not None:
+                file.take_plain_images(unfolded(file.images, plain.folded, plain.input))
             del made, graph
             proof = _prove(plain, file, score, source_outputs, folder)
         proof.demand(output)

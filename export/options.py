@@ -11,6 +11,7 @@ from ..runtime.checks import expect
 from ..runtime.shown import shown_value
 from .errors import ExportError
 from .fused.plan import MapSize
+from .pixels import FOLDED_INPUTS, FoldedInput
 from .reverse import ClassesPerImage
 from .reverse.score import ScoreKind
 from .sources.labels import MOST_BEFORE, check_texts
@@ -58,7 +59,7 @@ class ExportOptions:
         labels: one per class, in the model's order. label_offset: see `OutputSpec`.
         name: what the new file calls its source; None takes the module's class, or the file's name.
         opset: ONNX opset of a module's export; None takes 18.
-        images: preprocessed images (N, ...) in the input's layout and dtype to prove the file with; an array, a
+        images: preprocessed images (N, ...) in the new file's layout and dtype to prove it with; an array, a
             tensor, or a function that makes them for an `InputSpec`. None makes some.
         keep_plain: also write a module's plain export there.
         with_tail: write the part behind the (first) layer as a file of its own, ``X.tail.onnx``.
@@ -67,6 +68,12 @@ class ExportOptions:
             finest grid that they have.
         method: of a fused file, one of `FUSED_METHODS`; None is ``cfcam``.
         settings: of that method, what differs from its defaults.
+        fold_preprocessing: make scale, mean and std part of the graph, whose input then takes pixels 0 to 255:
+            ``float`` for float32 (N, C, H, W), ``uint8`` for that in bytes, ``uint8-nhwc`` for (N, H, W, C), as cameras
+            and decoders give them. Resizing and cropping stay outside. None leaves the input as it is.
+        fixed_target: the one class that the file explains, by index or label, or ``top`` for the top class of each
+            image: the file then has no class input, and what the exporter adds is float32 or int32. None for a file
+            that is told the class.
         progress: told the name of each pass as it starts.
     """
 
@@ -95,6 +102,8 @@ class ExportOptions:
     map_size: MapSize | None = None
     method: str | None = None
     settings: Mapping[str, Any] | None = None
+    fold_preprocessing: FoldedInput | None = None
+    fixed_target: str | int | None = None
     progress: Callable[[str], None] | None = None
 
     def __post_init__(self) -> None:
@@ -118,6 +127,8 @@ class ExportOptions:
             "map_size": (str, None),
             "method": (str, None),
             "settings": (Mapping, None),
+            "fold_preprocessing": (str, None),
+            "fixed_target": (str, int, None),
             "progress": (Callable, None),
         }
         for name, allowed in kinds.items():
@@ -131,6 +142,16 @@ class ExportOptions:
                 f"export: classes_per_image: expected 'free', or a number from 1, got {shown_value(count)}"
             )
         self._check_fused()
+        if self.fold_preprocessing not in (None, *FOLDED_INPUTS):
+            raise ExportError(
+                f"export: fold_preprocessing: expected {', '.join(FOLDED_INPUTS)}, got "
+                f"{shown_value(self.fold_preprocessing)}"
+            )
+        if self.fixed_target is not None and self.classes_per_image is not None:
+            raise ExportError(
+                "export: fixed_target: a file with several classes per image is told which: leave --classes-per-image "
+                "or --fixed-target out"
+            )
         self._check_sizes()
         check_texts(self.labels)
 

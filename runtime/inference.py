@@ -19,7 +19,7 @@ from .engines.base import Engine, EngineInfo
 from .errors import EngineError, SpecError
 from .photos.frame import Frame
 from .probabilities import class_probabilities
-from .targets import TOP_CLASS, class_input, in_first_column
+from .targets import TOP_CLASS, check_fixed_target, class_feed, class_input, in_first_column
 
 __all__ = ["Finished", "Inference", "LayerTensors", "Tensors", "by_class", "finite", "infer_all"]
 
@@ -112,8 +112,11 @@ class Inference:
 
     def tensors(self, images: NDArray[Any], classes: NDArray[np.int64], frames: Sequence[Frame]) -> Tensors:
         """Everything that the file computes for N images in its own layout; classes: -1 for the top one."""
+        check_fixed_target(self._spec, classes, path=self._path)
         values = self._all(images, class_input(self._spec, classes))
-        return self._tensors(in_first_column(self._spec, values), frames)
+        found = self._tensors(in_first_column(self._spec, values), frames)
+        check_fixed_target(self._spec, classes, found.classes, self._path)
+        return found
 
     def columns(self, images: NDArray[Any], classes: NDArray[np.int64], frames: Sequence[Frame]) -> tuple[Tensors, ...]:
         """`tensors` for each column of `classes` (N, K): of one inference, where the file explains so many at once.
@@ -203,7 +206,7 @@ class Inference:
 
     def _run(self, images: NDArray[Any], classes: NDArray[np.int64], names: Sequence[str]) -> dict[str, NDArray[Any]]:
         """Outputs by name; all but the classes as float32, and finite."""
-        feed = {self._spec.input.name: images, self._spec.target: classes}
+        feed = {self._spec.input.name: images, **class_feed(self._spec, classes)}
         return {
             name: value if name == self._spec.chosen else finite(self._path, name, value, len(images), self._where)
             for name, value in infer_all(self._engine, feed, list(dict.fromkeys(names))).items()

@@ -49,6 +49,8 @@ class MethodRunner:
     def __init__(self, spec: CamSpec, inference: Inference, tail: Callable[[], Tail], batch: int) -> None:
         self._input, self._layers, self._fusion, self._spec = spec.input, spec.layers, spec.fusion, spec
         self._output = spec.output
+        #: (C, 1, 1), the x of the mean colour; None where that is 0.
+        self._blank = np.array(spec.input.blank, np.float32)[:, None, None] if any(spec.input.blank) else None
         self._inference, self._tail = inference, tail
         self._batch = max(batch, inference.info.batch or 1)
 
@@ -119,11 +121,13 @@ class MethodRunner:
             return sess.fuse(windows, results, np.concatenate(weights), (image.shape[1], image.shape[2]))
 
     def _planes(self, tensor: NDArray[Any]) -> NDArray[np.float32]:
-        """A ready tensor as float32 (C, H, W)."""
-        return (tensor.transpose(2, 0, 1) if self._input.layout == "NHWC" else tensor).astype(np.float32)
+        """A ready tensor as float32 (C, H, W) in which 0 is the mean colour."""
+        planes = (tensor.transpose(2, 0, 1) if self._input.layout == "NHWC" else tensor).astype(np.float32)
+        return planes if self._blank is None else planes - self._blank
 
     def _ready(self, images: NDArray[np.float32]) -> NDArray[Any]:
-        """Images (N, C, H, W) in the model's own layout and type."""
+        """Images (N, C, H, W), as `_planes` gives them, in the model's own layout and type."""
+        images = images if self._blank is None else images + self._blank
         images = images.transpose(0, 2, 3, 1) if self._input.layout == "NHWC" else images
         return as_input(images, self._input.dtype)
 

@@ -17,6 +17,8 @@ from .shown import shown, shown_value
 __all__ = [
     "TOP_CLASS",
     "Target",
+    "check_fixed_target",
+    "class_feed",
     "class_input",
     "in_first_column",
     "inferences",
@@ -196,6 +198,55 @@ def class_input(spec: CamSpec, classes: NDArray[np.int64]) -> NDArray[np.int64]:
     if spec.columns is None:
         return classes
     return np.repeat(classes[:, None], spec.columns.count or 1, axis=1)
+
+
+def class_feed(spec: CamSpec, classes: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
+    """What an inference is fed with beside the image.
+
+    Args:
+        spec: Of the file.
+        classes: As `class_input` gives them.
+
+    Returns:
+        The classes under the name of their input; nothing for a file with a fixed target.
+    """
+    return {} if spec.fixed_target is not None else {spec.target: classes}
+
+
+def check_fixed_target(
+    spec: CamSpec, asked: NDArray[np.int64], explained: NDArray[np.int64] | None = None, path: object = "the file"
+) -> None:
+    """Refuse other classes than the one that a file with a fixed target explains.
+
+    Args:
+        spec: Of the file.
+        asked: Int64 (N,), -1 for what the file explains.
+        explained: The classes that it explained, int64 (N,), or None before it ran: which class is the top one shows
+            afterwards only.
+        path: Of the file, for the message.
+
+    Raises:
+        TargetError: Another class was asked for.
+    """
+    fixed = spec.fixed_target
+    if fixed is None:
+        return
+    end = "leave the target out, or export the model without --fixed-target for any class"
+
+    def named(index: int) -> str:
+        return f"{index} ({spec.output.label(index)})" if spec.output.labels else str(index)
+
+    if fixed.index >= 0:
+        others = asked[(asked != fixed.index) & (asked != TOP_CLASS)]
+        if len(others):
+            raise TargetError(f"{path}: explains class {named(fixed.index)} alone, not {named(int(others[0]))}: {end}")
+    elif explained is not None:
+        others = np.flatnonzero((asked != explained) & (asked != TOP_CLASS))
+        if len(others):
+            first, wanted = int(explained[others[0]]), int(asked[others[0]])
+            raise TargetError(
+                f"{path}: explains the top class of each image alone, here {named(first)}, not {named(wanted)}: {end}"
+            )
 
 
 def in_first_column(spec: CamSpec, values: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -115,6 +115,11 @@ def make_job(
             f"{source}: its precision is {spec.precision}; give the float32 file, which is lowered here and is "
             "what explanations are compared with"
         )
+    if spec.fixed_target is not None:
+        raise ModelFileError(
+            f"{source}: has a fixed target, and a product is proved by other classes too: export the model without "
+            "--fixed-target and build that"
+        )
     fused = fused or spec.fused is not None
     if fused:
         _check_fused(source, spec, config_name, config)

@@ -51,7 +51,7 @@ class Evaluator(Closing):
         self.plan = plan
         self.engine = SharedEngine(explainer, batch=batch, workers=workers)
         self.rows = make_rows(self.engine, plan.methods, plan.baselines)
-        self.context = Context(self.engine, explainer.spec.input, plan.steps)
+        self.context = Context(self.engine, self.engine.input, plan.steps)
         self._photos: list[Measured] = []
 
     def close(self) -> None:

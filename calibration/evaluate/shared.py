@@ -56,7 +56,7 @@ class SharedEngine(Closing):
         self._keep = keep
         self._kept: OrderedDict[tuple[bytes, int], _One] = OrderedDict()
         self._size = 0
-        self.load = self._access.load
+        self.load, self.input = self._access.load, self._access.input
 
     def close(self) -> None:
         """End the threads."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...runtime.errors import MethodError
+from ...runtime.errors import MethodError, ModelFileError
 from ...runtime.explainer import Explainer
 from ...runtime.inference import LayerTensors, Tensors
 from ...runtime.methods import get_method
@@ -25,15 +25,21 @@ class EngineAccess:
 
     explainer: of the file; it stays the caller's to close. method, settings: as in
     `Explainer.explain`; None for the file's own. Images are float32 (N, C, H, W) here, whatever
-    the file's layout. `method` is the method's name, `input` the file's `InputSpec`, `form` the form of its maps (None
-    for methods that have but one). A probe whose tail is missing is refused here. Raises `MethodError` or
-    `ModelFileError`.
+    the file's layout, and 0 is the mean colour (`InputSpec.centred`). `method` is the method's name, `input` what such
+    images are, `form` the form of its maps (None for methods that have but one). A probe whose tail is missing, and a
+    file with a fixed target, is refused here. Raises `MethodError` or `ModelFileError`.
     """
 
     def __init__(self, explainer: Explainer, method: str | None = None, settings: Any = None) -> None:
+        if explainer.spec.fixed_target is not None:
+            raise ModelFileError(
+                f"{explainer.path}: has a fixed target, and what is measured asks for other classes too: give the file "
+                "that is exported without --fixed-target"
+            )
         chosen, self._settings = explainer.resolve_method(method, settings)
         self.method = chosen.name
-        self.input = explainer.spec.input
+        self.input = explainer.spec.input.centred
+        self._blank = np.array(explainer.spec.input.blank, np.float32)[:, None, None]
         self.form: FileForm | None = form_of(chosen, self._settings, explainer.spec.layers, explainer.spec.fusion)
         self._explainer = explainer
         self._channels_last = self.input.layout == "NHWC"
@@ -53,7 +59,8 @@ class EngineAccess:
         # Not the photos themselves, which would all stay in memory.
         each = [(one.tensor, one.frame) for one in map(self._explainer.prepare, sources)]
         images = np.stack([tensor for tensor, _ in each]).astype(np.float32)
-        return (images.transpose(0, 3, 1, 2) if self._channels_last else images), [frame for _, frame in each]
+        images = images.transpose(0, 3, 1, 2) if self._channels_last else images
+        return images - self._blank, [frame for _, frame in each]
 
     def predict(self, images: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """Probabilities (N, K): a `Predict`."""
@@ -80,4 +87,5 @@ class EngineAccess:
         return [run_rule(method, self._settings, spec.layers, layers, i, spec.fusion).map for i in rows]
 
     def _ready(self, images: NDArray[np.floating[Any]]) -> NDArray[Any]:
+        images = images + self._blank
         return as_input(images.transpose(0, 2, 3, 1) if self._channels_last else images, self.input.dtype)

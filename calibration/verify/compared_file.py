@@ -153,6 +153,12 @@ def open_files(
 
 def _check_pair(candidate: Explainer, reference: Explainer, method: str | None) -> None:
     a, b = candidate.spec, reference.spec
+    for one in (candidate, reference):
+        if one.spec.fixed_target is not None:
+            raise VerifyError(
+                f"{one.path}: has a fixed target, and files are compared by other classes too: give the file that is "
+                "exported without --fixed-target"
+            )
     if b.precision != "float32":
         raise VerifyError(f"{reference.path}: is {b.precision} itself: verify against the float32 file")
     differences = [

@@ -92,6 +92,8 @@ def lower(
         raise ExportError(f"{source}: INT8 needs calibration images")
     said = read_spec(source)
     spec = said.two_stage
+    if said.fixed_target is not None:
+        raise ExportError(f"{source}: has a fixed target: export the model without --fixed-target, and lower that file")
     if fuse is not None:
         fuse(spec)  # what cannot be fused is said before any work
     calibration: dict[str, Any] | None = None

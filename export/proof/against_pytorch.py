@@ -103,7 +103,7 @@ class PyTorchJudge:
         return checks + self._layer(file, axes, node, self._score)
 
     def _outputs(self, file: ExportedFile) -> list[Check]:
-        batches = torch.from_numpy(file.images).split(file.batch or len(file.images))
+        batches = torch.from_numpy(file.plain_images).split(file.batch or len(file.images))
         expected = zip(*(eager_outputs(self._module, batch) for batch in batches), strict=True)
         return [
             Check(f"output '{name}' against eager PyTorch", relative_error(file.top.outputs[name], want), 1e-4)
@@ -192,8 +192,8 @@ class PyTorchJudge:
 
     def _rounded(self, file: ExportedFile, node: fx.Node, places: Array, turn: int) -> Array:
         """The activations in PyTorch's float32; from the second turn on with other last bits of the images."""
-        noise = torch.randn(file.images.shape, generator=torch.Generator().manual_seed(turn))
-        images = torch.from_numpy(file.images) * (1 + (2**-23 if turn else 0) * noise)
+        noise = torch.randn(file.plain_images.shape, generator=torch.Generator().manual_seed(turn))
+        images = torch.from_numpy(file.plain_images) * (1 + (2**-23 if turn else 0) * noise)
         parts = (values_of(self._captured.graph, batch, node)[0] for batch in images.split(file.batch or len(images)))
         held = np.concatenate([part.numpy() for part in parts])
         return held.reshape(len(held), -1)[:, places]
@@ -241,7 +241,7 @@ def _together(file: ExportedFile) -> int:
 
 def _pairs(file: ExportedFile) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     """Images, activations and classes, as many as run at once; the last is repeated where it has no other beside it."""
-    everything = (file.images, file.top.activations, file.top.classes)
+    everything = (file.plain_images, file.top.activations, file.top.classes)
     for start in range(0, len(file.images), _together(file)):
         chosen = np.minimum(np.arange(start, start + _together(file)), len(file.images) - 1)
         images, activations, classes = (torch.from_numpy(array[chosen]) for array in everything)

@@ -26,6 +26,7 @@ scores and gradient alike, evaluated in float64 from the activations that ONNX R
     differences.
 11. The map of a fused file (`finished_map`) against the host's rule on what the map is made of. All other checks are of
    the file's two-stage view, which gives that out.
+12. A file with a fixed target (`fixed_target`) against its view, which is told that class.
 
 Of a file with several target layers, 2 to 6 and 8 are measured for each, with a tail of its own: the differences of a
 layer know nothing of a backward pass that it shares with others.
@@ -52,6 +53,7 @@ from .columns import columns_apart
 from .differences import gradient_against_differences
 from .exported_file import COARSE_GRADIENT, ExportedFile, PlainOutputs
 from .finished_map import finished_map
+from .fixed_target import fixed_target
 from .guiding import detail_leads_to_activations, rivals_against_differences
 from .placement import placement
 from .results import Check, Proof, image_errors, of_layer, relative_error
@@ -111,6 +113,9 @@ def prove_file(
     if file.fused is not None:
         with watch("map"):
             proof.checks += finished_map(file)
+    if file.written is not None and file.written.fixed_target is not None:
+        with watch("fixed target"):
+            proof.checks += fixed_target(file, file.written)
     if tail is not None:
         with watch("tail file"):
             proof.checks += tail_file_agrees(file, tail)

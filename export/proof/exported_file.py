@@ -17,6 +17,7 @@ from ...runtime.contract.spec import CamSpec
 from ...runtime.engines.onnxruntime.workarounds import session_workarounds
 from ...runtime.errors import ArrayError, ModelFileError, SpecError
 from ...runtime.targets import class_input, in_first_column
+from ..fixed_target import free_target, with_target_input
 from ..fused.joining import two_stage_view, with_inner_values
 from ..graph import Graph, attribute, load_model, value_info
 from ..tail.cutting import Tail, cut_tail, open_exported
@@ -78,8 +79,10 @@ class ExportedFile:
     batch size of the file, or None. quantised, half: such values lie behind the layer. coarse: either of them.
     coarse_before: float16 or quantised values lie before the layer. score_rounding: relative error that the type of
     the values behind the logits makes. has_quantisers: values are quantised, before the layer or behind it.
-    fused: the spec of a fused file, or None. Such a file is run as its two-stage view, in which what the map is made of
-    is given out as well; `spec` and `graph` are the view's.
+    written: the spec of a fused file, or of one with a fixed target; None of others. Such a file is run as its
+    two-stage view, in which what the map is made of is given out as well, and which is told the class; `spec` and
+    `graph` are the view's.
+    plain_images: the same images as the plain model takes them, which are others where preprocessing was folded in.
     """
 
     def __init__(
@@ -103,13 +106,24 @@ class ExportedFile:
         self.quantised = "QuantizeLinear" in kinds
         self.half = _in_half(tail.model)
         self.coarse = self.quantised or self.half
-        self.fused: CamSpec | None = None
+        self.written: CamSpec | None = None
+        self.plain_images = images
         self._view: ModelProto | None = None
 
-    def see_two_stages(self, fused: CamSpec) -> None:
-        """Run the file as its two-stage view from now on, which is what `graph` is. fused: what the file says."""
+    def see_two_stages(self, written: CamSpec) -> None:
+        """Run the file as its two-stage view from now on, which is what `graph` is. written: what the file says."""
         assert self.graph is not None
-        self.fused, self._view = fused, self.graph.to_model()
+        self.written, self._view = written, self.graph.to_model()
+
+    def take_plain_images(self, images: Array) -> None:
+        """Say what the plain model takes in place of `images`."""
+        for file in (self, *self.further):
+            file.plain_images = images
+
+    @property
+    def fused(self) -> CamSpec | None:
+        """What a fused file says; None of others."""
+        return None if self.written is None or self.written.fused is None else self.written
 
     @property
     def is_further(self) -> bool:
@@ -164,7 +178,7 @@ class ExportedFile:
     @property
     def _finished(self) -> tuple[str, ...]:
         """Outputs of a fused file that no two-stage file has."""
-        return () if self.fused is None or self.fused.fused is None else self.fused.fused.outputs
+        return () if self.written is None or self.written.fused is None else self.written.fused.outputs
 
     def activations(self, images: Array, together: int) -> Array:
         """The layer's activations (N, C, H, W) of images (N, ...); `together`: how many at once, in a free batch."""
@@ -183,6 +197,10 @@ class ExportedFile:
     def top(self) -> Answer:
         """The file's answer for all images when no class is asked for."""
         return self.explain(self.images, [-1] * len(self.images))
+
+    def as_asked(self, target: int) -> Answer:
+        """The file's answer for all images when one class is asked for, -1 for the top one."""
+        return self.top if target < 0 else self.explain(self.images, [target] * len(self.images))
 
     @cached_property
     def other(self) -> Answer:
@@ -327,9 +345,11 @@ def open_exported_file(
         raise ModelFileError(f"{path}: was made without cfcam export: run 'cfcam export --onnx {path}' first")
     spec = said.two_stage
     if graph is None:
+        source = source if said.fixed_target is None else with_target_input(source, said)
         graph = open_exported(source if said.fused is None else with_inner_values(source, spec))
-    elif said.fused is not None:
-        graph = two_stage_view(graph, spec)
+    else:
+        graph = graph if said.fixed_target is None else free_target(graph, said)
+        graph = graph if said.fused is None else two_stage_view(graph, spec)
     if found := contradictions(graph, spec):
         raise SpecError(f"{path}: its CamSpec contradicts its graph: {found[0]}: export the model again")
     tail = cut_tail(graph, spec, gradients=True)
@@ -347,7 +367,7 @@ def open_exported_file(
             f"{f' or whole multiples of {batch}' if batch else ''}, got {images.dtype} {images.shape}"
         )
     file = ExportedFile(Path(path), spec, graph, tail, probe, images, batch)
-    if said.fused is not None:
+    if said.fused is not None or said.fixed_target is not None:
         file.see_two_stages(said)
     file.coarse_before = coarse_values(graph, graph.ancestors([tail.layer]))
     file.has_quantisers = any(node.op_type == "QuantizeLinear" for node in graph.nodes)
@@ -386,7 +406,7 @@ def plain_outputs(plain: str | os.PathLike[str] | ModelProto, file: ExportedFile
     Best asked for before the file is run: then two networks are never in memory at once.
     Raises `ExportError` for a model that does not run.
     """
-    feeds, size = {file.spec.input.name: file.images}, file.batch or len(file.images)
+    feeds, size = {file.spec.input.name: file.plain_images}, file.batch or len(file.images)
     source = plain if isinstance(plain, ModelProto) else os.fspath(plain)
     found = PlainOutputs(Session(source).run_in_batches(feeds, size))
     if file.has_quantisers:

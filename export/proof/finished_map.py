@@ -28,6 +28,7 @@ from ...runtime.methods import CamResult, get_method, make_settings
 from ...runtime.methods.cfcam.closeness import closest_decision
 from ...runtime.methods.cfcam.method import CfcamSettings
 from ...runtime.methods.layer_fusion import run_rule
+from ...runtime.targets import TOP_CLASS
 from .exported_file import Answer, ExportedFile
 from .results import Check, image_errors, relative_error
 from .session import Session
@@ -146,9 +147,10 @@ def _as_written(file: ExportedFile, spec: CamSpec) -> list[Check]:
     fused, name = spec.fused, spec.output.name
     assert fused is not None
     session = Session(str(file.path), entries=session_workarounds(file.path))
-    feeds = {spec.input.name: file.images, spec.target: np.full(len(file.images), -1, np.int64)}
+    target = TOP_CLASS if spec.fixed_target is None else spec.fixed_target.index
+    feeds = {spec.input.name: file.images, spec.target: np.full(len(file.images), target, np.int64)}
     found = session.run_in_batches(feeds, file.batch or len(file.images))
-    heat, seen = np.asarray(found[fused.map]), file.top.finished[fused.map]
+    heat, seen = np.asarray(found[fused.map]), file.as_asked(target).finished[fused.map]
     scores = relative_error(np.asarray(found[name]), file.top.outputs[name])
     limit = _WORST if file.coarse or file.coarse_before else _MEDIAN
     moved = float(np.median(image_errors(heat, seen)))

@@ -8,7 +8,7 @@ from ..errors import ExportError
 from .onnx_input import ImageInput
 from .preprocessing import Preprocessing
 
-__all__ = ["settle"]
+__all__ = ["says_pixels", "settle"]
 
 _RANGE, _FORMAT, _GAMMA = "Image.NominalPixelRange", "Image.BitmapPixelFormat", "Image.ColorSpaceGamma"
 
@@ -28,6 +28,11 @@ _FORMATS: dict[str, tuple[str, int] | None] = {
     "Bgra8": None,
 }
 _PIXELS = ("scale", "mean", "std")
+
+
+def says_pixels(image: ImageInput) -> bool:
+    """Whether the file itself says what its input is in units of pixels."""
+    return image.metadata.get(_RANGE) in _RANGES
 
 
 def settle(preprocessing: Preprocessing, image: ImageInput) -> tuple[Preprocessing, list[str]]:

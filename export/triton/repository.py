@@ -138,6 +138,11 @@ def _checked(path: Path, plan: TritonPlan, allow_failing: bool) -> tuple[CamSpec
     spec, head = read_spec(path), read_model_info(path)
     if spec.columns is not None and plan.layout != "one":
         raise ExportError(f"{path}: explains several classes of an image in one inference: use --layout one")
+    if spec.fixed_target is not None:
+        raise ExportError(
+            f"{path}: has a fixed target, and clients of a repository name a class: export the model without "
+            "--fixed-target (Triton's own backends serve this file as it is)"
+        )
     method = get_method(spec.method.name)
     if plan.layout == "ensemble" and method.kind != "rule":
         raise ExportError(

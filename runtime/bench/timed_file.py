@@ -16,7 +16,7 @@ from ..engines.options import EngineOptions
 from ..explainer import Explainer
 from ..inference import infer_all
 from ..moved import old_names
-from ..targets import Target, class_input, resolve_target
+from ..targets import Target, class_feed, class_input, resolve_target
 from .memory import high_water, resident
 from .sampling import Clock
 
@@ -99,7 +99,7 @@ class TimedFile(Closing):
         """The model alone: ready tensors in, everything that a map needs out."""
         spec = self.spec
         classes = class_input(spec, np.full(self.batch, self.target, np.int64))
-        feed = {spec.input.name: self.tensors, spec.target: classes}
+        feed = {spec.input.name: self.tensors, **class_feed(spec, classes)}
         infer_all(self.engine, feed, [spec.output.name, *spec.added_outputs])
 
     def maps(self) -> None:

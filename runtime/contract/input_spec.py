@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ..errors import SpecError
 
-__all__ = ["SAME_SHAPE", "InputSpec", "ResizeSpec"]
+__all__ = ["SAME_SHAPE", "FoldedSpec", "InputSpec", "ResizeSpec"]
 
 #: Pixels along one side of an input, and of the photo that is scaled for it: more is a number that went wrong, and
 #: would take all memory.
@@ -67,6 +67,18 @@ class ResizeSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FoldedSpec:
+    """What the graph itself does with the pixels p that it takes: (p * scale - mean) / std, per channel.
+
+    In the order of the input's channels, mean and std in the units of p * scale, as in `InputSpec`.
+    """
+
+    scale: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class InputSpec:
     """The image input: x = (p * scale - mean) / std, p in 0..255, per channel of `color`.
 
@@ -75,6 +87,8 @@ class InputSpec:
     dtype: for integers x is rounded, and cut where the type ends (schema 1.3).
     photo_range: the values (low, high) that p = 0 and p = 255 stand for in photos of more than 8 bits and of
     floating-point numbers; None is 0 to 65535, or 0 to 1 (schema 1.3).
+    folded: what the graph does with the pixels, where preprocessing was folded into it; scale is then 1, mean 0 and
+    std 1, so that x = p (schema 1.4).
     """
 
     name: str
@@ -88,6 +102,19 @@ class InputSpec:
     std: tuple[float, ...]
     resize: ResizeSpec = field(default_factory=lambda: ResizeSpec(mode="stretch", crop="none"))
     photo_range: tuple[float, float] | None = None
+    folded: FoldedSpec | None = None
+
+    @property
+    def blank(self) -> tuple[float, ...]:
+        """For each channel the x of the mean colour, which stands where there is no photo: 0 unless that is folded."""
+        if self.folded is None:
+            return (0.0,) * self.channels
+        return tuple(mean / self.folded.scale for mean in self.folded.mean)
+
+    @property
+    def centred(self) -> InputSpec:
+        """The same for images less `blank`, in which 0 is the mean colour whether that is folded or not."""
+        return self if self.folded is None else replace(self, mean=self.blank, folded=None)
 
     @property
     def channels(self) -> int:
@@ -107,18 +134,28 @@ class InputSpec:
                 f"CamSpec input: expected at most {_LARGEST_SIDE} pixels along a side and {_MOST_PIXELS} in all, got "
                 f"{self.height}x{self.width}"
             )
-        for name in ("mean", "std"):
-            values = getattr(self, name)
-            if len(values) != self.channels or not values:
+        self._check_numbers("input", self)
+        if self.folded is not None:
+            self._check_numbers("input.folded", self.folded)
+            if self.scale != 1 or any(self.mean) or any(v != 1 for v in self.std):
                 raise SpecError(
-                    f"CamSpec input.{name}: expected {self.channels} numbers for color "
-                    f"'{self.color}', got {len(values)}"
+                    "CamSpec input.folded: the graph takes pixels as they are, and scale, mean and std of the input "
+                    "say something else than 1, 0 and 1"
                 )
-        if any(v == 0 for v in self.std) or self.scale == 0:
-            raise SpecError("CamSpec input: scale and std must not be zero")
-        if not all(math.isfinite(v) for v in (self.scale, *self.mean, *self.std)):
-            raise SpecError("CamSpec input: scale, mean and std must be finite")
         low, high = self.photo_range or (0.0, 1.0)
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise SpecError(f"CamSpec input.photo_range: expected two finite numbers LOW < HIGH, got {low:g}, {high:g}")
         self.resize.validate(self.height, self.width)
+
+    def _check_numbers(self, where: str, formula: InputSpec | FoldedSpec) -> None:
+        for name in ("mean", "std"):
+            values = getattr(formula, name)
+            if len(values) != self.channels or not values:
+                raise SpecError(
+                    f"CamSpec {where}.{name}: expected {self.channels} numbers for color "
+                    f"'{self.color}', got {len(values)}"
+                )
+        if any(v == 0 for v in formula.std) or formula.scale == 0:
+            raise SpecError(f"CamSpec {where}: scale and std must not be zero")
+        if not all(math.isfinite(v) for v in (formula.scale, *formula.mean, *formula.std)):
+            raise SpecError(f"CamSpec {where}: scale, mean and std must be finite")

@@ -105,7 +105,7 @@ def read_spec(path: str | os.PathLike[str]) -> CamSpec:
         spec = CamSpec.from_json(text)
     except SpecError as error:
         raise SpecError(f"{info.path}: {error}") from error
-    wanted = {"input": [spec.input.name, spec.target], "output": [spec.output.name, *spec.added_outputs]}
+    wanted = {"input": [*spec.inputs], "output": [spec.output.name, *spec.added_outputs]}
     present = {"input": [v.name for v in info.inputs], "output": [v.name for v in info.outputs]}
     for kind, names in wanted.items():
         for name in names:

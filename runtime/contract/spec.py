@@ -22,8 +22,9 @@ from ..checks import expect
 from ..errors import SpecError
 from ..json_reader import parse_json
 from .columns_spec import ColumnsSpec
+from .fixed_spec import FixedTargetSpec
 from .fused_spec import FusedSpec
-from .input_spec import SAME_SHAPE, InputSpec, ResizeSpec
+from .input_spec import SAME_SHAPE, FoldedSpec, InputSpec, ResizeSpec
 from .layer_spec import DetailSpec, LayerSpec
 from .output_spec import OutputSpec
 from .records import Format, dump
@@ -36,6 +37,8 @@ __all__ = [
     "CamSpec",
     "ColumnsSpec",
     "DetailSpec",
+    "FixedTargetSpec",
+    "FoldedSpec",
     "FusedSpec",
     "InputSpec",
     "LayerSpec",
@@ -112,9 +115,12 @@ class CamSpec:
         input: The image input.
         output: The class scores.
         layers: Target layers, at least one; the first is *the* layer wherever only one is used.
-        target: Name of the class input, int64 (N,), or (N, K) with `columns`; -1 asks for the top class.
+        target: Name of the class input, int64 (N,), or (N, K) with `columns`; -1 asks for the top class. With
+            `fixed_target` a constant inside the graph.
         chosen: Name of the output that says which class was explained.
         columns: Where several classes of each image are explained in one inference: how many (schema 1.4).
+        fixed_target: The one class that the file explains, where it takes no class (schema 1.4); None for a file with a
+            class input.
         method: The method that the file asks for.
         fusion: How the maps of several layers become one (schema 1.2).
         precision: Of the arithmetic: ``float32``, ``float16``, ``int8``, or `INT8_IN_HALF`.
@@ -137,6 +143,7 @@ class CamSpec:
     target: str = "cam_target"
     chosen: str = "cam_class"
     columns: ColumnsSpec | None = None
+    fixed_target: FixedTargetSpec | None = None
     method: MethodSpec = field(default_factory=MethodSpec)
     fusion: Literal["gate", "product", "mean", "max", "guided"] = "gate"
     precision: str = "float32"
@@ -159,6 +166,10 @@ class CamSpec:
             self.tail.validate()
         if self.columns is not None:
             self.columns.validate(self.output.classes)
+        if self.fixed_target is not None:
+            self.fixed_target.validate(self.output.classes)
+            if self.columns is not None:
+                raise SpecError("CamSpec fixed_target: a file with `columns` is told the classes of each image")
         if self.fused is not None:
             self.fused.validate()
             if len(self.layers) > 1:
@@ -199,9 +210,15 @@ class CamSpec:
         return tuple(name for layer in self.layers for name in layer.outputs)
 
     @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of what the file takes: the image, and the class unless that is part of the graph."""
+        return (self.input.name,) if self.fixed_target is not None else (self.input.name, self.target)
+
+    @property
     def two_stage(self) -> CamSpec:
-        """The spec of the same file without its finished maps, as if what they are made of were given out."""
-        return replace(self, fused=None)
+        """The spec of the same file without its finished maps, as if what they are made of were given out, and with a
+        class input."""
+        return replace(self, fused=None, fixed_target=None)
 
     def with_layer(self, name: str) -> CamSpec:
         """A copy with one of its target layers only.
@@ -255,7 +272,9 @@ class CamSpec:
             del data["fusion"]  # there is nothing to fuse, and older versions know no such key
         if self.input.photo_range is None:
             del data["input"]["photo_range"]
-        for key in ("tail", "columns", "fused"):
+        if self.input.folded is None:
+            del data["input"]["folded"]
+        for key in ("tail", "columns", "fixed_target", "fused"):
             if data[key] is None:
                 del data[key]
         return {**extra, **data}

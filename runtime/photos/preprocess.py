@@ -81,7 +81,8 @@ def prepare(
     """Open a photo, then resize, crop or pad, and normalise it; a ready tensor is checked instead.
 
     Grey models get Pillow's luma (ITU-R 601-2), taken before resizing. Padding is filled with
-    the mean colour, which is x = 0 exactly (for integer inputs, what is nearest to it). What is doubtful about the
+    the mean colour, which is x = 0 exactly, or where preprocessing is folded into the graph the x that becomes 0 there
+    (for integer inputs, what is nearest to it). What is doubtful about the
     photo's values is warned of (`PhotoWarning`).
 
     Args:
@@ -134,6 +135,7 @@ def _to_tensor(photo: Photo, frame: Frame, spec: InputSpec) -> NDArray[Any]:
         pixels = pixels[:, :, ::-1]
     levels = np.arange(256) * spec.scale
     planes = np.zeros((spec.channels, spec.height, spec.width), np.float32)
+    planes += np.asarray(spec.blank, np.float32)[:, None, None]
     top, left = (max(0, -offset) for offset in reversed(frame.offset))
     rows, columns = slice(top, top + pixels.shape[0]), slice(left, left + pixels.shape[1])
     for channel, (mean, std) in enumerate(zip(spec.mean, spec.std, strict=True)):

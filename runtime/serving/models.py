@@ -20,7 +20,7 @@ from ..methods.registry import get_method, method_names
 from ..photos.drafting import draft
 from ..photos.images import opened_file
 from ..photos.preprocess import check_tensor
-from ..targets import resolve_target
+from ..targets import check_fixed_target, resolve_target
 from .limits import Refusal
 from .watching import Watch, watches
 
@@ -32,6 +32,7 @@ __all__ = ["Decode", "Question", "ServedModel", "built_in_photo", "named", "open
 #: How photos are decoded.
 Decode = Literal["exact", "fast"]
 
+_ONE_CLASS = "target: this model explains one class alone, and not this one: leave the target out"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -101,6 +102,8 @@ class ServedModel:
             raise Refusal(413, f"the photos of a request may have {self._max_pixels} pixels together: send fewer")
         try:
             return [self._answer(question) for question in questions]
+        except TargetError:  # classes exist: it is not the top one of a file that explains that alone
+            raise Refusal(400, _ONE_CLASS) from None
         except EngineError:
             self.check_ready()  # raises where the fault is the server's
             raise Refusal(422, "the model cannot compute with these values: its numbers overflow") from None
@@ -114,10 +117,14 @@ class ServedModel:
             if kind == "probe":
                 raise Refusal(400, "methods that run the model again and again are not served: use `cfcam explain`")
         try:
-            resolve_target(question.target, self.explainer.spec.output)
+            asked = resolve_target(question.target, self.explainer.spec.output)
         except TargetError:
             most = self.explainer.spec.output.classes - 1
             raise Refusal(400, f"target: there is no such class: expected 0 to {most}, or a label as it is") from None
+        try:
+            check_fixed_target(self.explainer.spec, np.array([asked]))
+        except TargetError:
+            raise Refusal(400, _ONE_CLASS) from None
 
     def _answer(self, question: Question) -> Explanation:
         if isinstance(question.image, bytes):

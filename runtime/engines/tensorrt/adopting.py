@@ -53,7 +53,7 @@ def adopt_engine(engine: str | os.PathLike[str], graph: str | os.PathLike[str]) 
     with open_engine(path, manifest=manifest) as opened:
         info = opened.describe()
     spec = read_spec(source)
-    wanted = {spec.input.name, spec.target, spec.output.name, *spec.added_outputs}
+    wanted = {*spec.inputs, spec.output.name, *spec.added_outputs}
     missing = sorted(wanted - {*info.inputs, *info.outputs})
     if missing:
         raise EngineError(f"{path}: was not built from {source.name}: it has no {', '.join(map(repr, missing))}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from cfcam.runtime.contract.spec import CamSpec
+from cfcam.runtime.contract.spec import CamSpec, FoldedSpec
 from cfcam.runtime.errors import SpecError
 from tiny_model import VARIANTS
 
@@ -32,3 +32,23 @@ def test_a_mode_that_decides_for_each_photo_has_no_size():
     assert replace(_SPEC, input=replace(_SPEC.input, resize=fit)).input.resize.mode == "fit"
     with pytest.raises(SpecError, match="fit"):
         replace(_SPEC, input=replace(_SPEC.input, resize=replace(fit, size=64, crop="center")))
+
+
+def test_folded_preprocessing():
+    count = _SPEC.input.channels
+    folded = FoldedSpec(scale=1 / 255, mean=(0.5,) * count, std=(0.25,) * count)
+    pixels = replace(_SPEC.input, scale=1.0, mean=(0.0,) * count, std=(1.0,) * count, folded=folded)
+    spec = replace(_SPEC, input=pixels)
+    assert CamSpec.from_json(spec.to_json()) == spec
+    assert spec.input.blank == pytest.approx((127.5,) * count)
+    assert spec.input.centred.mean == spec.input.blank
+    assert _SPEC.input.blank == (0.0,) * count
+    assert _SPEC.input.centred is _SPEC.input
+    assert "folded" not in _SPEC.to_dict()["input"]
+    for wrong, words in (
+        (replace(pixels, scale=0.5), "takes pixels as they are"),
+        (replace(pixels, folded=replace(folded, std=(0.0,) * count)), "input.folded: scale and std"),
+        (replace(pixels, folded=replace(folded, mean=(0.5,))), "input.folded.mean"),
+    ):
+        with pytest.raises(SpecError, match=words):
+            replace(_SPEC, input=wrong)

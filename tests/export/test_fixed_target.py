@@ -1,0 +1,137 @@
+"""Files with the class inside: fed with an image alone, they give out what the told file gives for that class."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_classifiers
+import onnxruntime
+import pytest
+from cfcam.calibration.build.config import BuildConfig
+from cfcam.calibration.build.job import make_job
+from cfcam.calibration.measures.access import EngineAccess
+from cfcam.cli.app import app
+from cfcam.export import ExportError, export_onnx
+from cfcam.export.fixed_target import fixed_index
+from cfcam.export.precision import Plan, lower
+from cfcam.export.sources.preprocessing import preset
+from cfcam.export.triton.config import TritonPlan
+from cfcam.export.triton.repository import write_repository
+from cfcam.runtime import Explainer, read_spec
+from cfcam.runtime.contract.spec import OutputSpec
+from cfcam.runtime.errors import ModelFileError, TargetError
+from PIL import Image
+from typer.testing import CliRunner
+
+LABELS = ("tench", "crane", "owl", "newt", "toad", "frog", "tram")
+NOISE = np.random.default_rng(0).standard_normal((4, 3, 32, 32))
+#: Of several colours, so that their top classes differ.
+BATCH = (NOISE + 4 * np.random.default_rng(1).standard_normal((4, 3, 1, 1))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("fixed")
+    onnx.save(onnx_classifiers.make("plain"), folder / "net.onnx")
+    for name, options in {
+        "told": {},
+        "told_fused": {"fused": True},
+        "top": {"fixed_target": "top", "fused": True},
+        "owl": {"fixed_target": "owl"},
+    }.items():
+        export_onnx(folder / "net.onnx", folder / f"{name}.cam.onnx", labels=LABELS, **options)
+    return folder
+
+
+def run(path: Path, **feeds: Any) -> dict[str, np.ndarray]:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    assert [entry.name for entry in session.get_inputs()] == list(feeds)
+    return {o.name: np.asarray(v) for o, v in zip(session.get_outputs(), session.run(None, feeds), strict=True)}
+
+
+@pytest.mark.parametrize(("name", "told", "index"), [("top", "told_fused", -1), ("owl", "told", 2)])
+def test_the_image_alone_gives_what_the_told_file_gives(folder: Path, name: str, told: str, index: int) -> None:
+    found = run(folder / f"{name}.cam.onnx", image=BATCH)
+    expected = run(folder / f"{told}.cam.onnx", image=BATCH, cam_target=np.full(4, index))
+    assert list(found) == list(expected)
+    for key, value in expected.items():
+        assert found[key].dtype == (np.float32 if value.dtype == np.float32 else np.int32)
+        np.testing.assert_allclose(found[key], value.astype(found[key].dtype), atol=1e-6)
+    best = found["logits"].argmax(axis=1)
+    assert found["cam_class"].tolist() == (best.tolist() if index < 0 else [2] * 4)
+    assert len(set(best)) > 1  # or a constant would pass for the top class
+
+
+def test_explainers_take_the_class_that_is_there_and_no_other(folder: Path) -> None:
+    with Explainer(folder / "owl.cam.onnx") as owl, Explainer(folder / "told.cam.onnx") as told:
+        expected = told.explain_batch(BATCH, 2)
+        for target in (None, 2, "owl"):
+            for one, other in zip(owl.explain_batch(BATCH, target), expected, strict=True):
+                assert one.target == 2
+                np.testing.assert_allclose(one.map, other.map, atol=2e-5)
+        with pytest.raises(TargetError, match=r"explains class 2 \(owl\) alone, not 1 \(crane\)"):
+            owl.explain(BATCH[0], "crane")
+        with pytest.raises(ModelFileError, match="asks for other classes too"):
+            EngineAccess(owl)
+    with Explainer(folder / "top.cam.onnx") as top:
+        best = top.explain(BATCH[0]).target
+        assert top.explain(BATCH[0], best).target == best
+        with pytest.raises(TargetError, match="explains the top class of each image alone, here"):
+            top.explain(BATCH[0], (best + 1) % 7)
+
+
+def test_what_commands_make_of_it(folder: Path, tmp_path: Path) -> None:
+    photo, path = tmp_path / "photo.png", str(folder / "owl.cam.onnx")
+    Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(photo)
+    assert "owl (2) alone" in CliRunner().invoke(app, ["inspect", path]).stdout
+    for command in (
+        ["check", path],
+        ["explain", path, str(photo), "-t", "owl"],
+        ["bench", path, "--image", str(photo), "--runs", "2"],
+    ):
+        done = CliRunner().invoke(app, command)
+        assert done.exit_code == 0, done.output
+    refused = CliRunner().invoke(app, ["explain", path, str(photo), "-t", "tram"])
+    assert isinstance(refused.exception, TargetError)
+    assert "without --fixed-target" in str(refused.exception)
+
+
+def test_what_needs_other_classes_is_refused(folder: Path, tmp_path: Path) -> None:
+    path = folder / "owl.cam.onnx"
+    with pytest.raises(ModelFileError, match="without --fixed-target and build"):
+        make_job(path, "c", BuildConfig(backend="onnxruntime"), tmp_path)
+    with pytest.raises(ExportError, match="without --fixed-target, and lower"):
+        lower(path, tmp_path / "half.cam.onnx", Plan(precision="float16"))
+    with pytest.raises(ExportError, match="clients of a repository name a class"):
+        write_repository(path, tmp_path / "models", TritonPlan(name="m"))
+    with pytest.raises(ExportError, match="--classes-per-image or --fixed-target"):
+        export_onnx(folder / "net.onnx", tmp_path / "x.cam.onnx", fixed_target="top", classes_per_image=2)
+
+
+def test_which_class_is_meant() -> None:
+    output = OutputSpec(name="y", score="y", classes=7, labels=LABELS)
+    assert [fixed_index(asked, output) for asked in ("top", "owl", "3", 4)] == [-1, 2, 3, 4]
+    with pytest.raises(TargetError, match="no class is called 'cat'"):
+        fixed_index("cat", output)
+    ages: Any = SimpleNamespace(**{"values": 1, "classes": 2, "labels": None})
+    assert fixed_index("top", ages) == fixed_index(0, ages) == 0
+    with pytest.raises(ExportError, match="only the first value"):
+        fixed_index(1, ages)
+
+
+def test_a_host_that_feeds_decoded_frames(folder: Path, tmp_path: Path) -> None:
+    """Pixels in, one input, and float32 and int32 out: what DeepStream's nvinfer and the like can feed and read."""
+    path = tmp_path / "x.cam.onnx"
+    options: Any = {"fixed_target": "top", "fused": True, "fold_preprocessing": "float"}
+    export_onnx(folder / "net.onnx", path, preprocessing=preset("torchvision"), **options)
+    pixels = np.random.default_rng(3).integers(0, 256, BATCH.shape).astype(np.float32)
+    found = run(path, image=pixels)
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    x = ((pixels / 255 - mean[:, None, None]) / std[:, None, None]).astype(np.float32)
+    expected = run(folder / "told_fused.cam.onnx", image=x, cam_target=np.full(4, -1))
+    np.testing.assert_allclose(found["cam_map"], expected["cam_map"], atol=1e-5)
+    assert found["cam_class"].tolist() == expected["cam_class"].tolist()
+    assert {value.dtype.name for value in found.values()} == {"float32", "int32"}
+    assert read_spec(path).inputs == ("image",)
