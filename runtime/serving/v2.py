@@ -183,13 +183,14 @@ def asked(tensors: dict[str, Tensor], parameters: Parameters) -> list[Question]:
     name, images = next(iter(tensors.items()))
     if (name == "image") != isinstance(images, list):
         raise Refusal(400, "inputs: 'image' has the datatype BYTES, 'tensor' that of the model's input")
-    if not 1 <= len(images) <= _MOST_IMAGES:
+    if (isinstance(images, np.ndarray) and images.ndim == 0) or not 1 <= len(images) <= _MOST_IMAGES:
         raise Refusal(400, f"inputs: expected 1 to {_MOST_IMAGES} images")
     each: list[Any] = [parameters.target] * len(images)
     if targets is not None:
         if isinstance(targets, np.ndarray) and targets.dtype.kind not in "iu":
             raise Refusal(400, "input 'target': expected INT64 or BYTES")
-        each = [t.decode("utf-8", "replace") if isinstance(t, bytes) else int(t) for t in targets]
+        flat = targets if isinstance(targets, list) else targets.ravel()
+        each = [t.decode("utf-8", "replace") if isinstance(t, bytes) else int(t) for t in flat]
         if len(each) != len(images):
             raise Refusal(400, "input 'target': expected one per image")
     return [Question(image, target, parameters.method) for image, target in zip(images, each, strict=True)]

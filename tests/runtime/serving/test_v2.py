@@ -49,6 +49,12 @@ def test_tensors_in_json_and_as_binary_data_are_the_same(model):
         np.testing.assert_array_equal([question.image for question in asked], values)
 
 
+@pytest.mark.parametrize("shape", [[1], [1, 1], []])
+def test_a_target_is_one_number_however_it_is_shaped(shape):
+    (question,) = _ask(_document(_ONE, _input("target", "INT64", shape, [3])))
+    assert question.target == 3
+
+
 def test_the_model_may_be_repeated():
     assert len(_ask(_document(_ONE, model_name="m", model_version="1"))) == 1
 
@@ -93,6 +99,7 @@ _WRONG = [
     _document(_ONE, _input("target", "FP32", [1], [1.0])),
     _document(_ONE, _input("target", "INT64", [2], [1, 1])),
     _document(_ONE, SECRET=1),
+    _document({**_ONE, "shape": []}),
     _document(_ONE, model_name="SECRET"),
     _document(_ONE, model_version="2"),
     json.dumps({"inputs": [{**_ONE, "data": [[[[[[[[[[1.0]]]]]]]]]]}]}).encode(),
