@@ -3,6 +3,7 @@
 from .errors import AuditError
 from .findings import FINDINGS, Finding
 from .plan import Plan, read_plan
-from .run import AuditOptions, audit
+from .planning import AuditOptions
+from .run import audit
 
 __all__ = ["FINDINGS", "AuditError", "AuditOptions", "Finding", "Plan", "audit", "read_plan"]

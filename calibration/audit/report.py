@@ -18,6 +18,7 @@ from ...runtime.photos.preprocess import prepare
 from ..html_page import jpeg_url, machine, page_template
 from .findings import FINDINGS
 from .row import Row
+from .sources import Photo
 
 __all__ = ["MOST_BYTES", "pick_cases", "render_report"]
 
@@ -56,7 +57,13 @@ def pick_cases(rows: Iterable[Row], seed: int = 0) -> tuple[list[Row], list[Row]
     )
 
 
-def render_report(summary: Mapping[str, Any], worst: Sequence[Row], others: Sequence[Row], view: InputSpec) -> str:
+def render_report(
+    summary: Mapping[str, Any],
+    worst: Sequence[Row],
+    others: Sequence[Row],
+    view: InputSpec,
+    photos: Mapping[str, Photo] | None = None,
+) -> str:
     """The page's text. Every name in it is escaped.
 
     Args:
@@ -64,6 +71,7 @@ def render_report(summary: Mapping[str, Any], worst: Sequence[Row], others: Sequ
         worst: Rows of the photos with most findings.
         others: Rows of a random sample.
         view: The model's input, which says where a map lies on its photo.
+        photos: Name -> photo; None for files of these names.
 
     Returns:
         HTML of at most `MOST_BYTES`.
@@ -81,18 +89,22 @@ def render_report(summary: Mapping[str, Any], worst: Sequence[Row], others: Sequ
         more_slices=max(0, len(slices) - _SLICES),
         missed=[one for one in summary["limits"] if not one["met"]],
         samples=[
-            ("Most findings", list(_cases(worst, view, room))),
-            ("A random sample", list(_cases(others, view, room))),
+            ("Most findings", list(_cases(worst, view, room, photos))),
+            ("A random sample", list(_cases(others, view, room, photos))),
         ],
         about=machine(),
     )
 
 
-def _cases(rows: Sequence[Row], view: InputSpec, room: list[int]) -> Iterator[dict[str, Any]]:
+def _cases(
+    rows: Sequence[Row], view: InputSpec, room: list[int], photos: Mapping[str, Photo] | None
+) -> Iterator[dict[str, Any]]:
     """Rows with their photo and its overlay; without, where the photo is gone or the page is full."""
     for row in rows:
+        name = row["image"]
+        photo = Photo.of_file(Path(name)) if photos is None else photos.get(name)
         try:
-            pictures = _pictures(row, view)
+            pictures = [] if photo is None else _pictures(row, view, photo)
         except CfcamError:
             pictures = []
         size = sum(map(len, pictures))
@@ -102,8 +114,9 @@ def _cases(rows: Sequence[Row], view: InputSpec, room: list[int]) -> Iterator[di
         yield {"row": row, "pictures": pictures}
 
 
-def _pictures(row: Row, view: InputSpec) -> list[str]:
-    prepared = prepare(Path(row["image"]), view)
+def _pictures(row: Row, view: InputSpec, photo: Photo) -> list[str]:
+    with photo.opened() as image:
+        prepared = prepare(image, view)
     frame = prepared.frame
     small = prepared.photo.resize(frame.view_size(_SIDE))
     if not row["grid"]:

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.cam import normalise
-from ...runtime.contract.modelfile import file_sha256
 from ...runtime.errors import ArrayError, EngineError, ImageError
 from ...runtime.explainer import Explainer
 from ...runtime.inference import Tensors
@@ -34,6 +33,7 @@ from .errors import AuditError
 from .findings import find
 from .plan import RUNGS, Plan
 from .row import Row, empty_row
+from .sources import Photo
 
 __all__ = ["Auditor", "method_of"]
 
@@ -42,7 +42,7 @@ _HIGHEST = 0.2
 
 
 @dataclass
-class _Photo:
+class _Climber:
     """What is known about a photo while its rungs are climbed. images: (1, C, H, W)."""
 
     sha256: str
@@ -93,11 +93,11 @@ class Auditor:
         self._annotations, self._metadata, self._distance = annotations, metadata, distance
         self._clock = time.process_time if plan.clock == "cpu" else time.perf_counter
 
-    def row(self, path: Path, rungs: tuple[str, ...] | None = None) -> Row:
+    def row(self, photo: Photo | Path, rungs: tuple[str, ...] | None = None) -> Row:
         """Audit one photo; what is wrong with it is in its row.
 
         Args:
-            path: Of the photo.
+            photo: What to audit; a path is that of a file.
             rungs: To measure other ones than the plan's.
 
         Returns:
@@ -106,15 +106,17 @@ class Auditor:
         Raises:
             CfcamError: Something is wrong that is not the photo's.
         """
+        photo = photo if isinstance(photo, Photo) else Photo.of_file(photo)
         try:
-            row = empty_row(str(path), file_sha256(path, ImageError))
+            row = empty_row(photo.name, photo.sha256())
         except ImageError as error:
-            return empty_row(str(path), "") | {"error": str(error)}
-        about = None if self._metadata is None else self._metadata(path)
-        row["slice"] = None if about is None else json.dumps(about, ensure_ascii=False)
+            return empty_row(photo.name, "") | {"error": str(error)}
+        about = None if self._metadata is None else self._metadata(Path(photo.name))
+        if about is not None or photo.about is not None:
+            row["slice"] = json.dumps({**(photo.about or {}), **(about or {})}, ensure_ascii=False)
         started = self._clock()
         try:
-            self._climb(row, path, rungs or self._plan.rungs, started)
+            self._climb(row, photo, rungs or self._plan.rungs, started)
         except (ImageError, ArrayError, EngineError, AnnotationError) as error:
             row = empty_row(row["image"], row["sha256"]) | {"slice": row["slice"], "error": str(error)}
         row["ms"] = (self._clock() - started) * 1000
@@ -125,8 +127,8 @@ class Auditor:
         row["findings"] = find(row)
         return row
 
-    def _climb(self, row: Row, path: Path, rungs: tuple[str, ...], started: float) -> None:
-        photo = self._open(row, path)
+    def _climb(self, row: Row, source: Photo, rungs: tuple[str, ...], started: float) -> None:
+        photo = self._open(row, source)
         steps = {
             "label": self._label,
             "map": self._map,
@@ -151,9 +153,10 @@ class Auditor:
         spent = (self._clock() - started) * 1000
         return spent + self._plan.marginal_ms(rung) <= self._plan.budget_ms
 
-    def _open(self, row: Row, path: Path) -> _Photo:
-        images, (frame,) = self._access.load([path])
-        annotation = None if self._annotations is None else self._annotations.of(path)
+    def _open(self, row: Row, source: Photo) -> _Climber:
+        with source.opened(self._plan.max_pixels) as image:
+            images, (frame,) = self._access.load([image])
+        annotation = None if self._annotations is None else self._annotations.of(source.name)
         region = None
         if annotation is not None:
             region = annotation.region(frame)
@@ -161,9 +164,9 @@ class Auditor:
         if region is not None:
             row["box_share"] = float(region.mean())
             region = region if region.any() else None  # the object was cropped away
-        return _Photo(row["sha256"], images, frame, region)
+        return _Climber(row["sha256"], images, frame, region)
 
-    def _label(self, photo: _Photo) -> Row:
+    def _label(self, photo: _Climber) -> Row:
         p = self._access.predict(photo.images)[0] if photo.tensors is None else self._probabilities(photo.tensors)
         photo.probabilities = p.astype(np.float64)
         photo.target = int(p.argmax()) if photo.tensors is None else int(photo.tensors.classes[0])
@@ -174,7 +177,7 @@ class Auditor:
         label = self._explainer.spec.output.label(photo.target)
         return {"target": photo.target, "label": label, "probability": probability, "margin": margin}
 
-    def _map(self, photo: _Photo) -> Row:
+    def _map(self, photo: _Climber) -> Row:
         if photo.tensors is None:
             photo.tensors = self._access.tensors(photo.images, [photo.target])
         spec = self._explainer.spec
@@ -191,14 +194,14 @@ class Auditor:
             columns["energy_inside"] = float(energy_inside(photo.heat[None], photo.region[None])[0])
         return columns
 
-    def _class(self, photo: _Photo) -> Row:
+    def _class(self, photo: _Climber) -> Row:
         if photo.heat is None or photo.second is None or photo.tensors is None:
             return {}
         other = self._access.tensors(photo.images, [photo.second])
         pair = [self._plain.rule(tensors.layers)[0] for tensors in (photo.tensors, other)]
         return {"class_sensitivity": _known(class_sensitivity(*same_grid(pair)))}
 
-    def _noise(self, photo: _Photo) -> Row:
+    def _noise(self, photo: _Climber) -> Row:
         if photo.heat is None or photo.tensors is None:
             return {}
         random = np.random.default_rng([self._plan.seed, int(photo.sha256[:16], 16)])
@@ -206,7 +209,7 @@ class Auditor:
         pair = [self._access.rule(tensors.layers)[0] for tensors in (photo.tensors, again)]
         return {"noise_agreement": _known(agreement(*same_grid(pair)))}
 
-    def _removal(self, photo: _Photo) -> Row:
+    def _removal(self, photo: _Climber) -> Row:
         # Of two classes, each has a half when nothing speaks for either: what counts is what is above that.
         output = self._explainer.spec.output
         chance = 0.0 if output.kind == "sigmoid" else 1 / len(photo.probabilities)

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from .errors import AuditError
 from .plan import Plan
 from .row import Row
 from .rungs import Auditor
+from .sources import Photo
 
 __all__ = ["Job", "opened", "rows_of"]
 
@@ -100,14 +101,14 @@ def _distance(job: Job) -> Callable[[Mapping[str, float | None]], tuple[float, s
     return profile.distance
 
 
-def rows_of(job: Job, photos: Sequence[Path], workers: int = 1) -> Iterator[Row]:
+def rows_of(job: Job, photos: Iterable[Photo], workers: int = 1) -> Iterator[Row]:
     """A row for every photo, each once, in the order in which they are done.
 
     A worker that dies takes nothing along: its photos are given to others.
 
     Args:
         job: What to do.
-        photos: Their paths.
+        photos: They are asked for when a worker is free, so that few are in memory.
         workers: Processes; with one, the work is done in this one.
 
     Yields:
@@ -122,39 +123,43 @@ def rows_of(job: Job, photos: Sequence[Path], workers: int = 1) -> Iterator[Row]
             for photo in photos:
                 yield auditor.row(photo) | {"worker": "0"}
         return
-    left = dict.fromkeys(photos)
-    deaths = 0
-    while left:
-        before = len(left)
+    rest = iter(photos)
+    given: dict[str, Photo] = {}  # what a worker has, or a pool that broke
+    deaths, finished = 0, 0
+    while True:
+        before, again = finished, list(given.values())
         try:
-            for photo, row in _pooled(job, list(left), workers):
-                del left[photo]
+            for row in _pooled(job, itertools.chain(again, rest), workers, given):
+                finished += 1
                 yield row
+            return
         except BrokenProcessPool as error:
-            deaths = deaths + 1 if len(left) == before else 1
+            deaths = deaths + 1 if finished == before else 1
             if deaths >= _DEATHS:
                 raise AuditError(
-                    f"workers died {deaths} times without finishing a photo, next is {next(iter(left))}: is there "
+                    f"workers died {deaths} times without finishing a photo, next is {next(iter(given))}: is there "
                     "enough memory for all of them? Run again with --workers 1, which goes on where this stopped"
                 ) from error
 
 
-def _pooled(job: Job, photos: Sequence[Path], workers: int) -> Iterator[tuple[Path, Row]]:
+def _pooled(job: Job, photos: Iterator[Photo], workers: int, given: dict[str, Photo]) -> Iterator[Row]:
     # Not by fork: an engine's threads and locks do not survive it.
     context = multiprocessing.get_context("spawn")
-    waiting: dict[Future[Row], Path] = {}
-    rest = iter(photos)
+    waiting: dict[Future[Row], str] = {}
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(job, os.getpid()))
     try:
         while True:
-            for photo in itertools.islice(rest, workers * _WAITING - len(waiting)):
-                waiting[pool.submit(_work, photo)] = photo
+            for photo in itertools.islice(photos, workers * _WAITING - len(waiting)):
+                given[photo.name] = photo
+                waiting[pool.submit(_work, photo)] = photo.name
             if not waiting:
                 return
             done, _ = wait(waiting, return_when=FIRST_COMPLETED)
             # Those that are done come first: a broken pool must not take their rows along.
             for future in sorted(done, key=lambda one: one.exception() is not None):
-                yield waiting.pop(future), future.result()
+                row = future.result()
+                del given[waiting.pop(future)]
+                yield row
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -181,7 +186,7 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _work(photo: Path) -> Row:
+def _work(photo: Photo) -> Row:
     if isinstance(_auditor, Exception):
         raise _auditor
     assert _auditor is not None

@@ -9,7 +9,7 @@ import typer
 
 from ..console import DONE, DONE_IN_PART, note, print_json, print_rows, progress, say
 from ..options import Json, MaxPixels, ProductFile, ProductProvider, needing
-from ..sources import find_some, report_failures
+from ..sources import find_each, find_some, report_failures
 
 __all__ = ["run"]
 
@@ -17,9 +17,15 @@ __all__ = ["run"]
 def run(
     file: ProductFile,
     images: Annotated[
-        list[str], typer.Option("--images", metavar="DIR", help="Photos: folder, file or pattern. Repeatable.")
+        list[str],
+        typer.Option(
+            "--images", metavar="DIR", help="Photos (folder, file, pattern), videos, .parquet, .mcap, .tar. Repeatable."
+        ),
     ],
     out: Annotated[str, typer.Option("--out", "-o", metavar="DIR", help="Folder for plan, rows and summary.")],
+    every: Annotated[
+        int | None, typer.Option("--every", metavar="N", min=1, help="Every N-th frame of videos and recordings alone.")
+    ] = None,
     budget: Annotated[
         float | None, typer.Option("--budget-ms", metavar="MS", help="Milliseconds per photo (default: any).")
     ] = None,
@@ -71,7 +77,9 @@ def run(
             raise typer.BadParameter(f"{name}: expected {' or '.join(known)}, got {value}")
     with needing("an audit", "audit", "pyarrow"):
         from ...calibration.audit import AuditOptions, audit
-    found, missing = find_some(images)
+        from ...calibration.audit.sources.opening import open_sources
+    sources, others = open_sources(images, every)
+    found, missing = find_each(others) if sources else find_some(others)
     options = AuditOptions(
         budget_ms=budget,
         ladder=ladder,  # type: ignore[arg-type] - checked
@@ -90,9 +98,13 @@ def run(
         max_pixels=max_pixels,
     )
     with progress() as display:
-        task = display.add_task("auditing", total=len(found))
+        task = display.add_task("auditing", total=None)
         summary = audit(
-            Path(file), found, Path(out), options, lambda done, total: display.update(task, completed=done, total=total)
+            Path(file),
+            [*found, *sources],
+            Path(out),
+            options,
+            lambda done, total: display.update(task, completed=done, total=total),
         )
     if json:
         print_json({**summary, "missing": missing})

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 pytest.importorskip("pyarrow")
@@ -15,6 +16,7 @@ from cfcam.calibration.audit import AuditError, AuditOptions, audit
 from cfcam.calibration.audit.parts import read_parts
 from cfcam.calibration.audit.row import UNREPEATED
 from cfcam.runtime.errors import CfcamError, OutputError
+from photo_sources import make_archive, make_recording, make_video
 from small_photos import corrupt_photos, make_photos
 
 
@@ -76,15 +78,6 @@ def test_no_photos_or_none_that_can_be_read_is_an_error(model, tmp_path, count):
     with pytest.raises(CfcamError, match=r"no photos|none of the photos"):
         audit(model, photos, tmp_path / "a")
     assert not (tmp_path / "a" / "summary.json").exists()
-
-
-def test_a_budget_that_is_too_small_names_one_that_is_enough(model, tmp_path):
-    photos = make_photos(tmp_path / "photos", 2)
-    with pytest.raises(AuditError, match="give at least --budget-ms"):
-        audit(model, photos, tmp_path / "a", AuditOptions(budget_ms=1e-6))
-    assert not (tmp_path / "a" / "plan.json").exists()
-    document = audit(model, photos, tmp_path / "a", AuditOptions(budget_ms=1e6, clock="wall"))
-    assert document["latency"]["over"] == 0
 
 
 @pytest.mark.parametrize(
@@ -217,14 +210,6 @@ def test_errors_are_tried_again_and_only_news_are_written(model, tmp_path, monke
     assert rows(tmp_path / "a") == rows(tmp_path / "b")
 
 
-def test_other_versions_than_the_audit_was_begun_with_are_said(model, tmp_path, monkeypatch):
-    photos = make_photos(tmp_path / "photos", 1)
-    assert audit(model, photos, tmp_path / "a")["warnings"] == []
-    monkeypatch.setattr("cfcam.calibration.audit.run.versions", lambda backend: {"backend": "another 1"})
-    (warning,) = audit(model, photos, tmp_path / "a")["warnings"]
-    assert "now another 1" in warning
-
-
 def test_a_key_that_cannot_sign_is_refused_before_anything_is_measured(model, tmp_path):
     photos = make_photos(tmp_path / "photos", 1)
     (tmp_path / "key.pem").write_text("no key")
@@ -252,6 +237,55 @@ def test_an_interruption_right_behind_a_part_writes_it_once(model, tmp_path, mon
     assert [row["image"] for row in rows(tmp_path / "a")] == sorted(map(str, photos))
 
 
+def test_photos_of_all_sources_have_the_figures_of_their_files_and_the_audit_goes_on(model, tmp_path):
+    pytest.importorskip("av")
+    pytest.importorskip("mcap_ros2")
+    import pyarrow
+    import pyarrow.parquet as pq
+    from cfcam.calibration.audit.sources.opening import open_sources
+    from PIL import Image
+
+    photos = make_photos(tmp_path / "photos", 3)
+    data = [photo.read_bytes() for photo in photos]
+    make_archive(tmp_path / "a.tar", [("0.png", data[0]), ("bad.png", b"no photo")])
+    message = {"format": "png", "data": data[1]}
+    make_recording(tmp_path / "a.mcap", [("/front", "sensor_msgs/msg/CompressedImage", 10**9, message)])
+    make_video(tmp_path / "a.mkv", [np.asarray(Image.open(photos[2]))] * 5)
+    columns = {"path": ["photos/photo000.png", "photos/gone.png"], "light": ["day", "night"]}
+    pq.write_table(pyarrow.table(columns), tmp_path / "m.parquet")
+    audit(model, photos, tmp_path / "a", AuditOptions(method="gradcam"))
+    options = AuditOptions(plan=tmp_path / "a" / "plan.json")
+    names = [str(tmp_path / name) for name in ("a.tar", "a.mcap", "m.parquet", "a.mkv")]
+    tar, *_ = sources = open_sources(names, every=2)[0]
+    assert audit(model, [tar], tmp_path / "b", options)["counts"] | {"with_finding": 0} == {
+        **{"photos": 2, "audited": 1, "errors": 1},
+        **{"contents": 1, "with_finding": 0},
+    }
+    document = audit(model, sources, tmp_path / "b", options)
+    assert document["counts"]["photos"] == 8
+    assert sorted(entry["image"] for entry in document["errors"]) == [
+        str(tmp_path / "a.tar#bad.png"),
+        str(tmp_path / "photos/gone.png"),
+    ]
+    files, found = (
+        rows(tmp_path / "a"),
+        {row["image"].removeprefix(f"{tmp_path}/"): row for row in rows(tmp_path / "b")},
+    )
+    other = {"image": "", "sha256": "", "slice": None}
+    for name, number in (("a.tar#0.png", 0), ("a.mcap#/front@1.000000000", 1), ("photos/photo000.png", 0)):
+        assert found[name] | other == files[number] | other
+        assert found[name]["sha256"] == files[number]["sha256"]
+    assert found["photos/photo000.png"]["slice"] == '{"light": "day"}'
+    frames = [found[f"a.mkv#0.{tenth}00000"] for tenth in (0, 2, 4)]
+    assert len({frame["sha256"] for frame in frames}) == 1
+    assert frames[0]["probability"] == pytest.approx(files[2]["probability"], abs=1e-6)
+    assert audit(model, sources, tmp_path / "b", options) == document
+    columns["light"][0] = "dusk"
+    pq.write_table(pyarrow.table(columns), tmp_path / "m.parquet")
+    with pytest.raises(AuditError, match="is described in other words"):
+        audit(model, sources, tmp_path / "b", options)
+
+
 def test_a_name_that_is_not_utf8_is_refused_before_anything_is_measured(model, tmp_path):
     (photo,) = make_photos(tmp_path / "photos", 1)
     odd = photo.with_name(os.fsdecode(b"\xff.png"))
@@ -261,13 +295,6 @@ def test_a_name_that_is_not_utf8_is_refused_before_anything_is_measured(model, t
         pytest.skip("this file system takes UTF-8 alone")
     with pytest.raises(AuditError, match="not UTF-8"):
         audit(model, [odd], tmp_path / "a")
-
-
-@pytest.mark.parametrize("change", [{"clock": "wall"}, {"seed": 7}, {"ladder": "adaptive"}, {"provider": "cuda"}])
-def test_what_a_plan_holds_is_not_given_beside_it(model, tmp_path, change):
-    photos = make_photos(tmp_path / "photos", 1)
-    with pytest.raises(AuditError, match=f"leave --{next(iter(change))} out"):
-        audit(model, photos, tmp_path / "a", AuditOptions(plan=tmp_path / "plan.json", **change))
 
 
 def test_another_limit_of_pixels_is_another_audit(model, tmp_path):

@@ -10,6 +10,7 @@ pytest.importorskip("onnxruntime")
 from cfcam.calibration.audit.plan import Plan
 from cfcam.calibration.audit.row import UNREPEATED
 from cfcam.calibration.audit.rungs import method_of
+from cfcam.calibration.audit.sources import Photo
 from cfcam.calibration.audit.workers import Job, opened, rows_of
 from cfcam.runtime.errors import CfcamError
 from cfcam.runtime.explainer import Explainer
@@ -27,7 +28,8 @@ def fixed(row):
 
 
 def test_two_workers_give_the_rows_of_one_and_outlive_the_death_of_one(job, tmp_path):
-    photos = make_photos(tmp_path, 24)
+    files = make_photos(tmp_path, 24)
+    photos = [Photo.of_file(path) for path in files]
     alone = {row["image"]: fixed(row) for row in rows_of(job, photos)}
     seen, killed = [], None
     for row in rows_of(job, photos, 2):
@@ -35,7 +37,7 @@ def test_two_workers_give_the_rows_of_one_and_outlive_the_death_of_one(job, tmp_
         if killed is None:
             killed = int(row["worker"])
             os.kill(killed, signal.SIGKILL)
-    assert sorted(row["image"] for row in seen) == sorted(map(str, photos))
+    assert sorted(row["image"] for row in seen) == sorted(map(str, files))
     assert {row["image"]: fixed(row) for row in seen} == alone
     assert {row["worker"] for row in seen} != {str(killed)}
 
@@ -43,6 +45,6 @@ def test_two_workers_give_the_rows_of_one_and_outlive_the_death_of_one(job, tmp_
 def test_a_job_that_cannot_be_opened_is_said_by_its_workers(job, tmp_path):
     broken = Job(tmp_path / "no.cam.onnx", job.plan)
     with pytest.raises(CfcamError, match=r"no\.cam\.onnx"):
-        list(rows_of(broken, make_photos(tmp_path / "p", 2), 2))
+        list(rows_of(broken, map(Photo.of_file, make_photos(tmp_path / "p", 2)), 2))
     with pytest.raises(CfcamError, match=r"no\.cam\.onnx"), opened(broken):
         pass

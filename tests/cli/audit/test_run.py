@@ -7,6 +7,7 @@ import pytest
 pytest.importorskip("pyarrow")
 
 from cfcam.cli import main
+from photo_sources import make_archive
 from small_photos import corrupt_photos, make_photos
 
 
@@ -65,3 +66,14 @@ def test_a_folder_without_photos_ends_with_2(arguments, tmp_path, capsys):
     arguments[arguments.index("--images") + 1] = str(tmp_path / "none")
     assert main(arguments) == 2
     assert "error" in capsys.readouterr().err
+
+
+def test_an_archive_is_named_like_photos_and_every_nth_frame_needs_frames(arguments, tmp_path, capsys):
+    data = (tmp_path / "photos" / "photo000.png").read_bytes()
+    archive = make_archive(tmp_path / "a.tar", [("x/0.png", data), ("x/1.png", b"none")])
+    assert main([*arguments, "--images", str(archive)]) == 1
+    said = capsys.readouterr()
+    assert "4 of 5 photos audited" in said.out
+    assert f"{archive}#x/1.png: is not an image" in said.err
+    assert main([*arguments, "--images", str(archive), "--every", "2"]) == 2
+    assert "leave --every out" in capsys.readouterr().err
