@@ -189,6 +189,7 @@ def make_app(service: Service) -> Any:
         ]
     handlers: Any = {CfcamError: _failed, HTTPException: _failed, Exception: _failed}
     app = Starlette(routes=routes, exception_handlers=handlers)
+    app.router.redirect_slashes = False  # a path with one more is another path
 
     async def guarded(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":

@@ -234,7 +234,8 @@ def _from_json(one: Input) -> Tensor:
 def array_of(one: Input, values: list[Any]) -> NDArray[Any]:
     """Numbers in the input's shape and datatype. Raises `Refusal`."""
     try:
-        return np.array(values, kind_of(one)).reshape(one.shape)
+        with np.errstate(over="ignore"):  # to infinity, which the model's input is not
+            return np.array(values, kind_of(one)).reshape(one.shape)
     except (OverflowError, ValueError) as error:
         raise Refusal(400, f"input '{one.name}': a value is out of the range of {one.datatype}") from error
 

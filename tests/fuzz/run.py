@@ -20,6 +20,7 @@ from pathlib import Path
 from .calls import call
 from .documents import boxes, labels, manifest, result, spec, yaml
 from .photos import photo
+from .requests import request
 from .semantics import semantics
 
 #: Kind -> its case, and how many of them are run.
@@ -32,6 +33,7 @@ KINDS = {
     "boxes": (boxes, 2500),
     "result": (result, 500),
     "call": (call, 4000),
+    "request": (request, 10_000),
     "semantics": (semantics, 2000),
 }
 

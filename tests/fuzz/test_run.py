@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("onnx")
 pytest.importorskip("pydantic")
 pytest.importorskip("onnxruntime")
+pytest.importorskip("starlette")
 
 from cfcam.runtime.errors import CfcamError
 from cfcam.runtime.inference import Inference
@@ -21,7 +22,7 @@ from fuzz.common import refused_cleanly, spoil_json
 
 @pytest.mark.parametrize("kind", run.KINDS)
 def test_a_slice(kind, tmp_path):
-    for number in range(run.KINDS[kind][1] // (100 if kind == "semantics" else 20)):
+    for number in range(run.KINDS[kind][1] // {"semantics": 100, "request": 50}.get(kind, 20)):
         run.run_case(kind, f"ci.{number}", tmp_path)
 
 
@@ -44,6 +45,21 @@ def test_what_is_silently_wrong_is_noticed(wrong, monkeypatch, tmp_path):
     expected = {"probability": "probability", "layout": "activations", "gradient": "gradient at"}[wrong]
     with pytest.raises(AssertionError, match=expected):
         run.run_case("semantics", "0.0", tmp_path)
+
+
+def test_an_internal_error_is_noticed(monkeypatch, tmp_path):
+    def fail(*_):
+        raise RuntimeError
+
+    monkeypatch.setattr("cfcam.runtime.serving.v1.asked", fail)
+    monkeypatch.setattr("cfcam.runtime.serving.v2.questions", fail)
+
+    def some():
+        for number in range(20):
+            run.run_case("request", f"ci.{number}", tmp_path)
+
+    with pytest.raises(AssertionError, match="500"):
+        some()
 
 
 def test_a_case_is_known_by_its_seed():

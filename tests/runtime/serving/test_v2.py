@@ -80,6 +80,8 @@ _WRONG = [
     b"[]",
     b'{"inputs": []}',
     _document(_ONE, _ONE),
+    _document(_input("tensor", "FP32", [], [1.0])),
+    _document(_ONE, _input("target", "INT64", [1, 2], [1, 2])),
     _document({**_ONE, "name": "other"}),
     _document({**_ONE, "shape": [2]}),
     _document({**_ONE, "shape": [-1]}),
