@@ -232,8 +232,8 @@ def export(
         typer.Option(
             "--fixed-target",
             metavar="top|CLASS",
-            help="Explain the top class, or one class by index or label, alone: the file has no class input, and no "
-            "int64 or bool among what is added.",
+            help="Explain the top class, or one class by index or label, alone: the file has no class input, and int32 "
+            "in place of int64 and bool, and (N, 1) in place of (N,).",
         ),
     ] = None,
     opset: Annotated[

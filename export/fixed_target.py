@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 from ..runtime.contract.spec import CamSpec, FixedTargetSpec, OutputSpec
 from ..runtime.errors import SpecError
@@ -33,28 +33,34 @@ def fixed_index(asked: str | int, output: OutputSpec) -> int:
 def fix_target(graph: Graph, spec: CamSpec, index: int) -> CamSpec:
     """Make the class input of an exported graph a constant, which is changed, and return the spec of the new file.
 
-    The constant has one element, which stands for every image. What the exporter added as int64 or bool becomes int32:
-    hosts that feed an image alone, such as DeepStream, often know no other integers.
+    The constant has one element, which stands for every image. What the exporter added as int64 or bool becomes int32,
+    and what it gives as one number per image, (N,), becomes (N, 1): hosts that feed an image alone, such as DeepStream,
+    often know no other integers, and no tensors without sizes of their own.
     """
     graph.inputs = [entry for entry in graph.inputs if entry.name != spec.target]
     graph.add_constant(spec.target, np.array([index], np.int64))
-    added = set(spec.added_outputs)
-    outputs = []
-    for entry in graph.outputs:
-        name = entry.name
-        if name in added and graph.elem_type(name) in (TensorProto.INT64, TensorProto.BOOL):
-            wide = graph.fresh(f"{name}_wide")
-            shape = graph.shape(name)
-            graph.rename(name, wide)
-            graph.add_node(
-                helper.make_node("Cast", [wide], [name], name=graph.fresh(f"{name}_int32"), to=TensorProto.INT32)
-            )
-            graph.types[name] = (TensorProto.INT32, shape)
-            entry = value_info(graph, name)
-        outputs.append(entry)
-    graph.outputs = outputs
+    graph.outputs = [_simple(graph, spec, entry) for entry in graph.outputs]
     graph.reindex()
     return replace(spec, fixed_target=FixedTargetSpec(index=index))
+
+
+def _simple(graph: Graph, spec: CamSpec, entry: ValueInfoProto) -> ValueInfoProto:
+    """An output as int32, with an axis behind the batch, if it is one that the exporter added."""
+    name = entry.name
+    kind, shape = graph.types.get(name, (None, None))
+    if name not in spec.added_outputs or kind not in (TensorProto.INT64, TensorProto.BOOL) or shape is None:
+        return entry
+    wide = graph.fresh(f"{name}_wide")
+    graph.rename(name, wide)
+    narrow = graph.fresh(f"{name}_int32") if len(shape) == 1 else name
+    graph.add_node(helper.make_node("Cast", [wide], [narrow], name=graph.fresh(f"{name}_cast"), to=TensorProto.INT32))
+    graph.types[narrow] = (TensorProto.INT32, shape)
+    if narrow != name:
+        sizes = graph.fresh(f"{name}_sizes")
+        graph.add_constant(sizes, np.array([-1, 1], np.int64))
+        graph.add_node(helper.make_node("Reshape", [narrow, sizes], [name], name=graph.fresh(f"{name}_column")))
+        graph.types[name] = (TensorProto.INT32, (shape[0], 1))
+    return value_info(graph, name)
 
 
 def free_target(graph: Graph, spec: CamSpec) -> Graph:

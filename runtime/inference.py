@@ -157,7 +157,7 @@ class Inference:
         logits = values.get(output.score)
         return Tensors(
             layers=tuple(self._layer(layer, values) for layer in layers),
-            classes=values[chosen].astype(np.int64),
+            classes=values[chosen].reshape(-1).astype(np.int64),
             scores=self._by_class(output.name, values[output.name]),
             logits=None if logits is None else self._by_class(output.score, logits),
             frames=tuple(frames),
@@ -171,8 +171,8 @@ class Inference:
         counts = None if fused.counts is None else values[fused.counts].astype(np.int64)
         if counts is not None and counts.shape != (count, 4):
             raise EngineError(f"{self._path}: expected '{fused.counts}' {(count, 4)}, got {counts.shape}")
-        guided = None if fused.guided is None else values[fused.guided].astype(np.bool_)
-        return Finished(maps, values[fused.empty].astype(np.bool_), guided, counts)
+        guided = None if fused.guided is None else values[fused.guided].reshape(-1).astype(np.bool_)
+        return Finished(maps, values[fused.empty].reshape(-1).astype(np.bool_), guided, counts)
 
     def _layer(self, layer: LayerSpec, values: Mapping[str, NDArray[Any]]) -> LayerTensors:
         activations, gradients = values[layer.activations], values[layer.gradients]

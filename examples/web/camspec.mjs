@@ -154,6 +154,11 @@ export function prepare(pixels, w0, h0, stride, { input }) {
   const columns = cut[2] - cut[0];
   for (let c = 0; c < channels; c++) {
     const table = Array.from({ length: 256 }, (_, p) => (p * input.scale - input.mean[c]) / input.std[c]);
+    if (input.folded) {
+      // The graph normalises: where there is no photo it gets the mean colour, as it would be 0 otherwise.
+      const blank = input.folded.mean[c] / input.folded.scale;
+      for (let i = 0; i < h * w; i++) data[input.layout === "NCHW" ? c * h * w + i : i * channels + c] = blank;
+    }
     for (let y = cut[1]; y < cut[3]; y++)
       for (let x = cut[0]; x < cut[2]; x++) {
         const value = table[values[((y - cut[1]) * columns + x - cut[0]) * channels + c]];

@@ -163,10 +163,10 @@ class ExportedFile:
             {n: v for n, v in found.items() if n in self.plain_names},
             found[spec.layer.activations],
             found[spec.layer.gradients],
-            found[spec.chosen].astype(np.int64),
+            found[spec.chosen].reshape(-1).astype(np.int64),
             None if spec.layer.detail is None else found[spec.layer.detail.activations],
             None if spec.layer.rivals is None else found[spec.layer.rivals],
-            {name: found[name] for name in self._finished},
+            {name: found[name][:, 0] if found[name].shape[1:] == (1,) else found[name] for name in self._finished},
         )
 
     def columns(self, images: Array, targets: Array) -> tuple[Array, NDArray[np.int64]]:

@@ -17,6 +17,7 @@ from .session import Session
 
 __all__ = ["fixed_target"]
 
+_SIMPLE = "added outputs that are neither float32 nor int32, or have no size"
 #: Types of what the exporter adds.
 _TYPES = ("float32", "int32")
 #: Between two graphs that ONNX Runtime puts together in other groups.
@@ -36,10 +37,14 @@ def fixed_target(file: ExportedFile, spec: CamSpec) -> list[Check]:
     feeds = {spec.input.name: file.images, spec.target: asked}
     seen = file.session.run_in_batches(feeds, file.batch or len(file.images))
     added = {name: np.asarray(found[name]) for name in spec.added_outputs}
-    strange = [f"{name} {value.dtype.name}" for name, value in added.items() if value.dtype.name not in _TYPES]
+    strange = [
+        f"{name} {value.dtype.name} {value.shape}"
+        for name, value in added.items()
+        if value.dtype.name not in _TYPES or value.ndim < 2
+    ]
     wrong = sum(int((value != seen[name]).sum()) for name, value in added.items() if value.dtype.kind != "f")
     checks = [
-        Check("added outputs that are neither float32 nor int32", len(strange), 0, note=", ".join(strange)),
+        Check(_SIMPLE, len(strange), 0, note=", ".join(strange)),
         Check("classes, counts and flags of the file that are not its view's", wrong, 0),
     ]
     limit = _COARSE if file.coarse or file.coarse_before or spec.fused is not None else _LIMIT

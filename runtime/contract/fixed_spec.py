@@ -13,8 +13,9 @@ __all__ = ["FixedTargetSpec"]
 class FixedTargetSpec:
     """The class is part of the graph, which has no class input.
 
-    Such files are made for hosts that feed an image and nothing else, some of which know no other integers than int32:
-    outputs that the exporter adds and that are int64 or bool in other files are int32.
+    Such files are made for hosts that feed an image and nothing else, some of which know no other integers than int32,
+    and no tensors with one number per image: outputs that the exporter adds and that are int64 or bool in other files
+    are int32, and (N, 1) where they are (N,) in others.
 
     index: of the class; -1 for the top class of each image.
     """

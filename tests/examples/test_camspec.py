@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cfcam.runtime.contract.spec import InputSpec, ResizeSpec
+from cfcam.runtime.contract.spec import FoldedSpec, InputSpec, ResizeSpec
 from cfcam.runtime.photos.preprocess import prepare
 
 _MODULE = Path(__file__).resolve().parents[2] / "examples" / "web" / "camspec.mjs"
@@ -52,6 +52,20 @@ def _inputs():
             mean=(0.485, 0.456, 0.406)[:channels],
             std=(0.229, 0.224, 0.225)[:channels],
             resize=ResizeSpec(**{**asdict(resize), "interpolation": interpolation}),
+        )
+    folded = FoldedSpec(scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    for dtype, layout in (("float32", "NCHW"), ("uint8", "NHWC")):  # the graph normalises
+        yield InputSpec(
+            name="x",
+            height=24,
+            width=33,
+            dtype=dtype,
+            layout=layout,
+            scale=1.0,
+            mean=(0.0,) * 3,
+            std=(1.0,) * 3,
+            resize=ResizeSpec(mode="pad", crop="none"),
+            folded=folded,
         )
 
 
