@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import tiny_model
 from filelock import FileLock
-from long_process import collect_only_what_is_new, read_torchlib_once
+from long_process import collect_only_what_is_new, look_for_operators_once, read_torchlib_once
 
 _ROOT = Path(__file__).resolve().parents[1]
 _FIXTURES = _ROOT / "build" / "fixtures"
@@ -132,6 +132,7 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_runtest_setup() -> None:
+    look_for_operators_once()
     if read_torchlib_once():  # after the first export, which has loaded much more
         collect_only_what_is_new()
 

@@ -10,8 +10,9 @@ import gc
 import sys
 from typing import Any
 
-__all__ = ["collect_only_what_is_new", "read_torchlib_once"]
+__all__ = ["collect_only_what_is_new", "look_for_operators_once", "read_torchlib_once"]
 
+_EXPORT_UTILS = "torch._export.utils"
 _REGISTRATION = "torch.onnx._internal.exporter._registration"
 
 
@@ -47,3 +48,24 @@ def read_torchlib_once() -> bool:
 
     registry.from_torchlib = staticmethod(from_torchlib)
     return True
+
+
+def look_for_operators_once() -> None:
+    """Let PyTorch's exporter look through its composite operators again only where there are more of them.
+
+    It asks for each of some thousand by name, for every namespace, several times for each graph, because a package
+    may have added one since. Does nothing before the exporter is loaded, and afterwards.
+    """
+    utils: Any = sys.modules.get(_EXPORT_UTILS)
+    if utils is None or hasattr(utils, "kept_number"):
+        return
+    look, utils.kept_number = utils._materialize_cpp_cia_ops, None
+    registered = sys.modules["torch"]._C._dispatch_get_registrations_for_dispatch_key
+
+    def look_if_there_are_more() -> None:
+        number = len(registered("CompositeImplicitAutograd"))
+        if number != utils.kept_number:
+            look()
+            utils.kept_number = number
+
+    utils._materialize_cpp_cia_ops = look_if_there_are_more

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import glob
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -36,12 +37,22 @@ def release_memory() -> None:
         trim(0)
 
 
+def _is_large(model: onnx.ModelProto | str) -> bool:
+    """Whether its weights are worth a thought; of a file, with those in files beside it that begin with its name."""
+    if isinstance(model, str):
+        path = Path(model)
+        weights = (other.stat().st_size for other in path.parent.glob(f"{glob.escape(path.name)}*"))
+    else:
+        weights = (tensor_bytes(tensor) for tensor in model.graph.initializer)
+    return sum(weights) >= _LARGE
+
+
 @contextmanager
 def _readable(model: onnx.ModelProto | str) -> Iterator[str | bytes]:
     """The model as ONNX Runtime takes it: a large one by way of a file, so that its weights are not held once more."""
     if isinstance(model, str):
         yield model
-    elif sum(tensor_bytes(tensor) for tensor in model.graph.initializer) < _LARGE:
+    elif not _is_large(model):
         yield model.SerializeToString()
     else:
         with scratch_folder() as folder:
@@ -86,7 +97,8 @@ class Session:
                 self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise ExportError(f"ONNX Runtime refuses the graph: {refusal(error)}") from error
-        release_memory()  # loading leaves the weights in their old form behind
+        if _is_large(model):  # a collection takes longer than a small network's whole proof
+            release_memory()  # loading leaves the weights in their old form behind
         self.inputs = [value.name for value in self._session.get_inputs()]
         numbers = (v for v in self._session.get_outputs() if v.type.startswith("tensor(") and "string" not in v.type)
         self.outputs = [value.name for value in numbers]

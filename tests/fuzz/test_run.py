@@ -22,7 +22,7 @@ from fuzz.common import refused_cleanly, spoil_json
 
 @pytest.mark.parametrize("kind", run.KINDS)
 def test_a_slice(kind, tmp_path):
-    for number in range(run.KINDS[kind][1] // {"semantics": 100, "request": 50}.get(kind, 20)):
+    for number in range(run.KINDS[kind][1] // {"semantics": 400, "request": 50}.get(kind, 20)):
         run.run_case(kind, f"ci.{number}", tmp_path)
 
 

@@ -26,8 +26,10 @@ def run(model: ModelProto | Path, **feeds: np.ndarray) -> dict[str, np.ndarray]:
     return dict(zip(names, map(np.asarray, session.run(names, feeds)), strict=True))
 
 
-@pytest.mark.parametrize("which", ["default", "middle"])
-@pytest.mark.parametrize("name", onnx_classifiers.NETS)
+@pytest.mark.parametrize(
+    ("name", "which"),
+    [*((name, "default") for name in onnx_classifiers.NETS), ("plain", "middle"), ("tokens", "middle")],
+)
 def test_every_form_is_proved_and_columns_are_the_single_classes(name: str, which: str, tmp_path: Path) -> None:
     onnx.save(onnx_classifiers.make(name), tmp_path / "net.onnx")
     layer = None if which == "default" else onnx_classifiers.NETS[name][1]
