@@ -47,6 +47,7 @@ test: style
 # Packages come as files; none of them runs a program of its own when it is installed.
 examples: $(VENV)/stamp-dev
 	cd examples/node && npm install --ignore-scripts
+	cd examples/web && npm install --ignore-scripts
 	OMP_NUM_THREADS=1 $(PY) -m pytest tests/examples
 
 # FUZZ holds options: --kind photo, --seed 1, --scale 10, --only photo:0.17, --first 1200 (goes on from there)
