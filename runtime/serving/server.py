@@ -13,6 +13,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..errors import OutputError
+from .sharing import Acceptor, Turn
 
 __all__ = ["BACKLOG", "Beside", "bound_socket", "serve"]
 
@@ -27,6 +28,7 @@ class LimitedProtocol(H11Protocol):
     """HTTP/1.1, closed where the head of a request is not whole after five seconds."""
 
     seconds = _SECONDS
+    turn: Turn | None = None
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
@@ -43,6 +45,8 @@ class LimitedProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop()
         super().connection_lost(exc)
+        if self.turn is not None:
+            self.turn.add(-1)
 
     def _too_slow(self) -> None:
         self._timer = None
@@ -73,16 +77,34 @@ class _Server(uvicorn.Server):
     ) -> None:
         super().__init__(config)
         self._draining, self._linger, self._beside = draining, linger, beside
+        self._acceptors: list[Acceptor] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         if self._beside is not None:
             await self._beside.start()
-        await super().startup(sockets)
+        turn = self.config.http_protocol_class.turn  # type: ignore[union-attr]
+        if turn is None:
+            await super().startup(sockets)
+            return
+        await self.lifespan.startup()
+        self.servers = []
         for listener in sockets or []:
-            listener.listen(BACKLOG)  # uvicorn says one number for this and for how many it takes at once
+            listener.listen(BACKLOG)
+            self._acceptors.append(Acceptor(listener, turn, self._connect))
+        self.started = True
+
+    async def _connect(self, accepted: socket.socket) -> None:
+        kind: Any = self.config.http_protocol_class
+
+        def protocol() -> Any:
+            return kind(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+        await self._loop.connect_accepted_socket(protocol, accepted, ssl=self.config.ssl)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for acceptor in self._acceptors:
+            acceptor.stop()
         grace = 0 if self.force_exit else self.config.timeout_graceful_shutdown or 0
         beside = [] if self._beside is None else [self._beside.stop(grace)]
         await asyncio.gather(super().shutdown(sockets), *beside)
@@ -139,7 +161,7 @@ def serve(
     linger: float = 0.5,
     grace: int = 30,
     beside: Beside | None = None,
-    shared: bool = False,
+    turn: Turn | None = None,
 ) -> None:
     """Answer until SIGTERM or Ctrl-C; requests in flight are answered first.
 
@@ -151,8 +173,7 @@ def serve(
         linger: Seconds from SIGTERM on in which it still listens, while it says that it is not ready.
         grace: Seconds for the requests in flight.
         beside: A server of another protocol, which starts and stops with this one.
-        shared: Whether other processes listen on the same socket: connections are then taken one by one, and not by
-            whoever is first.
+        turn: Where other processes listen on the same socket, this one's place among them.
 
     Raises:
         OutputError: The certificate or its key cannot be used, or the address of `beside`.
@@ -160,7 +181,7 @@ def serve(
     cert, key = tls or (None, None)
     config = uvicorn.Config(
         app,
-        http=LimitedProtocol,
+        http=LimitedProtocol if turn is None else type("SharingProtocol", (LimitedProtocol,), {"turn": turn}),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -169,7 +190,7 @@ def serve(
         ssl_certfile=cert,
         ssl_keyfile=key,
         timeout_graceful_shutdown=grace,
-        backlog=1 if shared else BACKLOG,
+        backlog=BACKLOG,
     )
     try:
         config.load()

@@ -18,6 +18,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from ..errors import CfcamError
+from .sharing import Shares, Turn
 from .worker import ServeOptions, answer, hung_up
 
 __all__ = ["WorkerError", "supervise"]
@@ -32,7 +33,7 @@ _MOST_DELAY = 30.0
 _METRICS = "PROMETHEUS_MULTIPROC_DIR"
 
 #: What a worker runs: it calls the first function when it can answer, and the second with sentences.
-_Work = Callable[[Callable[[], None], Callable[[str], None]], None]
+_Work = Callable[[Callable[[], None], Callable[[str], None], Turn], None]
 
 
 class WorkerError(CfcamError):
@@ -42,8 +43,8 @@ class WorkerError(CfcamError):
 class _Worker:
     """A process and what it says."""
 
-    def __init__(self, process: BaseProcess, said: Connection) -> None:
-        self.process, self.said = process, said
+    def __init__(self, process: BaseProcess, said: Connection, number: int) -> None:
+        self.process, self.said, self.number = process, said, number
         self.ready = False
         #: Why it cannot be started, in its own sentence.
         self.reason: str | None = None
@@ -77,10 +78,10 @@ def supervise(
         WorkerError: The first processes cannot be started, or all have died and cannot be replaced.
     """
 
-    def work(ready: Callable[[], None], said: Callable[[str], None]) -> None:
+    def work(ready: Callable[[], None], said: Callable[[str], None], turn: Turn) -> None:
         models = options.open()
         ready()
-        answer(options, models, listener, said, shared=True)
+        answer(options, models, listener, said, turn=turn)
 
     with _metrics_folder():
         _Supervisor(work, listener, count, say, started).run()
@@ -97,6 +98,7 @@ class _Supervisor:
     ) -> None:
         self._work, self._listener, self._count, self._say, self._started = work, listener, count, say, started
         self._workers: list[_Worker] = []
+        self._shares = Shares(count)
         self._failures = 0
         self._next_start = 0.0
         #: Whether all have been ready once, and whether the end was asked for.
@@ -147,17 +149,18 @@ class _Supervisor:
     def _start(self) -> None:
         context = multiprocessing.get_context("fork")
         said, saying = context.Pipe(duplex=False)
+        number = min(set(range(self._count)) - {worker.number for worker in self._workers})
         # A signal between fork and the child's own handlers would be written into this process's pipe.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
-            process = context.Process(target=self._in_worker, args=(saying,), name="cfcam-worker")
+            process = context.Process(target=self._in_worker, args=(saying, number), name="cfcam-worker")
             process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         saying.close()
-        self._workers.append(_Worker(process, said))
+        self._workers.append(_Worker(process, said, number))
 
-    def _in_worker(self, saying: Connection) -> None:
+    def _in_worker(self, saying: Connection, number: int) -> None:
         """The child, from fork on."""
         lock = threading.Lock()
 
@@ -173,7 +176,7 @@ class _Supervisor:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
         threading.Thread(target=self._end_with_parent, daemon=True).start()
         try:
-            self._work(lambda: tell("ready"), lambda text: tell("said", text))
+            self._work(lambda: tell("ready"), lambda text: tell("said", text), self._shares.turn(number))
         except CfcamError as error:
             tell("failed", str(error))
         except Exception as error:
@@ -206,6 +209,7 @@ class _Supervisor:
         self._listen(worker)
         worker.process.join()
         self._workers.remove(worker)
+        self._shares.remove(worker.number)
         worker.said.close()
         _forget_metrics(worker.process.pid)
         if self._stopping:

@@ -20,6 +20,7 @@ from .app import make_app
 from .models import Decode, ServedModel, named, open_models
 from .server import serve
 from .service import Limits, Service
+from .sharing import Turn
 
 __all__ = ["ServeOptions", "answer", "hung_up", "reload_models"]
 
@@ -68,7 +69,7 @@ def answer(
     listener: socket.socket,
     say: Callable[[str], None],
     *,
-    shared: bool = False,
+    turn: Turn | None = None,
 ) -> None:
     """Answer in this process until SIGTERM or Ctrl-C; at SIGHUP the files are opened again.
 
@@ -77,7 +78,7 @@ def answer(
         models: Opened by `ServeOptions.open`; reloading changes it.
         listener: Bound and listening.
         say: Takes sentences for the person who runs the server, from any thread.
-        shared: Whether other processes listen on the same socket.
+        turn: Where other processes listen on the same socket, this one's place among them.
     """
     draining = threading.Event()
     service = Service(models, options.limits, draining.is_set)
@@ -86,14 +87,14 @@ def answer(
         from .grpc_server import GrpcServer
 
         beside = GrpcServer(service, *options.grpc, options.tls)
-    with _errors_said(say), _reloading(lambda: reload_models(models, options, say), draining, shared):
+    with _errors_said(say), _reloading(lambda: reload_models(models, options, say), draining, turn is not None):
         serve(
             make_app(service),
             listener,
             tls=options.tls,
             draining=draining,
             beside=beside,
-            shared=shared,
+            turn=turn,
         )
 
 

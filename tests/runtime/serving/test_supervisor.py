@@ -33,9 +33,11 @@ class _Watched:
         self.failure: BaseException | None = None
         self.supervisor = _Supervisor(self.work, bound_socket("127.0.0.1", 0), count, self.said.append, self.started)
 
-    def work(self, ready, said):
+    def work(self, ready, said, turn):
+        turn.here()
         if len(self.pids()) >= self.fails_from:
             raise CfcamError("the file is broken")
+        (self.folder / f"{turn._number}.{os.getpid()}.turn").touch()
         signal.signal(signal.SIGHUP, lambda *_: (self.folder / f"{os.getpid()}.reloaded").touch())
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         (self.folder / f"{os.getpid()}.pid").touch()
@@ -80,6 +82,8 @@ def test_who_dies_is_replaced_and_all_reload_and_stop(tmp_path):
     watched.run()
     assert "a worker ended by signal 9; another one takes its place" in watched.said
     assert watched.said.count("here") == 3
+    turns = sorted(path.name.partition(".")[0] for path in tmp_path.glob("*.turn"))
+    assert turns in (["0", "0", "1"], ["0", "1", "1"])  # who replaces another has its place
     assert multiprocessing.active_children() == []
     assert [signal.getsignal(number) for number in supervisor._SIGNALS] == handlers
 
