@@ -132,8 +132,12 @@ class ServedModel:
                 if self._decode == "fast":
                     draft(photo, self.explainer.spec.input)
                 return self.explainer.explain(photo, question.target, question.method)
-        tensor = check_tensor(question.image, self.explainer.spec.input)
-        return self.explainer.explain(tensor, question.target, question.method)
+        wanted, tensor = self.explainer.spec.input, np.asarray(question.image)
+        shape = tuple(wanted.shape(1)[1:])
+        if tensor.shape != shape or tensor.dtype != wanted.dtype:
+            dimensions = ", ".join(map(str, shape))
+            raise Refusal(400, f"input 'tensor': expected the shape [N, {dimensions}] and {wanted.dtype}")
+        return self.explainer.explain(check_tensor(tensor, wanted), question.target, question.method)
 
     def check_ready(self) -> None:
         """Explain the built-in photo. Raises `CfcamError` where the model cannot be run any more."""

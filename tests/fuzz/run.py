@@ -19,6 +19,7 @@ from pathlib import Path
 
 from .calls import call
 from .documents import boxes, labels, manifest, result, spec, yaml
+from .messages import message
 from .photos import photo
 from .requests import request
 from .semantics import semantics
@@ -34,6 +35,7 @@ KINDS = {
     "result": (result, 500),
     "call": (call, 4000),
     "request": (request, 10_000),
+    "message": (message, 4000),
     "semantics": (semantics, 2000),
 }
 

@@ -67,6 +67,16 @@ def test_answers_are_the_explainers_own(tiny_path):
         model.check_ready()
 
 
+@pytest.mark.parametrize(
+    "tensor",
+    [np.float32(0), np.zeros((1, 3, 32, 48), np.float32), np.zeros((3, 32, 48)), np.zeros((3, 48, 32), np.float32)],
+)
+def test_a_tensor_of_another_shape_or_type_is_refused(tiny_path, tensor):
+    model = ServedModel("m", Explainer(tiny_path("logits")))
+    with pytest.raises(Refusal, match=r"expected the shape \[N, 3, 32, 48\] and float32"):
+        model.answers([Question(tensor)])
+
+
 def test_large_photos_may_be_decoded_at_a_part_of_their_size(tiny_path):
     data = io.BytesIO()
     Image.radial_gradient("L").resize((1024, 768)).convert("RGB").save(data, "JPEG")
