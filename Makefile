@@ -21,7 +21,7 @@ export PIP_NO_COMPILE := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test examples fuzz zoo lint style types pytest pytest-runtime gpu gpu-suite wheels-check format clean
+.PHONY: help demo test examples fuzz zoo lint style types pytest pytest-runtime fleet gpu gpu-suite wheels-check format clean
 
 help:
 	@echo "make demo   export a pretrained network and explain a photo with it (writes demo-output/)"
@@ -30,6 +30,7 @@ help:
 	@echo "make fuzz   thousands of wrong photos, documents and calls, each answered or refused in a sentence, and 2,000 random"
 	@echo "            classifiers, each explained as numpy says (an hour; FUZZ='--kind semantics' for these alone)"
 	@echo "make zoo    export and judge every architecture we know (writes docs/results/zoo.md; under an hour; resumes where it stopped)"
+	@echo "make fleet  tests of audits on Ray, which is installed for them"
 	@echo "make gpu    tests of engines on an NVIDIA GPU; says so loudly where there is none"
 	@echo "make wheels-check   ask pip which extras have wheels for a Jetson; installs nothing"
 	@echo "make lint   linters and type checks only"
@@ -71,6 +72,11 @@ types: $(VENV)/stamp-dev
 # Two workers on two cores: PyTorch's own threads would only get in each other's way.
 pytest: $(VENV)/stamp-dev
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal
+
+# Ray takes half a minute to install, and its tests as long: too much for every run of the tests.
+fleet: $(VENV)/stamp-dev
+	$(PIP) -c constraints.txt -e '.[fleet]'
+	OMP_NUM_THREADS=1 $(PY) -m pytest tests/calibration/audit/test_cluster.py
 
 # A device has neither PyTorch nor onnx. Runs after `pytest`, which builds the model files that it reads.
 pytest-runtime: $(RUNTIME)/stamp pytest

@@ -45,6 +45,7 @@ class AuditOptions:
         limits: What must be kept to, as YAML.
         sign: A private key that the folder is signed with.
         workers: Processes.
+        ray: A Ray cluster that they are on; "local" for one on this machine, None for none.
         seed: Of the noise, and of the sample that is timed.
         max_pixels: Photos with more are refused; None for the usual limit.
     """
@@ -62,6 +63,7 @@ class AuditOptions:
     limits: Path | None = None
     sign: Path | None = None
     workers: int = 1
+    ray: str | None = None
     seed: int = 0
     max_pixels: int | None = None
 

@@ -83,8 +83,8 @@ def audit(
         done = {row["image"]: row for row in iter_rows(parts, ("image", "sha256", "error", "slice"))}
         left = _left(source, names, done, folder)
         progress(len(names) - len(left), len(names))
-        rows = _new(rows_of(job, source.photos(left), min(options.workers, max(1, len(left)))), done)
-        _measure(rows, parts, lambda count: progress(count, len(names)), len(names) - len(left))
+        rows = _rows(job, source, left, options)
+        _measure(_new(rows, done), parts, lambda count: progress(count, len(names)), len(names) - len(left))
         document = summarise(iter_rows(parts, FIGURES), job.plan, about, warnings)
         if not document["counts"]["audited"]:
             first = document["errors"][0]["error"]
@@ -118,6 +118,15 @@ def _annotated(job: Job, photos: Sequence[str]) -> list[str]:
     if unused:
         remarks.append(f"{annotations.source}: is also about {len(unused)} photos that are not audited")
     return remarks
+
+
+def _rows(job: Job, source: Joined, names: Sequence[str], options: AuditOptions) -> Iterator[Row]:
+    workers = min(options.workers, max(1, len(names)))
+    if options.ray is None:
+        return rows_of(job, source.photos(names), workers)
+    from .cluster import rows_on_cluster
+
+    return rows_on_cluster(job, source, names, options.ray, workers)
 
 
 def _left(source: Source, names: Sequence[str], done: Mapping[str, Row], folder: Path) -> list[str]:

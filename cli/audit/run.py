@@ -62,6 +62,10 @@ def run(
         str | None, typer.Option("--sign", metavar="KEY", help="Sign the folder with this private key.")
     ] = None,
     workers: Annotated[int, typer.Option("--workers", metavar="N", min=1, max=256, help="Processes.")] = 1,
+    ray: Annotated[
+        str | None,
+        typer.Option("--ray", metavar="ADDRESS|local", help="Workers on a Ray cluster, or by Ray on this machine."),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of the noise, and of what is timed.")] = 0,
     provider: ProductProvider = None,
     max_pixels: MaxPixels = None,
@@ -94,6 +98,7 @@ def run(
         limits=_path(limits),
         sign=_path(sign),
         workers=workers,
+        ray=ray,
         seed=seed,
         max_pixels=max_pixels,
     )

@@ -1,0 +1,97 @@
+"""Photos on a cluster. Where Ray is not installed, what needs it is left out: `make fleet` installs it."""
+
+import os
+import signal
+import socket
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("pyarrow")
+
+from cfcam.calibration.audit import AuditError, AuditOptions, audit
+from cfcam.calibration.audit.cluster import rows_on_cluster
+from cfcam.calibration.audit.parts import read_parts
+from cfcam.calibration.audit.plan import Plan
+from cfcam.calibration.audit.row import UNREPEATED
+from cfcam.calibration.audit.rungs import method_of
+from cfcam.calibration.audit.sources import Files
+from cfcam.calibration.audit.sources.opening import Joined
+from cfcam.calibration.audit.workers import Job, rows_of
+from cfcam.runtime.errors import CfcamError, MissingDependencyError
+from cfcam.runtime.explainer import Explainer
+from photo_sources import make_archive
+from small_photos import corrupt_photos, make_photos
+
+
+@pytest.fixture
+def job(tiny_path):
+    with Explainer(tiny_path("logits"), threads=1) as explainer:
+        return Job(tiny_path("logits"), Plan("ab", *method_of(explainer, "gradcam")))
+
+
+@pytest.fixture
+def ray():
+    return pytest.importorskip("ray")
+
+
+def fixed(row):
+    return {name: value for name, value in row.items() if name not in UNREPEATED}
+
+
+def test_without_ray_it_is_said_what_to_install_and_relative_paths_are_refused(job, tmp_path, monkeypatch):
+    source = Joined([Files(make_photos(tmp_path, 1))])
+    names = source.names()
+    assert list(rows_on_cluster(job, source, [], "local", 1)) == []
+    with pytest.raises(AuditError, match=r"a\.png: is a relative path"):
+        list(rows_on_cluster(job, source, ["a.png"], "10.0.0.1:6379", 1))
+    with monkeypatch.context() as patched, socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))  # and does not listen
+        for name in ("ray", "ray.data"):
+            patched.setitem(sys.modules, name, SimpleNamespace())
+        with pytest.raises(AuditError, match="no Ray cluster answers"):
+            list(rows_on_cluster(job, source, names, f"127.0.0.1:{silent.getsockname()[1]}", 1))
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingDependencyError, match=r"install cfcam\[fleet\]"):
+        list(rows_on_cluster(job, source, names, "local", 1))
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_loses_no_photo_and_doubles_none(job, tmp_path, ray):
+    photos = make_photos(tmp_path / "photos", 396) + corrupt_photos(tmp_path / "photos", 1)
+    data = photos[0].read_bytes()
+    from cfcam.calibration.audit.sources.archive import Archive
+
+    source = Joined([Files(photos), Archive(make_archive(tmp_path / "a.tar", [("0.png", data)]))])
+    names = source.names()
+    alone = {row["image"]: fixed(row) for row in rows_of(job, source.photos(set(names)))}
+    seen, killed = [], 0
+    for row in rows_on_cluster(job, source, names, "local", 2):
+        seen.append(row)
+        if len(seen) in (1, 150):
+            os.kill(int(row["worker"].rpartition(":")[2]), signal.SIGKILL)
+            killed += 1
+    assert killed == 2
+    assert sorted(row["image"] for row in seen) == sorted(names)
+    assert len(seen) == 398
+    assert {row["image"]: fixed(row) for row in seen} == alone
+
+
+@pytest.mark.slow
+def test_an_audit_goes_on_with_ray_where_it_was_stopped_without(tiny_path, tmp_path, ray):
+    model, photos = tiny_path("logits"), make_photos(tmp_path / "photos", 20)
+    audit(model, photos[:9], tmp_path / "a")
+    document = audit(model, photos, tmp_path / "a", AuditOptions(ray="local", workers=2))
+    assert document["counts"]["photos"] == 20
+    audit(model, photos, tmp_path / "b", AuditOptions(plan=tmp_path / "a" / "plan.json"))
+    both = [sorted(map(str, map(fixed, read_parts(tmp_path / name / "parts")))) for name in "ab"]
+    assert both[0] == both[1]
+
+
+@pytest.mark.slow
+def test_a_job_that_cannot_be_opened_is_said(job, tmp_path, ray):
+    source = Joined([Files(make_photos(tmp_path, 3))])
+    names = source.names()
+    with pytest.raises(CfcamError, match=r"no\.cam\.onnx"):
+        list(rows_on_cluster(Job(tmp_path / "no.cam.onnx", job.plan), source, names, "local", 1))
