@@ -15,7 +15,7 @@ import grpc
 from ..errors import OutputError
 from . import grpc_tensors
 from .grpc_tensors import pb
-from .limits import Refusal, check_token
+from .limits import Admission, Refusal, check_token
 from .service import Service, TooLate, said_of
 
 __all__ = ["GrpcServer"]
@@ -23,7 +23,7 @@ __all__ = ["GrpcServer"]
 _SERVICE = "inference.GRPCInferenceService"
 #: Seconds for a message. How much of it has come is not known, so there is no more time for a long one.
 _SECONDS = 20.0
-#: Bytes of the longest message that is no inference, and calls of that kind at a time.
+#: Bytes of the longest message that is no inference, and how many of them are read at a time.
 _SMALL = 65536
 _SMALL_CALLS = 64
 
@@ -70,6 +70,7 @@ class GrpcServer:
         self.port = port
         self._service, self._host, self._tls, self._seconds = service, host, tls, seconds
         self._server: Any = None
+        self._small_calls = Admission(_SMALL_CALLS)
         self._calls = {
             "ServerLive": _Call(pb.ServerLiveRequest, self._live, public=True),
             "ServerReady": _Call(pb.ServerReadyRequest, self._ready, public=True),
@@ -90,7 +91,6 @@ class GrpcServer:
                 ("grpc.so_reuseport", 1),
                 ("grpc.server_handshake_timeout_ms", 5000),
             ],
-            maximum_concurrent_rpcs=limits.waiting + limits.concurrency + _SMALL_CALLS,
         )
         # One message each, as the protocol says; but as streams, so that access and room are there before it is read.
         handlers = {name: _handler(self._small(call)) for name, call in self._calls.items()}
@@ -128,10 +128,12 @@ class GrpcServer:
 
     def _small(self, call: _Call) -> Callable[[Any], Awaitable[Any]]:
         async def answer(context: Any) -> Any:
-            if not call.public:
-                self._check(context)
-            request = grpc_tensors.decoded(call.request, await self._message(context, _SMALL))
-            return await call.answer(request)
+            if call.public:  # its message is empty: nobody can hold a place by sending none
+                return await call.answer(call.request())
+            self._check(context)
+            with self._small_calls.admitted():
+                data = await self._message(context, _SMALL)
+            return await call.answer(grpc_tensors.decoded(call.request, data))
 
         return answer
 

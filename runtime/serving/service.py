@@ -22,6 +22,9 @@ __all__ = ["Limits", "Service", "TooLate", "said_of"]
 
 _log = logging.getLogger(__name__)
 
+#: So long a check of the models holds.
+_READY_SECONDS = 1.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
@@ -90,6 +93,8 @@ class Service:
         self.metrics = Metrics()
         self._watched = WatchCounters(self.metrics.registry)
         self.admission = Admission(limits.waiting + limits.concurrency, self.metrics.places)
+        self._checking: asyncio.Task[bool] | None = None
+        self._ready_until = -1.0
         self._threads = ThreadPoolExecutor(limits.concurrency, "explain")
 
     def model(self, name: str, version: str = "1") -> ServedModel:
@@ -109,10 +114,19 @@ class Service:
         return explanations
 
     async def ready(self) -> bool:
-        """Whether every model explains the built-in photo, and there is a place for a request."""
+        """Whether every model explains the built-in photo, and there is a place for a request.
+
+        Anybody may ask, so that it costs an explanation of each model at most once in a second.
+        """
         if self.draining():
             return False
+        if time.monotonic() < self._ready_until:
+            return True
+        if self._checking is None or self._checking.done():
+            self._checking = asyncio.create_task(self._check())
+        return await asyncio.shield(self._checking)
 
+    async def _check(self) -> bool:
         def work() -> None:
             for model in list(self.models.values()):
                 model.check_ready()
@@ -124,6 +138,7 @@ class Service:
             if not isinstance(error, Refusal):
                 _log.error("not ready: %s", error)
             return False
+        self._ready_until = time.monotonic() + _READY_SECONDS
         return True
 
     async def run(self, work: Callable[[], Any], place: Place, seconds: float | None = None) -> Any:

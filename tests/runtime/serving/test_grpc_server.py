@@ -95,15 +95,14 @@ def test_wrong_calls_have_a_status_and_a_sentence_without_their_data(model, capl
                 await _status(stub.ModelInfer(_photo(data=bytes(20_001)))),
                 await _status(stub.ModelInfer(_photo(data=bytes(500_000)), compression=grpc.Compression.Gzip)),
                 await _status(stub.ModelReady(pb.ModelReadyRequest(name="m" * 19_000))),
+                await _status(stub.ModelReady(pb.ModelReadyRequest(name="m" * 21_000))),
             ]
             await bare.close()
             return found
 
     found = asyncio.run(run())
-    wrong = [Code.INVALID_ARGUMENT] * 5
-    assert [code for code, _ in found] == [Code.NOT_FOUND] * 3 + wrong + [Code.RESOURCE_EXHAUSTED] * 2 + [
-        Code.NOT_FOUND
-    ]
+    missing, wrong, long = Code.NOT_FOUND, Code.INVALID_ARGUMENT, Code.RESOURCE_EXHAUSTED
+    assert [code for code, _ in found] == [missing] * 3 + [wrong] * 5 + [long] * 2 + [missing, long]
     assert "SECRET" not in caplog.text + "".join(details or "" for _, details in found)
 
 
@@ -133,6 +132,48 @@ def test_a_message_that_does_not_come_frees_its_place(model):
             await stub.ModelInfer(_photo())
 
     asyncio.run(run())
+
+
+def test_calls_without_messages_keep_nobody_from_asking(model):
+    async def run():
+        async with _serving(model, waiting=0, token="t") as (server, stub):
+            channel = grpc.aio.insecure_channel(f"127.0.0.1:{server.port}")
+            calls = [
+                channel.stream_unary(f"/inference.GRPCInferenceService/{name}")()
+                for name in ["ServerLive", "ModelInfer", "ModelMetadata"] * 50
+            ]
+            await stub.ModelInfer(_photo(), metadata=(("authorization", "Bearer t"),))
+            assert await calls[0] == pb.ServerLiveResponse(live=True).SerializeToString()
+            assert (await _status(calls[1]))[0] == Code.UNAUTHENTICATED
+            await channel.close()
+
+    asyncio.run(run())
+
+
+def test_a_call_that_is_given_up_frees_its_place_when_its_work_is_done(model, monkeypatch):
+    entered, go = threading.Event(), threading.Event()
+    monkeypatch.setattr(model, "answers", lambda _: (entered.set(), go.wait(30), [])[2])
+    service = Service({"m": model}, Limits(waiting=0))
+
+    async def run():
+        server = GrpcServer(service, "127.0.0.1", 0)
+        await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            call = GRPCInferenceServiceStub(channel).ModelInfer(_photo())
+            await asyncio.to_thread(entered.wait, 30)
+            call.cancel()
+            for _ in range(200):
+                if b'outcome="given_up"' in service.metrics.text("")[0]:
+                    break
+                await asyncio.sleep(0.01)
+            assert b'model="m",outcome="given_up",protocol="grpc"} 1.0' in service.metrics.text("")[0]
+            assert service.admission.count == 1
+            go.set()
+        await server.stop(0)
+
+    asyncio.run(run())
+    service._threads.shutdown()
+    assert service.admission.count == 0
 
 
 def test_too_many_and_too_late(model, monkeypatch):

@@ -13,9 +13,10 @@ from cfcam.runtime.serving.service import Limits, Service, TooLate, said_of
 
 class _Model:
     def __init__(self, error=None):
-        self.error = error
+        self.error, self.checks = error, 0
 
     def check_ready(self):
+        self.checks += 1
         if self.error is not None:
             raise self.error
 
@@ -39,9 +40,26 @@ def test_ready():
     service = _service()
     service.models = {"m": _Model(), "broken": _Model(EngineError("closed"))}  # type: ignore[dict-item]
     assert not asyncio.run(service.ready())
+    service.models = {"m": _Model()}  # type: ignore[dict-item]
+    assert asyncio.run(service.ready())
     full = _service(waiting=0)
     with full.admission.admitted():
         assert not asyncio.run(full.ready())
+
+
+def test_however_often_it_is_asked_whether_it_is_ready_it_looks_once():
+    service = _service(waiting=0)
+
+    async def often():
+        return await asyncio.gather(*(service.ready() for _ in range(50))) + [await service.ready()]
+
+    assert asyncio.run(often()) == [True] * 51
+    assert service.models["m"].checks == 1  # type: ignore[attr-defined]
+    service.draining = lambda: True
+    assert not asyncio.run(service.ready())
+    service.draining, service._ready_until = lambda: False, 0.0
+    assert asyncio.run(service.ready())
+    assert service.models["m"].checks == 2  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(("limit", "seconds"), [(0.05, None), (None, 0.05), (0.05, 60), (60, 0.05)])
