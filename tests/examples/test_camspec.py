@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,7 +55,8 @@ def _inputs():
             resize=ResizeSpec(**{**asdict(resize), "interpolation": interpolation}),
         )
     folded = FoldedSpec(scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-    for dtype, layout in (("float32", "NCHW"), ("uint8", "NHWC")):  # the graph normalises
+    kinds: list[tuple[Any, Any]] = [("float32", "NCHW"), ("uint8", "NHWC")]
+    for dtype, layout in kinds:  # the graph normalises
         yield InputSpec(
             name="x",
             height=24,
