@@ -49,7 +49,7 @@ test: style
 examples: $(VENV)/stamp-dev
 	cd examples/node && npm install --ignore-scripts
 	cd examples/web && npm install --ignore-scripts
-	OMP_NUM_THREADS=1 $(PY) -m pytest tests/examples
+	OMP_NUM_THREADS=1 $(PY) -m pytest tests/examples tests/runtime/serving/test_page.py
 
 # FUZZ holds options: --kind photo, --seed 1, --scale 10, --only photo:0.17, --first 1200 (goes on from there)
 fuzz: $(VENV)/stamp-dev

@@ -5,17 +5,31 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import json
+import os
 import re
+import shutil
+import subprocess
+import threading
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
+import uvicorn
 from cfcam.runtime import Explainer
+from cfcam.runtime.serving.app import make_app
+from cfcam.runtime.serving.models import ServedModel
 from cfcam.runtime.serving.page import map_on_photo, page
+from cfcam.runtime.serving.server import bound_socket
+from cfcam.runtime.serving.service import Limits, Service
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.testclient import TestClient
+
+_CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
+_PLAYWRIGHT = Path(__file__).resolve().parents[3] / "examples" / "web" / "package.json"
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +100,42 @@ def test_the_map_lies_where_the_input_lay(tiny_path):
     x = x0 + (column + 0.5) / picture.width * (x1 - x0)
     y = y0 + (row + 0.5) / picture.height * (y1 - y0)
     assert explanation.peak == pytest.approx((x, y))
+
+
+@pytest.fixture
+def address(tiny_path):
+    service = Service({"m": ServedModel("m", Explainer(tiny_path("logits")))}, Limits(token="sesame"))
+    server = uvicorn.Server(uvicorn.Config(make_app(service), lifespan="off", log_config=None))
+    with bound_socket("127.0.0.1", 0) as listener:
+        running = threading.Thread(target=server.run, args=([listener],))
+        running.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        server.should_exit = True
+        running.join(10)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not _CHROMIUM or shutil.which("node") is None, reason="Chromium or Node is not installed")
+@pytest.mark.skipif(not (_PLAYWRIGHT.parent / "node_modules").exists(), reason="run `make examples` once")
+def test_what_a_person_does_in_a_browser(tiny_path, tmp_path, address):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 90, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    words = [address, tmp_path / "photo.png", "sesame", _PLAYWRIGHT, _CHROMIUM]
+    script = Path(__file__).with_name("page_in_browser.mjs")
+    run = subprocess.run(["node", script, *map(str, words)], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    found = json.loads(run.stdout)
+    assert (found["elsewhere"], found["broken"]) == ([], [])
+    with Explainer(tiny_path("logits")) as explainer:
+        explanation = explainer.explain(pixels)
+        labels = explainer.spec.output.labels or ()
+    assert found["classes"] == [f"{label} ({index})" for index, label in enumerate(labels)]
+    assert found["first"] == f"{explanation.label}: {explanation.measured}"
+    assert found["second"].startswith(explanation.top[1][1])
+    x0, y0, x1, y1 = map_on_photo(explanation)["box"]
+    assert found["place"] == pytest.approx([100 * x0, 100 * y0, 100 * (x1 - x0), 100 * (y1 - y0)], abs=1e-3)
+    assert "does not take this token" in found["wrong_token"]
+    assert "there is no such class" in found["no_class"]
+    assert "cannot show this file as a photo" in found["no_photo"]
+    assert found["camera"]
+    assert found["saved"] == "explanation.png"
