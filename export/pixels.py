@@ -12,6 +12,7 @@ from onnx import NodeProto, TensorProto, helper
 from ..runtime.contract.spec import FoldedSpec, InputSpec
 from .errors import ExportError
 from .graph import Graph
+from .sources.assumed import PIXEL_RANGE
 
 __all__ = ["FOLDED_INPUTS", "FoldedInput", "fold_input", "folded_spec", "unfolded"]
 
@@ -107,4 +108,7 @@ def fold_input(graph: Graph, spec: InputSpec, folded: InputSpec) -> None:
         value = add("Identity")
     nodes[-1].output[0] = inner
     graph.nodes = [*nodes, *graph.nodes]
+    for entry in graph.model.metadata_props:  # of the plain model's input
+        if entry.key == PIXEL_RANGE:
+            entry.value = "NominalRange_0_255"
     graph.reindex()

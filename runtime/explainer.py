@@ -34,7 +34,7 @@ from .sess import Sess, as_sess
 from .shown import shown_value
 from .smoothing import Smoothing, as_smoothing
 from .tail import Tail
-from .targets import Target, resolve_columns, resolve_targets, top_ranks
+from .targets import TOP_CLASS, Target, resolve_columns, resolve_targets, top_ranks
 from .timing import timed
 
 if TYPE_CHECKING:
@@ -588,6 +588,13 @@ class Explainer(Closing):
             raise MethodError(
                 f"{self.path}: is fused: {'smooth' if work.sess is None else 'sess'} puts maps together before they "
                 "are scaled, and the file gives out finished ones; export the model without --fused for this"
+            )
+        fixed = self.spec.fixed_target
+        if fixed is not None and fixed.index == TOP_CLASS and (work.sess is not None or work.smoothing is not None):
+            raise MethodError(
+                f"{self.path}: explains the top class of each image alone, and "
+                f"{'noisy copies' if work.sess is None else 'windows'} of a photo may have another: export the model "
+                "without --fixed-target for this, or with --fixed-target CLASS"
             )
         if work.sess is not None and work.smoothing is not None:
             raise MethodError("smooth and sess: cannot be combined; leave one of them out")

@@ -8,9 +8,11 @@ from ..errors import ExportError
 from .onnx_input import ImageInput
 from .preprocessing import Preprocessing
 
-__all__ = ["says_pixels", "settle"]
+__all__ = ["PIXEL_RANGE", "says_pixels", "settle"]
 
-_RANGE, _FORMAT, _GAMMA = "Image.NominalPixelRange", "Image.BitmapPixelFormat", "Image.ColorSpaceGamma"
+#: What ONNX files say of the units of their image.
+PIXEL_RANGE = "Image.NominalPixelRange"
+_FORMAT, _GAMMA = "Image.BitmapPixelFormat", "Image.ColorSpaceGamma"
 
 #: What the ranges of ONNX's image metadata mean, as fields of `Preprocessing`.
 _RANGES: dict[str, dict[str, Any]] = {
@@ -32,7 +34,7 @@ _PIXELS = ("scale", "mean", "std")
 
 def says_pixels(image: ImageInput) -> bool:
     """Whether the file itself says what its input is in units of pixels."""
-    return image.metadata.get(_RANGE) in _RANGES
+    return image.metadata.get(PIXEL_RANGE) in _RANGES
 
 
 def settle(preprocessing: Preprocessing, image: ImageInput) -> tuple[Preprocessing, list[str]]:
@@ -52,14 +54,16 @@ def settle(preprocessing: Preprocessing, image: ImageInput) -> tuple[Preprocessi
                 "--mean and --std"
             )
         notes.append(f"the file's metadata ask for linear light ({_GAMMA} = Linear): photos are given as stored, sRGB")
-    range_ = said.get(_RANGE)
+    range_ = said.get(PIXEL_RANGE)
     if range_ is not None and stated:
-        notes.append(f"the file's metadata say {_RANGE} = {range_}; scale, mean and std that were stated win over it")
+        notes.append(
+            f"the file's metadata say {PIXEL_RANGE} = {range_}; scale, mean and std that were stated win over it"
+        )
     elif range_ in _RANGES:
         changes |= _RANGES[range_]
-        notes.append(f"the file's metadata say {_RANGE} = {range_}: {_formula(changes)} (it wins over presets)")
+        notes.append(f"the file's metadata say {PIXEL_RANGE} = {range_}: {_formula(changes)} (it wins over presets)")
     elif range_ is not None:
-        notes.append(f"the file's metadata say {_RANGE} = {range_}, which is not known and was not followed")
+        notes.append(f"the file's metadata say {PIXEL_RANGE} = {range_}, which is not known and was not followed")
     if not stated and not changes:
         changes |= _assumed(image, notes)
     changes |= _order(preprocessing, image, notes)

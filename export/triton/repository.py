@@ -141,7 +141,7 @@ def _checked(path: Path, plan: TritonPlan, allow_failing: bool) -> tuple[CamSpec
     if spec.fixed_target is not None:
         raise ExportError(
             f"{path}: has a fixed target, and clients of a repository name a class: export the model without "
-            "--fixed-target (Triton's own backends serve this file as it is)"
+            "--fixed-target"
         )
     method = get_method(spec.method.name)
     if plan.layout == "ensemble" and method.kind != "rule":

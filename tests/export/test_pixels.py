@@ -9,6 +9,7 @@ import onnx
 import onnx_classifiers
 import onnxruntime
 import pytest
+from cfcam.calibration.measures import EngineAccess, Jpeg
 from cfcam.export import ExportError, export_onnx
 from cfcam.export.pixels import folded_spec
 from cfcam.export.sources.preprocessing import Preprocessing, preset
@@ -72,8 +73,33 @@ def test_a_padded_photo_and_a_probe_have_the_same_mean_colour(tmp_path: Path) ->
             a, b = one.explain(photo, 1, method), other.explain(photo, 1, method)
             np.testing.assert_allclose(b.map, a.map, atol=2e-6)
             np.testing.assert_allclose(b.probabilities, a.probabilities, atol=1e-6)
+        # Measures see images in which 0 is the mean colour, whatever the file takes.
+        (images, frames), (unfolded, _) = EngineAccess(other).load([photo]), EngineAccess(one).load([photo])
+        assert not images[:, :, 0].any()
+        assert not unfolded[:, :, 0].any()
+        np.testing.assert_allclose(EngineAccess(other).predict(images), EngineAccess(one).predict(unfolded), atol=1e-6)
+        jpeg = [
+            Jpeg(90, access.input).apply(x)
+            for access, x in ((EngineAccess(other), images), (EngineAccess(one), unfolded))
+        ]
+        scale = 255 * STD[:, None, None]
+        np.testing.assert_allclose(jpeg[0], jpeg[1] * scale, atol=1e-3)
+        assert frames[0] == one.prepare(photo).frame
         border = third.prepare(photo).tensor[:, 0, 0]
         assert border.tolist() == np.rint(255 * MEAN).tolist()
+
+
+def test_a_file_that_states_its_range_states_the_new_one(tmp_path: Path) -> None:
+    model = onnx_classifiers.make("plain")
+    model.metadata_props.add(key="Image.NominalPixelRange", value="Normalized_0_1")
+    onnx.save(model, tmp_path / "net.onnx")
+    path = tmp_path / "net.cam.onnx"
+    report = export_onnx(tmp_path / "net.onnx", path, fold_preprocessing="uint8")  # which says what there is to fold
+    assert report.spec.input.folded == FoldedSpec(scale=1 / 255, mean=(0.0,) * 3, std=(1.0,) * 3)
+    assert {entry.key: entry.value for entry in onnx.load(path).metadata_props}["Image.NominalPixelRange"] == (
+        "NominalRange_0_255"
+    )
+    assert onnx.load(tmp_path / "net.onnx").metadata_props[0].value == "Normalized_0_1"
 
 
 def test_what_is_not_to_be_folded(tmp_path: Path) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from cfcam.runtime.contract.columns_spec import ColumnsSpec
-from cfcam.runtime.contract.spec import OutputSpec
+from cfcam.runtime.contract.spec import FixedTargetSpec, OutputSpec
 from cfcam.runtime.errors import TargetError
 from cfcam.runtime.targets import (
+    check_fixed_target,
+    class_feed,
     inferences,
     resolve_columns,
     resolve_ranked,
@@ -181,3 +183,20 @@ def test_values_of_a_regression_have_no_rank():
     output = OutputSpec(name="o", score="o", kind="regression", classes=4)
     with pytest.raises(TargetError, match="column 1"):
         resolve_columns([0, -2], 1, output)
+
+
+def test_one_class_that_is_part_of_the_graph():
+    told: Any = SimpleNamespace(fixed_target=None, output=_OUTPUT, target="t")
+    one: Any = SimpleNamespace(fixed_target=FixedTargetSpec(index=2), output=_OUTPUT, target="t")
+    top: Any = SimpleNamespace(fixed_target=FixedTargetSpec(), output=_OUTPUT, target="t")
+    classes = np.array([2, -1, 2])
+    assert (class_feed(one, classes), class_feed(top, classes)) == ({}, {})
+    assert class_feed(told, classes)["t"] is classes
+    for spec in (told, one, top):
+        check_fixed_target(spec, classes)
+        check_fixed_target(spec, classes, np.array([2, 5, 2]))
+    check_fixed_target(told, np.array([6]), np.array([6]))
+    with pytest.raises(TargetError, match=r"x\.onnx: explains class 2 \(crane\) alone, not 6 \(Polish\): leave"):
+        check_fixed_target(one, np.array([2, 6]), path="x.onnx")
+    with pytest.raises(TargetError, match=r"top class of each image alone, here 5 \(.*\), not 2 \(crane\)"):
+        check_fixed_target(top, classes, np.array([2, 4, 5]))

@@ -32,9 +32,7 @@ def another_type(model):
 
 def without_size(model):
     """(N,) in place of (N, 1)."""
-    for node in model.graph.node:
-        if node.name.startswith("cam_class_column"):
-            sizes = node.input[1]
+    sizes = next(node.input[1] for node in model.graph.node if node.name.startswith("cam_class_column"))
     for tensor in model.graph.initializer:
         if tensor.name == sizes:
             tensor.CopyFrom(numpy_helper.from_array(np.array([-1]), sizes))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tiny_model
 from cfcam.runtime import Explainer
-from cfcam.runtime.errors import EngineError, ImageError, ManifestError, ModelFileError
+from cfcam.runtime.contract.spec import FixedTargetSpec
+from cfcam.runtime.errors import EngineError, ImageError, ManifestError, ModelFileError, TargetError
 from cfcam.runtime.serving import models as serving_models
 from cfcam.runtime.serving.limits import Refusal
 from cfcam.runtime.serving.models import Question, ServedModel, built_in_photo, named, open_models, rules
@@ -124,3 +126,19 @@ def test_the_built_in_photo_and_the_rules():
     assert len(np.unique(np.asarray(built_in_photo()).reshape(-1, 3), axis=0)) > 1000
     assert "cfcam" in rules()
     assert "rise" not in rules()
+
+
+def test_a_file_that_explains_one_class_is_asked_for_no_other(tiny_path, monkeypatch):
+    model = ServedModel("m", Explainer(tiny_path("logits")))
+    model.explainer.spec = replace(model.explainer.spec, fixed_target=FixedTargetSpec(index=1))
+    with pytest.raises(Refusal, match="explains one class alone") as refused:
+        model.answers([Question(_png(), 2)])
+    assert refused.value.status == 400
+
+    def not_the_top_one(*_):
+        raise TargetError("explains the top class alone")
+
+    model.explainer.spec = replace(model.explainer.spec, fixed_target=FixedTargetSpec())
+    monkeypatch.setattr(model.explainer, "explain", not_the_top_one)
+    with pytest.raises(Refusal, match="leave the target out"):
+        model.answers([Question(_png(), 2)])
