@@ -158,6 +158,8 @@ def load(server: Server, photo: Photo, model: str, asked: argparse.Namespace) ->
             rates.append(len(taken) / (time.monotonic() - started))
             cost.append((server.cpu_ms() - cpu) / len(taken))
             walls += taken
+            for connection in connections:
+                connection.close()  # the server would close them while they are idle; they are opened anew
             cpu, count = time.process_time(), min(len(taken), 40)
             for _ in range(count):
                 with Image.open(io.BytesIO(photo.data)) as image:
