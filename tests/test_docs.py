@@ -26,7 +26,6 @@ _NOT_THERE = {
     "configs/cpu-batch.yaml",
     "runtime/engines/recorded/engine.py",
     "runtime/methods/positivecam.py",
-    "runtime/serving/",
     "tests/calibration/evaluate/table_measures/test_hot_share.py",
     "tests/runtime/engines/recorded/test_engine.py",
     "tests/runtime/methods/test_positivecam.py",
@@ -132,7 +131,7 @@ def test_options_in_prose_exist(page):
         return
     known = {option for command in _commands().values() for param in command.params for option in param.opts}
     for code in re.findall(r"`([^`\n]*)`", prose(page)):
-        if not re.match(r"python|pip|make|pytest", code):
+        if not re.match(r"python|pip|make|pytest|ray ", code):
             used = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", code))
             ours = {option for option in used if option == option.lower()}
             assert ours - known - _OTHER_OPTIONS <= _global_options(), code
