@@ -211,6 +211,16 @@ def export(
             "--map-size", help="Of a fused file's maps: as large as the input (default), or as the finest layer."
         ),
     ] = None,
+    fused_form: Annotated[
+        Literal["static", "cpu"] | None,
+        typer.Option(
+            "--fused-form",
+            help="Of a fused file: for every runtime (static, default), or faster in ONNX Runtime on CPUs (cpu).",
+        ),
+    ] = None,
+    cam_labels: Annotated[
+        bool, typer.Option("--cam-labels", help="Of a fused file: also give out the cluster of each channel.")
+    ] = False,
     method: Annotated[
         Literal["cfcam", "gradcam", "hirescam", "layercam"] | None,
         typer.Option("--method", help="Method of a fused file; default cfcam."),
@@ -282,6 +292,8 @@ def export(
         "classes_per_image": _classes_per_image(classes_per_image),
         "fused": fused,
         "map_size": map_size,
+        "fused_form": fused_form,
+        "cam_labels": cam_labels,
         "method": method,
         "settings": json_object(settings, "--settings"),
         "fold_preprocessing": fold_preprocessing,

@@ -256,7 +256,12 @@ def export_plain(plain: PlainClassifier, output: Path, options: ExportOptions, w
     if options.fused:
         with watch("fuse"):
             planned = plan_fused(
-                spec, map_size=options.map_size or "input", method=options.method, settings=options.settings
+                spec,
+                options.fused_form or "static",
+                map_size=options.map_size or "input",
+                method=options.method,
+                settings=options.settings,
+                labels=options.cam_labels,
             )
             spec = join_rule(made.graph, spec, planned)
     if options.fixed_target is not None:

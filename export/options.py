@@ -10,7 +10,7 @@ from typing import Any
 from ..runtime.checks import expect
 from ..runtime.shown import shown_value
 from .errors import ExportError
-from .fused.plan import MapSize
+from .fused.plan import MOST_CLUSTERED, Form, MapSize
 from .pixels import FOLDED_INPUTS, FoldedInput
 from .reverse import ClassesPerImage
 from .reverse.score import ScoreKind
@@ -66,6 +66,9 @@ class ExportOptions:
         fused: make the method part of the graph, so that the file gives out finished maps.
         map_size: of a fused file's maps, ``input`` (None too) for the size of the model's input, or ``detail`` for the
             finest grid that they have.
+        fused_form: of a fused file: ``static`` (None too), of operators that every runtime has, or ``cpu``, faster on
+            CPUs, with sizes from the data.
+        cam_labels: of a fused file: the cluster of each channel becomes an output.
         method: of a fused file, one of `FUSED_METHODS`; None is ``cfcam``.
         settings: of that method, what differs from its defaults.
         fold_preprocessing: make scale, mean and std part of the graph, whose input then takes pixels 0 to 255:
@@ -100,6 +103,8 @@ class ExportOptions:
     with_tail: bool = False
     fused: bool = False
     map_size: MapSize | None = None
+    fused_form: Form | None = None
+    cam_labels: bool = False
     method: str | None = None
     settings: Mapping[str, Any] | None = None
     fold_preprocessing: FoldedInput | None = None
@@ -125,6 +130,8 @@ class ExportOptions:
             "with_tail": (bool,),
             "fused": (bool,),
             "map_size": (str, None),
+            "fused_form": (str, None),
+            "cam_labels": (bool,),
             "method": (str, None),
             "settings": (Mapping, None),
             "fold_preprocessing": (str, None),
@@ -156,8 +163,9 @@ class ExportOptions:
         check_texts(self.labels)
 
     def _check_fused(self) -> None:
-        names = ("map_size", "method", "settings")
+        names = ("map_size", "fused_form", "method", "settings")
         given = [name for name in names if getattr(self, name) is not None]
+        given += ["cam_labels"] if self.cam_labels else []
         if given and not self.fused:
             raise ExportError(
                 f"export: {', '.join(given)}: for fused files alone, whose maps the graph makes: add --fused "
@@ -165,6 +173,14 @@ class ExportOptions:
             )
         if self.map_size not in (None, "input", "detail"):
             raise ExportError(f"export: map_size: expected input or detail, got {shown_value(self.map_size)}")
+        if self.cam_labels and self.method not in (None, "cfcam"):
+            raise ExportError(
+                f"export: cam_labels: '{self.method}' has no clusters: leave --cam-labels out, or fuse cfcam"
+            )
+        if self.fused_form not in (None, *MOST_CLUSTERED):
+            raise ExportError(
+                f"export: fused_form: expected {' or '.join(MOST_CLUSTERED)}, got {shown_value(self.fused_form)}"
+            )
         if self.fused and self.classes_per_image is not None:
             raise ExportError(
                 "export: classes_per_image: a fused file explains one class of each image: leave --classes-per-image "

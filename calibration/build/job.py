@@ -70,11 +70,13 @@ class Job:
         return (asked.name, asked.settings) if get_method(asked.name).kind == "rule" else ("cfcam", None)
 
     def plan_rule(self, spec: CamSpec) -> FusedPlan:
-        """What a fused product's graph computes from what a file with this spec would give out. Raises
-        `ExportError`."""
+        """What a fused product's graph computes from what a file with this spec would give out: in the form ``cpu``
+        where it is to run there in ONNX Runtime, whatever the source's form is. Raises `ExportError`."""
         own, method = self.spec.fused, self.config.method
+        on_cpu = self.config.backend == "onnxruntime" and self.config.engine_options.provider == "cpu"
         return plan_fused(
             spec,
+            "cpu" if on_cpu else "static",
             map_size="input" if own is None else own.map_size,
             method=None if method is None else method.name,
             settings=None if method is None else method.settings,

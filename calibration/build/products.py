@@ -92,7 +92,6 @@ def make_engine(job: Job, graph: Path, target: str | None, timing_cache: Path | 
         options=config.builder_options,
         timing_cache=timing_cache,
         progress=progress,
-        exact=job.fused,
     )
     path = graph.with_name(job.engine_name(target))
     path.write_bytes(plan)

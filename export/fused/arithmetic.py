@@ -18,6 +18,7 @@ __all__ = [
     "maximum",
     "minimum",
     "number",
+    "places",
     "ratio",
     "total",
 ]
@@ -50,11 +51,23 @@ def ratio(e: Emitter, value: Value, size: Value) -> Value:
     return value / maximum(e, size, TINY)
 
 
-def as_index(e: Emitter, value: Value, count: int) -> Value:
-    """Numbers float32 as int64 from 0 to count - 1, whatever they are: an index out of range would stop the batch."""
-    index = e.cast(minimum(e, maximum(e, value, 0.0), float(count - 1)), INT)
+def as_index(e: Emitter, value: Value, count: int | Value) -> Value:
+    """Numbers float32 as int64 from 0 to count - 1, whatever they are: an index out of range would stop the batch.
+
+    count: an int64 scalar where the data say it.
+    """
+    last = count - 1
+    index = e.cast(minimum(e, maximum(e, value, 0.0), e.cast(last, FLOAT) if isinstance(last, Value) else last), INT)
     # What a cast makes of NaN is anybody's choice.
-    return minimum(e, maximum(e, index, 0), count - 1)
+    return minimum(e, maximum(e, index, 0), last)
+
+
+def places(e: Emitter, count: int | Value) -> Value:
+    """float32 (1, count): 0 to count - 1. count: an int64 scalar where the data say it."""
+    if isinstance(count, int):
+        return e.constant(np.arange(count, dtype=np.float32)[None])
+    zero, one = (e.constant(np.array(i, np.int64)) for i in (0, 1))
+    return e.unsqueeze(e.cast(e("Range", zero, count, one), FLOAT), [0])
 
 
 def gather_rows(e: Emitter, table: Value, rows: Value) -> Value:

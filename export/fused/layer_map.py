@@ -90,19 +90,17 @@ def _blurred(e: Emitter, maps: Value, sigma: float) -> Value:
 
 def _members(e: Emitter, clusters: Clusters) -> Value:
     """float32 (N, K, C): 1 where a channel is in a cluster."""
-    size = int(clusters.present.dims[1] or 0)
-    numbers = e.constant(np.arange(size, dtype=np.float32)[None, :, None])
-    return number(e, e.unsqueeze(clusters.roots, [1]).equals(numbers)) * e.unsqueeze(clusters.live, [1])
+    same = e.unsqueeze(clusters.roots, [1]).equals(e.unsqueeze(clusters.numbers, [2]))
+    return number(e, same) * e.unsqueeze(clusters.live, [1])
 
 
 def _shared_weights(e: Emitter, slopes: Value, clusters: Clusters, settings: CfcamSettings) -> Value:
     """float32 (N, C): what each channel weighs, its slope (N, C) shrunk towards the mean of its cluster."""
-    size = int(clusters.present.dims[1] or 0)
     pair = e("Concat", e.unsqueeze(slopes * clusters.live, [2]), e.unsqueeze(clusters.live, [2]), axis=2)
     sums = e("MatMul", _members(e, clusters), pair)
     sizes = e.squeeze(e.slice(sums, 2, 1, 2, length=1), [2])
     means = ratio(e, e.squeeze(e.slice(sums, 2, 0, 1, length=1), [2]), sizes)
-    places = as_index(e, clusters.roots, size)
+    places = as_index(e, clusters.roots, e.dim(clusters.numbers, 1))
     shared = e("GatherElements", means, places, axis=1) * settings.shrinkage + slopes * (1 - settings.shrinkage)
     if settings.size_exponent:
         shared = shared * e("GatherElements", _power(e, sizes, settings.size_exponent), places, axis=1)

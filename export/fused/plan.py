@@ -15,14 +15,15 @@ from ..errors import ExportError
 
 __all__ = ["FUSED_METHODS", "MOST_CLUSTERED", "Form", "FusedPlan", "MapSize", "plan_fused", "stated_settings"]
 
-Form = Literal["static"]
+Form = Literal["static", "cpu"]
 MapSize = Literal["input", "detail"]
 
 #: Methods that can be written into a graph.
 FUSED_METHODS = ("cfcam", "gradcam", "hirescam", "layercam")
 
-#: Channels that a form can compare with one another: TensorRT's TopK ends at 3840.
-MOST_CLUSTERED: dict[Form, int] = {"static": 3840}
+#: Channels that a form can compare with one another: TensorRT's TopK ends at 3840; tables of 8192 x 8192 take 256 MiB
+#: each, and there are several.
+MOST_CLUSTERED: dict[Form, int] = {"static": 3840, "cpu": 8192}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,8 @@ class FusedPlan:
     """What is written into the graph.
 
     Attributes:
-        form: ``static``, the only one there is.
+        form: ``static``, of operators that every runtime has, with sizes that are known beforehand; ``cpu``, image by
+            image, with sizes from the data.
         method: One of `FUSED_METHODS`.
         settings: Of `cfcam`, with `last` decided; None for methods without settings.
         channels: Of the target layer.
@@ -73,7 +75,7 @@ def plan_fused(
 
     Args:
         spec: Of the file with activations and gradients.
-        form: ``static``, the only one there is.
+        form: As in `FusedPlan`.
         map_size: ``input`` for maps as large as the model's input, ``detail`` for the finest grid that they have.
         method: One of `FUSED_METHODS`; None for the one that the spec asks for.
         settings: What differs from the method's defaults; None for what the spec asks for, if the method is its own.
@@ -149,7 +151,8 @@ def _check_channels(channels: int, settings: CfcamSettings, form: Form) -> None:
     if compared > limit:
         raise ExportError(
             f"--fused: {compared} channels would be compared with one another, and form '{form}' can do {limit}: give "
-            f"--settings '{{\"most_clustered\": {limit}}}' or fewer (the default is 512), or export without --fused"
+            f"--settings '{{\"most_clustered\": {limit}}}' or fewer (the default is 512), "
+            f"{'--fused-form cpu, ' if compared <= MOST_CLUSTERED['cpu'] else ''}or export without --fused"
         )
     if settings.min_samples > compared:
         raise ExportError(

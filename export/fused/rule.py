@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from onnx import ModelProto, TensorProto, helper
 
@@ -10,8 +12,9 @@ from ..graph import Graph, value_info
 from ..reverse.core import expose
 from ..reverse.emitter import Emitter, Value
 from .arithmetic import FLOAT, INT, as_index, total
+from .bodies import Body, loop
 from .clusters import Clusters, cluster
-from .components import hooked_by_masks
+from .components import hooked_by_masks, hooked_by_scatter
 from .finishing import finished, guided
 from .layer_map import features, safe, signed_map, simple_map
 from .plan import FusedPlan
@@ -54,6 +57,58 @@ def write_rule(
     activations, gradients: float32 (N, C, h, w). detail: float32 (N, D, H, W), where the plan has one. rivals: float32
     (N, C, 1, 1), likewise. asked: bool (N,), whether there is the class that was asked for; None for always.
     """
+    if plan.form == "cpu" and activations.dims[0] != 1:
+        made = _image_by_image(e, plan, activations, gradients, (detail, rivals, asked))
+    else:
+        made = _made(e, plan, activations, gradients, detail, rivals, asked)
+    for name, value in made.items():
+        expose(e.graph, value, name)
+    return list(made)
+
+
+def _image_by_image(
+    e: Emitter, plan: FusedPlan, activations: Value, gradients: Value, more: Sequence[Value | None]
+) -> dict[str, Value]:
+    """What `_made` makes of each image by itself: no size is that of another image, and little memory is needed.
+
+    more: the other inputs of `_made`.
+    """
+    names: list[str] = []
+
+    def turn(body: Body, image: Value, _state: Sequence[Value]) -> tuple[None, list[Value], list[Value]]:
+        inner = body.emitter
+        place = inner.unsqueeze(image, [0])
+
+        def own(value: Value) -> Value:
+            return inner("Gather", body.outer(value), place, axis=0, shape=(1, *value.dims[1:]))
+
+        made = _made(
+            inner, plan, own(activations), own(gradients), *(None if one is None else own(one) for one in more)
+        )
+        names.extend(made)
+        return None, [], list(made.values())
+
+    batch, count = activations.dims[0], e.dim(activations, 0)
+    trips = e.constant(np.array(count, np.int64)) if isinstance(count, int) else count
+    scanned = 2 + (plan.detail is not None) + (plan.settings is not None) * (1 + plan.labels)
+    _, rows = loop(e, "cam_fused_image", trips, [], turn, scanned=scanned)
+    made = {}
+    for name, row in zip(names, rows, strict=True):
+        e.graph.types[row.name] = (row.kind, (batch, *row.dims[1:]))
+        made[name] = e.squeeze(e.value(row.name), [1])
+    return made
+
+
+def _made(
+    e: Emitter,
+    plan: FusedPlan,
+    activations: Value,
+    gradients: Value,
+    detail: Value | None,
+    rivals: Value | None,
+    asked: Value | None,
+) -> dict[str, Value]:
+    """What `write_rule` gives out, by name."""
     a, g = activations, gradients
     if rivals is not None and plan.settings is not None:
         g = g - rivals * plan.settings.contrast
@@ -63,7 +118,9 @@ def write_rule(
         signed = simple_map(e, plan.method, a, g)
     else:
         rows = features(e, a, plan.settings)
-        clusters = cluster(e, rows, plan.settings, plan.clustered, hooked_by_masks)
+        packed = plan.form == "cpu"
+        components = hooked_by_scatter if packed else hooked_by_masks
+        clusters = cluster(e, rows, plan.settings, plan.clustered, components, packed=packed)
         signed = signed_map(e, a, g, clusters, plan.settings)
         guide = None if detail is None else guided(e, signed, safe(e, detail), plan.settings)
     heat, empty = finished(e, signed, plan.size, guide, asked)
@@ -74,9 +131,7 @@ def write_rule(
         made["cam_counts"] = _counts(e, clusters)
         if plan.labels:
             made["cam_labels"] = _labels(e, clusters)
-    for name, value in made.items():
-        expose(e.graph, value, name)
-    return list(made)
+    return made
 
 
 def _input(e: Emitter, name: str, shape: tuple[int | str, ...]) -> Value:
@@ -96,8 +151,7 @@ def _counts(e: Emitter, clusters: Clusters) -> Value:
 
 def _labels(e: Emitter, clusters: Clusters) -> Value:
     """int64 (N, C): clusters numbered by their first core channel."""
-    size = int(clusters.present.dims[1] or 0)
     numbers = e("CumSum", clusters.present, e.constant(np.array(1, np.int64))) - 1.0
-    own = e("GatherElements", numbers, as_index(e, clusters.roots, size), axis=1)
+    own = e("GatherElements", numbers, as_index(e, clusters.roots, e.dim(numbers, 1)), axis=1)
     live = own * clusters.found + (1.0 - clusters.found) * float(Grouping.NOISE)
     return e.cast(live * clusters.live + (1.0 - clusters.live) * float(Grouping.DEAD), INT)

@@ -18,8 +18,8 @@ class FusedSpec:
     What the map is made of keeps its names (`LayerSpec.activations`, `LayerSpec.gradients` and so on) as values inside
     the graph that are no outputs. The method and all its settings are `CamSpec.method`.
 
-    form: ``static``, of operators that every runtime has, with sizes that are known beforehand; ``cpu`` is kept for a
-    form with sizes from the data. map_size: what was asked for. size: (H, W) of the map.
+    form: ``static``, of operators that every runtime has, with sizes that are known beforehand; ``cpu``, for ONNX
+    Runtime on CPUs, with sizes from the data. map_size: what was asked for. size: (H, W) of the map.
 
     Names of outputs, None where there is no such output: map: float32 (N, H, W) in [0, 1]. empty: bool (N,), whether
     the map means nothing (it is then zero). guided: bool (N,), whether the detail layer sharpened the map, which not

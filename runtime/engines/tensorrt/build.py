@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import EngineError, ModelFileError, OutputError
+from ...contract.modelfile import read_spec
+from ...errors import CfcamError, EngineError, ModelFileError, OutputError
 from ...files import write_bytes
 from .options import BuilderOptions
 from .packages import Messages, Package, load_package
@@ -90,9 +91,10 @@ def build_engine(
     options: BuilderOptions | None = None,
     timing_cache: Path | None = None,
     progress: BuildProgress | None = None,
-    exact: bool = False,
 ) -> bytes:
     """Build an ONNX file into a serialised engine ("plan"). Precision is that of the file.
+
+    A fused file is built without TF32, which rounds what float32 matrix products read: the rule compares similarities.
 
     Args:
         path: The file.
@@ -103,15 +105,20 @@ def build_engine(
         options: None for the defaults.
         timing_cache: Folder that keeps timings for the next build.
         progress: Told phase and share done; what it raises stops the build.
-        exact: Without TF32, which rounds what float32 matrix products read: a fused file compares similarities.
 
     Returns:
         The plan.
 
     Raises:
         MissingDependencyError, ModelFileError: As `parse_onnx`.
-        EngineError: TensorRT refuses the model, an option, or the batch.
+        EngineError: TensorRT refuses the model, an option, or the batch; or the file is fused in the form ``cpu``.
     """
+    form = _fused_form(path)
+    if form == "cpu":
+        raise EngineError(
+            f"{path}: is fused in the form 'cpu', whose sizes come from the data: export it again with --fused-form "
+            "static, or let cfcam build --fused make the product, which takes the form that fits"
+        )
     rt, options = load_package(package), options or BuilderOptions()
     monitor = None if progress is None else make_monitor(rt.module, progress)
     file = None if timing_cache is None else timing_cache_file(timing_cache, rt, compute_capability)
@@ -122,7 +129,7 @@ def build_engine(
         if isinstance(parsed, ParseProblem):
             raise EngineError(f"{path}: {ParseResult(str(rt), (parsed,))}")
         builder, network, _ = parsed
-        profile, settings = _profile(path, loaders, network, batch), _settings(rt, options, exact)
+        profile, settings = _profile(path, loaders, network, batch), _settings(rt, options, exact=form is not None)
         try:
             with _timings(file) as timings:
                 config = loaders.create_config(
@@ -143,6 +150,14 @@ def build_engine(
         if file is not None:
             _keep_timings(config, file)
         return plan
+
+
+def _fused_form(path: str | os.PathLike[str]) -> str | None:
+    """The form of a fused file; None for every other, what is no file of ours included."""
+    with contextlib.suppress(CfcamError):
+        fused = read_spec(path).fused
+        return None if fused is None else fused.form
+    return None
 
 
 def _parsed(

@@ -114,6 +114,7 @@ def test_a_fused_product(guided_path: Path, tmp_path: Path, photos: list[Path]) 
     spec, manifest = read_spec(product), Manifest.read(product)
     assert (spec.precision, spec.method.settings["contrast"]) == ("float16", 0.3)
     assert spec.fused is not None
+    assert spec.fused.form == "cpu"  # where it runs
     assert manifest is not None
     assert manifest.form == {"guided": True, "contrast": 0.3, "detail": "early"}
     assert report.gate is not None

@@ -16,7 +16,7 @@ def test_neighbours_by_hand():
     unit = np.array([[[1, 0], [0.8, 0.6], [0, 1], [-0.8, 0.6]]], np.float32)
 
     def build(e, values):
-        around = near(e, values["unit"], values["alive"], SETTINGS)
+        around = near(e, values["unit"], values["alive"], SETTINGS, 2)
         return [around.far / e.constant(np.float32(SCALE)), around.core]
 
     far, core = evaluated(build, unit=unit, alive=np.ones((1, 4), np.float32))

@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 from cfcam.export.fused.clusters import NOTHING, Near
-from cfcam.export.fused.components import hooked_by_masks
+from cfcam.export.fused.components import hooked_by_masks, hooked_by_scatter
 from scipy.sparse.csgraph import connected_components
 
 from .building import evaluated
 
 
 @pytest.mark.parametrize("kind", ["chain", "shuffled chain", "sparse", "none", "all"])
-def test_each_core_channel_has_the_least_of_its_component(kind):
+@pytest.mark.parametrize("components", [hooked_by_masks, hooked_by_scatter])
+def test_each_core_channel_has_the_least_of_its_component(kind, components):
     random, count = np.random.default_rng(0), 150
     order = random.permutation(count) if kind == "shuffled chain" else np.arange(count)
     near = np.eye(count, dtype=bool)
@@ -24,7 +25,7 @@ def test_each_core_channel_has_the_least_of_its_component(kind):
 
     def build(e, values):
         places = e.constant(np.arange(count, dtype=np.float32)[None])
-        return [hooked_by_masks(e, Near(values["far"], values["core"], places))]
+        return [components(e, Near(values["far"], values["core"], places))]
 
     (found,) = evaluated(build, far=far, core=core.astype(np.float32))
     for have, inside in zip(found, core, strict=True):

@@ -10,7 +10,9 @@ from cfcam.calibration.build.job import make_job
 from cfcam.export import ExportError, export_onnx
 from cfcam.runtime import Explainer
 from cfcam.runtime.contract.modelfile import read_spec
-from cfcam.runtime.errors import MethodError, ModelFileError
+from cfcam.runtime.engines.tensorrt.build import build_engine
+from cfcam.runtime.errors import EngineError, MethodError, ModelFileError
+from cfcam.runtime.methods.cfcam.method import CfcamSettings, group_channels
 
 RANDOM = np.random.default_rng(0)
 
@@ -63,6 +65,35 @@ def test_settings_are_written_in(tmp_path):
         batch = images(one.spec)
         np.testing.assert_allclose(one.maps(batch), other.maps(batch, settings=settings), atol=2e-5)
         assert np.abs(one.maps(batch) - other.maps(batch)).max() > 0.01
+
+
+def test_the_form_for_cpus_and_the_clusters_of_channels(tmp_path, pair):
+    path = exported(tmp_path, fused=True, fused_form="cpu", cam_labels=True)
+    with Explainer(path) as one, Explainer(pair[0]) as static, Explainer(pair[1]) as host:
+        assert one.spec.fused is not None
+        assert (one.spec.fused.form, one.spec.fused.labels) == ("cpu", "cam_labels")
+        assert static.spec.fused is not None
+        assert (static.spec.fused.form, static.spec.fused.labels) == ("static", None)
+        batch = images(one.spec, 3)
+        for a, b, c in zip(*(e.explain_batch(batch, 1) for e in (one, static, host)), strict=True):
+            np.testing.assert_allclose(a.map, b.map, atol=1e-6)
+            np.testing.assert_allclose(a.map, c.map, atol=2e-5)
+            assert a.counts == b.counts
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        feeds = {"image": batch, "cam_target": np.ones(3, np.int64)}
+        (labels,) = map(np.asarray, session.run(["cam_labels"], feeds))
+        wanted = [group_channels(a, CfcamSettings()).labels for a in host.tensors(batch).activations]
+        np.testing.assert_array_equal(labels, wanted)
+    with pytest.raises(EngineError, match=r"form 'cpu'.* --fused-form static"):
+        build_engine(path)
+
+
+@pytest.mark.parametrize("net", ["keras", "half"])
+def test_the_form_for_cpus_alone_and_among_float16(tmp_path, net):
+    path, host = exported(tmp_path, net, fused=True, fused_form="cpu"), exported(tmp_path, net, "host")
+    with Explainer(path) as one, Explainer(host) as other:
+        batch = images(one.spec, 1)
+        np.testing.assert_allclose(one.maps(batch), other.maps(batch), atol=2e-5)
 
 
 def test_a_class_that_does_not_exist_is_no_other_class(pair):
@@ -130,6 +161,10 @@ def test_a_product_of_a_fused_file_keeps_its_method(pair):
     ("options", "words"),
     [
         ({"map_size": "detail"}, "add --fused"),
+        ({"fused_form": "cpu"}, "fused_form: for fused files alone"),
+        ({"cam_labels": True}, "cam_labels: for fused files alone"),
+        ({"fused": True, "fused_form": "gpu"}, "expected static or cpu"),
+        ({"fused": True, "method": "gradcam", "cam_labels": True}, "cam_labels: 'gradcam' has no clusters"),
         ({"method": "gradcam"}, "add --fused"),
         ({"fused": True, "with_tail": True}, "no tail"),
         ({"fused": True, "classes_per_image": 2}, "one class of each image"),
