@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 from onnx import GraphProto, ModelProto, TensorProto, helper
 
 from ..graph import Graph, Shape
@@ -84,8 +85,10 @@ def loop(
     graph.names |= body.graph.names
     ends = [graph.fresh(f"{prefix}_end") for _ in carried]
     rows = [graph.fresh(f"{prefix}_rows") for _ in left]
+    # An empty last input is dropped by some tools, and a Loop has two inputs at least.
+    always = "" if carried else around.constant(np.array(True)).name
     node = helper.make_node(
-        "Loop", [trips.name, "", *(value.name for value in carried)], [*ends, *rows], body=proto,
+        "Loop", [trips.name, always, *(value.name for value in carried)], [*ends, *rows], body=proto,
         name=graph.fresh(f"{prefix}_loop"),
     )  # fmt: skip
     for name, value in zip(ends, carried, strict=True):

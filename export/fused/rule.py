@@ -57,7 +57,10 @@ def write_rule(
     activations, gradients: float32 (N, C, h, w). detail: float32 (N, D, H, W), where the plan has one. rivals: float32
     (N, C, 1, 1), likewise. asked: bool (N,), whether there is the class that was asked for; None for always.
     """
-    if plan.form == "cpu" and activations.dims[0] != 1:
+    batch = activations.dims[0]
+    if plan.form == "cpu" and batch != 1:
+        if asked is not None:  # a target that is fixed later is one number for all images
+            asked = e("Expand", asked, e.vector(e.dim(activations, 0)), shape=(batch,))
         made = _image_by_image(e, plan, activations, gradients, (detail, rivals, asked))
     else:
         made = _made(e, plan, activations, gradients, detail, rivals, asked)

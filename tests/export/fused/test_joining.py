@@ -7,6 +7,7 @@ import onnxruntime
 import pytest
 from cfcam.calibration.build.config import BuildConfig, Method
 from cfcam.calibration.build.job import make_job
+from cfcam.calibration.check import check_file
 from cfcam.export import ExportError, export_onnx
 from cfcam.runtime import Explainer
 from cfcam.runtime.contract.modelfile import read_spec
@@ -88,12 +89,13 @@ def test_the_form_for_cpus_and_the_clusters_of_channels(tmp_path, pair):
         build_engine(path)
 
 
-@pytest.mark.parametrize("net", ["keras", "half"])
-def test_the_form_for_cpus_alone_and_among_float16(tmp_path, net):
-    path, host = exported(tmp_path, net, fused=True, fused_form="cpu"), exported(tmp_path, net, "host")
+@pytest.mark.parametrize(("net", "options"), [("keras", {}), ("half", {}), ("plain", {"fixed_target": "top"})])
+def test_the_form_for_cpus_alone_and_with_other_options(tmp_path, net, options):
+    path, host = exported(tmp_path, net, fused=True, fused_form="cpu", **options), exported(tmp_path, net, "host")
     with Explainer(path) as one, Explainer(host) as other:
-        batch = images(one.spec, 1)
+        batch = images(one.spec, 1 if net == "keras" else 3)
         np.testing.assert_allclose(one.maps(batch), other.maps(batch), atol=2e-5)
+    assert check_file(path)  # as it is in the file
 
 
 def test_a_class_that_does_not_exist_is_no_other_class(pair):
