@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ..export.errors import ExportError, LayerError
 from ..export.fused.joining import RULE_PREFIX
 from ..export.graph import load_model
+from ..export.pixels import unfolded, unfolded_spec
 from ..export.proof.checks import prove_file
 from ..export.proof.exported_file import open_exported_file, plain_outputs
 from ..export.proof.images import filled_up
@@ -27,6 +28,7 @@ from ..export.proof.score_values import probabilities_as_given
 from ..export.report import Stopwatch
 from ..export.reverse.opening import open_model
 from ..export.reverse.score import Score, both_sides, find_score
+from ..export.sources.onnx_input import image_input
 from ..export.sources.onnx_outputs import tensor_outputs
 from ..export.unrunnable import runnable_part
 from ..runtime.contract.modelfile import file_sha256, read_model_info, read_spec
@@ -128,7 +130,11 @@ def check_file(
     if source is not None:
         with watch("source"):
             _refuse_other_input(source, spec)
-            plain, origin = plain_outputs(source, file), load_model(source)
+            origin = load_model(source)
+            if spec.input.folded is not None:
+                image = image_input(origin, (spec.input.height, spec.input.width), spec.input.channels)
+                file.take_plain_images(unfolded(file.images, spec.input, unfolded_spec(spec.input, image)))
+            plain = plain_outputs(source, file)
             score = _score_in(origin, spec)
             probabilities = [] if score is None else probabilities_as_given(file, score, plain)
     tail, tail_rows = _tail_file(path, spec)

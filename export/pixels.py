@@ -13,8 +13,9 @@ from ..runtime.contract.spec import FoldedSpec, InputSpec
 from .errors import ExportError
 from .graph import Graph
 from .sources.assumed import PIXEL_RANGE
+from .sources.onnx_input import ImageInput
 
-__all__ = ["FOLDED_INPUTS", "FoldedInput", "fold_input", "folded_spec", "unfolded"]
+__all__ = ["FOLDED_INPUTS", "FoldedInput", "fold_input", "folded_spec", "unfolded", "unfolded_spec"]
 
 #: What a folded input may be: float32 (N, C, H, W), uint8 (N, C, H, W) or uint8 (N, H, W, C).
 FoldedInput = Literal["float", "uint8", "uint8-nhwc"]
@@ -50,6 +51,21 @@ def folded_spec(spec: InputSpec, asked: FoldedInput) -> InputSpec:
         mean=(0.0,) * count,
         std=(1.0,) * count,
         folded=FoldedSpec(scale=spec.scale, mean=spec.mean, std=spec.std),
+    )
+
+
+def unfolded_spec(folded: InputSpec, image: ImageInput) -> InputSpec:
+    """What the plain model takes, whose input is `image`, where a file that was made of it takes `folded`."""
+    assert folded.folded is not None
+    formula = folded.folded
+    return replace(
+        folded,
+        layout=image.layout,
+        dtype=image.dtype,
+        scale=formula.scale,
+        mean=formula.mean,
+        std=formula.std,
+        folded=None,
     )
 
 

@@ -9,12 +9,14 @@ import onnx
 import onnx_classifiers
 import onnxruntime
 import pytest
+from cfcam.calibration.check import check_file
 from cfcam.calibration.measures import EngineAccess, Jpeg
 from cfcam.export import ExportError, export_onnx
 from cfcam.export.pixels import folded_spec
 from cfcam.export.sources.preprocessing import Preprocessing, preset
 from cfcam.runtime import Explainer, read_spec
 from cfcam.runtime.contract.spec import FoldedSpec
+from onnx import numpy_helper
 from PIL import Image
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -87,6 +89,21 @@ def test_a_padded_photo_and_a_probe_have_the_same_mean_colour(tmp_path: Path) ->
         assert frames[0] == one.prepare(photo).frame
         border = third.prepare(photo).tensor[:, 0, 0]
         assert border.tolist() == np.rint(255 * MEAN).tolist()
+
+
+def test_a_check_gives_the_plain_model_what_the_graph_makes_of_pixels(tmp_path: Path) -> None:
+    folded = exported(tmp_path, "keras", preprocessing=preset("torchvision"), fold_preprocessing="uint8")
+    name = "output 'probabilities' against the plain model"
+    rows = {row.name: row.status for row in check_file(folded, source=tmp_path / "net.onnx").rows}
+    assert rows[name] == "ok"
+    assert "failed" not in rows.values()
+    model = onnx.load(folded)
+    wrong = next(node.input[1] for node in model.graph.node if node.op_type == "Mul" and node.name == "image_mul")
+    for tensor in model.graph.initializer:
+        if tensor.name == wrong:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.001), wrong))
+    onnx.save(model, folded)
+    assert {row.name: row.status for row in check_file(folded, source=tmp_path / "net.onnx").rows}[name] == "failed"
 
 
 def test_a_file_that_states_its_range_states_the_new_one(tmp_path: Path) -> None:
