@@ -6,12 +6,17 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import CfcamError, EngineError, OutputError
 from .limits import Refusal
 
 __all__ = ["Metrics", "outcome_of"]
+
+# It is imported later: whether processes add up is settled then. That it is not installed is said now.
+if find_spec("prometheus_client") is None:
+    raise ModuleNotFoundError("No module named 'prometheus_client'", name="prometheus_client")
 
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 _SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -35,7 +40,6 @@ class Metrics:
         folder = os.environ.get(_FOLDER)
         if folder is not None and not Path(folder).is_dir():
             raise OutputError(f"{_FOLDER}: {folder} is no folder: make it, empty, or unset the variable")
-        # Whether processes add up is settled when this is imported.
         from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
         self._together = folder is not None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import subprocess
 import sys
 
 import pytest
 from cfcam.runtime.errors import EngineError, ImageError, OutputError
+from cfcam.runtime.serving import metrics as metrics_module
 from cfcam.runtime.serving.limits import Refusal
 from cfcam.runtime.serving.metrics import Metrics, outcome_of
 from cfcam.runtime.serving.service import TooLate
@@ -74,6 +76,13 @@ def test_what_is_counted(monkeypatch):
 )
 def test_outcomes(error, outcome):
     assert outcome_of(error) == outcome
+
+
+def test_that_the_library_is_missing_is_said_when_the_module_is_imported(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError) as caught:
+        importlib.reload(metrics_module)
+    assert caught.value.name == "prometheus_client"
 
 
 def test_processes_add_up(tmp_path):
