@@ -71,7 +71,7 @@ def serve(
 
     with needing("serving", "serve", "starlette", "uvicorn", "pydantic", "pydantic_core", "h11", "prometheus_client"):
         from ..runtime.serving.models import named
-        from ..runtime.serving.server import BACKLOG, bound_socket
+        from ..runtime.serving.server import bound_socket
         from ..runtime.serving.service import Limits
         from ..runtime.serving.supervisor import supervise
         from ..runtime.serving.worker import ServeOptions, answer
@@ -115,7 +115,6 @@ def serve(
         )
 
     def started() -> None:
-        listener.listen(BACKLOG)  # from here on connections are kept until they are answered
         scheme = "http" if tls_cert is None else "https"
         names = ", ".join(named(model)[0] for model in models)
         also = "" if options.grpc is None else f" and, over gRPC, at {host}:{options.grpc[1]}"
@@ -123,8 +122,6 @@ def serve(
         note(f"serving {names} at {scheme}://{host}:{address[1]}{also}{processes} (Ctrl-C stops it)")
 
     if workers == 1:
-        opened = options.open()
-        started()
-        answer(options, opened, listener, note)
+        answer(options, options.open(), listener, note, started=started)
     else:
         supervise(options, listener, workers, note, started)

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import h11
@@ -73,10 +74,15 @@ class Beside(Protocol):
 
 class _Server(uvicorn.Server):
     def __init__(
-        self, config: uvicorn.Config, draining: threading.Event, linger: float, beside: Beside | None = None
+        self,
+        config: uvicorn.Config,
+        draining: threading.Event,
+        linger: float,
+        beside: Beside | None,
+        announce: Callable[[], None],
     ) -> None:
         super().__init__(config)
-        self._draining, self._linger, self._beside = draining, linger, beside
+        self._draining, self._linger, self._beside, self._announce = draining, linger, beside, announce
         self._acceptors: list[Acceptor] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -86,13 +92,14 @@ class _Server(uvicorn.Server):
         turn = self.config.http_protocol_class.turn  # type: ignore[union-attr]
         if turn is None:
             await super().startup(sockets)
-            return
-        await self.lifespan.startup()
-        self.servers = []
-        for listener in sockets or []:
-            listener.listen(BACKLOG)
-            self._acceptors.append(Acceptor(listener, turn, self._connect))
-        self.started = True
+        else:
+            await self.lifespan.startup()
+            self.servers = []
+            for listener in sockets or []:
+                listener.listen(BACKLOG)
+                self._acceptors.append(Acceptor(listener, turn, self._connect))
+            self.started = True
+        self._announce()
 
     async def _connect(self, accepted: socket.socket) -> None:
         kind: Any = self.config.http_protocol_class
@@ -162,6 +169,7 @@ def serve(
     grace: int = 30,
     beside: Beside | None = None,
     turn: Turn | None = None,
+    started: Callable[[], None] = lambda: None,
 ) -> None:
     """Answer until SIGTERM or Ctrl-C; requests in flight are answered first.
 
@@ -174,6 +182,7 @@ def serve(
         grace: Seconds for the requests in flight.
         beside: A server of another protocol, which starts and stops with this one.
         turn: Where other processes listen on the same socket, this one's place among them.
+        started: Called when connections are taken.
 
     Raises:
         OutputError: The certificate or its key cannot be used, or the address of `beside`.
@@ -198,4 +207,4 @@ def serve(
         raise OutputError(
             f"{cert}, {key}: are no certificate and its key in PEM ({error.strerror or error})"
         ) from error
-    _Server(config, draining or threading.Event(), linger, beside).run([listener])
+    _Server(config, draining or threading.Event(), linger, beside, started).run([listener])

@@ -30,6 +30,8 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _GRACE = 35.0
 #: Seconds until the next try where a worker cannot be started, at most; the first is after one.
 _MOST_DELAY = 30.0
+#: A worker that ends within so many seconds ended soon; after two in a row the next one is delayed.
+_SOON = 10.0
 _METRICS = "PROMETHEUS_MULTIPROC_DIR"
 
 #: What a worker runs: it calls the first function when it can answer, and the second with sentences.
@@ -45,7 +47,8 @@ class _Worker:
 
     def __init__(self, process: BaseProcess, said: Connection, number: int) -> None:
         self.process, self.said, self.number = process, said, number
-        self.ready = False
+        #: Since when it can answer, on the monotonic clock.
+        self.ready: float | None = None
         #: Why it cannot be started, in its own sentence.
         self.reason: str | None = None
 
@@ -79,9 +82,7 @@ def supervise(
     """
 
     def work(ready: Callable[[], None], said: Callable[[str], None], turn: Turn) -> None:
-        models = options.open()
-        ready()
-        answer(options, models, listener, said, turn=turn)
+        answer(options, options.open(), listener, said, turn=turn, started=ready)
 
     with _metrics_folder():
         _Supervisor(work, listener, count, say, started).run()
@@ -99,7 +100,8 @@ class _Supervisor:
         self._work, self._listener, self._count, self._say, self._started = work, listener, count, say, started
         self._workers: list[_Worker] = []
         self._shares = Shares(count)
-        self._failures = 0
+        #: Workers in a row that could not be started, and that ended soon after they were.
+        self._failures = self._soon = 0
         self._next_start = 0.0
         #: Whether all have been ready once, and whether the end was asked for.
         self._running = self._stopping = False
@@ -193,8 +195,8 @@ class _Supervisor:
             while worker.said.poll():
                 kind, text = worker.said.recv()
                 if kind == "ready":
-                    worker.ready, self._failures = True, 0
-                    if not self._running and sum(one.ready for one in self._workers) == self._count:
+                    worker.ready, self._failures = time.monotonic(), 0
+                    if not self._running and sum(one.ready is not None for one in self._workers) == self._count:
                         self._running = True
                         self._started()
                 elif kind == "failed":
@@ -216,16 +218,20 @@ class _Supervisor:
             return
         code = worker.process.exitcode or 0
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-        if worker.ready and self._running:
-            self._next_start = 0.0
-            self._say(f"{worker.reason or f'a worker ended {how}'}; another one takes its place")
-            return
-        reason = worker.reason or f"a worker ended {how} before it could answer"
+        reason = worker.reason or f"a worker ended {how}" + ("" if worker.ready else " before it could answer")
         if not self._running:
             raise WorkerError(reason)
+        now = time.monotonic()
+        if worker.ready is not None:
+            # What ends again and again soon after it began is not begun all the time.
+            self._soon = self._soon + 1 if now < worker.ready + _SOON else 0
+            delay = 0.0 if self._soon < 3 else min(_MOST_DELAY, 2.0 ** (self._soon - 3))
+            self._next_start = now + delay
+            self._say(f"{reason}; another one takes its place" + (f" in {delay:.0f} s" if delay else ""))
+            return
         self._failures += 1
         delay = min(_MOST_DELAY, 2.0 ** (self._failures - 1))
-        self._next_start = time.monotonic() + delay
+        self._next_start = now + delay
         self._say(f"a worker cannot be replaced, the next try is in {delay:.0f} s: {reason}")
         if not self._workers:
             raise WorkerError(f"no worker is left, and none can be started: {reason}")

@@ -70,6 +70,7 @@ def answer(
     say: Callable[[str], None],
     *,
     turn: Turn | None = None,
+    started: Callable[[], None] = lambda: None,
 ) -> None:
     """Answer in this process until SIGTERM or Ctrl-C; at SIGHUP the files are opened again.
 
@@ -79,6 +80,10 @@ def answer(
         listener: Bound and listening.
         say: Takes sentences for the person who runs the server, from any thread.
         turn: Where other processes listen on the same socket, this one's place among them.
+        started: Called when connections are taken.
+
+    Raises:
+        OutputError: The certificate or its key cannot be used, or the address for gRPC.
     """
     draining = threading.Event()
     service = Service(models, options.limits, draining.is_set)
@@ -95,6 +100,7 @@ def answer(
             draining=draining,
             beside=beside,
             turn=turn,
+            started=started,
         )
 
 

@@ -88,6 +88,22 @@ def test_who_dies_is_replaced_and_all_reload_and_stop(tmp_path):
     assert [signal.getsignal(number) for number in supervisor._SIGNALS] == handlers
 
 
+def test_who_dies_again_and_again_is_given_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(supervisor, "_MOST_DELAY", 0.3)
+
+    def then(watched):
+        dead = set()
+        for _ in range(4):
+            _until(lambda: any(one.ready and one.process.pid not in dead for one in watched.supervisor._workers))
+            dead.add(watched.supervisor._workers[0].process.pid)
+            os.kill(watched.supervisor._workers[0].process.pid, signal.SIGKILL)
+        _until(lambda: sum("place" in text for text in watched.said) == 4)
+
+    watched = _Watched(tmp_path, then, count=1)
+    watched.run()
+    assert [text.partition("place")[2] for text in watched.said if "place" in text] == ["", "", " in 0 s", " in 0 s"]
+
+
 def test_what_cannot_be_started_is_refused_with_its_own_sentence(tmp_path):
     with pytest.raises(WorkerError, match="the file is broken"):
         _Watched(tmp_path, None, fails_from=0).run()
