@@ -21,7 +21,7 @@ export PIP_NO_COMPILE := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test examples fuzz zoo lint style types pytest pytest-runtime fleet gpu gpu-suite wheels-check format clean
+.PHONY: help demo test examples fuzz zoo bench lint style types pytest pytest-runtime fleet gpu gpu-suite wheels-check format clean
 
 help:
 	@echo "make demo   export a pretrained network and explain a photo with it (writes demo-output/)"
@@ -31,6 +31,8 @@ help:
 	@echo "            classifiers, each explained as numpy says (an hour; FUZZ='--kind semantics' for these alone)"
 	@echo "make zoo    export and judge every architecture we know (writes docs/results/zoo.md; under an hour; resumes where it stopped)"
 	@echo "make fleet  tests of audits on Ray, which is installed for them"
+	@echo "make bench  cfcam beside pytorch-grad-cam, torch-cam and Captum (writes docs/results/benchmarks.md; an hour on a quiet machine;"
+	@echo "            BENCH='--parts time --networks mobilenet_v2 --rounds 8' for a part)"
 	@echo "make gpu    tests of engines on an NVIDIA GPU; says so loudly where there is none"
 	@echo "make wheels-check   ask pip which extras have wheels for a Jetson; installs nothing"
 	@echo "make lint   linters and type checks only"
@@ -57,6 +59,9 @@ fuzz: $(VENV)/stamp-dev
 
 zoo: $(VENV)/stamp-dev
 	$(PY) benchmarks/zoo.py -j 2 --output docs/results/zoo.md
+
+bench: $(VENV)/stamp-bench
+	OMP_NUM_THREADS=1 $(PY) benchmarks/peers.py $(BENCH)
 
 lint: style types
 
@@ -121,6 +126,10 @@ $(VENV)/bin/python:
 
 $(VENV)/stamp-demo: $(INSTALLED_FROM) | $(VENV)/bin/python
 	$(PIP) -c constraints.txt -e '.[cpu,export,demo]'
+	@touch $@
+
+$(VENV)/stamp-bench: $(VENV)/stamp-dev
+	$(PIP) -c constraints.txt -e '.[bench]'
 	@touch $@
 
 $(VENV)/stamp-dev: $(INSTALLED_FROM) | $(VENV)/bin/python
