@@ -25,7 +25,6 @@ CASES = [
     ("plain", "rgb", "float"),
     ("plain", "bgr", "uint8"),
     ("keras", "rgb", "uint8-nhwc"),
-    ("keras", "rgb", "float"),
 ]
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 3, 32, 32)).astype(np.uint8)
 
