@@ -1,0 +1,245 @@
+"""What an audit costs, what it survives, and how it would scale. Needs Linux.
+
+    OMP_NUM_THREADS=1 python benchmarks/audit.py cost model.cam.onnx PHOTOS...        # all rungs, budgets, bytes
+    OMP_NUM_THREADS=1 python benchmarks/audit.py kills model.cam.onnx PHOTOS... --count 50
+    OMP_NUM_THREADS=1 python benchmarks/audit.py cores model.cam.onnx PHOTOS...       # two workers against one
+    OMP_NUM_THREADS=1 python benchmarks/audit.py report model.cam.onnx PHOTOS... --rows 10000
+    OMP_NUM_THREADS=1 python benchmarks/audit.py simulate model.cam.onnx PHOTOS...    # workers that nobody has here
+
+PHOTOS are folders, files or patterns. `--photos N` cuts N different photos out of them, as JPEG in a folder for scratch
+files. Milliseconds are processor time unless their name says wall. Each command prints one JSON document.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import itertools
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cfcam.calibration.audit import AuditOptions, audit
+from cfcam.calibration.audit.parts import iter_rows, read_parts, write_part
+from cfcam.calibration.audit.plan import read_plan
+from cfcam.calibration.audit.planning import asked_plan
+from cfcam.calibration.audit.report import pick_cases, render_report
+from cfcam.calibration.audit.row import FIGURES, Row
+from cfcam.calibration.audit.slices import table
+from cfcam.calibration.audit.sources import Photo
+from cfcam.calibration.audit.summary import summarise
+from cfcam.calibration.audit.workers import Job, opened
+from cfcam.runtime.photos.images import find_images
+from PIL import Image
+
+#: Photos that a worker of the simulation is given at a time, as by Ray.
+_CHUNK = 16
+
+
+def make_photos(sources: Sequence[str], count: int, folder: Path) -> list[Path]:
+    """`count` JPEG files of 500 x 375 pixels in `folder`: cuts of half the side or more out of the photos."""
+    rng = random.Random(0)
+    originals = [Image.open(path).convert("RGB") for path in find_images(sources)]
+    folder.mkdir()
+    for number in range(count):
+        image = originals[number % len(originals)]
+        side = rng.uniform(0.5, 1.0)
+        width, height = (int(side * length) for length in image.size)
+        left, top = rng.randrange(image.width - width + 1), rng.randrange(image.height - height + 1)
+        cut = image.crop((left, top, left + width, top + height)).resize((500, 375))
+        cut.save(folder / f"{number:06}.jpg", quality=90)
+    return sorted(folder.iterdir())
+
+
+def cpu(work: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
+    """What `work` returns, and its seconds of processor time."""
+    started = time.process_time()
+    return work(*arguments), time.process_time() - started
+
+
+def cost(model: Path, photos: list[Path], folder: Path) -> dict[str, Any]:
+    """All rungs without a budget, and budgets of 20, 40 and 80 ms."""
+    audit(model, photos, folder / "all")
+    rows = read_parts(folder / "all" / "parts")
+    ms = np.array([row["ms"] for row in rows])
+    size = sum(path.stat().st_size for path in (folder / "all" / "parts").iterdir())
+    found: dict[str, Any] = {
+        "photos": len(rows),
+        "all_rungs_ms": {"median": float(np.median(ms)), "p99": float(np.quantile(ms, 0.99))},
+        "photos_per_second_per_core": 1000 / float(ms.mean()),
+        "bytes_per_photo": size / len(rows),
+    }
+    for budget in (20, 40, 80):
+        document = audit(model, photos, folder / f"b{budget}", AuditOptions(budget_ms=budget))
+        latency = document["latency"]
+        found[f"budget_{budget}"] = {
+            "rungs": document["plan"]["rungs"],
+            **{name: latency[name] for name in ("p50_ms", "p99_ms", "over", "over_rate")},
+        }
+    return found
+
+
+def kills(model: Path, photos: list[Path], folder: Path, count: int) -> dict[str, Any]:
+    """An audit with two workers, of which the driver or a worker is killed with -9 at a random moment, until done."""
+    rng = random.Random(0)
+    command = [sys.executable, "-m", "cfcam.cli", "audit", "run", str(model), "--images", str(photos[0].parent)]
+    killed: Counter[str] = Counter()
+    lost = twice = audits = 0
+    while sum(killed.values()) < count:
+        audits += 1
+        out = folder / f"k{audits}"
+        for _ in range(1000):
+            process = subprocess.Popen(
+                [*command, "--workers", "2", "-o", str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            deadline = time.monotonic() + rng.uniform(2, 20)
+            while process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.05)
+            if process.poll() is None and sum(killed.values()) < count:
+                victim = rng.choice(["driver", "worker"])
+                children = _children(process.pid)
+                if victim == "driver" or not children:
+                    killed["driver"] += 1
+                    process.send_signal(signal.SIGKILL)
+                else:
+                    killed["worker"] += 1
+                    os.kill(rng.choice(children), signal.SIGKILL)
+            if process.wait() == 0:
+                break
+        images = Counter(row["image"] for row in read_parts(out / "parts"))  # which refuses what is there twice
+        lost += sum(str(photo) not in images for photo in photos)
+        twice += sum(number > 1 for number in images.values())
+    return {"kills": dict(killed), "audits": audits, "photos": len(photos), "lost": lost, "twice": twice}
+
+
+def _children(pid: int) -> list[int]:
+    """Worker processes: not the one that tracks shared memory."""
+    found = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        line = Path(f"/proc/{child}/cmdline").read_bytes()
+        found += [int(child)] if b"spawn_main" in line else []
+    return found
+
+
+def cores(model: Path, photos: list[Path], folder: Path) -> dict[str, Any]:
+    """Seconds of two workers against one, without what starting them takes; the best of three each."""
+    audit(model, photos[:4], folder / "plan")
+    seconds = {}
+    for workers in (1, 2):
+        times = []
+        for turn in range(3):
+            stamps: list[float] = []
+            options = AuditOptions(plan=folder / "plan" / "plan.json", workers=workers)
+            out = folder / f"w{workers}-{turn}"
+            audit(model, photos, out, options, lambda *_, s=stamps: s.append(time.perf_counter()))
+            times.append((stamps[-1] - stamps[1 + len(photos) // 4]) / (len(photos) * 3 / 4))
+        seconds[workers] = min(times)
+    return {"wall_ms_per_photo": {n: 1000 * s for n, s in seconds.items()}, "two_over_one": seconds[1] / seconds[2]}
+
+
+def report(model: Path, photos: list[Path], folder: Path, count: int) -> dict[str, Any]:
+    """What comes after the last photo: summary, slices and page of `count` rows, and how memory grows with them."""
+    audit(model, photos, folder / "a")
+    rows = read_parts(folder / "a" / "parts")
+    return {f"{number} rows": _report(model, rows, folder, photos[0], number) for number in (count // 10, count)}
+
+
+def _report(model: Path, rows: list[Row], folder: Path, photo: Path, number: int) -> dict[str, Any]:
+    parts, about = folder / f"parts{number}", json.loads((folder / "a" / "summary.json").read_text())["model"]
+    copies = (
+        row | {"image": f"{row['image']}-{n}", "sha256": f"{n:064}", "slice": json.dumps({"light": str(n % 5)})}
+        for n, row in zip(range(number), itertools.cycle(rows), strict=False)
+    )
+    writing = 0.0
+    while batch := list(itertools.islice(copies, 256)):
+        writing += cpu(write_part, parts, batch)[1]
+    _, _, view = asked_plan(model, AuditOptions())
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    plan, seconds = read_plan(folder / "a" / "plan.json"), {}
+    summary, seconds["summary"] = cpu(lambda: summarise(iter_rows(parts, FIGURES), plan, about))
+    slices, seconds["slices"] = cpu(lambda: table(iter_rows(parts, FIGURES)))
+    cases, seconds["cases"] = cpu(lambda: pick_cases(iter_rows(parts, FIGURES)))
+    names = {row["image"] for case in cases for row in case}
+    whole, seconds["their maps"] = cpu(lambda: {row["image"]: row for row in iter_rows(parts, only=names)})
+    worst, others = ([whole[row["image"]] for row in case] for case in cases)
+    shown = {name: Photo.of_file(photo) for name in names}
+    _, seconds["page"] = cpu(lambda: render_report(summary | {"slices": slices}, worst, others, view, shown))
+    return {
+        "seconds": seconds,
+        "seconds_together": sum(seconds.values()),
+        "write_ms_per_row": 1000 * writing / number,
+        "memory_grew_mb": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024,
+    }
+
+
+def simulate(model: Path, photos: list[Path], folder: Path) -> dict[str, Any]:
+    """Makespans of more workers than there are here, from what was measured: times per photo, opening, the driver."""
+    audit(model, photos, folder / "a")
+    rows = read_parts(folder / "a" / "parts")
+    seconds = [row["ms"] / 1000 for row in rows]
+    job = Job(model, read_plan(folder / "a" / "plan.json"))
+
+    def start() -> None:
+        with opened(job):
+            pass
+
+    opening = cpu(start)[1]
+    copies = [row | {"image": str(n)} for n, row in zip(range(256), itertools.cycle(rows), strict=False)]
+    driver = cpu(write_part, folder / "p", copies)[1] / len(copies)
+    hashing = cpu(lambda: [Photo.of_file(photo).sha256() for photo in photos])[1] / len(photos)
+    rng = random.Random(0)
+    found: dict[str, Any] = {
+        "measured": {
+            "mean_ms": 1000 * float(np.mean(seconds)),
+            "opening_s": opening,
+            "driver_ms_per_row": 1000 * driver,
+            "hash_ms_per_photo_when_it_goes_on": 1000 * hashing,
+        }
+    }
+    for workers, number in itertools.product((1, 10, 100, 1000), (10_000, 1_000_000)):
+        free = [opening] * workers
+        heapq.heapify(free)
+        written = 0.0
+        for start_of in range(0, number, _CHUNK):
+            size = min(_CHUNK, number - start_of)
+            end = heapq.heappop(free) + sum(rng.choices(seconds, k=size))
+            heapq.heappush(free, end)
+            written = max(written, end) + size * driver  # one process writes, in the order of ends
+        makespan = max(max(free), written)
+        found[f"{number} photos, {workers} workers"] = {
+            "hours": makespan / 3600,
+            "efficiency": number * float(np.mean(seconds)) / makespan / workers,
+        }
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("command", choices=["cost", "kills", "cores", "report", "simulate"])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("sources", nargs="+", metavar="PHOTOS")
+    parser.add_argument("--photos", type=int, default=120)
+    parser.add_argument("--count", type=int, default=50, help="kills")
+    parser.add_argument("--rows", type=int, default=10_000)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="audit-") as scratch:
+        folder = Path(scratch)
+        photos = make_photos(given.sources, given.photos, folder / "photos")
+        more = {"kills": (given.count,), "report": (given.rows,)}.get(given.command, ())
+        work: Callable[..., dict[str, Any]] = globals()[given.command]
+        print(json.dumps({given.command: work(given.model, photos, folder, *more)}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
