@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cfcam.calibration.audit import AuditOptions, audit
+from cfcam.calibration.audit import AuditError, AuditOptions, audit
 from cfcam.calibration.audit.parts import iter_rows, read_parts, write_part
 from cfcam.calibration.audit.plan import read_plan
 from cfcam.calibration.audit.planning import asked_plan
@@ -81,7 +81,11 @@ def cost(model: Path, photos: list[Path], folder: Path) -> dict[str, Any]:
         "bytes_per_photo": size / len(rows),
     }
     for budget in (20, 40, 80):
-        document = audit(model, photos, folder / f"b{budget}", AuditOptions(budget_ms=budget))
+        try:
+            document = audit(model, photos, folder / f"b{budget}", AuditOptions(budget_ms=budget))
+        except AuditError as error:
+            found[f"budget_{budget}"] = str(error)
+            continue
         latency = document["latency"]
         found[f"budget_{budget}"] = {
             "rungs": document["plan"]["rungs"],
@@ -93,6 +97,7 @@ def cost(model: Path, photos: list[Path], folder: Path) -> dict[str, Any]:
 def kills(model: Path, photos: list[Path], folder: Path, count: int) -> dict[str, Any]:
     """An audit with two workers, of which the driver or a worker is killed with -9 at a random moment, until done."""
     rng = random.Random(0)
+    audit(model, photos[:4], folder / "plan")
     command = [sys.executable, "-m", "cfcam.cli", "audit", "run", str(model), "--images", str(photos[0].parent)]
     killed: Counter[str] = Counter()
     lost = twice = audits = 0
@@ -101,9 +106,13 @@ def kills(model: Path, photos: list[Path], folder: Path, count: int) -> dict[str
         out = folder / f"k{audits}"
         for _ in range(1000):
             process = subprocess.Popen(
-                [*command, "--workers", "2", "-o", str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                [*command, "--plan", str(folder / "plan" / "plan.json"), "--workers", "2", "-o", str(out)],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
             )
-            deadline = time.monotonic() + rng.uniform(2, 20)
+            while process.poll() is None and len(_children(process.pid)) < 2:
+                time.sleep(0.05)
+            deadline = time.monotonic() + rng.uniform(0, 12)
             while process.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.05)
             if process.poll() is None and sum(killed.values()) < count:
@@ -126,10 +135,17 @@ def kills(model: Path, photos: list[Path], folder: Path, count: int) -> dict[str
 def _children(pid: int) -> list[int]:
     """Worker processes: not the one that tracks shared memory."""
     found = []
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        line = Path(f"/proc/{child}/cmdline").read_bytes()
-        found += [int(child)] if b"spawn_main" in line else []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            found += [int(stat.parent.name)] if parent == pid and b"spawn_main" in _command(stat) else []
+        except OSError:  # it has ended
+            continue
     return found
+
+
+def _command(stat: Path) -> bytes:
+    return stat.with_name("cmdline").read_bytes()
 
 
 def cores(model: Path, photos: list[Path], folder: Path) -> dict[str, Any]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
+import importlib.util
 import itertools
 import logging
+import multiprocessing
 import os
 import pickle
 import socket
+import threading
 from collections.abc import Collection, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...runtime.errors import MissingDependencyError, one_line
 from ...runtime.shown import shown
@@ -21,7 +23,10 @@ from .row import Row, arrow
 from .rungs import Auditor
 from .sources import Files, Photo
 from .sources.opening import Joined
-from .workers import Job, opened
+from .workers import Job, end_with, opened
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 __all__ = ["rows_on_cluster"]
 
@@ -64,15 +69,60 @@ def rows_on_cluster(job: Job, source: Joined, names: Collection[str], address: s
                 f"{shown(odd)}: is a relative path, which means nothing to the machines of a cluster: give absolute "
                 "ones to --images, which all of them see"
             )
-    with _connected(address, workers) as ray:
-        try:
-            yield from _rows(ray, _absolute(job), list(_tasks(source, names)), workers)
-        except ray.exceptions.RayError as error:
-            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise AuditError(
-                f"{address}: the cluster does not go on ({shown(first, 300)}): run again, and the audit goes on where "
-                "it was"
-            ) from error
+    try:
+        present = importlib.util.find_spec("ray") is not None
+    except ValueError:  # there is a module that was not imported
+        present = False
+    if not present:
+        raise MissingDependencyError("a cluster needs ray: install cfcam[fleet]")
+    _check_there(address)
+    # In a process of its own, because Ray ends the one that it is in when it loses its cluster.
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    task = (_absolute(job), list(_tasks(source, names)), address, workers, os.getpid())
+    process = context.Process(target=_drive, args=(sender, *task), daemon=True)
+    process.start()
+    sender.close()
+    try:
+        while True:
+            try:
+                found = receiver.recv()
+            except EOFError:
+                raise AuditError(
+                    f"{address}: the cluster went away, or never answered: run again with one that is there, or with "
+                    "--ray local, and the audit goes on where it was"
+                ) from None
+            if found is None:
+                return
+            if isinstance(found, Exception):
+                raise found
+            yield found
+    finally:
+        receiver.close()
+        process.join(_PATIENCE)
+        if process.is_alive():
+            process.kill()
+
+
+def _drive(sender: Connection, job: Job, tasks: list[bytes], address: str, workers: int, parent: int) -> None:
+    """In the process that is Ray's driver: send rows, and None behind the last one, or what went wrong."""
+    threading.Thread(target=end_with, args=(parent,), daemon=True).start()
+    try:
+        with _connected(address, workers) as ray:
+            try:
+                for row in _rows(ray, job, tasks, workers):
+                    sender.send(row)
+            except ray.exceptions.RayError as error:
+                first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+                raise AuditError(
+                    f"{address}: the cluster does not go on ({shown(first, 300)}): run again, and the audit goes on "
+                    "where it was"
+                ) from error
+        sender.send(None)
+    except BrokenPipeError:  # nobody wants the rows any more
+        pass
+    except Exception as error:
+        sender.send(error)
 
 
 def _rows(ray: Any, job: Job, tasks: list[bytes], workers: int) -> Iterator[Row]:
@@ -152,8 +202,7 @@ def _connected(address: str, workers: int) -> Iterator[Any]:
         ray = importlib.import_module("ray")
         importlib.import_module("ray.data")
     except ImportError as error:
-        raise MissingDependencyError(f"a cluster needs ray ({error}): install cfcam[fleet]") from error
-    _check_there(address)
+        raise MissingDependencyError(f"a cluster needs Ray Data ({error}): install cfcam[fleet]") from error
     own: dict[str, Any] = {"num_cpus": workers + 1, "object_store_memory": _STORE, "include_dashboard": False}
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **(own if address == "local" else {}))

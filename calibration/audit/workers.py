@@ -23,7 +23,7 @@ from .row import Row
 from .rungs import Auditor
 from .sources import Photo
 
-__all__ = ["Job", "opened", "rows_of"]
+__all__ = ["Job", "end_with", "opened", "rows_of"]
 
 #: Photos that wait for each worker: enough that none is idle, and few enough that little is lost.
 _WAITING = 4
@@ -172,15 +172,15 @@ _open = contextlib.ExitStack()
 def _start(job: Job, parent: int) -> None:
     """In a new worker: open the job. An error is kept for the first photo, because a pool would only call it broken."""
     global _auditor
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=end_with, args=(parent,), daemon=True).start()
     try:
         _auditor = _open.enter_context(opened(job))
     except Exception as error:
         _auditor = error
 
 
-def _end_with(parent: int) -> None:
-    """A worker whose driver was killed would wait for ever."""
+def end_with(parent: int) -> None:
+    """End this process with its parent: a worker whose driver was killed would wait for ever. Never returns."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)

@@ -4,7 +4,7 @@ import os
 import signal
 import socket
 import sys
-from types import SimpleNamespace
+from pathlib import Path
 
 import pytest
 
@@ -48,8 +48,7 @@ def test_without_ray_it_is_said_what_to_install_and_relative_paths_are_refused(j
         list(rows_on_cluster(job, source, ["a.png"], "10.0.0.1:6379", 1))
     with monkeypatch.context() as patched, socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))  # and does not listen
-        for name in ("ray", "ray.data"):
-            patched.setitem(sys.modules, name, SimpleNamespace())
+        patched.setattr("importlib.util.find_spec", lambda name: name)
         with pytest.raises(AuditError, match="no Ray cluster answers"):
             list(rows_on_cluster(job, source, names, f"127.0.0.1:{silent.getsockname()[1]}", 1))
     monkeypatch.setitem(sys.modules, "ray", None)
@@ -95,3 +94,25 @@ def test_a_job_that_cannot_be_opened_is_said(job, tmp_path, ray):
     names = source.names()
     with pytest.raises(CfcamError, match=r"no\.cam\.onnx"):
         list(rows_on_cluster(Job(tmp_path / "no.cam.onnx", job.plan), source, names, "local", 1))
+
+
+@pytest.mark.slow
+def test_a_cluster_that_goes_away_is_an_error_and_not_the_end_of_the_process(job, tmp_path, ray):
+    source = Joined([Files(make_photos(tmp_path, 200))])
+    rows = rows_on_cluster(job, source, source.names(), "local", 1)
+    next(rows)
+    (raylet,) = (int(stat.parent.name) for stat in Path("/proc").glob("[0-9]*/stat") if is_raylet_of(stat, os.getpid()))
+    os.kill(raylet, signal.SIGKILL)
+    with pytest.raises(AuditError, match="the cluster"):
+        list(rows)
+
+
+def is_raylet_of(stat, pid):
+    """Whether a process is the raylet that a child of `pid` has started."""
+    try:
+        if b"raylet/raylet" not in stat.with_name("cmdline").read_bytes().split(b"\0")[0]:
+            return False
+        driver = stat.read_text().rpartition(")")[2].split()[1]
+        return int((stat.parents[1] / driver / "stat").read_text().rpartition(")")[2].split()[1]) == pid
+    except OSError:  # it has ended
+        return False
