@@ -109,8 +109,8 @@ def _machine(shared: bool) -> str:
 
 
 def _without_places(arguments: list[str]) -> list[str]:
-    """The arguments but for where files are kept, which changes nothing."""
-    skipped = ("--files", "--results")
+    """The arguments but for where files and the page are kept, which changes nothing."""
+    skipped = ("--files", "--results", "--page")
     return [
         part
         for before, part in zip(["", *arguments], arguments, strict=False)

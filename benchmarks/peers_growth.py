@@ -89,6 +89,6 @@ def _export(path: Path, size: int) -> None:
     from overhead import build
 
     if not path.exists() or not _plain_of(path).exists():
-        options = {"preprocessing": preset("torchvision").override(size=size), "keep_plain": _plain_of(path)}
+        options = {"preprocessing": preset("torchvision").override(mode="stretch"), "keep_plain": _plain_of(path)}
         classes = "free" if "classes" in path.name else None
         export_torch(build(NETWORK), size, path, classes_per_image=classes, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,12 @@ def write_page(results: dict[str, Any], page: Path) -> None:
     images = page.parents[1] / "images"
     parts = [_HEAD]
     if "time" in results:
-        parts += ["\n## Time per map, over plain inference\n", _said(results["time"]), _times(results)]
+        said = [*results["time"]["how"].values(), *results.get("slow", {"how": {}})["how"].values()]
+        parts += ["\n## Time per map, over plain inference\n", _said(said), _times(results)]
         _plot_times(results["time"]["found"], images / "bench-time.png")
         parts.append("![The same as bars, on a logarithmic scale](../images/bench-time.png)\n")
     if "start" in results:
-        parts += ["\n## From the start of a process to its first map\n", _said(results["start"])]
+        parts += ["\n## From the start of a process to its first map\n", _said(results["start"]["how"].values())]
         parts.append(
             "A fresh process that imports, opens the model, makes one map and ends: CPU seconds and peak resident\n"
             "memory, the least of the processes. The tools by PyTorch make the network with random weights, and read\n"
@@ -44,17 +46,25 @@ def write_page(results: dict[str, Any], page: Path) -> None:
         )
         parts.append(_starts(results["start"]["found"]))
     if "sizes" in results:
-        parts += ["\n## What is installed\n", _said(results["sizes"]), _sizes(results["sizes"]["found"])]
+        parts += [
+            "\n## What is installed\n",
+            _said(results["sizes"]["how"].values()),
+            _sizes(results["sizes"]["found"]),
+        ]
     if "growth" in results:
-        parts += ["\n## How the cost grows\n", _said(results["growth"]), _growth(results["growth"]["found"])]
+        parts += [
+            "\n## How the cost grows\n",
+            _said(results["growth"]["how"].values()),
+            _growth(results["growth"]["found"]),
+        ]
         _plot_growth(results["growth"]["found"], images / "bench-growth.png")
         parts.append("![The same as lines](../images/bench-growth.png)\n")
     page.write_text("\n".join(parts), "utf-8")
 
 
-def _said(part: dict[str, Any]) -> str:
-    """Machine, versions and command of the part; several where networks were measured apart."""
-    return "".join(f"{how}.\n" for how in dict.fromkeys(part["how"].values()))
+def _said(how: Iterable[str]) -> str:
+    """Machine, versions and command; several where networks were measured apart."""
+    return "\n".join(f"{one}.\n" for one in dict.fromkeys(how))
 
 
 def _table(heads: list[str], rows: list[list[str]]) -> str:
