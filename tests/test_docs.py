@@ -31,7 +31,7 @@ _NOT_THERE = {
     "tests/runtime/methods/test_positivecam.py",
 }
 #: Options of trtexec that look like ours, and Typer's own. The rest of trtexec's are in camel case.
-_OTHER_OPTIONS = {"--fp16", "--int8", "--best", "--sparsity", "--refit", "--help"}
+_OTHER_OPTIONS = {"--fp16", "--int8", "--best", "--sparsity", "--refit", "--help", "--head"}
 #: A path of this repository between backticks.
 _PATH = re.compile(r"`((?:runtime|export|calibration|cli|configs|tests|benchmarks|docs)/[\w./-]*)`")
 

@@ -82,6 +82,7 @@ def test_wheel_holds_every_module_and_the_data(wheel):
     modules = {"cfcam/" + p.relative_to(_ROOT).as_posix() for layer in _LAYERS for p in (_ROOT / layer).rglob("*.py")}
     assert modules <= inside
     assert {f"cfcam/cli/data/{name}" for name in _DATA} <= inside
+    assert "cfcam/runtime/serving/page.html" in inside
     assert {f"cfcam/configs/{path.name}" for path in (_ROOT / "configs").glob("*.yaml")} <= inside
     assert {f"cfcam/{layer}/py.typed" for layer in _LAYERS} <= inside
     outside = {name.split("/")[0] for name in inside} - {"cfcam"}

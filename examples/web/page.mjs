@@ -20,7 +20,7 @@ async function open() {
   const found = readSpec(globalThis.protobuf, bytes);
   const backend = $("backend").value;
   // Only the static form is made for WebGPU: the other one has sizes that depend on the data.
-  if (backend === "webgpu" && found.fused.form !== "static") throw new Error("WebGPU takes files of the form 'static' alone: export it again with that form.");
+  if (backend === "webgpu" && found.fused.form !== "static") throw new Error("WebGPU takes files of the form 'static' alone: export it again with `--fused-form static`.");
   if (backend === "webgpu" && !(await navigator.gpu?.requestAdapter())) throw new Error("This browser has no WebGPU here: choose the CPU.");
   $("what").textContent = "Opening …";
   ort = await import(`${DIST}ort.${backend}.min.mjs`);

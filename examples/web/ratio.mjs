@@ -1,10 +1,18 @@
-// node ratio.mjs PLAIN.onnx FUSED.cam.onnx [ROUNDS]
+// node ratio.mjs PLAIN.onnx FUSED.cam.onnx... [--rounds N]
 // What the map costs in WebAssembly: CPU time of an inference of each file, one thread, taking turns; the least of all rounds.
 import { readFile } from "node:fs/promises";
+import { basename } from "node:path";
+import { parseArgs } from "node:util";
 import * as ort from "onnxruntime-web";
 
-const [plain, fused, rounds = "20"] = process.argv.slice(2);
-if (!fused) throw new Error("usage: node ratio.mjs PLAIN.onnx FUSED.cam.onnx [ROUNDS]");
+const { values: { rounds }, positionals: [plain, ...fused] } = parseArgs({
+  allowPositionals: true,
+  options: { rounds: { type: "string", default: "40" } },
+});
+if (!fused.length) {
+  console.error("usage: node ratio.mjs PLAIN.onnx FUSED.cam.onnx... [--rounds N]");
+  process.exit(1);
+}
 ort.env.wasm.numThreads = 1;
 
 async function opened(path) {
@@ -23,8 +31,9 @@ async function opened(path) {
   };
 }
 
-// The plain file twice: how far two equal rows part says how far to trust the third.
-const files = [["plain", await opened(plain)], ["plain again", await opened(plain)], ["fused", await opened(fused)]];
+// The plain file twice: how far two equal rows part says how far to trust the others.
+const files = [["plain", await opened(plain)], ["plain again", await opened(plain)]];
+for (const path of fused) files.push([basename(path), await opened(path)]);
 const least = Object.fromEntries(files.map(([name]) => [name, Infinity]));
 for (let round = 0; round < Number(rounds) + 2; round++)
   for (const [name, run] of files) {
@@ -32,4 +41,4 @@ for (let round = 0; round < Number(rounds) + 2; round++)
     if (round >= 2) least[name] = Math.min(least[name], milliseconds);
   }
 for (const [name, milliseconds] of Object.entries(least))
-  console.log(`${name.padEnd(12)} ${milliseconds.toFixed(1).padStart(7)} ms  ${(milliseconds / least.plain).toFixed(2)}`);
+  console.log(`${name.padEnd(32)} ${milliseconds.toFixed(1).padStart(7)} ms  ${(milliseconds / least.plain).toFixed(2)}`);

@@ -35,6 +35,7 @@ def folder(tmp_path_factory):
     onnx.save(onnx_classifiers.make("plain"), folder / "net.onnx")
     export_onnx(folder / "net.onnx", folder / "net.fused.cam.onnx", fused=True)
     export_onnx(folder / "net.onnx", folder / "net.cam.onnx")
+    export_onnx(folder / "net.onnx", folder / "net.cpu.cam.onnx", fused=True, fused_form="cpu")
     pixels = np.random.default_rng(0).integers(0, 256, (61, 90, 3), np.uint8)
     turned = Image.Exif()
     turned[0x0112] = 6  # lies on its side
@@ -70,6 +71,7 @@ def test_a_camera_is_explained(folder):
     ("words", "said"),
     [
         (("net.cam.onnx", "turned.jpg"), "export it again with `--fused`"),
+        (("net.cpu.cam.onnx", "turned.jpg", "--backend", "webgpu"), "export it again with `--fused-form static`"),
         (("net.fused.cam.onnx", "net.onnx"), "cannot read this file as a photo"),
         (("net.fused.cam.onnx", "turned.jpg", "--target", "no"), "There is no class 'no'"),
     ],
