@@ -183,6 +183,6 @@ def _plot_growth(found: dict[str, Any], path: Path) -> None:
         else:
             axes.plot(across, list(values.values()), "o-")
         axes.set_xlabel(head)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.1 * max(line.get_ydata().max() for line in axes.lines))  # type: ignore[union-attr]
     figure.axes[0].set_ylabel("ms of CPU")
     figure.savefig(path, dpi=110)
