@@ -16,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 
 from ...runtime.engines.onnxruntime.words import log_severity, refusal
-from ...runtime.engines.onnxruntime.workarounds import session_workarounds
+from ...runtime.engines.onnxruntime.workarounds import processor_workarounds, session_workarounds
 from ...runtime.errors import MissingDependencyError
 from ...runtime.files import scratch_folder
 from ..errors import ExportError
@@ -86,9 +86,9 @@ class Session:
         options.log_severity_level = log_severity()
         if threads is not None:
             options.intra_op_num_threads = threads
-        if entries is None and isinstance(model, str):
-            entries = session_workarounds(Path(model))
-        for key, value in (entries or {}).items():
+        if entries is None:
+            entries = session_workarounds(Path(model)) if isinstance(model, str) else processor_workarounds()
+        for key, value in entries.items():
             options.add_session_config_entry(key, value)
         if not optimise:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -62,8 +62,7 @@ def test_it_is_proved_and_explains_as_the_float32_model(
     for path in quantised(tmp_path, name, per_channel=per_channel, kind=kind):
         report = export_onnx(path, path.with_suffix(".cam.onnx"), preprocessing=preset("tf"))
         names |= {check.name for check in report.proof.checks}
-        # The pairs as they stand: on a processor without VNNI the integer kernels saturate (docs/engines.md).
-        with Explainer(report.path, options={"session": {"session.disable_quant_qdq": "1"}}) as explainer:
+        with Explainer(report.path) as explainer:
             tensors = explainer.tensors(images(name == "keras"), [2] * 8)
         maps.append((tensors.gradients.mean(axis=(2, 3), keepdims=True) * tensors.activations).sum(axis=1))
     for exact, coarse in zip(*maps, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 import onnxruntime
 import pytest
 from cfcam.runtime import open_engine
-from cfcam.runtime.engines.onnxruntime.workarounds import session_workarounds
+from cfcam.runtime.engines.onnxruntime import workarounds
+from cfcam.runtime.engines.onnxruntime.workarounds import processor_workarounds, session_workarounds
 
 onnx = pytest.importorskip("onnx")
 
@@ -32,7 +34,40 @@ def users_own(folder: Path, kind: type[Any]) -> Path:
     return path
 
 
-def test_only_float16_scales_need_one(tmp_path: Path, tiny_path: Any) -> None:
+@pytest.fixture
+def processor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
+    """Gives a function that makes this machine one with those flags."""
+
+    def of(flags: str, machine: str = "x86_64") -> None:
+        workarounds._saturates.cache_clear()
+        monkeypatch.setattr(workarounds.platform, "machine", lambda: machine)
+        (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{flags}\nbugs\t\t:\n")
+        monkeypatch.setattr(workarounds, "_CPUINFO", tmp_path / "cpuinfo")
+
+    yield of
+    workarounds._saturates.cache_clear()
+
+
+def test_where_integer_kernels_saturate_there_are_none(processor: Any, tmp_path: Path) -> None:
+    for flags, told in (
+        ("flags\t\t: fpu avx2 fma", {_KEY: "1"}),
+        ("flags\t\t: fpu avx2 avx512f", {_KEY: "1"}),
+        ("flags\t\t: fpu avx2 avx512f avx512_vnni", {}),
+        ("flags\t\t: fpu avx2 avx_vnni", {}),
+        ("Features\t: fp asimd", {}),
+    ):
+        processor(flags)
+        assert processor_workarounds() == told
+        assert session_workarounds(users_own(tmp_path, np.float32)) == told
+    processor("flags\t\t: fpu avx2", "aarch64")
+    assert processor_workarounds() == {}
+    processor("flags\t\t: fpu avx2")
+    (tmp_path / "cpuinfo").unlink()
+    assert processor_workarounds() == {}
+
+
+def test_only_float16_scales_need_one(tmp_path: Path, tiny_path: Any, processor: Any) -> None:
+    processor("flags\t\t: avx_vnni")
     assert session_workarounds(users_own(tmp_path, np.float16)) == {_KEY: "1"}
     assert session_workarounds(users_own(tmp_path, np.float32)) == {}
     assert session_workarounds(tiny_path("logits")) == {}
