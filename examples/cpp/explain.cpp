@@ -166,13 +166,14 @@ class Model {
     runtime(ort::cast_type_info_to_tensor_info, type.get(), &info);
     if (!info) refuse("takes no image");
     const auto [kind, shape] = described(runtime, info);
-    if (kind != ort::type_uint8 || shape.size() != 4 || shape[0] > 1 || shape[1] < 1 || shape[2] < 1 || shape[3] != 3)
-      refuse("does not take one image of uint8 RGB pixels (1, height, width, 3)");
+    if (kind != ort::type_uint8 || shape.size() != 4 || word(*spec, {"input", "layout"}) != "NHWC")
+      refuse("takes no uint8 pixels row by row");
+    color_ = word(*spec, {"input", "color"});
+    if (shape[0] > 1 || shape[1] < 1 || shape[2] < 1 || shape[3] != 3 || (color_ != "rgb" && color_ != "bgr"))
+      throw Problem("'" + path + "' does not take one colour photo of a fixed size as pixels (height, width, 3), " +
+                    "which is all that this program makes: explain with `cfcam explain`.");
     height_ = int(shape[1]);
     width_ = int(shape[2]);
-    color_ = word(*spec, {"input", "color"});
-    if (color_ != "rgb" && color_ != "bgr")
-      refuse("takes pixels of the kind '" + color_ + "', which this program does not make");
     stretches_ = word(*spec, {"input", "resize", "mode"}) == "stretch" &&
                  word(*spec, {"input", "resize", "size"}) == "null" &&
                  word(*spec, {"input", "resize", "interpolation"}) == "bilinear";
@@ -183,9 +184,11 @@ class Model {
     if (photo.width == width_ && photo.height == height_) return photo;
     if (stretches_) return stretched(photo, width_, height_);
     const std::string size = std::to_string(width_) + " x " + std::to_string(height_);
-    throw Problem("the photo has " + std::to_string(photo.width) + " x " + std::to_string(photo.height) +
-                  " pixels and the file takes " + size +
-                  ": scale and crop it to that size, or export the file again with `--resize stretch`.");
+    throw Problem(
+        "the photo has " + std::to_string(photo.width) + " x " + std::to_string(photo.height) +
+        " pixels and the file takes " + size +
+        ", scaled in a way that this program does not know: give a photo of that size, or export the file again "
+        "with `--resize stretch --interpolation bilinear`.");
   }
 
   struct Answer {

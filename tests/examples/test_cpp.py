@@ -52,6 +52,7 @@ def folder(tmp_path_factory):
     _said_of_itself(
         path, folder / "shorter.cam.onnx", '"mode": "stretch", "size": null', '"mode": "shorter", "size": 37'
     )
+    _said_of_itself(path, folder / "bicubic.cam.onnx", '"bilinear"', '"bicubic"')
     random = np.random.default_rng(0)
     for name, (width, height) in {"whole": (32, 32), "wide": (90, 61), "tall": (20, 200)}.items():
         Image.fromarray(random.integers(0, 256, (height, width, 3), np.uint8)).save(folder / f"{name}.ppm")
@@ -112,8 +113,9 @@ def test_a_picture_of_the_map(folder, tmp_path):
     ("file", "photo", "said"),
     [
         ("net.onnx", "wide.ppm", "export the model again with `--fused"),
-        ("gray.cam.onnx", "whole.ppm", "pixels of the kind 'gray'"),
+        ("gray.cam.onnx", "whole.ppm", "explain with `cfcam explain`"),
         ("shorter.cam.onnx", "wide.ppm", "90 x 61 pixels and the file takes 32 x 32"),
+        ("bicubic.cam.onnx", "wide.ppm", "`--resize stretch --interpolation bilinear`"),
         ("wide.ppm", "wide.ppm", "cannot be opened"),
         ("net.app.cam.onnx", "no.ppm", "cannot be read"),
         ("net.app.cam.onnx", "net.onnx", "no binary PPM"),
