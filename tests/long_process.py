@@ -13,6 +13,7 @@ from typing import Any
 __all__ = ["collect_only_what_is_new", "look_for_operators_once", "read_torchlib_once"]
 
 _EXPORT_UTILS = "torch._export.utils"
+_USERS_OF_OPERATORS = ("torch.export.exported_program", "torch.export.decomp_utils")
 _REGISTRATION = "torch.onnx._internal.exporter._registration"
 
 
@@ -53,19 +54,21 @@ def read_torchlib_once() -> bool:
 def look_for_operators_once() -> None:
     """Let PyTorch's exporter look through its composite operators again only where there are more of them.
 
-    It asks for each of some thousand by name, for every namespace, several times for each graph, because a package
-    may have added one since. Does nothing before the exporter is loaded, and afterwards.
+    It goes through thousands, several times for each graph, because a package may have added one since.
+    Does nothing before the exporter is loaded, and afterwards.
     """
     utils: Any = sys.modules.get(_EXPORT_UTILS)
-    if utils is None or hasattr(utils, "kept_number"):
+    users: list[Any] = [sys.modules.get(name) for name in _USERS_OF_OPERATORS]
+    if utils is None or hasattr(utils, "kept_operators") or not all(users):
         return
-    look, utils.kept_number = utils._materialize_cpp_cia_ops, None
+    collect, utils.kept_operators = utils._collect_all_valid_cia_ops, {}
     registered = sys.modules["torch"]._C._dispatch_get_registrations_for_dispatch_key
 
-    def look_if_there_are_more() -> None:
+    def collect_if_there_are_more() -> Any:
         number = len(registered("CompositeImplicitAutograd"))
-        if number != utils.kept_number:
-            look()
-            utils.kept_number = number
+        if number not in utils.kept_operators:
+            utils.kept_operators[number] = collect()
+        return utils.kept_operators[number]
 
-    utils._materialize_cpp_cia_ops = look_if_there_are_more
+    for module in (utils, *users):
+        module._collect_all_valid_cia_ops = collect_if_there_are_more
