@@ -12,6 +12,7 @@ from cfcam.export.errors import LayerError
 from cfcam.export.graph import open_graph
 from cfcam.export.proof.checks import prove_file
 from cfcam.export.proof.exported_file import coarse_values, open_exported_file, plain_outputs
+from cfcam.runtime.engines.onnxruntime.workarounds import processor_workarounds
 from cfcam.runtime.errors import ArrayError, ModelFileError
 from mutations import constant, rewired
 from onnx import numpy_helper
@@ -65,7 +66,8 @@ def test_what_the_values_are(tmp_path: Path) -> None:
     for name in ("plain", "half", "quantised"):
         file = open_exported_file(written(tmp_path, name, "middle")[0])
         found[name] = (file.quantised, file.half, file.coarse, file.coarse_before, file.has_quantisers)
-        assert (file.quantised_scores > 0) == (name == "quantised")
+        # Where pairs of quantisers run as they stand, optimised or not is the same.
+        assert (file.quantised_scores > 0) == (name == "quantised" and not processor_workarounds())
     assert found == {
         "plain": (False, False, False, False, False),
         "half": (False, True, True, True, False),
