@@ -90,14 +90,19 @@ class _Server(uvicorn.Server):
         if self._beside is not None:
             await self._beside.start()
         turn = self.config.http_protocol_class.turn  # type: ignore[union-attr]
+        try:
+            for listener in sockets or []:
+                _listen(listener)
+        except OutputError:
+            if self._beside is not None:
+                await self._beside.stop(0)
+            raise
         if turn is None:
             await super().startup(sockets)
         else:
             await self.lifespan.startup()
             self.servers = []
-            for listener in sockets or []:
-                listener.listen(BACKLOG)
-                self._acceptors.append(Acceptor(listener, turn, self._connect))
+            self._acceptors = [Acceptor(listener, turn, self._connect) for listener in sockets or []]
             self.started = True
         self._announce()
 
@@ -152,11 +157,24 @@ def bound_socket(host: str, port: int, option: str = "--port") -> socket.socket:
             listener.close()
             raise
     except (OSError, OverflowError) as error:
-        raise OutputError(
-            f"{host}:{port}: cannot be listened on ({getattr(error, 'strerror', None) or error}): stop what uses it, "
-            f"or give another --host or {option}"
-        ) from error
+        raise _taken(f"{host}:{port}", error, option) from error
     return listener
+
+
+def _listen(listener: socket.socket) -> None:
+    """Two sockets may be bound to one port, as long as none of them listens. Raises `OutputError`."""
+    try:
+        listener.listen(BACKLOG)
+    except OSError as error:
+        host, port = listener.getsockname()[:2]
+        raise _taken(f"{host}:{port}", error) from error
+
+
+def _taken(address: str, error: Exception, option: str = "--port") -> OutputError:
+    return OutputError(
+        f"{address}: cannot be listened on ({getattr(error, 'strerror', None) or error}): stop what uses it, or give "
+        f"another --host or {option}"
+    )
 
 
 def serve(
@@ -185,7 +203,7 @@ def serve(
         started: Called when connections are taken.
 
     Raises:
-        OutputError: The certificate or its key cannot be used, or the address of `beside`.
+        OutputError: The certificate or its key cannot be used, or an address: this one's or that of `beside`.
     """
     cert, key = tls or (None, None)
     config = uvicorn.Config(

@@ -26,6 +26,13 @@ def test_a_port_in_use_and_a_host_that_is_none_are_refused():
         bound_socket("no.such.host.invalid", 0)
 
 
+def test_a_port_that_somebody_listens_on_since_it_was_bound_is_refused():
+    with bound_socket("127.0.0.1", 0) as ours, bound_socket("127.0.0.1", ours.getsockname()[1]) as theirs:
+        theirs.listen()
+        with pytest.raises(OutputError, match=r"cannot be listened on .* give another --host or --port"):
+            server.serve(_app, ours)
+
+
 def test_asyncio_sees_that_the_socket_is_tcp():
     with bound_socket("127.0.0.1", 0) as listener:
         assert listener.proto == socket.IPPROTO_TCP
