@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/classes_cost.py [NETWORK ...] [--classes 5] [--rounds 60]
 
 Ratios to one class by the same file: ``file`` is an inference alone (all outputs), ``explain`` has the maps too (from a
-prepared tensor), ``K inferences`` explains the same classes one by one. CPU time of the process in interleaved rounds,
+prepared tensor), ``one by one`` explains the same classes one by one. CPU time of the process in interleaved rounds,
 the ratio of medians; A/A is one class against itself. Exit code 1 when the goal for the file is missed.
 """
 
@@ -18,12 +18,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from cfcam.export import export_torch, preset
 from cfcam.runtime import Explainer
 from cfcam.runtime.bench.sampling import sample
-from explain_cost import session
-from overhead import SIZE, build, processor
+from explain_cost import print_table, session
+from overhead import SIZE, build
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from calibrated import photo_batch
@@ -84,17 +83,9 @@ def main() -> int:
     parser.add_argument("--classes", type=int, default=5, metavar="K")
     parser.add_argument("--rounds", type=int, default=60)
     options = parser.parse_args()
-    print(f"{processor()}, {os.cpu_count()} cores, onnxruntime {onnxruntime.__version__}, numpy {np.__version__}")
-    print(f"`python benchmarks/{' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])}`, {time.strftime('%Y-%m-%d')}\n")
-    heads = ("file, ms", "A/A", "file, K classes", "goal", "explain, ms", "A/A", "explain, K classes", "one by one")
-    print(f"| network | {' | '.join(heads)} |")
-    print("|---" * (1 + len(heads)) + "|")
-    missed = 0
-    for name in options.networks:
-        line, too_slow = row(name, options.classes, options.rounds)
-        missed += too_slow
-        print(line, flush=True)
-    return 1 if missed else 0
+    timed = ("file, ms", "A/A", "file, K classes", "goal", "explain, ms", "A/A", "explain, K classes", "one by one")
+    rows = (row(name, options.classes, options.rounds) for name in options.networks)
+    return print_table(("network", *timed), rows)
 
 
 if __name__ == "__main__":

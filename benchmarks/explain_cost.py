@@ -19,7 +19,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +127,22 @@ def _profile(name: str, run: Callable[[], object], count: int = 60) -> None:
     pstats.Stats(profiler, stream=sys.stderr).strip_dirs().sort_stats("tottime").print_stats(22)
 
 
+def print_table(heads: Sequence[str], rows: Iterable[tuple[str, bool]]) -> int:
+    """Print the machine, the command, and each line when it is measured. rows: lines, and whether a goal was missed.
+
+    Returns 1 if one was, and 0 otherwise.
+    """
+    print(f"{processor()}, {os.cpu_count()} cores, onnxruntime {onnxruntime.__version__}, numpy {np.__version__}")
+    print(f"`python benchmarks/{' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])}`, {time.strftime('%Y-%m-%d')}\n")
+    print(f"| {' | '.join(heads)} |")
+    print("|---" * len(heads) + "|")
+    missed = 0
+    for line, too_slow in rows:
+        missed += too_slow
+        print(line, flush=True)
+    return 1 if missed else 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="*", default=list(GOALS), metavar="NETWORK")
@@ -135,16 +151,8 @@ def main() -> int:
     options = parser.parse_args()
     if unknown := set(options.networks) - set(GOALS):
         parser.error(f"no goal for {', '.join(sorted(unknown))}: expected some of {', '.join(GOALS)}")
-    print(f"{processor()}, {os.cpu_count()} cores, onnxruntime {onnxruntime.__version__}, numpy {np.__version__}")
-    print(f"`python benchmarks/{' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])}`, {time.strftime('%Y-%m-%d')}\n")
-    print("| network | plain, ms | A/A | file | goal | explain | goal | host, ms | guided |")
-    print("|---" * 9 + "|")
-    missed = 0
-    for name in options.networks:
-        line, too_slow = row(name, options.rounds, options.profile)
-        missed += too_slow
-        print(line, flush=True)
-    return 1 if missed else 0
+    heads = ("network", "plain, ms", "A/A", "file", "goal", "explain", "goal", "host, ms", "guided")
+    return print_table(heads, (row(name, options.rounds, options.profile) for name in options.networks))
 
 
 if __name__ == "__main__":

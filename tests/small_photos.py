@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["corrupt_photos", "make_photos"]
+__all__ = ["corrupt_photos", "lying_photo", "make_photos"]
 
 
 def make_photos(folder: Path, count: int, *, seed: int = 0) -> list[Path]:
@@ -32,3 +33,12 @@ def corrupt_photos(folder: Path, count: int) -> list[Path]:
         paths.append(folder / f"corrupt{number}.png")
         paths[-1].write_bytes((data[: len(data) // 2], b"", b"not a photo")[number % 3])
     return paths
+
+
+def lying_photo(path: Path) -> NDArray[np.uint8]:
+    """Write a JPEG of random pixels that lies on its side, as its EXIF data say, and return them, uint8 (61, 90, 3)."""
+    pixels = np.random.default_rng(0).integers(0, 256, (61, 90, 3), np.uint8)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.fromarray(pixels).save(path, exif=turned)
+    return pixels

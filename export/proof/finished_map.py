@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from ...runtime.cam import normalise
 from ...runtime.contract.spec import CamSpec
-from ...runtime.engines.onnxruntime.workarounds import session_workarounds
 from ...runtime.inference import LayerTensors
 from ...runtime.methods import CamResult, get_method, make_settings
 from ...runtime.methods.cfcam.closeness import closest_decision
@@ -146,7 +145,7 @@ def _as_written(file: ExportedFile, spec: CamSpec) -> list[Check]:
     """The file itself, in which values may be computed in other groups than in the view: the scores, and the map."""
     fused, name = spec.fused, spec.output.name
     assert fused is not None
-    session = Session(str(file.path), entries=session_workarounds(file.path))
+    session = Session(str(file.path))
     target = TOP_CLASS if spec.fixed_target is None else spec.fixed_target.index
     feeds = {spec.input.name: file.images, spec.target: np.full(len(file.images), target, np.int64)}
     found = session.run_in_batches(feeds, file.batch or len(file.images))

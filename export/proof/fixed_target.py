@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 
 from ...runtime.contract.spec import CamSpec
-from ...runtime.engines.onnxruntime.workarounds import session_workarounds
 from .exported_file import ExportedFile
 from .results import Check, image_errors
 from .session import Session
@@ -28,7 +27,7 @@ def fixed_target(file: ExportedFile, spec: CamSpec) -> list[Check]:
     """The checks. spec: what the file says."""
     fixed = spec.fixed_target
     assert fixed is not None
-    session = Session(str(file.path), entries=session_workarounds(file.path))
+    session = Session(str(file.path))
     others = [name for name in session.inputs if name != spec.input.name]
     if others:
         return [Check(f"inputs beside the image ({', '.join(others)})", len(others), 0)]

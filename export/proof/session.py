@@ -48,11 +48,11 @@ def _is_large(model: onnx.ModelProto | str) -> bool:
 
 
 @contextmanager
-def _readable(model: onnx.ModelProto | str) -> Iterator[str | bytes]:
+def _readable(model: onnx.ModelProto | str, large: bool) -> Iterator[str | bytes]:
     """The model as ONNX Runtime takes it: a large one by way of a file, so that its weights are not held once more."""
     if isinstance(model, str):
         yield model
-    elif not _is_large(model):
+    elif not large:
         yield model.SerializeToString()
     else:
         with scratch_folder() as folder:
@@ -92,12 +92,13 @@ class Session:
             options.add_session_config_entry(key, value)
         if not optimise:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        large = _is_large(model)
         try:
-            with _readable(model) as source:
+            with _readable(model, large) as source:
                 self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise ExportError(f"ONNX Runtime refuses the graph: {refusal(error)}") from error
-        if _is_large(model):  # a collection takes longer than a small network's whole proof
+        if large:  # a collection takes longer than a small network's whole proof
             release_memory()  # loading leaves the weights in their old form behind
         self.inputs = [value.name for value in self._session.get_inputs()]
         numbers = (v for v in self._session.get_outputs() if v.type.startswith("tensor(") and "string" not in v.type)

@@ -12,13 +12,14 @@ from pathlib import Path
 from ..errors import CfcamError, EngineError, OutputError
 from .limits import Refusal
 
-__all__ = ["Metrics", "outcome_of"]
+__all__ = ["FOLDER", "Metrics", "outcome_of"]
 
 # It is imported later: whether processes add up is settled then. That it is not installed is said now.
 if find_spec("prometheus_client") is None:
     raise ModuleNotFoundError("No module named 'prometheus_client'", name="prometheus_client")
 
-_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+#: Names the folder through which processes add up; prometheus_client's own variable.
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 _SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _BYTES = (1e3, 1e4, 1e5, 3e5, 1e6, 3e6, 1e7, 3e7, 1e8)
 _OUTCOMES = {401: "denied", 403: "denied", 503: "busy"}
@@ -37,9 +38,9 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        folder = os.environ.get(_FOLDER)
+        folder = os.environ.get(FOLDER)
         if folder is not None and not Path(folder).is_dir():
-            raise OutputError(f"{_FOLDER}: {folder} is no folder: make it, empty, or unset the variable")
+            raise OutputError(f"{FOLDER}: {folder} is no folder: make it, empty, or unset the variable")
         from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
         self._together = folder is not None

@@ -18,6 +18,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from ..errors import CfcamError
+from .metrics import FOLDER
 from .sharing import Shares, Turn
 from .worker import ServeOptions, answer, hung_up
 
@@ -32,7 +33,6 @@ _GRACE = 35.0
 _MOST_DELAY = 30.0
 #: A worker that ends within so many seconds ended soon; after two in a row the next one is delayed.
 _SOON = 10.0
-_METRICS = "PROMETHEUS_MULTIPROC_DIR"
 
 #: What a worker runs: it calls the first function when it can answer, and the second with sentences.
 _Work = Callable[[Callable[[], None], Callable[[str], None], Turn], None]
@@ -280,20 +280,20 @@ def _signals() -> Iterator[int]:
 @contextlib.contextmanager
 def _metrics_folder() -> Iterator[None]:
     """Within the block, prometheus_client in the workers writes into one folder, and adds up what it finds there."""
-    if os.environ.get(_METRICS):
+    if os.environ.get(FOLDER):
         yield
         return
     with tempfile.TemporaryDirectory(prefix="cfcam-metrics-") as folder:
-        os.environ[_METRICS] = folder
+        os.environ[FOLDER] = folder
         try:
             yield
         finally:
-            del os.environ[_METRICS]
+            del os.environ[FOLDER]
 
 
 def _forget_metrics(pid: Any) -> None:
     """What a process measures now counts no longer when it has ended; what it counted stays."""
-    if not os.environ.get(_METRICS):
+    if not os.environ.get(FOLDER):
         return
     with contextlib.suppress(ImportError, OSError):
         from prometheus_client.multiprocess import mark_process_dead

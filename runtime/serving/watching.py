@@ -71,7 +71,8 @@ def watches(paths: Sequence[str], sha256: dict[str, str]) -> dict[str, Watch]:
     """
     found: dict[str, Watch] = {}
     for path in paths:
-        names = [name for name, digest in sha256.items() if digest == read_profile(path).model_sha256]
+        wanted = read_profile(path).model_sha256
+        names = [name for name, digest in sha256.items() if digest == wanted]
         if not names:
             raise ProfileError(
                 f"{path}: is a profile of another file than those served: make one from an audit of the file"

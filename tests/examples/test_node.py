@@ -16,6 +16,7 @@ import onnx_classifiers  # noqa: E402
 from cfcam.export import export_onnx  # noqa: E402
 from cfcam.runtime import Explainer  # noqa: E402
 from PIL import Image  # noqa: E402
+from small_photos import lying_photo  # noqa: E402
 
 _EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "node" / "explain.mjs"
 
@@ -31,10 +32,7 @@ def folder(tmp_path_factory):
     onnx.save(onnx_classifiers.make("plain"), folder / "net.onnx")
     export_onnx(folder / "net.onnx", folder / "net.fused.cam.onnx", fused=True)
     export_onnx(folder / "net.onnx", folder / "net.cam.onnx")
-    pixels = np.random.default_rng(0).integers(0, 256, (61, 90, 3), np.uint8)
-    turned = Image.Exif()
-    turned[0x0112] = 6  # lies on its side
-    Image.fromarray(pixels).save(folder / "turned.jpg", exif=turned)
+    pixels = lying_photo(folder / "turned.jpg")
     Image.fromarray(pixels[..., 0]).save(folder / "grey.png")
     return folder
 

@@ -16,7 +16,7 @@ onnx = pytest.importorskip("onnx")
 import onnx_classifiers  # noqa: E402
 from cfcam.export import export_onnx  # noqa: E402
 from cfcam.runtime import Explainer  # noqa: E402
-from PIL import Image  # noqa: E402
+from small_photos import lying_photo  # noqa: E402
 
 _EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "web"
 _CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
@@ -36,10 +36,7 @@ def folder(tmp_path_factory):
     export_onnx(folder / "net.onnx", folder / "net.fused.cam.onnx", fused=True)
     export_onnx(folder / "net.onnx", folder / "net.cam.onnx")
     export_onnx(folder / "net.onnx", folder / "net.cpu.cam.onnx", fused=True, fused_form="cpu")
-    pixels = np.random.default_rng(0).integers(0, 256, (61, 90, 3), np.uint8)
-    turned = Image.Exif()
-    turned[0x0112] = 6  # lies on its side
-    Image.fromarray(pixels).save(folder / "turned.jpg", exif=turned)
+    lying_photo(folder / "turned.jpg")
     return folder
 
 
