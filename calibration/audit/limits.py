@@ -27,11 +27,13 @@ class Limits:
     Attributes:
         by: ``"upper"``: a share is held to its limit by the upper end of its 95 % interval, so that few photos prove
             little; ``"rate"``: by the share itself.
+        against: The worst verdict of the comparison with the float32 file that is allowed; None where nothing is said.
     """
 
     def __init__(self, model: LimitsModel) -> None:
         self._model = model
         self.by: Literal["rate", "upper"] = model.by
+        self.against = model.against
 
     def to_dict(self) -> dict[str, Any]:
         """The limits that were set, as JSON takes them."""
@@ -89,7 +91,7 @@ def read_limits(path: str | os.PathLike[str]) -> Limits:
     Args:
         path: YAML: ``findings`` (finding: largest share of photos), ``slices`` (column of the metadata: the same for
             each of its values), ``p99_ms``, ``over`` (share of photos over the budget), ``errors`` (share of photos
-            that could not be audited) and ``by``.
+            that could not be audited), ``against`` (``passed``, ``undecided`` or ``failed``) and ``by``.
 
     Returns:
         The limits.

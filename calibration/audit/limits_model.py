@@ -42,4 +42,7 @@ class LimitsModel(BaseModel):
         None, description="Milliseconds per photo, 99th percentile"
     )
     over: Share | None = Field(None, description="Largest share of photos over the budget")
+    against: Literal["passed", "undecided", "failed"] | None = Field(
+        None, description="The worst verdict of the comparison with the float32 file that is allowed"
+    )
     errors: Share | None = Field(None, description="Largest share of photos that could not be audited")

@@ -56,6 +56,8 @@ class Plan:
         annotations_sha256: Of boxes or masks; None without.
         metadata_sha256: Of the metadata; None without.
         reference_sha256: Of the reference profile; None without.
+        against_sha256: Of the float32 file that it is compared with; None without.
+        against_photos: On how many photos at most, drawn by `seed`.
         versions: Of what the audit was begun with, by name.
     """
 
@@ -78,6 +80,8 @@ class Plan:
     annotations_sha256: str | None = None
     metadata_sha256: str | None = None
     reference_sha256: str | None = None
+    against_sha256: str | None = None
+    against_photos: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def differences(self, asked: Plan) -> list[str]:
@@ -146,7 +150,7 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
     data = parse_json(read_text(file, AuditError), str(file), AuditError)
     if not isinstance(data, dict) or data.pop("schema", None) != SCHEMA:
         raise AuditError(f"{file}: is no plan of an audit (its schema is not '{SCHEMA}')")
-    data.setdefault("versions", {})  # plans of the first audits lack them
+    data = {"versions": {}, "against_sha256": None, "against_photos": 0, **data}  # plans of the first audits lack them
     names = {one.name for one in fields(Plan)}
     if set(data) != names:
         odd = ", ".join(sorted(set(data) ^ names))
@@ -168,6 +172,7 @@ def _check(file: Path, data: dict[str, Any]) -> None:
         "contrast": data["contrast"] == 0,
         "seed": type(data["seed"]) is int and data["seed"] >= 0,
         "sample": type(data["sample"]) is int and data["sample"] >= 0,
+        "against_photos": type(data["against_photos"]) is int and data["against_photos"] >= 0,
         "method": isinstance(data["method"], str),
         "provider": isinstance(data["provider"], str),
         "model_sha256": isinstance(data["model_sha256"], str),
@@ -177,7 +182,7 @@ def _check(file: Path, data: dict[str, Any]) -> None:
         "rung_ms": data["rung_ms"] is None
         or (isinstance(data["rung_ms"], dict) and all(map(_is_number, data["rung_ms"].values()))),
     }
-    for name in ("annotations_sha256", "metadata_sha256", "reference_sha256"):
+    for name in ("annotations_sha256", "metadata_sha256", "reference_sha256", "against_sha256"):
         checks[name] = data[name] is None or isinstance(data[name], str)
     for name, good in checks.items():
         if not good:

@@ -42,6 +42,8 @@ class AuditOptions:
         masks: The same, as a folder of masks.
         metadata: A CSV file with a row per photo, whose columns make slices.
         reference: A reference profile, of which outliers are told.
+        against: The float32 file that a product is compared with, on a sample of the photos; None for none.
+        against_photos: Of how many photos at most.
         limits: What must be kept to, as YAML.
         sign: A private key that the folder is signed with.
         workers: Processes.
@@ -60,6 +62,8 @@ class AuditOptions:
     masks: Path | None = None
     metadata: Path | None = None
     reference: Path | None = None
+    against: Path | None = None
+    against_photos: int = 200
     limits: Path | None = None
     sign: Path | None = None
     workers: int = 1
@@ -80,6 +84,8 @@ def check_options(options: AuditOptions) -> None:
         given, usual = getattr(options, name), getattr(AuditOptions, name)
         if options.plan is not None and given != usual:
             raise AuditError(f"a plan holds the {name}: leave --{name} out, or --plan")
+    if options.against_photos < 1:
+        raise AuditError(f"{options.against_photos} photos are to be compared with the float32 file: give at least 1")
     if options.ladder == "adaptive" and options.budget_ms is None:
         raise AuditError("the adaptive ladder needs a budget: give --budget-ms")
 
@@ -103,6 +109,8 @@ def asked_plan(model: Path, options: AuditOptions) -> tuple[Plan, dict[str, Any]
         annotations_sha256=_annotations_sha256(options),
         metadata_sha256=None if options.metadata is None else file_sha256(options.metadata, AuditError),
         reference_sha256=None if options.reference is None else file_sha256(options.reference, AuditError),
+        against_sha256=None if options.against is None else file_sha256(options.against, AuditError),
+        against_photos=0 if options.against is None else options.against_photos,
         versions=versions(backend),
     )
     about = {
@@ -154,7 +162,10 @@ def planned(job: Job, source: Source, names: Sequence[str], folder: Path, option
         given = read_plan(options.plan)
         if given.model_sha256 != asked.model_sha256:
             raise AuditError(f"{options.plan}: is a plan for another model than {job.model}: leave --plan out")
-        own = ("max_pixels", "annotations_sha256", "metadata_sha256", "reference_sha256", "versions")
+        own = (
+            *("max_pixels", "annotations_sha256", "metadata_sha256", "reference_sha256"),
+            *("against_sha256", "against_photos", "versions"),
+        )
         asked = replace(given, **{name: getattr(asked, name) for name in own})
     if place.exists():
         plan = read_plan(place)

@@ -16,6 +16,7 @@ from ...runtime.errors import CfcamError
 from ...runtime.photos.drawing import heat_picture
 from ...runtime.photos.preprocess import prepare
 from ..html_page import jpeg_url, machine, page_template
+from .against import PAGE, table_rows
 from .findings import FINDINGS
 from .row import Row
 from .sources import Photo
@@ -87,6 +88,9 @@ def render_report(
         findings=FINDINGS,
         slices=slices[:_SLICES],
         more_slices=max(0, len(slices) - _SLICES),
+        against=summary["against"],
+        against_rows=table_rows((summary["against"] or {}).get("report")),
+        against_page=PAGE,
         missed=[one for one in summary["limits"] if not one["met"]],
         samples=[
             ("Most findings", list(_cases(worst, view, room, photos))),

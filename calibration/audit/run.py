@@ -13,6 +13,7 @@ from ...runtime.errors import CfcamError
 from ...runtime.files import write_bytes
 from ...runtime.shown import utf8
 from ..evaluate.annotations import AnnotationError
+from .against import check_against, compared, is_met, unless_compared
 from .errors import AuditError
 from .limits import read_limits
 from .parts import iter_rows, locked, write_part
@@ -38,6 +39,7 @@ def audit(
     folder: Path,
     options: AuditOptions | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    comparing: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Audit a model on photos into a folder.
 
@@ -50,6 +52,7 @@ def audit(
         folder: For ``plan.json``, ``parts``, ``summary.json``, ``report.html`` and the signature.
         options: Everything else.
         progress: Told how many photos are done, and of how many.
+        comparing: The same of photos that are compared with the float32 file, when all are measured.
 
     Returns:
         The document of ``summary.json``.
@@ -57,6 +60,7 @@ def audit(
     Raises:
         AuditError: The photos, the plan, the budget or the folder do not fit.
         OutputError: The folder cannot be written; run again, and the audit goes on.
+        VerifyError: The float32 file is of another model.
         CfcamError: The model or the annotations cannot be used.
     """
     options = options or AuditOptions()
@@ -71,6 +75,8 @@ def audit(
     if not names:
         raise AuditError("there are no photos to audit: give a folder, files or a pattern with --images")
     asked, about, view = asked_plan(model, options)
+    if options.against is not None:
+        check_against(model, options.against, asked)
     job = Job(
         model, asked, options.boxes, options.masks, options.metadata, options.reference, max_pixels=options.max_pixels
     )
@@ -92,6 +98,12 @@ def audit(
         document["slices"] = table(iter_rows(parts, FIGURES))
         if limits is not None:
             document["limits"] = limits.judge(document)
+        if options.against is None:
+            against = unless_compared(model, job.plan, about["precision"])
+        else:
+            some = iter_rows(parts, ("image", "sha256", "error"))
+            against = compared(model, options.against, job.plan, some, source, folder, comparing)
+        document["against"] = {**against, "met": is_met(against, None if limits is None else limits.against)}
         write_bytes(folder / "summary.json", (json.dumps(utf8(document), indent=2, allow_nan=False) + "\n").encode())
         worst, others = _cases(parts, options.seed)
         shown = {photo.name: photo for photo in source.photos({row["image"] for row in (*worst, *others)})}

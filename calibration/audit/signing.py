@@ -70,6 +70,7 @@ class Authenticity:
         files: How many files the statement names; 0 where its signature does not hold.
         model_sha256: Of the file that was audited, as signed; None where the signature does not hold.
         signed: When, by the signer's clock: UTC, ISO 8601; None where the signature does not hold.
+        against: As signed, ``by``, ``verdict`` and the float32 file's hash, ``reference``; None without.
         key_id: SHA-256 of the public key that was asked for.
     """
 
@@ -78,6 +79,7 @@ class Authenticity:
     model_sha256: str | None
     signed: str | None
     key_id: str
+    against: dict[str, Any] | None = None
 
     @property
     def authentic(self) -> bool:
@@ -166,7 +168,7 @@ def sign(folder: str | os.PathLike[str], key_path: str | os.PathLike[str]) -> Pa
     """
     private = _private_key(Path(key_path))
     place = Path(folder)
-    model = _audited_model(place)
+    model, against = _audited(place)
     files = dict(_hashes(place))
     for name, digest in files.items():
         if is_part_name(Path(name).name):
@@ -179,6 +181,7 @@ def sign(folder: str | os.PathLike[str], key_path: str | os.PathLike[str]) -> Pa
         "predicateType": PREDICATE_TYPE,
         "predicate": {
             "model": {"sha256": model},
+            "against": against,
             "signed": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "tool": f"cfcam {_version()}",
         },
@@ -219,13 +222,13 @@ def authenticate(
     name = key_id(public)
     try:
         statement = _signed_statement(place / ENVELOPE, public)
-        subjects, audited, signed = _subjects(statement)
+        subjects, audited, signed, against = _subjects(statement)
     except _NotAuthentic as problem:
         return Authenticity((str(problem),), 0, None, None, name)
     problems = list(_differences(subjects, dict(_hashes(place))))
     if asked is not None and asked != audited:
         problems.append(f"the audit is of another model (SHA-256 {audited}) than {model} (SHA-256 {asked})")
-    return Authenticity(tuple(problems), len(subjects), audited, signed, name)
+    return Authenticity(tuple(problems), len(subjects), audited, signed, name, against)
 
 
 class _NotAuthentic(CfcamError):
@@ -252,12 +255,14 @@ def _signed_statement(path: Path, public: Ed25519PublicKey) -> dict[str, Any]:
     return statement
 
 
-def _subjects(statement: dict[str, Any]) -> tuple[dict[str, str], str, str]:
-    """Hashes by file name, the model's hash and the time, of a statement whose signature holds."""
+def _subjects(statement: dict[str, Any]) -> tuple[dict[str, str], str, str, dict[str, Any] | None]:
+    """Hashes by file name, the model's hash, the time and the verdict, of a statement whose signature holds."""
     try:
         subjects = {one["name"]: one["digest"]["sha256"] for one in statement["subject"]}
-        return subjects, str(statement["predicate"]["model"]["sha256"]), str(statement["predicate"]["signed"])
-    except (KeyError, TypeError) as error:
+        predicate = statement["predicate"]
+        against = predicate.get("against")  # statements of the first audits lack it
+        return subjects, str(predicate["model"]["sha256"]), str(predicate["signed"]), against
+    except (AttributeError, KeyError, TypeError) as error:
         raise _NotAuthentic("the statement lacks its files, its model or its time: another version wrote it") from error
 
 
@@ -296,21 +301,25 @@ def _hashes(folder: Path) -> Iterator[tuple[str, str | None]]:
                 raise SigningError(f"{path}: its name is not UTF-8: rename it") from error
 
 
-def _audited_model(folder: Path) -> str:
-    """SHA-256 of the model of a finished audit, on which its files agree."""
+def _audited(folder: Path) -> tuple[str, dict[str, Any] | None]:
+    """SHA-256 of the model of a finished audit, on which its files agree; and the verdict against the float32 file."""
     if not folder.is_dir():
         raise SigningError(f"{folder}: is no folder: expected the one that `cfcam audit run` wrote (-o)")
     plan = read_json(folder / "plan.json", SigningError)
     summary = read_json(folder / "summary.json", SigningError, most=_MOST_BYTES)
     try:
         planned, found = plan["model_sha256"], summary["model"]["sha256"]
-    except (KeyError, TypeError) as error:
+        against = summary.get("against")
+        if against is not None:
+            reference = against["reference"] and against["reference"]["sha256"]
+            against = {"by": against["by"], "verdict": against["verdict"], "reference": reference}
+    except (AttributeError, KeyError, TypeError) as error:
         raise SigningError(f"{folder}: plan.json or summary.json names no model: run the audit again") from error
     if not isinstance(planned, str) or planned != found:
         raise SigningError(
             f"{folder}: plan.json and summary.json are about different models: audit each one into a folder of its own"
         )
-    return planned
+    return planned, against
 
 
 def _base64(text: Any) -> bytes:

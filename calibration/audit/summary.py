@@ -61,7 +61,7 @@ def summarise(rows: Iterable[Row], plan: Plan, model: dict[str, Any], warnings: 
 
     Returns:
         Model, plan, counts, rates of findings with their Wilson intervals, latency, and a sample of the errors;
-        ``slices`` and ``limits`` are empty.
+        ``slices`` and ``limits`` are empty, ``against`` is None.
     """
     seen = _Seen()
     findings = rates(seen.watched(rows))
@@ -79,6 +79,7 @@ def summarise(rows: Iterable[Row], plan: Plan, model: dict[str, Any], warnings: 
         "findings": findings,
         "slices": [],
         "limits": [],
+        "against": None,
         "latency": _latency(seen, plan),
         "errors": [{"image": image, "error": error} for image, error in heapq.nsmallest(_NAMED, seen.errors)],
         "warnings": list(warnings),

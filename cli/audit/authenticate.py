@@ -44,12 +44,15 @@ def authenticate(
                 "files": found.files,
                 "model_sha256": found.model_sha256,
                 "signed": found.signed,
+                "against": found.against,
                 "key_id": found.key_id,
             }
         )
     elif found.authentic:
         say(f"authentic: {found.files} files are as they were signed at {found.signed}")
         say(f"model: SHA-256 {found.model_sha256}" + ("" if model is None else f", which is {model}"))
+        if found.against is not None and found.against.get("verdict") is not None:
+            say(f"explanations against those of the float32 file: {found.against['verdict']}")
         say(f"key: {found.key_id}")
     else:
         for problem in found.problems[:_MOST]:

@@ -55,6 +55,15 @@ def run(
     reference: Annotated[
         str | None, typer.Option("--reference", metavar="FILE", help="Tell outliers from this reference profile.")
     ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against", metavar="X.cam.onnx", help="Compare maps with those of the float32 file that it was made from."
+        ),
+    ] = None,
+    against_photos: Annotated[
+        int, typer.Option("--against-photos", metavar="N", min=1, help="On a sample of so many photos at most.")
+    ] = 200,
     limits: Annotated[
         str | None, typer.Option("--limits", metavar="FILE.yaml", help="Limits to keep to, or the exit code is 1.")
     ] = None,
@@ -73,8 +82,8 @@ def run(
 ) -> None:
     """Measure every photo, as far as the budget goes, and say what was found.
 
-    Run it again to go on where it was stopped. Exit codes: 0 limits met; 1 a limit missed, or photos with errors;
-    2 not done.
+    Run it again to go on where it was stopped. Exit codes: 0 limits met; 1 a limit missed, photos with errors, or
+    explanations that do not pass --against; 2 not done.
     """
     for name, value, known in (("--ladder", ladder, ("planned", "adaptive")), ("--clock", clock, ("cpu", "wall"))):
         if value not in known:
@@ -95,6 +104,8 @@ def run(
         masks=_path(masks),
         metadata=_path(metadata),
         reference=_path(reference),
+        against=_path(against),
+        against_photos=against_photos,
         limits=_path(limits),
         sign=_path(sign),
         workers=workers,
@@ -104,19 +115,24 @@ def run(
     )
     with progress() as display:
         task = display.add_task("auditing", total=None)
+
+        def comparing(done: int, total: int) -> None:
+            display.update(task, description="comparing", completed=done, total=total)
+
         summary = audit(
             Path(file),
             [*found, *sources],
             Path(out),
             options,
             lambda done, total: display.update(task, completed=done, total=total),
+            comparing,
         )
     if json:
         print_json({**summary, "missing": missing})
     else:
         report_failures(missing)
         _print(summary, out)
-    missed = any(not limit["met"] for limit in summary["limits"])
+    missed = any(not one["met"] for one in (*summary["limits"], summary["against"]))
     raise typer.Exit(DONE_IN_PART if missing or missed or summary["counts"]["errors"] else DONE)
 
 
@@ -147,4 +163,6 @@ def _print(summary: dict[str, Any], out: str) -> None:
     for limit in summary["limits"]:
         value = "not measured" if limit["value"] is None else f"{limit['value']:.4g}"
         say(f"{'met   ' if limit['met'] else 'MISSED'} {limit['name']}: {value}, limit {limit['limit']:g}")
+    if summary["against"]["by"] != "itself":
+        say(summary["against"]["text"])
     note(f"written: {Path(out) / 'report.html'}, and the rows beside it")

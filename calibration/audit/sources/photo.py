@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ....runtime.contract.modelfile import file_sha256
 from ....runtime.errors import ImageError, one_line
+from ....runtime.files import write_bytes
 from ....runtime.photos.images import opened_file
 
 if TYPE_CHECKING:
@@ -89,6 +90,32 @@ class Photo:
                 yield image
         except ImageError as error:  # which calls it "image"
             raise ImageError(f"{self.name}: {str(error).removeprefix('image: ')}") from error
+
+    def as_file(self, place: Path) -> Path:
+        """The photo as a file: its own, or a copy without loss of what something else holds.
+
+        Args:
+            place: Where a copy goes.
+
+        Returns:
+            The file; of content that is missing, a path at which there is none.
+
+        Raises:
+            ImageError: An address cannot be read.
+            OutputError: It cannot be written.
+        """
+        if isinstance(self.content, Path):
+            return self.content
+        if self.error is None:
+            if isinstance(self.content, np.ndarray):
+                from PIL import Image
+
+                data = io.BytesIO()
+                Image.fromarray(self.content).save(data, "PNG", compress_level=1)
+                write_bytes(place, data.getvalue())
+            else:
+                write_bytes(place, self._bytes())
+        return place
 
     def _bytes(self) -> bytes:
         if isinstance(self.content, bytes):

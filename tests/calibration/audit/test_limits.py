@@ -102,6 +102,6 @@ def test_a_missing_file(tmp_path):
 def test_the_schema_says_what_is_read(limits):
     schema = limits_schema()
     assert schema["$schema"].startswith("https://json-schema.org/")
-    assert set(schema["properties"]) == {"by", "findings", "slices", "p99_ms", "over", "errors"}
+    assert set(schema["properties"]) == {"by", "findings", "slices", "p99_ms", "over", "errors", "against"}
     assert schema["additionalProperties"] is False
     assert limits("errors: 0").to_dict() == {"by": "rate", "findings": {}, "slices": {}, "errors": 0.0}
