@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from .console import DONE, DONE_IN_PART, Bold, print_json, print_rows, say, stderr
 from .options import Json, Threads, needing
+
+if TYPE_CHECKING:
+    from ..export.triton.checking import ServedRow
 
 __all__ = ["triton"]
 
@@ -16,33 +19,46 @@ SCHEMA = "cfcam.triton/1"
 
 
 def triton(
-    model: Annotated[str, typer.Argument(metavar="X.cam.onnx", help="A file made by `cfcam export` or `cfcam build`.")],
+    model: Annotated[str, typer.Argument(metavar="FILE", help="Made by `cfcam export` or `cfcam build`.")],
     repository: Annotated[
         str | None,
         typer.Option("--output", "-o", metavar="REPOSITORY", help="Folder of models; others in it stay."),
     ] = None,
     layout: Annotated[
-        Literal["one", "ensemble", "bls"],
+        Literal["plain", "one", "ensemble", "bls"] | None,
         typer.Option(
             "--layout",
-            help="one: one Python model; bls: it calls a model on the ONNX Runtime backend; ensemble: Triton does.",
+            help="plain: the file alone (default for fused files); one: one Python model (default); bls: it calls the "
+            "file on another backend; ensemble: Triton does.",
         ),
-    ] = "one",
+    ] = None,
     name: Annotated[
         str | None, typer.Option("--name", metavar="NAME", help="What clients call (default: the file's name).")
     ] = None,
     device: Annotated[
-        Literal["cpu", "gpu"], typer.Option("--device", help="Where the file runs; batching is on for gpu only.")
-    ] = "cpu",
+        Literal["cpu", "gpu"] | None,
+        typer.Option("--device", help="Where the file runs (default: cpu, engines gpu); batching is on for gpu only."),
+    ] = None,
     backend: Annotated[
-        Literal["onnxruntime", "python"],
-        typer.Option("--backend", help="What runs the file in bls and ensemble; python where Triton has no other."),
-    ] = "onnxruntime",
+        Literal["onnxruntime", "tensorrt", "python"] | None,
+        typer.Option(
+            "--backend",
+            help="What runs the file in all layouts but one (default: onnxruntime, tensorrt for engines); python where "
+            "Triton has no other.",
+        ),
+    ] = None,
     max_batch: Annotated[
         int, typer.Option("--max-batch", metavar="N", min=1, max=4096, help="Images in a request, at most.")
     ] = 8,
     instances: Annotated[
-        int, typer.Option("--instances", metavar="N", min=1, max=1024, help="Processes of each Python model.")
+        int,
+        typer.Option(
+            "--instances",
+            metavar="N",
+            min=1,
+            max=1024,
+            help="Processes of each Python model; instances of a plain one.",
+        ),
     ] = 1,
     threads: Threads = None,
     environment: Annotated[
@@ -62,6 +78,12 @@ def triton(
     images: Annotated[
         list[str] | None, typer.Option("--image", metavar="FILE", help="A photo to check with. Repeatable.")
     ] = None,
+    tolerance: Annotated[
+        float,
+        typer.Option(
+            "--tolerance", metavar="T", min=0, help="How much numbers may differ in a check; else no bit may."
+        ),
+    ] = 0.0,
     json: Json = False,
 ) -> None:
     """Write a model repository for Triton Inference Server, or check a server that runs one."""
@@ -69,25 +91,27 @@ def triton(
         raise typer.BadParameter("give -o REPOSITORY to write one, or --check URL to ask a running server")
     if images and check is None:
         raise typer.BadParameter("--image goes with --check")
+    if tolerance and check is None:
+        raise typer.BadParameter("--tolerance goes with --check")
     with needing("a Triton repository", "onnx", "onnx"):
         from ..export.triton.repository import default_name
     called = name or default_name(model)
     if check is not None:
-        raise typer.Exit(_check(model, check, called, images or [], threads, json))
-    from ..export.triton.config import TritonPlan
-    from ..export.triton.repository import write_repository
+        raise typer.Exit(_check(model, check, called, images or [], threads, tolerance, json))
+    from ..export.triton.repository import plan_for, write_repository
 
-    plan = TritonPlan(
-        name=called,
-        layout=layout,
-        device=device,
-        backend=backend,
-        max_batch=max_batch,
-        instances=instances,
-        threads=threads,
-        environment=environment,
-    )
     with needing("a Triton repository", "onnx", "onnx"):
+        plan = plan_for(
+            model,
+            called,
+            layout=layout,
+            device=device,
+            backend=backend,
+            max_batch=max_batch,
+            instances=instances,
+            threads=threads,
+            environment=environment,
+        )
         written = write_repository(model, repository or "", plan, force=force, allow_failing=allow_failing)
     if json:
         models = list(written.models)
@@ -96,28 +120,43 @@ def triton(
         say(f"{written.path}: {', '.join(written.models)}; how to start it: {written.readme}")
 
 
-def _check(model: str, url: str, name: str, images: list[str], threads: int | None, json: bool) -> int:
+def _check(
+    model: str, url: str, name: str, images: list[str], threads: int | None, tolerance: float, json: bool
+) -> int:
     from ..export.triton.checking import check_server
 
     with stderr().status("asking") as status:
         rows = check_server(
-            model, url, name, images, threads=threads, progress=lambda step: status.update(f"asking: {step}")
+            model,
+            url,
+            name,
+            images,
+            threads=threads,
+            tolerance=tolerance,
+            progress=lambda step: status.update(f"asking: {step}"),
         )
-    failed = sum(not row.same for row in rows)
+    right = sum(row.same or row.close for row in rows)
     if json:
         answers = [row.to_dict() for row in rows]
-        print_json({"schema": SCHEMA, "url": url, "model": name, "same": not failed, "answers": answers})
+        print_json({"schema": SCHEMA, "url": url, "model": name, "same": right == len(rows), "answers": answers})
     else:
         cells = [
             [
                 row.source,
                 row.sent,
                 "top" if row.target < 0 else str(row.target),
-                "same bits" if row.same else Bold("DIFFERENT" if row.error is None else "ERROR"),
-                row.error or (f"{', '.join(row.differing)}; map by {row.largest:.2g}" if row.differing else ""),
+                _verdict(row),
+                row.error or (f"{', '.join(row.differing)}: by {row.largest:.2g}" if row.differing else ""),
             ]
             for row in rows
         ]
         print_rows(("photo", "sent as", "class", "", ""), cells)
-        say(f"{url}: {len(rows) - failed} of {len(rows)} answers are cfcam's own, bit for bit")
-    return DONE_IN_PART if failed else DONE
+        how = f"within {tolerance:g}" if tolerance else "bit for bit"
+        say(f"{url}: {right} of {len(rows)} answers are cfcam's own, {how}")
+    return DONE if right == len(rows) else DONE_IN_PART
+
+
+def _verdict(row: ServedRow) -> str:
+    if row.same:
+        return "same bits"
+    return "close" if row.close else Bold("DIFFERENT" if row.error is None else "ERROR")

@@ -298,5 +298,7 @@ def _info_of(path: Path) -> EngineInfo:
 def _run(explainer: Explainer, inputs: Mapping[str, NDArray[Any]], names: Sequence[str]) -> dict[str, NDArray[Any]]:
     """The file's outputs for ready tensors."""
     spec = explainer.spec
-    feed = {spec.input.name: inputs[spec.input.name], spec.target: inputs[spec.target].reshape(-1)}
+    feed = {name: inputs[name] for name in spec.inputs}
+    if spec.target in feed and spec.columns is None:
+        feed[spec.target] = feed[spec.target].reshape(-1)
     return infer_all(explainer.engine, feed, names)

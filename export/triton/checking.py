@@ -1,9 +1,13 @@
-"""Asking a running Triton, and comparing what it answers with `Explainer`, bit for bit."""
+"""Asking a running Triton, and comparing what it answers with `Explainer`, bit for bit.
+
+A plain file's own outputs are compared with those that it has here, of the same input: who asks prepares the photo.
+"""
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +17,7 @@ from numpy.typing import NDArray
 
 from ...runtime.errors import CfcamError, ImageError, MissingDependencyError, one_line
 from ...runtime.explainer import Explainer
+from ...runtime.targets import class_feed, class_input
 from ...runtime.triton_model import answer
 from ..errors import ExportError
 
@@ -32,7 +37,9 @@ class ServedRow:
         target: The class that was asked for, -1 for the top one.
         same: Whether every output has the same bits as `Explainer`'s.
         differing: Names of outputs that have not.
-        largest: The largest difference of a number in ``map``.
+        largest: The largest difference of a number in the outputs that differ; infinite where that is no number, for
+            a shape, a text or a truth value.
+        close: Whether `largest` is at most the tolerance, and all integers, texts and truth values are the same.
         error: What the server said instead of an answer, or None.
     """
 
@@ -43,6 +50,7 @@ class ServedRow:
     differing: tuple[str, ...] = ()
     largest: float = 0.0
     error: str | None = None
+    close: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -56,6 +64,7 @@ def check_server(
     images: Sequence[str] = (),
     *,
     threads: int | None = None,
+    tolerance: float = 0.0,
     timeout: float = 60.0,
     progress: Callable[[str], None] | None = None,
 ) -> list[ServedRow]:
@@ -67,6 +76,7 @@ def check_server(
         name: Of the model that clients call.
         images: Photos; noise alone where there are none.
         threads: CPU threads of the `Explainer` that is compared with.
+        tolerance: How much floating-point numbers may differ for a row to be `ServedRow.close`.
         timeout: Seconds for one request.
         progress: Told what is being asked.
 
@@ -74,30 +84,87 @@ def check_server(
         A row for each request.
 
     Raises:
-        ExportError: The server cannot be reached, or has no such model.
+        ExportError: The server cannot be reached, or has no such model; or a tolerance that is no number from 0.
         MissingDependencyError: tritonclient is not installed.
         CfcamError: The file or a photo cannot be opened.
     """
+    if not 0 <= tolerance < math.inf:
+        raise ExportError(f"tolerance: expected a number from 0, got {tolerance}")
     with Explainer(file, threads=threads) as explainer, _Client(url, name, timeout) as client:
         takes, gives = client.describe()
         rows: list[ServedRow] = []
-        classes = (-1, explainer.spec.output.classes - 1)
-        noise = np.random.default_rng(0).standard_normal(explainer.spec.input.shape(1)[1:])
-        blank = _typed(noise, explainer.spec.input.dtype)
+        questions = _Plain(explainer, gives) if explainer.spec.chosen in gives else _Explained(explainer, takes, gives)
+        for source, sent, target, feed, expected in questions.all(images):
+            if progress is not None:
+                progress(f"{source} as {sent}")
+            rows.append(_row(source, sent, target, client.ask(feed, list(expected)), expected, tolerance))
+        return rows
+
+
+#: Source, what it is sent as, class, inputs, and the outputs that are expected.
+_Question = tuple[str, str, int, dict[str, NDArray[Any]], dict[str, NDArray[Any]]]
+
+
+def _noise(explainer: Explainer) -> NDArray[Any]:
+    spec = explainer.spec.input
+    return _typed(np.random.default_rng(0).standard_normal(spec.shape(1)[1:]), spec.dtype)
+
+
+class _Explained:
+    """A model that gives explanations."""
+
+    def __init__(self, explainer: Explainer, takes: Sequence[str], gives: Sequence[str]) -> None:
+        self._explainer, self._takes = explainer, takes
+        self._outputs = [one for one in _COMPARED if one in gives]
+
+    def all(self, images: Sequence[str]) -> Iterator[_Question]:
+        """Every question, its answer made when its turn has come."""
+        explainer = self._explainer
+        blank = _noise(explainer)
         questions: list[tuple[str, str, Any, Any]] = [("noise", "tensor", blank, blank)]
         for path in images:
             prepared = explainer.prepare(path)
             questions.append((path, "tensor", prepared.tensor, prepared.tensor))
-            if "image" in takes:
+            if "image" in self._takes:
                 questions.append((path, "image", _read(path), path))
         for source, sent, value, asked in questions:
-            for target in classes:
-                if progress is not None:
-                    progress(f"{source} as {sent}")
-                wanted = [one for one in _COMPARED if one in gives]
-                expected = answer([explainer.explain(asked, target)], wanted)
-                rows.append(_row(source, sent, target, client.ask(sent, value, target, wanted), expected))
-        return rows
+            array = np.array([[value]], np.object_) if isinstance(value, bytes) else value[None]
+            for target in (-1, explainer.spec.output.classes - 1):
+                feed = {sent: array, "target": np.array([[target]], np.int64)}
+                yield source, sent, target, feed, answer([explainer.explain(asked, target)], self._outputs)
+
+
+class _Plain:
+    """The file itself."""
+
+    def __init__(self, explainer: Explainer, gives: Sequence[str]) -> None:
+        self._explainer = explainer
+        info = explainer.engine.describe()
+        self._outputs = [name for name in info.outputs if name in gives]
+        #: Images in a request: of a file whose batch is fixed, all.
+        self._count = info.batch or 1
+
+    def all(self, images: Sequence[str]) -> Iterator[_Question]:
+        """Every question, its answer made when its turn has come."""
+        explainer, spec = self._explainer, self._explainer.spec
+        inputs = [("noise", _noise(explainer)), *((path, explainer.prepare(path).tensor) for path in images)]
+        for source, tensor in inputs:
+            for target in (-1, spec.output.classes - 1) if spec.fixed_target is None else (spec.fixed_target.index,):
+                classes = class_feed(spec, class_input(spec, np.full(self._count, target, np.int64)))
+                feed = {spec.input.name: np.stack([tensor] * self._count), **classes}
+                expected = explainer.engine.infer(feed, self._outputs)
+                flat = expected.items() if self._fixed else ((n, _as_rows(v)) for n, v in expected.items())
+                sent = feed if self._fixed else {name: _as_rows(value) for name, value in feed.items()}
+                yield source, "tensor", target, sent, dict(flat)
+
+    @property
+    def _fixed(self) -> bool:
+        return self._explainer.engine.describe().batch is not None
+
+
+def _as_rows(value: NDArray[Any]) -> NDArray[Any]:
+    """One number per image as Triton holds it where it batches: (N, 1)."""
+    return value[:, None] if value.ndim == 1 else value
 
 
 def _typed(noise: NDArray[np.float64], dtype: str) -> NDArray[Any]:
@@ -115,13 +182,27 @@ def _read(path: str) -> bytes:
 
 
 def _row(
-    source: str, sent: str, target: int, found: dict[str, NDArray[Any]] | str, expected: dict[str, NDArray[Any]]
+    source: str,
+    sent: str,
+    target: int,
+    found: dict[str, NDArray[Any]] | str,
+    expected: dict[str, NDArray[Any]],
+    tolerance: float,
 ) -> ServedRow:
     if isinstance(found, str):
         return ServedRow(source, sent, target, False, error=found)
     differing = tuple(name for name in expected if not _same(found[name], expected[name]))
-    largest = float(np.abs(found["map"] - expected["map"]).max()) if "map" in differing else 0.0
-    return ServedRow(source, sent, target, not differing, differing, largest)
+    largest = max((_difference(found[name], expected[name]) for name in differing), default=0.0)
+    return ServedRow(source, sent, target, not differing, differing, largest, close=largest <= tolerance)
+
+
+def _difference(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """The largest of numbers; infinite of what is none, and where one is NaN and the other is not."""
+    if a.shape != b.shape or a.dtype.kind != "f" or b.dtype.kind != "f":
+        return math.inf
+    # Two NaN are the same, as the peak of an empty map.
+    apart = np.where(np.isnan(a) & np.isnan(b), 0.0, np.abs(a.astype(np.float64) - b))
+    return float("inf") if np.isnan(apart).any() else float(apart.max(initial=0.0))
 
 
 def _same(a: NDArray[Any], b: NDArray[Any]) -> bool:
@@ -174,13 +255,12 @@ class _Client:
             ) from error
         return [one["name"] for one in found["inputs"]], [one["name"] for one in found["outputs"]]
 
-    def ask(self, sent: str, value: Any, target: int, outputs: Sequence[str]) -> dict[str, NDArray[Any]] | str:
-        """One image's outputs by name, or what the server said instead."""
+    def ask(self, feed: dict[str, NDArray[Any]], outputs: Sequence[str]) -> dict[str, NDArray[Any]] | str:
+        """The outputs by name, or what the server said instead."""
         from tritonclient.utils import np_to_triton_dtype
 
-        array = np.array([[value]], np.object_) if isinstance(value, bytes) else value[None]
         inputs = []
-        for name, data in ((sent, array), ("target", np.array([[target]], np.int64))):
+        for name, data in feed.items():
             one = self._module.InferInput(name, list(data.shape), np_to_triton_dtype(data.dtype))
             one.set_data_from_numpy(data)
             inputs.append(one)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ...runtime.contract.modelfile import ModelInfo, ValueInfo
 from ...runtime.contract.spec import CamSpec
 from ..errors import ExportError
 
-__all__ = ["TritonPlan", "config_texts"]
+__all__ = ["LABELS", "Backend", "Device", "Layout", "TritonPlan", "config_texts", "fixed_batch", "labels_text"]
 
-Layout = Literal["one", "ensemble", "bls"]
+Layout = Literal["plain", "one", "ensemble", "bls"]
 Device = Literal["cpu", "gpu"]
-Backend = Literal["onnxruntime", "python"]
+Backend = Literal["onnxruntime", "tensorrt", "python"]
+
+#: The file beside a configuration that names the classes, for Triton's classification extension.
+LABELS = "labels.txt"
 
 _TYPES = {
     "float32": "TYPE_FP32",
@@ -36,12 +39,13 @@ class TritonPlan:
 
     Attributes:
         name: Of the model that clients call.
-        layout: ``one``: one model of the Python backend; ``bls``: that model calls another, which runs the file;
-            ``ensemble``: Triton itself passes the tensors of the file to the model that makes the map.
+        layout: ``plain``: the file alone, with its own inputs and outputs; ``one``: one model of the Python backend;
+            ``bls``: that model calls another, which runs the file; ``ensemble``: Triton itself passes the tensors of
+            the file to the model that makes the map.
         device: Where the file runs.
-        backend: Of Triton, that runs the file in ``bls`` and ``ensemble``.
+        backend: Of Triton, that runs the file in all layouts but ``one``; ``tensorrt`` runs engines alone.
         max_batch: Images in a batch at most, where the file leaves it open.
-        instances: Of the models of the Python backend.
+        instances: Of the models of the Python backend, and of the file in ``plain``.
         threads: CPU threads per operator; None for all cores.
         environment: Folder of the venv, on the server, that the Python backend runs in; None for the server's own.
     """
@@ -61,6 +65,11 @@ class TritonPlan:
         return f"{self.name}_engine"
 
     @property
+    def runs(self) -> str:
+        """Name of the model that runs the file, in any layout."""
+        return self.engine if self.layout in ("bls", "ensemble") else self.name
+
+    @property
     def map(self) -> str:
         """Name of the last step of an ensemble."""
         return f"{self.name}_map"
@@ -68,7 +77,7 @@ class TritonPlan:
     @property
     def models(self) -> tuple[str, ...]:
         """Names of all models, the one that clients call last."""
-        others = {"one": (), "bls": (self.engine,), "ensemble": (self.engine, self.map)}[self.layout]
+        others = {"plain": (), "one": (), "bls": (self.engine,), "ensemble": (self.engine, self.map)}[self.layout]
         return (*others, self.name)
 
 
@@ -81,6 +90,7 @@ class _Tensor:
     dims: tuple[int, ...]
     flat: bool = False
     optional: bool = False
+    labels: bool = False
 
 
 def config_texts(plan: TritonPlan, spec: CamSpec, head: ModelInfo) -> dict[str, str]:
@@ -97,21 +107,33 @@ def config_texts(plan: TritonPlan, spec: CamSpec, head: ModelInfo) -> dict[str, 
     Raises:
         ExportError: The file takes more than the image and the class, or a shape is not known.
     """
-    unknown = [value.name for value in head.inputs if value.name not in (spec.input.name, spec.target)]
+    unknown = [value.name for value in head.inputs if value.name not in spec.inputs]
     if unknown:
         raise ExportError(f"{head.path}: takes more than the image and the class: {', '.join(unknown)}")
-    batch = _fixed_batch(head)
+    batch = fixed_batch(head)
     most = 0 if batch else plan.max_batch
     values = {value.name: value for value in (*head.inputs, *head.outputs)}
-    outputs = list(dict.fromkeys([spec.output.name, *_scores(spec, head), *spec.added_outputs]))
-    inputs = [_value(values[name], head, batch) for name in (spec.input.name, spec.target)]
+    needed = list(dict.fromkeys([spec.output.name, *_scores(spec, head), *spec.added_outputs]))
+    # A TensorRT engine runs with all its outputs configured; who gets the plain file may want any of them.
+    outputs = [
+        value.name
+        for value in head.outputs
+        if value.name in needed
+        or plan.backend == "tensorrt"
+        or (plan.layout == "plain" and _is_per_image(value, batch))
+    ]
+    inputs = [_value(values[name], head, batch) for name in spec.inputs]
     given = [_value(values[name], head, batch) for name in outputs]
+    if plan.layout == "plain":
+        named = [replace(one, labels=_is_named(one, spec)) for one in given]
+        return {plan.name: _engine(plan, plan.name, most, inputs, named, plan.instances)}
     answers = [_row(one, batch) for one in _answers(spec, head, photo=plan.layout != "ensemble")]
     if plan.layout == "ensemble":
+        passed = [one for one in given if one.name in needed]
         return {
-            plan.engine: _engine(plan, head, most, inputs, given),
-            plan.map: _python(plan, plan.map, "map", most, given, answers),
-            plan.name: _ensemble(plan, most, inputs, given, answers, spec),
+            plan.engine: _engine(plan, plan.engine, most, inputs, given),
+            plan.map: _python(plan, plan.map, "map", most, passed, answers),
+            plan.name: _ensemble(plan, most, inputs, passed, answers, spec),
         }
     asked = [
         _row(_Tensor("image", "string", (1,), optional=True), batch),
@@ -123,9 +145,35 @@ def config_texts(plan: TritonPlan, spec: CamSpec, head: ModelInfo) -> dict[str, 
     flat = " ".join(one.name for one in (*inputs, *given) if one.flat)
     more = {"cfcam_engine": plan.engine, "cfcam_flat": flat}
     return {
-        plan.engine: _engine(plan, head, most, inputs, given),
+        plan.engine: _engine(plan, plan.engine, most, inputs, given),
         plan.name: _python(plan, plan.name, "bls", most, asked, answers, more),
     }
+
+
+def _is_per_image(value: ValueInfo, batch: int | None) -> bool:
+    """Whether an output has an axis for images in front, as Triton expects of those of a model that it batches."""
+    known = bool(value.shape) and value.dtype in _TYPES
+    return known and (batch is not None or not isinstance((value.shape or (0,))[0], int))
+
+
+def _is_named(tensor: _Tensor, spec: CamSpec) -> bool:
+    """Whether an output is the scores, in the order of the labels."""
+    return tensor.name == spec.output.name and tensor.dims[-1] == spec.output.classes and bool(labels_text(spec))
+
+
+def labels_text(spec: CamSpec) -> str:
+    """The classes by their places in the scores, a line each.
+
+    Args:
+        spec: What the file says of itself.
+
+    Returns:
+        The lines; nothing where there are no labels, or where one of them would not be one line.
+    """
+    if not spec.output.labels or spec.output.values:
+        return ""
+    labels = [spec.output.label(index) for index in range(spec.output.classes)]
+    return "" if any(len(label.splitlines()) != 1 for label in labels) else "\n".join(labels) + "\n"
 
 
 def _scores(spec: CamSpec, head: ModelInfo) -> list[str]:
@@ -153,8 +201,12 @@ def _answers(spec: CamSpec, head: ModelInfo, photo: bool) -> list[_Tensor]:
     return found
 
 
-def _fixed_batch(head: ModelInfo) -> int | None:
-    """The batch of a file whose batch is not open."""
+def fixed_batch(head: ModelInfo) -> int | None:
+    """The batch of a file whose batch is not open, else None.
+
+    Args:
+        head: The file's inputs and outputs.
+    """
     sizes = [value.shape[0] for value in head.inputs if value.shape]
     return next((size for size in sizes if isinstance(size, int)), None)
 
@@ -170,25 +222,37 @@ def _value(value: ValueInfo, head: ModelInfo, batch: int | None) -> _Tensor:
         what = f"'{value.name}' has no shape" if value.shape is None else f"'{value.name}' is {value.dtype}"
         raise ExportError(f"{head.path}: {what}, which Triton's configuration needs: use --layout one")
     sizes = tuple(size if isinstance(size, int) else -1 for size in value.shape)
+    if not _is_per_image(value, batch):
+        raise ExportError(
+            f"{head.path}: '{value.name}' has no axis for the images of a batch, which Triton needs: use --layout one"
+        )
     if batch is not None:
         return _Tensor(value.name, value.dtype, (batch, *sizes[1:]))
     # One number per image: Triton has no dims without any, and reshapes.
     return _Tensor(value.name, value.dtype, sizes[1:] or (1,), flat=len(sizes) == 1)
 
 
-def _engine(plan: TritonPlan, head: ModelInfo, most: int, inputs: Sequence[_Tensor], outputs: Sequence[_Tensor]) -> str:
+def _engine(
+    plan: TritonPlan,
+    name: str,
+    most: int,
+    inputs: Sequence[_Tensor],
+    outputs: Sequence[_Tensor],
+    instances: int = 1,
+) -> str:
+    """The model that runs the file."""
     if plan.backend == "python":
-        return _python(plan, plan.engine, "engine", most, inputs, outputs, device=plan.device)
+        return _python(plan, name, "engine", most, inputs, outputs, device=plan.device)
     parts = [
-        f"name: {_quoted(plan.engine)}",
-        'backend: "onnxruntime"',
-        'default_model_filename: "model.onnx"',
+        f"name: {_quoted(name)}",
+        f"backend: {_quoted(plan.backend)}",
+        f"default_model_filename: {_quoted('model.plan' if plan.backend == 'tensorrt' else 'model.onnx')}",
         f"max_batch_size: {most}",
         *_tensors("input", inputs),
         *_tensors("output", outputs),
-        *_instances(plan.device, 1),
+        *_instances(plan.device, instances),
     ]
-    if plan.device == "gpu" and most:
+    if plan.device == "gpu" and most > 1:
         parts.append("dynamic_batching { }")  # no max_queue_size or delay: a lone client would wait for nobody
     if plan.threads is not None and plan.device == "cpu":
         parts += _parameters({"intra_op_thread_count": str(plan.threads)})
@@ -267,6 +331,7 @@ def _tensors(kind: str, tensors: Iterable[_Tensor]) -> list[str]:
     for one in tensors:
         dims = ", ".join(map(str, one.dims))
         more = (" reshape { shape: [ ] }" if one.flat else "") + (" optional: true" if one.optional else "")
+        more += f" label_filename: {_quoted(LABELS)}" if one.labels else ""
         lines.append(f"{kind} {{ name: {_quoted(one.name)} data_type: {_TYPES[one.dtype]} dims: [ {dims} ]{more} }}")
     return lines
 

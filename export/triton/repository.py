@@ -6,21 +6,18 @@ import contextlib
 import os
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...runtime.checks import check_path
-from ...runtime.contract.manifest import Manifest
-from ...runtime.contract.modelfile import ModelInfo, is_plan, read_model_info, read_spec
-from ...runtime.contract.spec import CamSpec
 from ...runtime.errors import ModelFileError, OutputError
 from ...runtime.files import scratch_folder
-from ...runtime.methods import get_method
 from ..errors import ExportError
-from .config import TritonPlan, config_texts
+from .config import LABELS, Backend, Device, Layout, TritonPlan, config_texts, labels_text
 from .readme import readme
+from .source import Source, check_fits, open_source
 
-__all__ = ["MODEL_PY", "WrittenRepository", "default_name", "write_repository"]
+__all__ = ["MODEL_PY", "WrittenRepository", "default_name", "plan_for", "write_repository"]
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
@@ -66,8 +63,52 @@ def default_name(file: str | os.PathLike[str]) -> str:
     Args:
         file: The exported file.
     """
-    stem = Path(file).name.removesuffix(".onnx").removesuffix(".cam")
+    stem = Path(file).name.removesuffix(".onnx").removesuffix(".engine").removesuffix(".cam")
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", stem).lstrip(".-") or "model"
+
+
+def plan_for(
+    file: str | os.PathLike[str],
+    name: str,
+    *,
+    layout: Layout | None = None,
+    device: Device | None = None,
+    backend: Backend | None = None,
+    max_batch: int = 8,
+    instances: int = 1,
+    threads: int | None = None,
+    environment: str | None = None,
+) -> TritonPlan:
+    """A plan with what goes without saying for a file: fused ones are served plainly, engines on TensorRT and GPUs.
+
+    Args:
+        file: Made by ``cfcam export`` or ``cfcam build``.
+        name: Of the model that clients call.
+        layout: As in `TritonPlan`; None for the file's.
+        device: As in `TritonPlan`; None for the file's.
+        backend: As in `TritonPlan`; None for the file's.
+        max_batch: As in `TritonPlan`.
+        instances: As in `TritonPlan`.
+        threads: As in `TritonPlan`.
+        environment: As in `TritonPlan`.
+
+    Returns:
+        The plan, which `write_repository` checks.
+
+    Raises:
+        ModelFileError: The file is missing, no exported file, or an engine of TensorRT for RTX.
+    """
+    source = open_source(check_path("plan_for", file, ModelFileError), allow_failing=True)
+    return TritonPlan(
+        name=name,
+        layout=layout or source.layout,
+        device=device or source.device,
+        backend=backend or source.backend,
+        max_batch=max_batch,
+        instances=instances,
+        threads=threads,
+        environment=environment,
+    )
 
 
 def write_repository(
@@ -83,7 +124,7 @@ def write_repository(
     They are written beside the repository and renamed into it; when something fails, what was there before is there.
 
     Args:
-        file: Made by ``cfcam export``, or an ONNX file by ``cfcam build``.
+        file: Made by ``cfcam export`` or ``cfcam build``; beside a TensorRT engine its manifest and its graph.
         repository: The folder, which is made where it is missing.
         plan: What is written.
         force: Replace models of the same names.
@@ -93,13 +134,14 @@ def write_repository(
         What was written.
 
     Raises:
-        ModelFileError: The file is missing, no exported file, or a TensorRT engine.
+        ModelFileError: The file is missing, no exported file, or an engine of TensorRT for RTX.
         ExportError: The name, or the file in this layout.
         OutputError: A model of this name is there already, or the folder cannot be written.
     """
     path = check_path("write_repository", file, ModelFileError)
     target = check_path("write_repository", repository, OutputError)
-    spec, head = _checked(path, plan, allow_failing)
+    source, plan = _checked(path, plan, allow_failing)
+    spec, head = source.spec, source.head
     texts = config_texts(plan, spec, head)
     present = [name for name in plan.models if (target / name).exists()]
     if present and not force:
@@ -112,8 +154,8 @@ def write_repository(
         target.parent.mkdir(parents=True, exist_ok=True)
         with scratch_folder(target.parent, target.name) as scratch:
             for name in plan.models:
-                _write_model(scratch / "new" / name, name, texts[name], path, plan, spec)
-            (scratch / "new" / plan.name / "README.md").write_text(readme(plan, spec, head), "utf-8")
+                _write_model(scratch / "new" / name, name, texts[name], source, plan)
+            (scratch / "new" / plan.name / "README.md").write_text(readme(plan, source), "utf-8")
             target.mkdir(exist_ok=True)
             _move(scratch, target, plan.models)
     except OSError as error:
@@ -121,41 +163,17 @@ def write_repository(
     return WrittenRepository(target, plan.models, target / plan.name / "README.md")
 
 
-def _checked(path: Path, plan: TritonPlan, allow_failing: bool) -> tuple[CamSpec, ModelInfo]:
+def _checked(path: Path, plan: TritonPlan, allow_failing: bool) -> tuple[Source, TritonPlan]:
+    """The file, and the plan with what its engine limits."""
     if not _NAME.fullmatch(plan.name):
         raise ExportError(f"name '{plan.name}': expected letters, digits, '_', '-' and '.', as Triton's addresses take")
-    if is_plan(path):
+    source = open_source(path, allow_failing)
+    check_fits(source, plan)
+    if _has_data_outside(source.graph):
         raise ModelFileError(
-            f"{path}: is a TensorRT engine; repositories are written of ONNX files: give the .onnx it was built from"
+            f"{source.graph}: keeps weights in other files, which repositories do not hold: export it as one"
         )
-    manifest = Manifest.read(path)
-    if manifest is not None:
-        manifest.check(path, machine=False)
-        if manifest.passed is False and not allow_failing:
-            raise ModelFileError(
-                f"{path}: missed its gate, as its manifest says: build it again, or take it with --allow-failing"
-            )
-    spec, head = read_spec(path), read_model_info(path)
-    if spec.columns is not None and plan.layout != "one":
-        raise ExportError(f"{path}: explains several classes of an image in one inference: use --layout one")
-    if spec.fixed_target is not None:
-        raise ExportError(
-            f"{path}: has a fixed target, and clients of a repository name a class: export the model without "
-            "--fixed-target"
-        )
-    method = get_method(spec.method.name)
-    if plan.layout == "ensemble" and method.kind != "rule":
-        raise ExportError(
-            f"{path}: its method '{method.name}' runs the model again, which an ensemble cannot: use --layout bls"
-        )
-    if method.needs_tail and (spec.tail is None or not path.with_name(spec.tail.file).is_file()):
-        raise ModelFileError(
-            f"{path}: its method '{method.name}' needs a tail beside it: export it again with "
-            "`cfcam export ... --with-tail`"
-        )
-    if _has_data_outside(path):
-        raise ModelFileError(f"{path}: keeps weights in other files, which repositories do not hold: export it as one")
-    return spec, head
+    return source, replace(plan, max_batch=min(plan.max_batch, source.largest_batch or plan.max_batch))
 
 
 def _has_data_outside(path: Path) -> bool:
@@ -166,20 +184,23 @@ def _has_data_outside(path: Path) -> bool:
     return any(uses_external_data(tensor) for tensor in model.graph.initializer)
 
 
-def _write_model(folder: Path, name: str, text: str, file: Path, plan: TritonPlan, spec: CamSpec) -> None:
+def _write_model(folder: Path, name: str, text: str, source: Source, plan: TritonPlan) -> None:
     version = folder / "1"
     version.mkdir(parents=True)
     (folder / "config.pbtxt").write_text(text, "utf-8")
     if plan.layout == "ensemble" and name == plan.name:
         (version / ".keep").touch()  # Triton asks for the folder of a version; git and object stores hold no empty ones
         return
-    runs_file = plan.layout == "one" or name == plan.engine
+    runs_file = name == plan.runs
     if runs_file:
-        shutil.copyfile(file, version / "model.onnx")
+        shutil.copyfile(source.file, version / ("model.plan" if source.is_engine else "model.onnx"))
+        if plan.layout != "one" and (labels := labels_text(source.spec)):
+            (folder / LABELS).write_text(labels, "utf-8")
     else:
-        _write_head(file, version / "model.onnx")
-    if spec.tail is not None and name == plan.name and file.with_name(spec.tail.file).is_file():
-        shutil.copyfile(file.with_name(spec.tail.file), version / spec.tail.file)
+        _write_head(source.graph, version / "model.onnx")
+    tail = source.spec.tail
+    if tail is not None and plan.layout != "plain" and name == plan.name and source.file.with_name(tail.file).is_file():
+        shutil.copyfile(source.file.with_name(tail.file), version / tail.file)
     if not runs_file or plan.layout == "one" or plan.backend == "python":
         (version / "model.py").write_text(MODEL_PY, "utf-8")
 

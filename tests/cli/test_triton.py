@@ -30,6 +30,7 @@ def test_a_repository_is_written(tiny_path, tmp_path: Path, capsys: pytest.Captu
         ([], "give -o REPOSITORY to write one, or --check URL"),
         (["-o", "r", "--check", "http://x"], "give -o REPOSITORY"),
         (["-o", "r", "--image", "x.jpg"], "--image goes with --check"),
+        (["-o", "r", "--tolerance", "0.1"], "--tolerance goes with --check"),
     ],
 )
 def test_wrong_usage(arguments: list[str], said: str, tiny_path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -56,5 +57,7 @@ def test_the_answer_of_a_check(
     assert main(["triton", path, "--check", "http://x:1"]) == code
     assert f"{int(same)} of 1 answers are cfcam's own" in capsys.readouterr().out
     assert asked == [(path, "http://x:1", "logits", [])]
+    assert main(["triton", path, "--check", "http://x:1", "--tolerance", "1e-6"]) == code
+    assert f"{int(same)} of 1 answers are cfcam's own, within 1e-06" in capsys.readouterr().out
     assert main(["triton", path, "--check", "http://x:1", "--json"]) == code
     assert json.loads(capsys.readouterr().out)["same"] is same

@@ -33,7 +33,7 @@ pytest.importorskip("onnx", reason="repositories are written with onnx")
 pytest.importorskip("tritonclient.grpc", reason="needs tritonclient[grpc]")
 
 _VENV = os.environ.get("CFCAM_TRITON_VENV", "")
-_LAYOUTS = ("one", "bls", "ensemble")
+_LAYOUTS = ("plain", "one", "bls", "ensemble")
 
 
 def free_port() -> int:
@@ -118,7 +118,7 @@ def test_a_real_triton_answers_the_same_bits(
     if name == "fixed-batch" and layout == "ensemble":
         pytest.skip("an ensemble of a file with a fixed batch takes full batches alone; the check sends one image")
     rows = check_server(tiny_path(name), getattr(triton, transport), f"{name}_{layout}", [photo], threads=1)
-    assert len(rows) == (4 if layout == "ensemble" else 6)
+    assert len(rows) == (4 if layout in ("plain", "ensemble") else 6)
     assert [row for row in rows if not row.same] == []
 
 
@@ -126,10 +126,14 @@ def test_a_real_triton_answers_the_same_bits(
 def test_a_real_triton_survives_bad_bytes(triton: Any, photo: str, tiny_path) -> None:
     with checking._Client(triton.http, "logits_one", 30) as client:
         for data in (b"\0\xff", b"text", b"", Path(photo).read_bytes()[:900]):
-            said = client.ask("image", data, -1, ["map"])
+            said = client.ask(photo_of(data), ["map"])
             assert isinstance(said, str)
             assert "image" in said
-        assert isinstance(client.ask("image", Path(photo).read_bytes(), -1, ["map"]), dict)
+        assert isinstance(client.ask(photo_of(Path(photo).read_bytes()), ["map"]), dict)
+
+
+def photo_of(data: bytes) -> dict[str, np.ndarray]:
+    return {"image": np.array([[data]], np.object_), "target": np.array([[-1]], np.int64)}
 
 
 class Answers:
@@ -147,9 +151,10 @@ class Answers:
     def describe(self) -> tuple[list[str], list[str]]:
         return ["tensor", "target"], ["map", "class", "label", "overlay"]
 
-    def ask(self, sent: str, value: Any, target: int, outputs: list[str]) -> Any:
-        assert sent == "tensor"
-        return self._change(answer([self._explainer.explain(value, target)], outputs))
+    def ask(self, feed: dict[str, np.ndarray], outputs: list[str]) -> Any:
+        assert list(feed) == ["tensor", "target"]
+        target = int(feed["target"][0, 0])
+        return self._change(answer([self._explainer.explain(feed["tensor"][0], target)], outputs))
 
 
 def one_bit(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -176,6 +181,57 @@ def test_one_bit_is_seen(
     assert [(row.source, row.sent, row.target) for row in rows] == [("noise", "tensor", -1), ("noise", "tensor", 5)]
     assert all(row.differing == differing and row.error == error for row in rows)
     assert all(row.same is (not differing and error is None) for row in rows)
+
+
+def test_a_tolerance_is_for_numbers_alone(tiny_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tiny_path("logits")
+    for change, largest, close in (
+        (one_bit, 0.0, True),
+        (lambda found: {**found, "map": found["map"] + 0.01}, 0.01, False),
+        (lambda found: {**found, "class": found["class"] + 1}, float("inf"), False),
+    ):
+        monkeypatch.setattr(checking, "_Client", lambda *_, change=change: Answers(path, change))
+        rows = check_server(path, "http://nowhere", "m", tolerance=1e-5)
+        assert all(not row.same and row.close is close for row in rows)
+        assert all(row.largest == pytest.approx(largest, rel=0.2, abs=2e-7) for row in rows)
+    with pytest.raises(ExportError, match="expected a number from 0, got nan"):
+        check_server(path, "http://nowhere", "m", tolerance=float("nan"))
+
+
+class PlainAnswers(Answers):
+    """The file's own outputs, as Triton gives them."""
+
+    def describe(self) -> tuple[list[str], list[str]]:
+        info = self._explainer.engine.describe()
+        return list(info.inputs), list(info.outputs)
+
+    def ask(self, feed: dict[str, np.ndarray], outputs: list[str]) -> Any:
+        flat = feed["cam_target"].reshape(-1)
+        found = self._explainer.engine.infer({"image": feed["image"], "cam_target": flat}, outputs)
+        if feed["cam_target"].ndim == 2:
+            found = {name: value[:, None] if value.ndim == 1 else value for name, value in found.items()}
+        return self._change(found)
+
+
+@pytest.mark.parametrize(("name", "batch"), [("logits", 1), ("fixed-batch", 2)])
+def test_a_plain_file_is_asked_for_its_own_outputs(
+    name: str, batch: int, tiny_path, photo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, shapes = tiny_path(name), []
+
+    def seen(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        shapes.append(found["cam_class"].shape)
+        return found
+
+    monkeypatch.setattr(checking, "_Client", lambda *_: PlainAnswers(path, seen))
+    rows = check_server(path, "http://nowhere", "m", [photo])
+    assert [(row.source, row.target, row.same) for row in rows] == [
+        (source, target, True) for source in ("noise", photo) for target in (-1, 5)
+    ]
+    assert set(shapes) == {(1, 1) if batch == 1 else (2,)}
+    spoilt = lambda found: {**found, "cam_gradients": found["cam_gradients"] + 1}  # noqa: E731
+    monkeypatch.setattr(checking, "_Client", lambda *_: PlainAnswers(path, spoilt))
+    assert {row.differing for row in check_server(path, "http://nowhere", "m")} == {("cam_gradients",)}
 
 
 @pytest.mark.parametrize("scheme", ["http", "grpc"])

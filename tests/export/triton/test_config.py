@@ -20,12 +20,28 @@ def configs(path: Path, **plan: Any) -> dict[str, Any]:
     return {name: text_format.Parse(text, model_config.ModelConfig()) for name, text in texts.items()}
 
 
+@pytest.fixture(scope="module")
+def exported(guided_path: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The small network, fused, told no class and fed with pixels; and with as many classes per image as one asks."""
+    from cfcam.export import export_onnx, preset
+
+    forms: dict[str, dict[str, Any]] = {
+        "fused": {"fused": True, "fixed_target": "top", "fold_preprocessing": "uint8-nhwc"},
+        "free": {"classes_per_image": "free"},
+    }
+    folder, net = tmp_path_factory.mktemp("exported"), guided_path.with_name("net.onnx")
+    return {
+        name: export_onnx(net, folder / f"{name}.cam.onnx", preprocessing=preset("torchvision"), **more).path
+        for name, more in forms.items()
+    }
+
+
 def tensors(values: Any) -> dict[str, tuple[int, list[int]]]:
     return {one.name: (one.data_type, list(one.dims)) for one in values}
 
 
-FP32, FP16, INT64, STRING = (
-    model_config.DataType.Value(f"TYPE_{name}") for name in ("FP32", "FP16", "INT64", "STRING")
+FP32, FP16, INT64, INT32, UINT8 = (
+    model_config.DataType.Value(f"TYPE_{name}") for name in ("FP32", "FP16", "INT64", "INT32", "UINT8")
 )
 
 
@@ -106,3 +122,53 @@ def test_an_input_too_many_is_refused(tiny_path) -> None:
     more = ModelInfo(head.path, 0, 9, 18, "", (*head.inputs, ValueInfo("mask", "float32", ("N", 1))), head.outputs)
     with pytest.raises(ExportError, match="more than the image and the class: mask"):
         config_texts(TritonPlan(name="m"), read_spec(path), more)
+
+
+def test_a_plain_file_has_its_own_inputs_and_outputs(exported: dict[str, Path]) -> None:
+    (config,) = configs(exported["fused"], layout="plain", instances=2).values()
+    assert (config.backend, config.default_model_filename, config.max_batch_size) == ("onnxruntime", "model.onnx", 8)
+    assert tensors(config.input) == {"image": (UINT8, [32, 32, 3])}
+    assert tensors(config.output) == {
+        "logits": (FP32, [7]),
+        "cam_map": (FP32, [32, 32]),
+        "cam_empty": (INT32, [1]),
+        "cam_guided": (INT32, [1]),
+        "cam_counts": (INT32, [4]),
+        "cam_class": (INT32, [1]),
+    }
+    assert [group.count for group in config.instance_group] == [2]
+
+
+@pytest.mark.parametrize("name", ["fused", "free", "logits"])
+def test_shapes_are_those_that_onnx_runtime_compares_with(name: str, exported: dict[str, Path], tiny_path) -> None:
+    """Triton's backend refuses a model of which a dimension differs from what its session says, -1 included."""
+    import onnxruntime
+
+    path = exported[name] if name in exported else tiny_path(name)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    shapes = {one.name: one.shape for one in (*session.get_inputs(), *session.get_outputs())}
+    (config,) = configs(path, layout="plain").values()
+    for one in (*config.input, *config.output):
+        dims = [] if one.HasField("reshape") else list(one.dims)
+        assert [-1, *dims] == [size if isinstance(size, int) else -1 for size in shapes.pop(one.name)]
+    assert not shapes
+
+
+def test_scores_have_labels(tiny_path) -> None:
+    (config,) = configs(tiny_path("logits"), layout="plain").values()
+    assert {one.name: one.label_filename for one in config.output if one.label_filename} == {"scores": "labels.txt"}
+    (config,) = configs(tiny_path("unlabelled"), layout="plain").values()
+    assert not any(one.label_filename for one in config.output)
+
+
+@pytest.mark.parametrize("layout", ["plain", "bls", "ensemble"])
+def test_an_engine_on_the_tensorrt_backend(layout: str, tiny_path) -> None:
+    found = configs(tiny_path("softmax-and-logits"), layout=layout, backend="tensorrt", device="gpu")
+    engine = found["m" if layout == "plain" else "m_engine"]
+    assert (engine.backend, engine.default_model_filename) == ("tensorrt", "model.plan")
+    assert engine.HasField("dynamic_batching")
+    # TensorRT's backend does not start without a configuration for each output.
+    head = read_model_info(tiny_path("softmax-and-logits"))
+    assert [one.name for one in engine.output] == [value.name for value in head.outputs]
+    others = [group.kind for name in found if found[name] is not engine for group in found[name].instance_group]
+    assert others == ([] if layout == "plain" else [model_config.ModelInstanceGroup.KIND_CPU])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import subprocess
 import sys
@@ -11,10 +10,8 @@ from typing import Any
 
 import pytest
 from cfcam.export.errors import ExportError
-from cfcam.export.triton import repository
 from cfcam.export.triton.config import TritonPlan
 from cfcam.export.triton.repository import MODEL_PY, default_name, write_repository
-from cfcam.runtime.contract.columns_spec import ColumnsSpec
 from cfcam.runtime.contract.modelfile import read_spec
 from cfcam.runtime.errors import ModelFileError, OutputError
 
@@ -37,6 +34,14 @@ def test_the_file_lies_once_in_a_repository(layout: Any, tiny_path, tmp_path: Pa
     assert "m_engine/1/model.py" not in files(written.path)
     assert written.readme.read_text().startswith("# m\n")
     assert [entry.name for entry in written.path.parent.iterdir()] == ["repo"]
+
+
+def test_a_plain_model_is_the_file_and_its_labels(tiny_path, tmp_path: Path) -> None:
+    path = tiny_path("logits")
+    write_repository(path, tmp_path, TritonPlan(name="m", layout="plain"))
+    assert files(tmp_path) == {"m/config.pbtxt", "m/README.md", "m/labels.txt", "m/1/model.onnx"}
+    assert (tmp_path / "m" / "1" / "model.onnx").read_bytes() == path.read_bytes()
+    assert (tmp_path / "m" / "labels.txt").read_text().splitlines() == list(read_spec(path).output.labels or ())
 
 
 def test_heads_hold_no_weights(tiny_path, tmp_path: Path) -> None:
@@ -96,7 +101,7 @@ def test_files_that_are_refused(tiny_path, tmp_path: Path) -> None:
     engine = tmp_path / "x.engine"
     engine.write_bytes(b"ftrt" + bytes(100))
     for path, said in (
-        (engine, "is a TensorRT engine"),
+        (engine, "is a TensorRT engine without its manifest"),
         (tiny_path("plain"), "was not made by `cfcam export`"),
         (tmp_path / "none.onnx", "no such file"),
     ):
@@ -107,20 +112,10 @@ def test_files_that_are_refused(tiny_path, tmp_path: Path) -> None:
         write_repository(tiny_path("logits"), tmp_path / "file", TritonPlan(name="m"))
 
 
-@pytest.mark.parametrize("layout", ["bls", "ensemble"])
-def test_several_classes_per_image_need_one_model(
-    layout: Any, tiny_path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tiny_path("logits")
-    spec = dataclasses.replace(read_spec(path), columns=ColumnsSpec(count=2))
-    monkeypatch.setattr(repository, "read_spec", lambda _: spec)
-    with pytest.raises(ExportError, match="several classes of an image in one inference: use --layout one"):
-        write_repository(path, tmp_path / "r", TritonPlan(name="m", layout=layout))
-
-
 def test_default_names() -> None:
     assert default_name("a/dogs.cam.onnx") == "dogs"
     assert default_name("a/two dogs.int8.onnx") == "two-dogs.int8"
+    assert default_name("a/dogs.sm86.engine") == "dogs.sm86"
     assert default_name(".cam.onnx") == "model"
 
 
