@@ -12,12 +12,16 @@ PIP := $(PY) -m pip --disable-pip-version-check install --quiet
 # What a Jetson may want of the extras.
 JETSON_EXTRAS ?= cpu gpu onnx build tensorrt
 SUBPACKAGES := runtime export calibration cli
+# Names of the tests that have passed without PyTorch and onnx.
+PASSED := build/passed-without-pytorch.txt
 # What decides which packages are installed.
 INSTALLED_FROM := pyproject.toml constraints.txt
 
 export PIP_NO_INPUT := 1
-# Python compiles what it imports; to compile all of PyTorch and Transformers at once takes most of a minute.
-export PIP_NO_COMPILE := 1
+# Python compiles what it imports, and keeps it; to compile all of PyTorch and Transformers at once takes a minute.
+# (pip reads the variable of an option that says "no" the other way round: 0 is "do not".)
+export PIP_NO_COMPILE := 0
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -43,7 +47,8 @@ help:
 demo: $(VENV)/stamp-demo
 	$(PY) -m cfcam.cli demo
 
-# Types are checked beside the tests: before them they would leave the other core idle for a minute.
+# Types are checked beside the tests: before them they would leave the other core idle for a minute. What a device can
+# run is tested in the environment that is like a device's, and then everything else in the full one.
 test: style
 	@$(MAKE) --no-print-directory -j 2 types pytest pytest-runtime
 
@@ -75,18 +80,20 @@ types: $(VENV)/stamp-dev
 	$(PY) -m pyright --pythonpath $(PY)
 
 # Two workers on two cores: PyTorch's own threads would only get in each other's way.
-pytest: $(VENV)/stamp-dev
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal
+pytest: $(VENV)/stamp-dev pytest-runtime
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal --passed-elsewhere $(PASSED)
 
 # Ray takes half a minute to install, and its tests as long: too much for every run of the tests.
 fleet: $(VENV)/stamp-dev
 	$(PIP) -c constraints.txt -e '.[fleet]'
 	OMP_NUM_THREADS=1 $(PY) -m pytest tests/calibration/audit/test_cluster.py
 
-# A device has neither PyTorch nor onnx. Runs after `pytest`, which builds the model files that it reads.
-pytest-runtime: $(RUNTIME)/stamp pytest
+# A device has neither PyTorch nor onnx, so the model files that are read there are built before.
+pytest-runtime: $(RUNTIME)/stamp $(VENV)/stamp-dev
+	$(PY) tests/tiny_model.py
 	$(RUNTIME)/bin/python -c "import importlib.util as u; found = [n for n in ('torch', 'onnx', 'onnxscript') if u.find_spec(n)]; assert not found, found"
-	$(RUNTIME)/bin/python -m pytest -n 2 --dist worksteal tests/runtime tests/test_imports.py
+	OMP_NUM_THREADS=1 $(RUNTIME)/bin/python -m pytest -n 2 --dist worksteal tests/runtime tests/test_imports.py \
+		--write-passed $(PASSED)
 
 # Asks for the GPU first: without one there is nothing to install, and nothing is tested.
 gpu:

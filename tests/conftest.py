@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import io
 import os
 from collections.abc import Callable
@@ -14,14 +12,7 @@ import pytest
 import tiny_model
 from filelock import FileLock
 from long_process import collect_only_what_is_new, look_for_operators_once, read_torchlib_once
-
-_ROOT = Path(__file__).resolve().parents[1]
-_FIXTURES = _ROOT / "build" / "fixtures"
-
-
-def _stamp() -> str:
-    sources = (Path(__file__).with_name("tiny_model.py"), _ROOT / "runtime" / "contract" / "spec.py")
-    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+from two_runs import still_to_run, write_passed
 
 
 @pytest.fixture(scope="session")
@@ -30,24 +21,10 @@ def tiny_path() -> Callable[[str], Path]:
 
     The files are built where onnx is installed, and only used where it is not.
     """
-    folder = _FIXTURES
-    folder.mkdir(parents=True, exist_ok=True)
-    stamp = folder / "stamp"
-    with FileLock(folder / ".lock"):
-        if not stamp.exists() or stamp.read_text() != _stamp():
-            if importlib.util.find_spec("onnx") is None:
-                pytest.fail(
-                    f"{folder} is missing or out of date, and onnx is not installed to build it: "
-                    "run the tests once in an environment with `cfcam[onnx]`"
-                )
-            for name, model in {**tiny_model.VARIANTS, **tiny_model.WITH_TAIL}.items():
-                part = folder / f".{name}.part"
-                tiny_model.build(model, part, folder / f"{name}.tail.onnx")
-                part.replace(folder / f"{name}.cam.onnx")
-            stamp.write_text(_stamp())
+    tiny_model.build_all(tiny_model.FIXTURES)
 
     def path_of(name: str) -> Path:
-        return folder / f"{name}.cam.onnx"
+        return tiny_model.FIXTURES / f"{name}.cam.onnx"
 
     return path_of
 
@@ -127,6 +104,23 @@ def summary_line(record_property: Callable[[str, object], None]) -> Callable[[st
     return lambda line: record_property("summary", line)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("cfcam")
+    group.addoption("--write-passed", metavar="FILE", help="write the names of the tests that passed, if none failed")
+    group.addoption("--passed-elsewhere", metavar="FILE", help="leave out tests that FILE names, if not `everywhere`")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if file := config.getoption("passed_elsewhere"):
+        items[:], left_out = still_to_run(items, config.rootpath / file)
+        config.hook.pytest_deselected(items=left_out)
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    file = config.getoption("passed_elsewhere")
+    return file and f"left out: the tests in {file}, which have passed in another environment"
+
+
 def pytest_collection_finish() -> None:
     collect_only_what_is_new()
 
@@ -137,7 +131,9 @@ def pytest_runtest_setup() -> None:
         collect_only_what_is_new()
 
 
-def pytest_terminal_summary(terminalreporter) -> None:
+def pytest_terminal_summary(terminalreporter, exitstatus: int, config: pytest.Config) -> None:
+    if (file := config.getoption("write_passed")) and exitstatus == 0:
+        write_passed(terminalreporter.stats.get("passed", ()), config.rootpath / file)
     # Properties of a test come back from the workers of a parallel run too.
     reports = [r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, ())]
     lines = [text for r in reports for key, text in getattr(r, "user_properties", ()) if key == "summary"]

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from import_circles import circles, import_graph
 
+pytestmark = pytest.mark.everywhere
+
 _ROOT = Path(__file__).resolve().parents[1]
 #: Every layer may import itself and what stands before it.
 _LAYERS = ("runtime", "export", "calibration", "cli")

@@ -5,17 +5,20 @@ of class "red" must light up where a photo is red: geometry can be tested end to
 of a logit at the Relu is row W[c] / (h * w), gathered in the graph.
 
 Building needs onnx; `reference` and everything else needs only numpy, so that tests can run
-where there is no onnx on files that were built before (see conftest.py).
+where there is no onnx on files that were built before: by ``python tests/tiny_model.py``, or by any
+test that asks for one (see conftest.py).
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from cfcam.runtime.contract import spec as contract
 from cfcam.runtime.contract.spec import (
     METADATA_KEY,
     CamSpec,
@@ -26,12 +29,15 @@ from cfcam.runtime.contract.spec import (
     SourceSpec,
     TailSpec,
 )
+from filelock import FileLock
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["LABELS", "VARIANTS", "WITH_TAIL", "TinyModel", "build", "reference"]
+__all__ = ["FIXTURES", "LABELS", "VARIANTS", "WITH_TAIL", "TinyModel", "build", "build_all", "reference"]
 
+#: Where tests find the files.
+FIXTURES = Path(__file__).resolve().parents[1] / "build" / "fixtures"
 #: Class 5 has no weights: its gradient is zero everywhere, on purpose.
 LABELS = ("red", "green", "blue", "bright", "dark, black", "nothing")
 _TILE = 4
@@ -113,7 +119,7 @@ class TinyModel:
         return kernel, random.uniform(0, 0.05, 8).astype(np.float32), matrix[: self.classes], bias[: self.classes]
 
 
-#: Files that conftest.py builds: name -> model.
+#: Files that `build_all` writes: name -> model.
 VARIANTS: dict[str, TinyModel] = {
     "logits": TinyModel(),
     "softmax": TinyModel(kind="softmax"),
@@ -243,3 +249,27 @@ def build(model: TinyModel, path: Path, tail: Path | None = None) -> None:
         helper.set_model_props(proto, {METADATA_KEY: spec.to_json()})
     onnx.checker.check_model(proto)
     onnx.save(proto, str(path))
+
+
+def build_all(folder: Path) -> None:
+    """Write every variant into `folder`, unless they are there and up to date; one process at a time."""
+    sources = (Path(__file__), Path(contract.__file__))
+    stamp, now = folder / "stamp", hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
+        if stamp.exists() and stamp.read_text() == now:
+            return
+        if importlib.util.find_spec("onnx") is None:
+            raise RuntimeError(
+                f"{folder} is missing or out of date, and onnx is not installed to build it: "
+                "run `python tests/tiny_model.py` once in an environment with `cfcam[onnx]`"
+            )
+        for name, model in {**VARIANTS, **WITH_TAIL}.items():
+            part = folder / f".{name}.part"
+            build(model, part, folder / f"{name}.tail.onnx")
+            part.replace(folder / f"{name}.cam.onnx")
+        stamp.write_text(now)
+
+
+if __name__ == "__main__":
+    build_all(FIXTURES)

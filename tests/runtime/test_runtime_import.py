@@ -11,6 +11,8 @@ from pathlib import Path
 import cfcam.runtime
 import pytest
 
+pytestmark = pytest.mark.everywhere
+
 _ROOT = Path(__file__).resolve().parents[2]
 _HEAVY = ("torch", "onnx", "onnxruntime", "scipy", "sklearn", "PIL", "cv2")
 

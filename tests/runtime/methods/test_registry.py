@@ -35,6 +35,7 @@ def test_no_settings():
         make_settings(get_method("hirescam"), {"sigma": 1})
 
 
+@pytest.mark.everywhere
 def test_importing_is_cheap():
     code = (
         "import sys, cfcam.runtime.methods, cfcam.runtime.cam;"
