@@ -76,8 +76,9 @@ def serve(
         from ..runtime.serving.supervisor import supervise
         from ..runtime.serving.worker import ServeOptions, answer
     if grpc_port is not None:
-        with needing("--grpc-port", "grpc", "grpc", "google", "tritonclient"):
+        with needing("--grpc-port", "grpc", "grpc", "google", "grpc_health", "tritonclient"):
             import grpc  # noqa: F401
+            import grpc_health.v1  # noqa: F401
             import tritonclient.grpc  # noqa: F401
 
     if (tls_cert is None) != (tls_key is None):

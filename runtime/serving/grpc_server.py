@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from grpc_health.v1 import health_pb2
 
 from ..errors import OutputError
 from . import grpc_tensors
@@ -21,6 +22,10 @@ from .service import Service, TooLate, said_of
 __all__ = ["GrpcServer"]
 
 _SERVICE = "inference.GRPCInferenceService"
+#: What gRPC's own health protocol is called: probes of Kubernetes, load balancers and grpc-health-probe ask it.
+_HEALTH = "grpc.health.v1.Health"
+#: Seconds for the message of a probe, which is a name and never late: anybody may ask, and holds a place meanwhile.
+_PROBE_SECONDS = 1.0
 #: Seconds for a message. How much of it has come is not known, so there is no more time for a long one.
 _SECONDS = 20.0
 #: Bytes of the longest message that is no inference, and how many of them are read at a time.
@@ -70,7 +75,7 @@ class GrpcServer:
         self.port = port
         self._service, self._host, self._tls, self._seconds = service, host, tls, seconds
         self._server: Any = None
-        self._small_calls = Admission(_SMALL_CALLS)
+        self._small_calls, self._probes = Admission(_SMALL_CALLS), Admission(_SMALL_CALLS)
         self._calls = {
             "ServerLive": _Call(pb.ServerLiveRequest, self._live, public=True),
             "ServerReady": _Call(pb.ServerReadyRequest, self._ready, public=True),
@@ -95,7 +100,13 @@ class GrpcServer:
         # One message each, as the protocol says; but as streams, so that access and room are there before it is read.
         handlers = {name: _handler(self._small(call)) for name, call in self._calls.items()}
         handlers["ModelInfer"] = _handler(self._infer)
-        self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(_SERVICE, handlers)])
+        health = {"Check": _handler(self._health)}
+        self._server.add_generic_rpc_handlers(
+            [
+                grpc.method_handlers_generic_handler(_SERVICE, handlers),
+                grpc.method_handlers_generic_handler(_HEALTH, health),
+            ]
+        )
         host = f"[{self._host}]" if ":" in self._host else self._host
         try:
             if self._tls is None:
@@ -115,9 +126,9 @@ class GrpcServer:
         if self._server is not None:
             await self._server.stop(grace)
 
-    async def _message(self, context: Any, most: int) -> bytes:
+    async def _message(self, context: Any, most: int, seconds: float | None = None) -> bytes:
         try:
-            data = await asyncio.wait_for(context.read(), self._seconds)
+            data = await asyncio.wait_for(context.read(), self._seconds if seconds is None else seconds)
         except asyncio.TimeoutError:
             raise Refusal(408, "the message came too slowly: send it again") from None
         if not isinstance(data, bytes):
@@ -158,6 +169,15 @@ class GrpcServer:
         # No web page can speak gRPC, so there is no name of a host to be checked.
         headers = {name: value for name, value in context.invocation_metadata() if isinstance(value, str)}
         check_token(headers, self._service.limits.token)
+
+    async def _health(self, context: Any) -> Any:
+        """Readiness by gRPC's health protocol: of the server, or of its only service; without a token."""
+        with self._probes.admitted():
+            data = await self._message(context, _SMALL, _PROBE_SECONDS)
+        if grpc_tensors.decoded(health_pb2.HealthCheckRequest, data).service not in ("", _SERVICE):
+            raise Refusal(404, f"no such service: ask for '{_SERVICE}', or for none")
+        status = health_pb2.HealthCheckResponse
+        return status(status=status.SERVING if await self._service.ready() else status.NOT_SERVING)
 
     async def _live(self, request: Any) -> Any:
         return pb.ServerLiveResponse(live=True)

@@ -18,6 +18,8 @@ from cfcam.runtime.serving.grpc_tensors import pb
 from cfcam.runtime.serving.models import ServedModel
 from cfcam.runtime.serving.server import bound_socket
 from cfcam.runtime.serving.service import Limits, Service
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
 from PIL import Image
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
@@ -76,6 +78,27 @@ def test_every_call_of_the_protocol(model):
     expected = model.explainer.explain(Image.new("RGB", (64, 64), "red"))
     found = np.reshape(np.array(outputs["map"].contents.fp32_contents, np.float32), tuple(outputs["map"].shape))
     np.testing.assert_array_equal(found[0], expected.map)
+
+
+def test_health_by_its_own_protocol(model):
+    async def run():
+        stopping = []
+        asked = [health_pb2.HealthCheckRequest(service=name) for name in ("", "inference.GRPCInferenceService", "m")]
+        async with (
+            _serving(model, lambda: bool(stopping), token="t") as (server, _),
+            grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+        ):
+            stub = HealthStub(channel)
+            found = [(await stub.Check(one)).status for one in asked[:2]]
+            unknown = await _status(stub.Check(asked[2]))
+            stopping.append(True)
+            return found, unknown, (await stub.Check(asked[0])).status
+
+    found, (code, said), after = asyncio.run(run())
+    answers = health_pb2.HealthCheckResponse
+    assert found == [answers.SERVING] * 2
+    assert (code, after) == (Code.NOT_FOUND, answers.NOT_SERVING)
+    assert "inference.GRPCInferenceService" in said
 
 
 def test_wrong_calls_have_a_status_and_a_sentence_without_their_data(model, caplog):
