@@ -234,10 +234,9 @@ def _say_how_often(explainer: Explainer, targets: Sequence[int], against: str | 
     columns = explainer.spec.columns
     if count > 1:
         at_once = "one class" if columns is None else f"{columns.count} classes"
-        without = ", and without --fused," if explainer.spec.fused is not None else ""
         note(
             f"cfcam: note: each photo took {count} inferences, because the file explains {at_once} at a time; "
-            f"exported with --classes-per-image free{without} it would take one",
+            "exported with --classes-per-image free it would take one",
             stderr(),
         )
 

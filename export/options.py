@@ -181,11 +181,6 @@ class ExportOptions:
             raise ExportError(
                 f"export: fused_form: expected {' or '.join(MOST_CLUSTERED)}, got {shown_value(self.fused_form)}"
             )
-        if self.fused and self.classes_per_image is not None:
-            raise ExportError(
-                "export: classes_per_image: a fused file explains one class of each image: leave --classes-per-image "
-                "or --fused out"
-            )
         if self.fused and self.with_tail:
             raise ExportError(
                 "export: with_tail: a fused file runs its own method alone, which needs no tail: leave --with-tail or "

@@ -133,13 +133,12 @@ class Inference:
             return tuple(self.tensors(images, column, frames) for column in classes.T)
         found: list[Tensors] = []
         step = spec.columns.count or count
-        by_class = {spec.chosen, *(n for layer in spec.layers for n in (layer.gradients, layer.rivals) if n)}
         for start in range(0, count, step):
             some = classes[:, start : start + step]
             missing = step - some.shape[1]
             values = self._all(images, np.concatenate([some, np.repeat(some[:, -1:], missing, axis=1)], axis=1))
             found += [
-                self._tensors({n: v[:, k] if n in by_class else v for n, v in values.items()}, frames)
+                self._tensors({n: v[:, k] if n in spec.by_class else v for n, v in values.items()}, frames)
                 for k in range(some.shape[1])
             ]
         return tuple(found)

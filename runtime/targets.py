@@ -253,8 +253,7 @@ def in_first_column(spec: CamSpec, values: Mapping[str, NDArray[Any]]) -> dict[s
     """Outputs by name, of a file that explains several classes those of the first: as if it explained one."""
     if spec.columns is None:
         return dict(values)
-    by_class = {spec.chosen, *(n for layer in spec.layers for n in (layer.gradients, layer.rivals) if n)}
-    return {name: value[:, 0] if name in by_class else value for name, value in values.items()}
+    return {name: value[:, 0] if name in spec.by_class else value for name, value in values.items()}
 
 
 def _is_row(target: object) -> bool:

@@ -1,4 +1,4 @@
-"""From a layer's signed map to the finished one: guided by the detail layer, resized, from 0 to 1."""
+"""From a layer's signed maps (N, K, h, w) to the finished ones: guided by the detail layer, resized, from 0 to 1."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["finished", "guided"]
 
 
 def _resized(e: Emitter, maps: Value, size: tuple[int, int]) -> Value:
-    """Maps (N, h, w) at `size`, bilinear with half-pixel centres."""
+    """Maps (N, K, h, w) at `size`, bilinear with half-pixel centres."""
     height, width = maps.dims[-2:]
     assert isinstance(height, int)
     assert isinstance(width, int)
@@ -21,9 +21,9 @@ def _resized(e: Emitter, maps: Value, size: tuple[int, int]) -> Value:
 
 
 def guided(e: Emitter, signed: Value, detail: Value, settings: CfcamSettings) -> tuple[Value, Value]:
-    """What `guide` makes of a signed map (N, h, w) and activations (N, D, H, W): the guided map (N, H, W), and float32
-    (N, 1, 1) whether it can be used."""
-    batch, height, width = signed.dims
+    """What `guide` makes of signed maps (N, K, h, w) and activations (N, D, H, W): the guided maps (N, K, H, W), and
+    float32 (N, K) whether they can be used."""
+    batch, classes, height, width = signed.dims
     _, count, tall, wide = detail.dims
     assert isinstance(height, int)
     assert isinstance(width, int)
@@ -34,7 +34,7 @@ def guided(e: Emitter, signed: Value, detail: Value, settings: CfcamSettings) ->
     live = number(e, norms > 0.0)
     pooled = both_axes(e, detail, area_matrix(tall, height), area_matrix(wide, width))
     rows = e.reshape(pooled, detail, (batch, count, height * width))
-    coarse = e.reshape(signed, signed, (batch, height * width, 1), [0, 1, 2])
+    coarse = e.transpose(e.reshape(signed, signed, (batch, classes, height * width)), [0, 2, 1])
     target = coarse - e.reduce("ReduceMean", coarse, [1])
     centred = rows - e.reduce("ReduceMean", rows, [2])
     lengths = e("Sqrt", total(e, centred * centred, [2], keepdims=True) * total(e, target * target, [1], keepdims=True))
@@ -45,36 +45,37 @@ def guided(e: Emitter, signed: Value, detail: Value, settings: CfcamSettings) ->
     fine = maximum(e, e("MatMul", e.transpose(weights, [0, 2, 1]), flat), 0.0)
     top = e.reduce("ReduceMax", fine, [2])
     usable = number(e, top > 0.0) * number(e, e.reduce("ReduceMin", fine, [2]) < top)
-    gate = e.reshape(ratio(e, fine, top), detail, (batch, tall, wide), [0, 2, 3])
+    gate = e.reshape(ratio(e, fine, top), fine, (batch, classes, tall, wide))
     alone = _resized(e, maximum(e, signed, 0.0), (tall, wide))
-    return alone * (gate * (1 - settings.gate_floor) + settings.gate_floor), usable
+    return alone * (gate * (1 - settings.gate_floor) + settings.gate_floor), e.squeeze(usable, [2])
 
 
 def finished(
     e: Emitter, signed: Value, size: tuple[int, int], guide: tuple[Value, Value] | None, asked: Value | None
 ) -> tuple[Value, Value]:
-    """The map (N, H, W) in [0, 1] and bool (N,) whether it is empty.
+    """The maps (N, K, H, W) in [0, 1] and bool (N, K) whether they are empty.
 
-    signed: float32 (N, h, w). guide: as `guided` makes it. asked: bool (N,), whether there is such a class.
+    signed: float32 (N, K, h, w). guide: as `guided` makes it. asked: bool (N, K), whether there is such a class.
     """
     made = _unit(e, signed, size)
     if guide is not None:
         sharp, usable = guide
-        made = _unit(e, sharp, size) * usable + made * (1.0 - usable)
-    top = e.reduce("ReduceMax", signed, [1, 2], keepdims=False)
+        sharpened = e.unsqueeze(usable, [2, 3])
+        made = _unit(e, sharp, size) * sharpened + made * (1.0 - sharpened)
+    top = e.reduce("ReduceMax", signed, [2, 3], keepdims=False)
     # NaN or infinity anywhere in the map makes its sum times zero NaN, which equals nothing.
-    sound = e("ReduceSum", made * 0.0, e.ints([1, 2]), keepdims=0)
-    whole = e("ReduceSum", signed * 0.0, e.ints([1, 2]), keepdims=0)
+    sound = total(e, made * 0.0, [2, 3])
+    whole = total(e, signed * 0.0, [2, 3])
     good = (top > 0.0) & sound.equals(0.0) & whole.equals(0.0)
     if asked is not None:
         good = good & asked
-    everywhere = e("Greater", e.expand(e.unsqueeze(number(e, good), [1, 2]), made), e.as_value(0.5, made.kind))
+    everywhere = e("Greater", e.expand(e.unsqueeze(number(e, good), [2, 3]), made), e.as_value(0.5, made.kind))
     return e.where(everywhere, made, 0.0), ~good
 
 
 def _unit(e: Emitter, values: Value, size: tuple[int, int]) -> Value:
-    """Maps (N, h, w) at `size`, what is positive of them over its maximum; 0 where nothing is."""
+    """Maps (N, K, h, w) at `size`, what is positive of them over its maximum; 0 where nothing is."""
     positive = maximum(e, values, 0.0)
-    scaled = ratio(e, positive, e.reduce("ReduceMax", positive, [1, 2]))
+    scaled = ratio(e, positive, e.reduce("ReduceMax", positive, [2, 3]))
     large = _resized(e, scaled, size)
-    return minimum(e, ratio(e, large, e.reduce("ReduceMax", large, [1, 2])), 1.0)
+    return minimum(e, ratio(e, large, e.reduce("ReduceMax", large, [2, 3])), 1.0)

@@ -10,6 +10,7 @@ from ...runtime.contract.fused_spec import FusedSpec
 from ...runtime.contract.spec import CamSpec
 from ..errors import ExportError
 from ..graph import Graph, value_info
+from ..graph.graph import Dim
 from ..reverse.core import expose
 from ..reverse.emitter import Emitter, Value
 from .arithmetic import FLOAT
@@ -45,17 +46,18 @@ def join_rule(graph: Graph, spec: CamSpec, plan: FusedPlan) -> CamSpec:
         )
     layer = spec.layer
     e = Emitter(graph, RULE_PREFIX)
-    batch = (graph.shape(spec.target) or ("N",))[0]
+    batch, *columns = graph.shape(spec.target) or ("N",)
 
-    def inner(name: str, *sizes: int) -> Value:
+    def inner(name: str, *sizes: Dim) -> Value:
         graph.types[name] = (FLOAT, (batch, *sizes))
         return e.value(name)
 
-    a, g = (inner(name, layer.channels, *layer.grid) for name in (layer.activations, layer.gradients))
+    a = inner(layer.activations, layer.channels, *layer.grid)
+    g = inner(layer.gradients, *columns, layer.channels, *layer.grid)
     detail = None if plan.detail is None or layer.detail is None else inner(layer.detail.activations, *plan.detail)
-    rivals = inner(layer.rivals, layer.channels, 1, 1) if plan.rivals and layer.rivals is not None else None
+    rivals = inner(layer.rivals, *columns, layer.channels, 1, 1) if plan.rivals and layer.rivals is not None else None
     target = e.value(spec.target)
-    asked = (target < spec.output.classes) & ~(target < -1)
+    asked = (target < spec.output.classes) & ~(target < -(1 if spec.columns is None else spec.columns.ranks))
     made = write_rule(e, plan, a, g, detail=detail, rivals=rivals, asked=asked)
     used = graph.fresh(f"{spec.chosen}_used")
     graph.rename(spec.chosen, used)
@@ -104,12 +106,13 @@ def _shown(spec: CamSpec) -> list[ValueInfoProto]:
     ]
 
 
-def _inner_shapes(spec: CamSpec) -> list[tuple[str, tuple[int, ...]]]:
+def _inner_shapes(spec: CamSpec) -> list[tuple[str, tuple[int | None, ...]]]:
     layer = spec.layer
     maps = (layer.channels, *layer.grid)
-    found = [(layer.activations, maps), (layer.gradients, maps)]
+    columns = () if spec.columns is None else (spec.columns.count,)
+    found: list[tuple[str, tuple[int | None, ...]]] = [(layer.activations, maps), (layer.gradients, (*columns, *maps))]
     if layer.detail is not None:
         found.append((layer.detail.activations, (layer.detail.channels, *layer.detail.grid)))
     if layer.rivals is not None:
-        found.append((layer.rivals, (layer.channels, 1, 1)))
+        found.append((layer.rivals, (*columns, layer.channels, 1, 1)))
     return found

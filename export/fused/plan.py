@@ -98,11 +98,6 @@ def plan_fused(
             f"--fused: method '{name}' cannot be part of the file: {why}; fuse one of {', '.join(FUSED_METHODS)}, or "
             "export without --fused and let the host run it"
         )
-    if spec.columns is not None:
-        raise ExportError(
-            "--fused: the file explains several classes of each image, and a fused file one: export without "
-            "--classes-per-image, or without --fused"
-        )
     if len(spec.layers) > 1:
         raise ExportError(
             f"--fused: the file has {len(spec.layers)} target layers, and a fused file has one: give one --layer, or "

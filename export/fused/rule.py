@@ -1,4 +1,8 @@
-"""The rule as nodes: activations and gradients in, finished maps out."""
+"""The rule as nodes: activations and gradients in, finished maps out.
+
+Where K classes of each image are explained, gradients have an axis for them. Clusters and all else that no class
+changes are found once per image. One class is K = 1, whose axis is taken off again at the end.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from ...runtime.methods.base import Grouping
 from ..graph import Graph, value_info
+from ..graph.graph import Dim
 from ..reverse.core import expose
 from ..reverse.emitter import Emitter, Value
 from .arithmetic import FLOAT, INT, as_index, total
@@ -22,16 +27,19 @@ from .plan import FusedPlan
 __all__ = ["rule_graph", "write_rule"]
 
 
-def rule_graph(plan: FusedPlan) -> Graph:
-    """The graph of a plan by itself, opset 18, with the inputs of `write_rule`, and its values as outputs."""
+def rule_graph(plan: FusedPlan, classes: Dim = None) -> Graph:
+    """The graph of a plan by itself, opset 18, with the inputs of `write_rule`, and its values as outputs.
+
+    classes: how many of each image, a number or the name of a free size; None for one, without an axis.
+    """
     model = ModelProto(ir_version=9)
     model.opset_import.extend([helper.make_opsetid("", 18)])
     graph = Graph(model)
     e = Emitter(graph, "cam_fused")
-    shape = ("N", plan.channels, *plan.grid)
-    a, g = _input(e, "cam_activations", shape), _input(e, "cam_gradients", shape)
+    maps, columns = (plan.channels, *plan.grid), () if classes is None else (classes,)
+    a, g = _input(e, "cam_activations", ("N", *maps)), _input(e, "cam_gradients", ("N", *columns, *maps))
     detail = None if plan.detail is None else _input(e, "cam_detail", ("N", *plan.detail))
-    rivals = _input(e, "cam_rivals", ("N", plan.channels, 1, 1)) if plan.rivals else None
+    rivals = _input(e, "cam_rivals", ("N", *columns, plan.channels, 1, 1)) if plan.rivals else None
     for name in write_rule(e, plan, a, g, detail=detail, rivals=rivals):
         graph.outputs.append(value_info(graph, name))
     return graph
@@ -52,14 +60,16 @@ def write_rule(
     ``cam_map`` float32 (N, H, W) in [0, 1]; ``cam_empty`` bool (N,); with a detail layer ``cam_guided`` bool (N,),
     whether it sharpened the map; of `cfcam` ``cam_counts`` int64 (N, 4), clusters,
     clustered channels, noise and dead ones, and if asked for ``cam_labels`` int64 (N, C), numbers of clusters, or as in
-    `Grouping`.
+    `Grouping`. Where gradients are (N, K, C, h, w), of K classes of each image, the first three are (N, K, H, W) and
+    (N, K).
 
     activations, gradients: float32 (N, C, h, w). detail: float32 (N, D, H, W), where the plan has one. rivals: float32
-    (N, C, 1, 1), likewise. asked: bool (N,), whether there is the class that was asked for; None for always.
+    (N, C, 1, 1), or (N, K, C, 1, 1), likewise. asked: bool (N,), or (N, K), whether there is the class that was asked
+    for; None for always.
     """
     batch = activations.dims[0]
     if plan.form == "cpu" and batch != 1:
-        if asked is not None:  # a target that is fixed later is one number for all images
+        if asked is not None and asked.rank == 1:  # a target that is fixed later is one number for all images
             asked = e("Expand", asked, e.vector(e.dim(activations, 0)), shape=(batch,))
         made = _image_by_image(e, plan, activations, gradients, (detail, rivals, asked))
     else:
@@ -112,10 +122,15 @@ def _made(
     asked: Value | None,
 ) -> dict[str, Value]:
     """What `write_rule` gives out, by name."""
-    a, g = activations, gradients
+    several = gradients.rank > activations.rank
+
+    def by_class(value: Value) -> Value:
+        return value if several else e.unsqueeze(value, [1])
+
+    a, g = activations, by_class(gradients)
     if rivals is not None and plan.settings is not None:
-        g = g - rivals * plan.settings.contrast
-    a, g = safe(e, a), safe(e, g)
+        g = g - by_class(rivals) * plan.settings.contrast
+    a, g = safe(e, a), safe(e, g, apart=2)
     clusters, guide = None, None
     if plan.settings is None:
         signed = simple_map(e, plan.method, a, g)
@@ -126,10 +141,12 @@ def _made(
         clusters = cluster(e, rows, plan.settings, plan.clustered, components, packed=packed)
         signed = signed_map(e, a, g, clusters, plan.settings)
         guide = None if detail is None else guided(e, signed, safe(e, detail), plan.settings)
-    heat, empty = finished(e, signed, plan.size, guide, asked)
+    heat, empty = finished(e, signed, plan.size, guide, None if asked is None else by_class(asked))
     made = {"cam_map": heat, "cam_empty": empty}
     if guide is not None:
-        made["cam_guided"] = e.squeeze(guide[1], [1, 2]).equals(1.0) & ~empty
+        made["cam_guided"] = guide[1].equals(1.0) & ~empty
+    if not several:
+        made = {name: e.squeeze(value, [1]) for name, value in made.items()}
     if clusters is not None:
         made["cam_counts"] = _counts(e, clusters)
         if plan.labels:

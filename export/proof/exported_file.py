@@ -156,9 +156,12 @@ class ExportedFile:
         return self._answer(self.session, images, np.asarray(targets, np.int64))
 
     def _answer(self, session: Session, images: Array, targets: Array) -> Answer:
+        feeds = {self.spec.input.name: images, self.spec.target: class_input(self.spec, targets)}
+        found = session.run_in_batches(feeds, self.batch or len(images))
+        return self._answer_of(in_first_column(self.written or self.spec, found))
+
+    def _answer_of(self, found: dict[str, Array]) -> Answer:
         spec = self.spec
-        feeds = {spec.input.name: images, spec.target: class_input(spec, targets)}
-        found = in_first_column(spec, session.run_in_batches(feeds, self.batch or len(images)))
         return Answer(
             {n: v for n, v in found.items() if n in self.plain_names},
             found[spec.layer.activations],
@@ -174,6 +177,15 @@ class ExportedFile:
         spec = self.spec
         found = self.session.run_in_batches({spec.input.name: images, spec.target: targets}, self.batch or len(images))
         return found[spec.layer.gradients], found[spec.chosen].astype(np.int64)
+
+    def answers(self, images: Array, targets: Array) -> list[Answer]:
+        """`explain` for each column of targets (N, K), of one run of a file with such a class input."""
+        spec, by_class = self.spec, (self.written or self.spec).by_class
+        found = self.session.run_in_batches({spec.input.name: images, spec.target: targets}, self.batch or len(images))
+        return [
+            self._answer_of({name: value[:, k] if name in by_class else value for name, value in found.items()})
+            for k in range(targets.shape[1])
+        ]
 
     @property
     def _finished(self) -> tuple[str, ...]:

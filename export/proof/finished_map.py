@@ -8,8 +8,9 @@ The two-stage view of the file gives out both, so that they are of the same run 
    half of them may.
 2. Whether a map is empty, whether it is guided, and counts of channels are the host's, with the same exception for the
    counts.
-3. A class that does not exist gets an empty map.
-4. The file as it is written, which gives out the map alone, against its view.
+3. A class that does not exist gets an empty map, and leaves the maps of other classes in its row alone.
+4. Where several classes of each image are explained at once, each of their maps, as in 1 and 2.
+5. The file as it is written, which gives out the map alone, against its view.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from ...runtime.methods import CamResult, get_method, make_settings
 from ...runtime.methods.cfcam.closeness import closest_decision
 from ...runtime.methods.cfcam.method import CfcamSettings
 from ...runtime.methods.layer_fusion import run_rule
-from ...runtime.targets import TOP_CLASS
+from ...runtime.targets import TOP_CLASS, class_input, in_first_column
 from .exported_file import Answer, ExportedFile
 from .results import Check, image_errors, relative_error
 from .session import Session
@@ -37,6 +38,8 @@ __all__ = ["finished_map"]
 Array = NDArray[Any]
 
 _MEDIAN, _WORST = 1e-5, 2e-3
+#: So many classes of each image at once.
+_COLUMNS = 4
 #: A comparison nearer than that is decided by rounding.
 _CLOSE = 3e-7
 
@@ -61,6 +64,7 @@ def finished_map(file: ExportedFile) -> list[Check]:
         *_against_host("finished map in a batch, against the host's", _compared(spec, [file.top, file.other])),
         *_alone(file, spec),
         _no_such_class(file, spec),
+        *_columns(file, spec),
         *_as_written(file, spec),
     ]
     return found
@@ -130,15 +134,43 @@ def _counts(result: CamResult) -> list[int]:
 
 
 def _no_such_class(file: ExportedFile, spec: CamSpec) -> Check:
-    """Classes that do not exist: behind the last one, and below -1, which asks for the top class."""
+    """Classes that do not exist: behind the last one, and below those numbers that ask for the top class or a rank."""
     fused, count = spec.fused, len(file.images)
     assert fused is not None
     wrong = 0
-    for index in (spec.output.classes, -2):
+    for index in _missing(spec):
         found = file.explain(file.images, np.full(count, index)).finished
         blank = ~found[fused.map].any(axis=(1, 2)) & found[fused.empty].astype(bool)
         wrong += int((~blank).sum())
     return Check("images with a map for a class that does not exist", wrong, 0)
+
+
+def _missing(spec: CamSpec) -> tuple[int, int]:
+    """The numbers next to those that ask for a class."""
+    return spec.output.classes, -2 if spec.columns is None else -1 - spec.columns.ranks
+
+
+def _columns(file: ExportedFile, spec: CamSpec) -> list[Check]:
+    """Several classes of each image at once; of the last column also as a class that does not exist."""
+    fused, columns = spec.fused, spec.columns
+    if fused is None or columns is None:
+        return []
+    classes = spec.output.classes
+    count = columns.count or min(classes, _COLUMNS)
+    asked = (file.top.classes[:, None] + np.arange(len(file.images))[:, None] + np.arange(count)) % classes
+    usual = file.answers(file.images, asked)
+    checks = _against_host("finished maps of several classes, against the host's", _compared(spec, usual[:_COLUMNS]))
+    if count > 1:
+        asked[:, -1] = _missing(spec)[0]
+        *others, last = file.answers(file.images, asked)
+        maps = [(one.finished[fused.map], two.finished[fused.map]) for one, two in zip(others, usual, strict=False)]
+        moved = max(float(np.abs(one - two).max()) for one, two in maps)
+        left = int((last.classes >= 0).sum()) + int(last.finished[fused.map].any())
+        checks += [
+            Check("finished maps beside a class that does not exist", moved, _MEDIAN),
+            Check("columns with a map for a class that does not exist", left, 0),
+        ]
+    return checks
 
 
 def _as_written(file: ExportedFile, spec: CamSpec) -> list[Check]:
@@ -147,8 +179,9 @@ def _as_written(file: ExportedFile, spec: CamSpec) -> list[Check]:
     assert fused is not None
     session = Session(str(file.path))
     target = TOP_CLASS if spec.fixed_target is None else spec.fixed_target.index
-    feeds = {spec.input.name: file.images, spec.target: np.full(len(file.images), target, np.int64)}
-    found = session.run_in_batches(feeds, file.batch or len(file.images))
+    asked = class_input(spec, np.full(len(file.images), target, np.int64))
+    feeds = {spec.input.name: file.images, spec.target: asked}
+    found = in_first_column(spec, session.run_in_batches(feeds, file.batch or len(file.images)))
     heat, seen = np.asarray(found[fused.map]), file.as_asked(target).finished[fused.map]
     scores = relative_error(np.asarray(found[name]), file.top.outputs[name])
     limit = _WORST if file.coarse or file.coarse_before else _MEDIAN

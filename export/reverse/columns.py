@@ -35,10 +35,13 @@ class Columns:
     """The class input (N, K) of a graph, and the widening of what was written for its rows.
 
     rows: int64 (N * K,), the explained classes one below the other; the backward pass is written as though they were
-    (N,). classes: the same (N, K), where a class that is not there stays as it was asked for.
+    (N,). classes: the same (N, K), where a class that is not there stays as it was asked for, or if `guarded` is
+    another one, so that it stops no batch.
     """
 
-    def __init__(self, graph: Graph, emitter: Emitter, score: Score, target: str, count: int | None) -> None:
+    def __init__(
+        self, graph: Graph, emitter: Emitter, score: Score, target: str, count: int | None, *, guarded: bool = False
+    ) -> None:
         self._graph, self._emitter, self._target = graph, emitter, target
         self._images = list(graph.input_names)
         self._batch = _free_batch(graph)
@@ -49,15 +52,15 @@ class Columns:
         graph.inputs.append(helper.make_tensor_value_info(target, TensorProto.INT64, [self._batch, self.count]))
         graph.types[target] = (TensorProto.INT64, (self._batch, self.count))
         graph.names.add(target)
-        self.classes = self._chosen(score)
+        self.classes = self._chosen(score, guarded)
         self.rows = emitter("Reshape", self.classes, emitter.ints([-1]), shape=(self._batch,))
         self._wide: dict[str, str] = {}
 
-    def _chosen(self, score: Score) -> Value:
+    def _chosen(self, score: Score, guarded: bool) -> Value:
         """(N, K): where a column holds -r the class of rank r, else what it holds.
 
         A rank that the file does not know becomes a class that is not there: as an index from the end it would be
-        another class's.
+        another class's. Guarded, it becomes any class, and so does a class that is not there.
         """
         emitter, graph = self._emitter, self._graph
         wanted, ranks = emitter.value(self._target), ranks_of(score)
@@ -72,6 +75,8 @@ class Columns:
         )
         place = emitter("Min", emitter("Max", -1 - wanted, emitter.ints([0])), emitter.ints([ranks - 1]))
         ranked = emitter("GatherElements", order, place, axis=1, shape=(self._batch, self.count))
+        if guarded:
+            return emitter.where(~(wanted < 0) & (wanted < score.classes), wanted, ranked)
         is_rank = (wanted < 0) & (wanted > -ranks - 1)
         no_rank = emitter.where(wanted < 0, emitter.ints([score.classes]), wanted)
         return emitter.where(is_rank, ranked, no_rank)

@@ -166,8 +166,8 @@ def differentiate(
     numbered. score: the output to explain, by its name, as an exported file states it, or as it was found in this graph
     before; default: see `find_score`. view: of the layer; of
     several, one for each. detail: see `choose_detail`. rivals: add the rivals' gradient where the head is linear.
-    classes: of each image. guarded: a class that does not exist is taken for the top class, and stops no batch;
-    whoever asks for that must leave the image's explanation out. The remaining names are those of what is added.
+    classes: of each image. guarded: a class that does not exist is taken for another one, and stops no batch;
+    whoever asks for that must leave its explanation out. The remaining names are those of what is added.
 
     Raises `LayerError` for a layer that does not exist, does not reach the score or is named twice,
     `UnsupportedOperatorError` for an operator without a rule, `ExportError` for a model without
@@ -246,7 +246,8 @@ def write_gradients(
     exposing = Exposing(graph, emitter)
     columns = None
     if classes is not None:
-        columns = Columns(graph, emitter, score, target, None if classes == "free" else classes)
+        count = None if classes == "free" else classes
+        columns = Columns(graph, emitter, score, target, count, guarded=guarded)
     explained = _chosen_class(graph, emitter, score, target, guarded) if columns is None else columns.rows
     kind = graph.elem_type(score.value) or TensorProto.FLOAT
     rank = len(score.shape)

@@ -23,8 +23,8 @@ class FusedSpec:
 
     Names of outputs, None where there is no such output: map: float32 (N, H, W) in [0, 1]. empty: bool (N,), whether
     the map means nothing (it is then zero). guided: bool (N,), whether the detail layer sharpened the map, which not
-    every image lets it. counts: int64 (N, 4), clusters, clustered channels, noise and dead ones. labels: int64 (N, C),
-    the cluster of each channel.
+    every image lets it. With `CamSpec.columns` these are (N, K, H, W) and (N, K). counts: int64 (N, 4), clusters,
+    clustered channels, noise and dead ones. labels: int64 (N, C), the cluster of each channel.
     """
 
     form: Literal["cpu", "static"] = "static"
@@ -42,6 +42,11 @@ class FusedSpec:
                 f"CamSpec fused.size: expected sides of at least 1 and at most {MOST} cells, got "
                 f"{self.size[0]}x{self.size[1]}"
             )
+
+    @property
+    def by_class(self) -> tuple[str, ...]:
+        """Names of the outputs that depend on the class: clusters do not."""
+        return tuple(name for name in (self.map, self.empty, self.guided) if name is not None)
 
     @property
     def outputs(self) -> tuple[str, ...]:

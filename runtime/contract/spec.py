@@ -210,6 +210,12 @@ class CamSpec:
         return tuple(name for layer in self.layers for name in layer.outputs)
 
     @property
+    def by_class(self) -> frozenset[str]:
+        """Names of the values that depend on the class: with `columns`, their second axis is that of the classes."""
+        found = {self.chosen, *(n for layer in self.layers for n in (layer.gradients, layer.rivals) if n)}
+        return frozenset(found if self.fused is None else {*found, *self.fused.by_class})
+
+    @property
     def inputs(self) -> tuple[str, ...]:
         """Names of what the file takes: the image, and the class unless that is part of the graph."""
         return (self.input.name,) if self.fixed_target is not None else (self.input.name, self.target)

@@ -8,7 +8,7 @@ import pytest
 from cfcam.calibration.build.config import BuildConfig, Method
 from cfcam.calibration.build.job import make_job
 from cfcam.calibration.check import check_file
-from cfcam.export import ExportError, export_onnx
+from cfcam.export import ExportError, export_onnx, preset
 from cfcam.runtime import Explainer
 from cfcam.runtime.contract.modelfile import read_spec
 from cfcam.runtime.engines.tensorrt.build import build_engine
@@ -116,6 +116,40 @@ def test_a_class_that_does_not_exist_is_no_other_class(pair):
     np.testing.assert_array_equal(found["logits"], usual["logits"])
 
 
+@pytest.mark.parametrize(("form", "count"), [("static", "free"), ("cpu", 2)])
+def test_several_classes_in_one_inference(tmp_path, pair, form, count):
+    pixels = {"fold_preprocessing": "float", "preprocessing": preset("torchvision")}
+    path = exported(tmp_path, fused=True, fused_form=form, classes_per_image=count, **pixels)
+    with Explainer(path) as many, Explainer(pair[0]) as fused, Explainer(pair[1]) as host:
+        photos = [RANDOM.integers(0, 256, (40, 50, 3), np.uint8) for _ in range(2)]
+        found = many.explain_classes(photos, [[-1, 5, 2], [3, -2, 0]])
+        for each, photo in zip(found, photos, strict=True):
+            for one in each:
+                for other in (fused, host):
+                    alone = other.explain(photo, one.target)
+                    np.testing.assert_allclose(one.map, alone.map, atol=2e-5)
+                    assert (one.probability, one.grid) == (pytest.approx(alone.probability, abs=1e-6), alone.grid)
+                    assert one.counts is not None
+                    assert one.counts.items() <= (alone.counts or {}).items()
+            for one, alone in zip(each, many.explain_classes([photo], [one.target for one in each])[0], strict=True):
+                np.testing.assert_allclose(one.map, alone.map, atol=2e-7)
+        assert [one.target for one in many.explain_top(photos[0], 3)] == [best[0] for best in found[0][0].top[:3]]
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    batch = RANDOM.integers(0, 256, (2, 3, 32, 32)).astype(np.float32)
+    names = ["cam_map", "cam_empty", "cam_guided", "cam_class"]
+
+    def run(*targets):
+        return list(map(np.asarray, session.run(names, {"image": batch, "cam_target": np.array(targets, np.int64)})))
+
+    usual = run([1, 3], [-1, -2])
+    for missing in (7, -8, 2**62, -(2**63)):
+        heat, empty, sharp, chosen = run([1, missing], [missing, -2])
+        for now, before in zip((heat, empty, sharp, chosen), usual, strict=True):
+            np.testing.assert_array_equal(now[[0, 1], [0, 1]], before[[0, 1], [0, 1]])
+        assert not heat[[0, 1], [1, 0]].any()
+        assert (empty[[0, 1], [1, 0]].all(), chosen[[0, 1], [1, 0]].tolist()) == (True, [-1, -1])
+
+
 def test_an_image_of_nan_spoils_no_other(pair):
     session = onnxruntime.InferenceSession(str(pair[0]), providers=["CPUExecutionProvider"])
     batch, target = images(read_spec(pair[0])), np.zeros(4, np.int64)
@@ -169,7 +203,11 @@ def test_a_product_of_a_fused_file_keeps_its_method(pair):
         ({"fused": True, "method": "gradcam", "cam_labels": True}, "cam_labels: 'gradcam' has no clusters"),
         ({"method": "gradcam"}, "add --fused"),
         ({"fused": True, "with_tail": True}, "no tail"),
-        ({"fused": True, "classes_per_image": 2}, "one class of each image"),
+        ({"fused": True, "classes_per_image": 99}, "99 classes per image: the model has 7"),
+        (
+            {"fused": True, "classes_per_image": 2, "fixed_target": "top"},
+            "leave --classes-per-image or --fixed-target out",
+        ),
         ({"fused": True, "method": "scorecam"}, "runs the model again"),
         ({"fused": True, "map_size": "photo"}, "expected input or detail"),
         ({"fused": True, "settings": {"min_samples": 99}}, "noise"),

@@ -22,12 +22,15 @@ def test_magnitudes_that_float32_cannot_square_are_brought_back():
     a = np.array([[1, 2], [1e30, -2e30], [1e-30, 0], [0, 0]], np.float32)
     (found,) = evaluated(lambda e, v: [safe(e, v["a"])], a=a)
     np.testing.assert_allclose(found, [[1, 2], [0.5, -1], [1, 0], [0, 0]], rtol=1e-6)
+    (apart,) = evaluated(lambda e, v: [safe(e, v["a"], apart=2)], a=a[None])
+    np.testing.assert_array_equal(apart[0], found)
 
 
 def test_gradients_below_zero_count_in_hirescam_alone():
-    a, g = np.array([[[[2.0]], [[3.0]]]], np.float32), np.array([[[[1.0]], [[-1.0]]]], np.float32)
+    a = np.array([[[[2.0]], [[3.0]]]], np.float32)
+    g = np.array([[[[[1.0]], [[-1.0]]], [[[0.0]], [[1.0]]]]], np.float32)  # of two classes
     maps = [
-        float(evaluated(lambda e, v, m=m: [simple_map(e, m, v["a"], v["g"])], a=a, g=g)[0].squeeze())
+        evaluated(lambda e, v, m=m: [simple_map(e, m, v["a"], v["g"])], a=a, g=g)[0].reshape(-1).tolist()
         for m in ("gradcam", "hirescam", "layercam")
     ]
-    assert maps == [-1.0, -1.0, 2.0]
+    assert maps == [[-1.0, 3.0], [-1.0, 3.0], [2.0, 3.0]]

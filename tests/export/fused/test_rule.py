@@ -25,16 +25,16 @@ def plan(a, settings, method="cfcam", detail=None, rivals=False, form: Any = "st
     )  # fmt: skip
 
 
-def run(a, g, settings, method="cfcam", detail=None, rivals=None, form="static"):
+def run(a, g, settings, method="cfcam", detail=None, rivals=None, form="static", classes=None) -> dict[str, Any]:
     more = {"cam_detail": detail, "cam_rivals": rivals}
     one = plan(a, settings, method, None if detail is None else detail.shape[1:], rivals is not None, form)
     feeds = {"cam_activations": a, "cam_gradients": g, **{k: v for k, v in more.items() if v is not None}}
-    return session_of(one).run(feeds)
+    return session_of(one, classes).run(feeds)
 
 
 @functools.cache
-def session_of(one):
-    return Session(rule_graph(one).to_model(), threads=1)
+def session_of(one, classes):
+    return Session(rule_graph(one, classes).to_model(), threads=1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -101,6 +101,44 @@ def test_every_setting_does_what_it_does_on_the_host(changes, form):
         np.testing.assert_array_equal(found["cam_labels"][i], host.grouping.labels)
         np.testing.assert_allclose(found["cam_map"][i], normalise(host.map, SIZE), atol=1e-5)
         assert not found["cam_empty"][i]
+
+
+@pytest.mark.parametrize(
+    ("method", "changes"),
+    [
+        ("cfcam", {}),
+        ("cfcam", {"last": False, "size_exponent": 0.5}),
+        ("gradcam", {}),
+        ("hirescam", {}),
+        ("layercam", {}),
+    ],
+)
+@pytest.mark.parametrize(("form", "classes"), [("static", 3), ("static", "K"), ("cpu", 3), ("cpu", "K")])
+def test_several_classes_have_the_maps_of_each_alone(method, changes, form, classes):
+    random = np.random.default_rng(3)
+    a, g = likely(random, 2, 60, (7, 6)), random.standard_normal((2, 3, 60, 7, 6)).astype(np.float32) + 0.5
+    rivals = random.standard_normal((2, 3, 60, 1, 1)).astype(np.float32)
+    g[0, 1], rivals[0, 1] = 0, 0  # of one class nothing, which must not show in the others
+    settings, more = None, {}
+    if method == "cfcam":
+        settings = CfcamSettings(**{"last": True, **changes})
+        more = {"detail": random.gamma(0.5, size=(2, 8, 14, 12)).astype(np.float32), "rivals": rivals}
+
+    def of(rows, columns, classes=None):
+        some = {name: value[rows, columns] if name == "rivals" else value[rows] for name, value in more.items()}
+        return run(a[rows], g[rows, columns], settings, method, form=form, classes=classes, **some)
+
+    every = slice(None)
+    found, last = of(every, every, classes), of(slice(1, 2), every, classes)
+    assert found["cam_map"].shape == (2, 3, *SIZE)
+    for name, value in last.items():
+        np.testing.assert_allclose(found[name][1:], value, rtol=0, atol=0 if form == "cpu" else 3e-7)
+    for k in range(3):
+        one = of(every, k)
+        assert one["cam_empty"].tolist() == [k == 1, False]
+        for name, value in found.items():
+            column = value[:, k] if name in ("cam_map", "cam_empty", "cam_guided") else value
+            np.testing.assert_allclose(column, one[name], atol=2e-6)
 
 
 @pytest.mark.parametrize("method", ["gradcam", "hirescam", "layercam"])
