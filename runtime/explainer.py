@@ -473,6 +473,27 @@ class Explainer(Closing):
             raise ArrayError("tensors: expected at least one image")
         return self._infer(tensors, frames, resolve_targets(targets, len(tensors), self.spec.output))
 
+    def columns(
+        self, images: NDArray[Any], targets: Sequence[Target] | Sequence[Sequence[Target]]
+    ) -> tuple[Tensors, ...]:
+        """`tensors` for several classes of each image, of one inference where the file explains so many at once.
+
+        Args:
+            images: Ready tensors float32 (N, ...), N of at least 1, in the model's own layout.
+            targets: As in `explain_classes`.
+
+        Returns:
+            The raw values for each of the K targets; what no class can change is shared between them.
+
+        Raises:
+            ArrayError: No images, another shape or dtype, or non-finite values.
+            TargetError: There is no such class.
+            EngineError: The model cannot be run, or returns non-finite values.
+        """
+        tensors = check_tensor(images, self.spec.input)
+        frames = [Frame.whole(self.spec.input.width, self.spec.input.height)] * len(tensors)
+        return self._inference.columns(tensors, resolve_columns(targets, len(tensors), self.spec.output), frames)
+
     def probabilities(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """Probabilities and nothing else.
 

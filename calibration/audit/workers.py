@@ -76,7 +76,7 @@ def opened(job: Job) -> Iterator[Auditor]:
     plan = job.plan
     with Explainer(job.model, provider=plan.provider, threads=plan.threads, max_pixels=job.max_pixels) as explainer:
         auditor = Auditor(explainer, plan, job.annotations(), _metadata(job), _distance(job))
-        explainer.warm_up(1)  # what a process does on its first run must not count as the first photo's time
+        auditor.warm_up()
         yield auditor
 
 

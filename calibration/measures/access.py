@@ -13,7 +13,7 @@ from ...runtime.errors import MethodError, ModelFileError
 from ...runtime.explainer import Explainer
 from ...runtime.inference import LayerTensors, Tensors
 from ...runtime.methods import get_method
-from ...runtime.methods.layer_fusion import FileForm, form_of, run_rule
+from ...runtime.methods.layer_fusion import FileForm, Groupings, form_of, run_rule
 from ...runtime.photos.frame import Frame
 from ...runtime.photos.preprocess import as_input
 
@@ -74,17 +74,26 @@ class EngineAccess:
         """All that one inference gives for `classes`, -1 for the top class. Raises `EngineError`."""
         return self._explainer.tensors(self._ready(images), [int(index) for index in classes])
 
-    def rule(self, layers: Sequence[LayerTensors]) -> list[NDArray[np.float32]]:
+    def columns(self, images: NDArray[np.floating[Any]], classes: Sequence[int]) -> tuple[Tensors, ...]:
+        """`tensors` for each of some classes, -2 for the second one and so on: of one inference, where the file
+        explains so many at once. Raises `EngineError`."""
+        return self._explainer.columns(self._ready(images), classes)
+
+    def rule(
+        self, layers: Sequence[LayerTensors], groupings: Sequence[Groupings] | None = None
+    ) -> list[NDArray[np.float32]]:
         """N maps (h, w) from what an inference gave of every target layer: a `Rule`.
 
         They are those of `Explainer` before their resize: fused as the file says, and guided by its detail layer.
-        Raises `MethodError` for a probe, which needs the model.
+        groupings: one per image, as `run_on_layers` takes them. Raises `MethodError` for a probe, which needs the
+        model.
         """
         spec, method = self._explainer.spec, get_method(self.method)
         if method.kind != "rule":
             raise MethodError(f"method '{self.method}' runs the model again and cannot work from arrays alone")
         rows = range(len(layers[0].activations))
-        return [run_rule(method, self._settings, spec.layers, layers, i, spec.fusion).map for i in rows]
+        known: Sequence[Groupings | None] = [None] * len(rows) if groupings is None else groupings
+        return [run_rule(method, self._settings, spec.layers, layers, i, spec.fusion, known[i]).map for i in rows]
 
     def _ready(self, images: NDArray[np.floating[Any]]) -> NDArray[Any]:
         images = images + self._blank

@@ -53,6 +53,36 @@ def test_class_sensitivity_is_that_of_the_maps_of_the_first_two_classes(explaine
     assert row["class_sensitivity"] == pytest.approx(class_sensitivity(*maps), abs=1e-5)
 
 
+def test_a_file_of_several_classes_gives_the_same_row_by_one_inference_less(guided_path, photo, tmp_path, monkeypatch):
+    from cfcam.export import export_onnx, preset
+
+    several = tmp_path / "several.cam.onnx"
+    export_onnx(guided_path.with_name("net.onnx"), several, preprocessing=preset("torchvision"), classes_per_image=2)
+    rows, counts = [], []
+    for path in (guided_path, several):
+        with Explainer(path, threads=1) as opened:
+            auditor, infer, runs = Auditor(opened, plan(opened, "cfcam")), opened.engine.infer, []
+            monkeypatch.setattr(
+                opened.engine, "infer", lambda *given, infer=infer, runs=runs: runs.append(0) or infer(*given)
+            )
+            rows.append({**auditor.row(photo), "ms": 0})
+            counts.append(len(runs))
+    assert rows[0] == rows[1]
+    assert rows[0]["class_sensitivity"] > 0
+    assert counts == [4, 3]
+
+
+def test_a_second_class_by_another_order_than_the_files_has_an_inference_of_its_own(explainer, photo, monkeypatch):
+    auditor = Auditor(explainer, plan(explainer))
+    expected = {**auditor.row(photo), "ms": 0}
+    third = explainer.explain(photo).top[2][0]
+    monkeypatch.setattr(auditor, "_two_at_once", True)
+    monkeypatch.setattr(
+        auditor._access, "columns", lambda images, _: tuple(auditor._access.tensors(images, [c]) for c in (-1, third))
+    )
+    assert {**auditor.row(photo), "ms": 0} == expected
+
+
 def test_eigencam_is_blind_to_the_class(explainer, photo):
     row = Auditor(explainer, plan(explainer, "eigencam")).row(photo)
     assert row["class_sensitivity"] == pytest.approx(0, abs=1e-9)
