@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -40,36 +40,27 @@ from .console import DONE, NOT_DONE, note, stderr
 
 __all__ = ["app", "run"]
 
-app = typer.Typer(
-    name="cfcam",
-    help="Visual explanations that deploy: classifiers exported with their gradients inside.",
-    epilog="Exit codes: 0 done; 1 done, but some inputs failed or a check was missed; 2 not done; 130 stopped by "
-    "Ctrl-C, 143 by SIGTERM.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command("export")(export.export)
-app.command("layers")(layers.layers)
-app.command("explain")(explain.explain)
-app.command("stream")(stream.stream)
-app.command("triton")(triton.triton)
-app.command("inspect")(inspect.inspect)
-app.command("check")(check.check)
-app.command("build")(build.build)
-app.command("adopt")(adopt.adopt)
-app.command("tune")(tune.tune)
-app.command("calibrate", hidden=True)(tune.tune)  # its name before; `_options` says so
-app.command("parts")(parts.parts)
-app.command("evaluate")(evaluate.evaluate)
-app.command("verify")(verify.verify)
-app.command("bench")(bench.bench)
-app.command("serve")(serve.serve)
-app.command("compare")(compare.compare)
-app.command("demo")(demo.demo)
-app.add_typer(audit.app, name="audit")
+#: What is called by each name; the group of commands `audit` beside them.
+_COMMANDS: dict[str, Callable[..., Any]] = {
+    "export": export.export,
+    "layers": layers.layers,
+    "explain": explain.explain,
+    "stream": stream.stream,
+    "triton": triton.triton,
+    "inspect": inspect.inspect,
+    "check": check.check,
+    "build": build.build,
+    "adopt": adopt.adopt,
+    "tune": tune.tune,
+    "calibrate": tune.tune,  # its name before, which is not shown; `_options` says so
+    "parts": parts.parts,
+    "evaluate": evaluate.evaluate,
+    "verify": verify.verify,
+    "bench": bench.bench,
+    "serve": serve.serve,
+    "compare": compare.compare,
+    "demo": demo.demo,
+}
 
 
 def _version(asked: bool) -> None:
@@ -80,7 +71,6 @@ def _version(asked: bool) -> None:
         raise typer.Exit()
 
 
-@app.callback()
 def _options(
     context: typer.Context,
     version: Annotated[
@@ -95,6 +85,30 @@ def _options(
 ) -> None:
     if context.invoked_subcommand == "calibrate":
         print("cfcam: 'cfcam calibrate' is now called 'cfcam tune'; the old name will go", file=sys.stderr)
+
+
+def _with(commands: Iterable[str], groups: Iterable[str]) -> typer.Typer:
+    """The application with some of its commands: Typer takes as long to look at all options as numpy to be imported."""
+    made = typer.Typer(
+        name="cfcam",
+        help="Visual explanations that deploy: classifiers exported with their gradients inside.",
+        epilog="Exit codes: 0 done; 1 done, but some inputs failed or a check was missed; 2 not done; 130 stopped by "
+        "Ctrl-C, 143 by SIGTERM.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    made.callback()(_options)
+    for name in commands:
+        made.command(name, hidden=name == "calibrate")(_COMMANDS[name])
+    if "audit" in groups:
+        made.add_typer(audit.app, name="audit")
+    return made
+
+
+app = _with(_COMMANDS, ["audit"])
 
 
 def run(argv: Sequence[str] | None = None) -> int:
@@ -116,7 +130,8 @@ def run(argv: Sequence[str] | None = None) -> int:
                 warnings.simplefilter("ignore")
             warnings.simplefilter("always", PhotoWarning)
             warnings.showwarning = _show_warning
-            code = app(arguments, standalone_mode=False, prog_name="cfcam")
+            asked = _with(arguments[:1], []) if arguments and arguments[0] in _COMMANDS else app
+            code = asked(arguments, standalone_mode=False, prog_name="cfcam")
             sys.stdout.flush()
     except BrokenPipeError:  # the reader (head, less) went away
         _abandon_stdout()
