@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 import tiny_model
 from filelock import FileLock
-from long_process import collect_only_what_is_new, look_for_operators_once, read_torchlib_once
+from long_process import (
+    collect_only_what_is_new,
+    look_for_operators_once,
+    override_operators_once,
+    read_torchlib_once,
+)
 from two_runs import still_to_run, write_passed
 
 
@@ -127,6 +132,7 @@ def pytest_collection_finish() -> None:
 
 def pytest_runtest_setup() -> None:
     look_for_operators_once()
+    override_operators_once()
     if read_torchlib_once():  # after the first export, which has loaded much more
         collect_only_what_is_new()
 

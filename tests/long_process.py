@@ -8,12 +8,15 @@ from __future__ import annotations
 import copy
 import gc
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["collect_only_what_is_new", "look_for_operators_once", "read_torchlib_once"]
+__all__ = ["collect_only_what_is_new", "look_for_operators_once", "override_operators_once", "read_torchlib_once"]
 
 _EXPORT_UTILS = "torch._export.utils"
-_USERS_OF_OPERATORS = ("torch.export.exported_program", "torch.export.decomp_utils")
+_EXPORTED_PROGRAM = "torch.export.exported_program"
+_USERS_OF_OPERATORS = (_EXPORTED_PROGRAM, "torch.export.decomp_utils")
 _REGISTRATION = "torch.onnx._internal.exporter._registration"
 
 
@@ -72,3 +75,43 @@ def look_for_operators_once() -> None:
 
     for module in (utils, *users):
         module._collect_all_valid_cia_ops = collect_if_there_are_more
+
+
+def override_operators_once() -> None:
+    """Let PyTorch's exporter keep the functions by which it overrides composite operators while it decomposes a graph.
+
+    It makes some ten thousand of them, always the same ones, three times for each graph.
+    Does nothing before the exporter is loaded, and afterwards.
+    """
+    exporter: Any = sys.modules.get(_EXPORTED_PROGRAM)
+    if exporter is None or hasattr(exporter, "own_override"):
+        return
+    exporter.own_override = override = exporter._override_composite_implicit_decomp
+    kept: dict[Any, tuple[Any, dict[Any, Any], Any]] = {}
+    composite = sys.modules["torch"]._C.DispatchKey.CompositeImplicitAutograd
+    implementations: Any = sys.modules["torch._subclasses.fake_impls"]
+    fakes: dict[Any, Any] = implementations.op_implementations_dict
+
+    @contextmanager
+    def override_as_before(wanted: dict[Any, Any]) -> Iterator[None]:
+        found = {op: (dict(op.py_kernels), fakes.get(op)) for op in wanted}
+        if any(op not in kept or kept[op][0] != found[op] for op in wanted):
+            with override(wanted):
+                kept.update({op: (found[op], dict(op.py_kernels), fakes.get(op)) for op in wanted})
+                yield
+            return
+        try:
+            for op, decompose in wanted.items():
+                _, kernels, fake = kept[op]
+                op.py_kernels.update({**kernels, composite: decompose})
+                op._dispatch_cache.clear()
+                fakes[op] = fake
+            yield
+        finally:
+            for op, (kernels, _) in found.items():
+                op.py_kernels.clear()
+                op.py_kernels.update(kernels)
+                op._dispatch_cache.clear()
+                fakes.pop(op, None)
+
+    exporter._override_composite_implicit_decomp = override_as_before

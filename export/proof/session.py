@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from ...runtime.bench.memory import resident
 from ...runtime.engines.onnxruntime.words import log_severity, refusal
 from ...runtime.engines.onnxruntime.workarounds import processor_workarounds, session_workarounds
 from ...runtime.errors import MissingDependencyError
@@ -25,16 +26,29 @@ from ..writing import write_model
 
 __all__ = ["Session", "release_memory"]
 
-#: From so many bytes of weights on a model is large.
+#: From so many bytes of weights on a model is large, and so much memory worth giving back.
 _LARGE = 2**25
 
 
+#: Bytes that the process held after the last release.
+_held = 0
+
+
 def release_memory() -> None:
-    """Give memory that was freed back to the system, where the C library keeps it for itself (glibc does)."""
+    """Give memory that was freed back to the system, where the C library keeps it for itself (glibc does).
+
+    Not where there is little to give: a collection takes longer than a small network's whole proof.
+    """
+    global _held
+    held = resident()
+    if held is not None and held - _held < _LARGE:
+        _held = min(_held, held)
+        return
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
     if trim is not None:
         trim(0)
+    _held = resident() or 0
 
 
 def _is_large(model: onnx.ModelProto | str) -> bool:
@@ -98,7 +112,7 @@ class Session:
                 self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise ExportError(f"ONNX Runtime refuses the graph: {refusal(error)}") from error
-        if large:  # a collection takes longer than a small network's whole proof
+        if large:
             release_memory()  # loading leaves the weights in their old form behind
         self.inputs = [value.name for value in self._session.get_inputs()]
         numbers = (v for v in self._session.get_outputs() if v.type.startswith("tensor(") and "string" not in v.type)

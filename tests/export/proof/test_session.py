@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import weakref
 from pathlib import Path
@@ -82,11 +83,28 @@ def test_without_onnx_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
         Session(make([GEMM], {"w": WEIGHT}))
 
 
-def test_memory_is_given_back_after_garbage_is_collected() -> None:
+def test_memory_is_given_back_once_there_is_more_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     class Ring:
         def __init__(self) -> None:
             self.own = self
 
-    gone = weakref.ref(Ring())
-    release_memory()
-    assert gone() is None
+    held: list[int | None] = []
+    monkeypatch.setattr(module, "resident", lambda: held[-1])
+    monkeypatch.setattr(module, "_held", 0)
+    gc.disable()  # only what is asked for collects
+    try:
+        #: Held by the process, and whether a release then collects: from 32 MiB more than after the last one on.
+        for size, collects in [(2**25 - 1, False), (2**25, True), (2**26 - 1, False), (2**26, True), (2**24, False)]:
+            held.append(size)
+            gone = weakref.ref(Ring())
+            release_memory()
+            assert (gone() is None) is collects, size
+        held.append(2**24 + 2**25)
+        release_memory()
+        assert gone() is None
+        held.append(None)  # nobody knows how much it is
+        gone = weakref.ref(Ring())
+        release_memory()
+        assert gone() is None
+    finally:
+        gc.enable()
