@@ -88,7 +88,7 @@ def cluster(
     alive = live if chosen is None else e("GatherElements", live, chosen, axis=1)
     around = near(e, some, alive, settings, rank)
     least = components(e, around)
-    reached = neighbours(e, around, least)  # border channels too: the least cluster that reaches them
+    reached = neighbours(e, around.far, least)  # border channels too: the least cluster that reaches them
     member = number(e, reached < NOTHING / 2) * alive
     found = e.reduce("ReduceMax", member, [1]) * number(e, total(e, live, [1], keepdims=True) > 1.5)
     numbers = around.places
@@ -96,7 +96,7 @@ def cluster(
     if packed:
         reached, numbers = _counted(e, reached, present)
         present = numbers * 0.0 + 1.0
-    adopted = _nearest_centroid(e, unit, some, reached, present, member, numbers)
+    adopted = _nearest_centroid(e, unit, some, reached, None if packed else present, member, numbers)
     if chosen is None:
         return Clusters(member * reached + (1.0 - member) * adopted, live, found, present, numbers)
     here = e("GatherElements", adopted, chosen, axis=1, shape=reached.shape)
@@ -169,23 +169,25 @@ def _median(e: Emitter, values: Value, alive: Value) -> Value:
     return total(e, ordered * 0.5 * (lower + upper), [1], keepdims=True)
 
 
-def neighbours(e: Emitter, around: Near, labels: Value) -> Value:
-    """float32 (N, K): the least of `labels` (N, K) among each channel's neighbours; `NOTHING` where there is none."""
-    least = e.reduce("ReduceMin", maximum(e, around.far, e.unsqueeze(labels, [1])), [2], keepdims=False)
+def neighbours(e: Emitter, far: Value, labels: Value) -> Value:
+    """float32 (N, R): the least of `labels` (N, K) among the neighbours of each of R channels; `NOTHING` where there
+    is none. far: float32 (N, R, K), as in `Near`."""
+    least = e.reduce("ReduceMin", maximum(e, far, e.unsqueeze(labels, [1])), [2], keepdims=False)
     return minimum(e, least, NOTHING)
 
 
 def _nearest_centroid(
-    e: Emitter, unit: Value, some: Value, reached: Value, present: Value, member: Value, numbers: Value
+    e: Emitter, unit: Value, some: Value, reached: Value, present: Value | None, member: Value, numbers: Value
 ) -> Value:
     """float32 (N, C): for each of the unit rows (N, C, D) the cluster whose centroid is nearest; the first of several.
 
-    some, reached, member: of the K rows that were compared. present, numbers: as in `Clusters`.
+    some, reached, member: of the K rows that were compared. present, numbers: as in `Clusters`; None: all are.
     """
     belongs = number(e, e.unsqueeze(reached, [1]).equals(e.unsqueeze(numbers, [2]))) * e.unsqueeze(member, [1])
     centroids = e("MatMul", belongs, some)
-    length = e("Sqrt", total(e, centroids * centroids, [2], keepdims=True))
-    centroids = ratio(e, centroids, length)
+    centroids = ratio(e, centroids, e("Sqrt", total(e, centroids * centroids, [2], keepdims=True)))
+    if present is None:
+        return e.cast(e("ArgMax", e("MatMul", unit, e.transpose(centroids, [0, 2, 1])), axis=2, keepdims=0), FLOAT)
     right = e("Concat", centroids, e.unsqueeze((present - 1.0) * _NEVER, [2]), axis=2)
     left = e("Pad", unit, e.ints([0, 0, 0, 0, 0, 1]), e.constant(np.array(1, np.float32)))
     likeness = e("MatMul", left, e.transpose(right, [0, 2, 1]))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from ...runtime.methods.cfcam.method import CfcamSettings
 from ...runtime.methods.numerics.resizing import area_matrix, line_matrix
 from ..reverse.emitter import Emitter, Value
@@ -20,6 +24,21 @@ def _resized(e: Emitter, maps: Value, size: tuple[int, int]) -> Value:
     return both_axes(e, maps, line_matrix(height, size[0], False), line_matrix(width, size[1], False))
 
 
+def _pooled(e: Emitter, maps: Value, size: tuple[int, int]) -> Value:
+    """Maps (N, D, H, W) averaged to a grid `size` that is no finer, as `shrink` does."""
+    batch, count, tall, wide = maps.dims
+    assert isinstance(count, int)
+    assert isinstance(tall, int)
+    assert isinstance(wide, int)
+    if tall % size[0] or wide % size[1]:
+        return both_axes(e, maps, area_matrix(tall, size[0]), area_matrix(wide, size[1]))
+    step = [tall // size[0], wide // size[1]]
+    # One below the other: for pooling many channels ONNX Runtime would first put them into another order.
+    column = e.reshape(maps, maps, (batch, 1, count * tall, wide))
+    pooled = e("AveragePool", column, kernel_shape=step, strides=step)
+    return e.reshape(pooled, maps, (batch, count, *size))
+
+
 def guided(e: Emitter, signed: Value, detail: Value, settings: CfcamSettings) -> tuple[Value, Value]:
     """What `guide` makes of signed maps (N, K, h, w) and activations (N, D, H, W): the guided maps (N, K, H, W), and
     float32 (N, K) whether they can be used."""
@@ -32,7 +51,7 @@ def guided(e: Emitter, signed: Value, detail: Value, settings: CfcamSettings) ->
     flat = e.reshape(detail, detail, (batch, count, tall * wide))
     norms = e("Sqrt", total(e, flat * flat, [2], keepdims=True))
     live = number(e, norms > 0.0)
-    pooled = both_axes(e, detail, area_matrix(tall, height), area_matrix(wide, width))
+    pooled = _pooled(e, detail, (height, width))
     rows = e.reshape(pooled, detail, (batch, count, height * width))
     coarse = e.transpose(e.reshape(signed, signed, (batch, classes, height * width)), [0, 2, 1])
     target = coarse - e.reduce("ReduceMean", coarse, [1])
@@ -57,25 +76,43 @@ def finished(
 
     signed: float32 (N, K, h, w). guide: as `guided` makes it. asked: bool (N, K), whether there is such a class.
     """
-    made = _unit(e, signed, size)
+    good = (e.reduce("ReduceMax", signed, [2, 3], keepdims=False) > 0.0) & _sound(e, signed)
     if guide is not None:
-        sharp, usable = guide
-        sharpened = e.unsqueeze(usable, [2, 3])
-        made = _unit(e, sharp, size) * sharpened + made * (1.0 - sharpened)
-    top = e.reduce("ReduceMax", signed, [2, 3], keepdims=False)
-    # NaN or infinity anywhere in the map makes its sum times zero NaN, which equals nothing.
-    sound = total(e, made * 0.0, [2, 3])
-    whole = total(e, signed * 0.0, [2, 3])
-    good = (top > 0.0) & sound.equals(0.0) & whole.equals(0.0)
+        good = good & _sound(e, guide[0])
     if asked is not None:
         good = good & asked
-    everywhere = e("Greater", e.expand(e.unsqueeze(number(e, good), [2, 3]), made), e.as_value(0.5, made.kind))
-    return e.where(everywhere, made, 0.0), ~good
+    parts = [_scaled(e, signed)]
+    if guide is not None:  # one of the two is all zero
+        sharp, usable = guide[0], e.unsqueeze(guide[1], [2, 3])
+        parts = [parts[0] * (1.0 - usable), _scaled(e, sharp) * usable]
+    shown = e.unsqueeze(number(e, good), [2, 3])
+    kept = [e.where(e("Greater", e.expand(shown, part), e.as_value(0.5, part.kind)), part, 0.0) for part in parts]
+    return minimum(e, _scaled(e, _summed(e, kept, size)), 1.0), ~good
 
 
-def _unit(e: Emitter, values: Value, size: tuple[int, int]) -> Value:
-    """Maps (N, K, h, w) at `size`, what is positive of them over its maximum; 0 where nothing is."""
-    positive = maximum(e, values, 0.0)
-    scaled = ratio(e, positive, e.reduce("ReduceMax", positive, [2, 3]))
-    large = _resized(e, scaled, size)
-    return minimum(e, ratio(e, large, e.reduce("ReduceMax", large, [2, 3])), 1.0)
+def _sound(e: Emitter, maps: Value) -> Value:
+    """bool (N, K): whether all is finite: any other value times zero is NaN, and a sum with it equals nothing."""
+    return total(e, maps * 0.0, [2, 3]).equals(0.0)
+
+
+def _scaled(e: Emitter, maps: Value) -> Value:
+    """Maps (N, K, h, w), what is positive of them over its maximum; 0 where nothing is."""
+    positive = maximum(e, maps, 0.0)
+    return ratio(e, positive, e.reduce("ReduceMax", positive, [2, 3]))
+
+
+def _summed(e: Emitter, maps: Sequence[Value], size: tuple[int, int]) -> Value:
+    """The sum of maps (N, K, h, w) of any sizes at `size`, in one product over all their rows."""
+    if len(maps) == 1:
+        return _resized(e, maps[0], size)
+    sides = [(int(part.dims[2] or 0), int(part.dims[3] or 0)) for part in maps]
+    across = [
+        part if wide == size[1] else e("MatMul", part, e.constant(_columns(wide, size[1])))
+        for part, (_, wide) in zip(maps, sides, strict=True)
+    ]
+    rows = np.concatenate([line_matrix(tall, size[0], False) for tall, _ in sides], axis=1)
+    return e("MatMul", e.constant(rows), e("Concat", *across, axis=2))
+
+
+def _columns(wide: int, size: int) -> np.ndarray:
+    return np.ascontiguousarray(line_matrix(wide, size, False).T)

@@ -14,6 +14,7 @@ from ..graph.graph import Dim
 from ..reverse.core import expose
 from ..reverse.emitter import Emitter, Value
 from .arithmetic import FLOAT
+from .layer_map import takes_means
 from .plan import FusedPlan, stated_settings
 from .rule import write_rule
 
@@ -54,6 +55,8 @@ def join_rule(graph: Graph, spec: CamSpec, plan: FusedPlan) -> CamSpec:
 
     a = inner(layer.activations, layer.channels, *layer.grid)
     g = inner(layer.gradients, *columns, layer.channels, *layer.grid)
+    if takes_means(plan.method, plan.settings):
+        g = _before_spreading(e, g)
     detail = None if plan.detail is None or layer.detail is None else inner(layer.detail.activations, *plan.detail)
     rivals = inner(layer.rivals, *columns, layer.channels, 1, 1) if plan.rivals and layer.rivals is not None else None
     target = e.value(spec.target)
@@ -72,6 +75,27 @@ def join_rule(graph: Graph, spec: CamSpec, plan: FusedPlan) -> CamSpec:
         **{name: f"cam_{name}" for name in ("guided", "counts", "labels") if f"cam_{name}" in made},
     )
     return replace(spec.with_method(plan.method, stated_settings(plan)), fused=fused)
+
+
+def _before_spreading(e: Emitter, gradients: Value) -> Value:
+    """What `gradients` (N, ..., h, w) are everywhere, (N, ..., 1, 1), if the graph spreads one number over each map, as
+    behind global average pooling; else `gradients`."""
+    graph = e.graph
+    node = graph.producers.get(gradients.name)
+    if node is None or node.op_type not in ("Mul", "Expand"):
+        return gradients
+    for name, factor in ((node.input[0], node.input[1]), (node.input[1], node.input[0])):
+        shape = graph.shape(name)
+        if graph.elem_type(name) != FLOAT or shape is None or shape[1:] != (*gradients.dims[1:-2], 1, 1):
+            continue
+        if shape[0] == 1 != gradients.dims[0]:  # spread over images as well
+            continue
+        if node.op_type == "Expand":
+            return e.value(name)
+        values = graph.constant(factor)
+        if values is not None and values.size and (values == values.flat[0]).all():
+            return e.value(name) * float(values.flat[0])
+    return gradients
 
 
 def two_stage_view(graph: Graph, spec: CamSpec) -> Graph:

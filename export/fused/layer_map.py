@@ -13,7 +13,7 @@ from ..reverse.emitter import Emitter, Value
 from .arithmetic import TINY, as_index, both_axes, gather_rows, maximum, number, ratio, total
 from .clusters import Clusters
 
-__all__ = ["features", "signed_map", "simple_map"]
+__all__ = ["features", "safe", "signed_map", "simple_map", "takes_means"]
 
 #: Largest magnitudes from 2**-20 to 2**20 are used as they are, as the host does.
 _SAFE = 2.0**20
@@ -48,6 +48,13 @@ def features(e: Emitter, activations: Value, settings: CfcamSettings) -> Value:
     return e("Gather", flat, e.ints(kept.tolist()), axis=2)
 
 
+def takes_means(method: str, settings: CfcamSettings | None) -> bool:
+    """Whether of the gradients only the mean of each channel's map counts."""
+    if settings is None:
+        return method == "gradcam"
+    return bool(settings.last) and not settings.sign_split and settings.sigma is None
+
+
 def simple_map(e: Emitter, method: str, activations: Value, gradients: Value) -> Value:
     """The signed maps (N, K, h, w) of a method without clusters."""
     if method == "gradcam":
@@ -73,7 +80,7 @@ def signed_map(e: Emitter, activations: Value, gradients: Value, clusters: Clust
     _batch, _count, height, width = activations.dims
     assert isinstance(height, int)
     assert isinstance(width, int)
-    if last and not split and settings.sigma is None:
+    if takes_means("cfcam", settings):
         slopes = e.reduce("ReduceMean", gradients, [3, 4], keepdims=False)
         signed = _weighted(e, _shared_weights(e, slopes, clusters, settings), activations)
     else:

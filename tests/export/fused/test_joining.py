@@ -47,6 +47,16 @@ def test_the_file_explains_as_the_host_does(tmp_path, net):
                 assert a.counts == {key: b.counts[key] for key in ("clusters", "clustered", "noise", "dead")}
 
 
+@pytest.mark.parametrize(
+    ("method", "read"), [("cfcam", False), ("gradcam", False), ("hirescam", True), ("layercam", True)]
+)
+def test_a_gradient_that_is_one_number_per_channel_is_read_before_it_is_spread(tmp_path, method, read):
+    model = onnx.load(exported(tmp_path, fused=True, method=method))
+    (spreading,) = (node for node in model.graph.node if "cam_gradients" in node.output)
+    reads = {name for node in model.graph.node if node.name.startswith("cam_fused") for name in node.input}
+    assert ("cam_gradients" in reads, spreading.input[0] in reads) == (read, not read)
+
+
 @pytest.mark.parametrize("method", ["gradcam", "hirescam", "layercam"])
 def test_other_methods_and_the_finest_grid(tmp_path, method):
     fused, host = exported(tmp_path, fused=True, method=method, map_size="detail"), exported(tmp_path, name="host")
