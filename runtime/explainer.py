@@ -440,11 +440,7 @@ class Explainer(Closing):
             EngineError: The model cannot be run, or returns non-finite values.
             MethodError: The file is fused, and gives out finished maps alone.
         """
-        if self.spec.fused is not None:
-            raise MethodError(
-                f"{self.path}: is fused: it gives out finished maps, and no activations or gradients; export the model "
-                "without --fused for this"
-            )
+        self._refuse_fused()
         return self.answers(images, targets)
 
     def answers(self, images: Sequence[Source] | NDArray[Any], targets: Target | Sequence[Target] = None) -> Tensors:
@@ -489,7 +485,9 @@ class Explainer(Closing):
             ArrayError: No images, another shape or dtype, or non-finite values.
             TargetError: There is no such class.
             EngineError: The model cannot be run, or returns non-finite values.
+            MethodError: The file is fused.
         """
+        self._refuse_fused()
         tensors = check_tensor(images, self.spec.input)
         frames = [Frame.whole(self.spec.input.width, self.spec.input.height)] * len(tensors)
         return self._inference.columns(tensors, resolve_columns(targets, len(tensors), self.spec.output), frames)
@@ -595,6 +593,13 @@ class Explainer(Closing):
             self._closed = True
             if self._tail is not None:
                 self._tail.close()
+
+    def _refuse_fused(self) -> None:
+        if self.spec.fused is not None:
+            raise MethodError(
+                f"{self.path}: is fused: it gives out finished maps, and no activations or gradients; export the model "
+                "without --fused for this"
+            )
 
     def _layers(self, method: Method) -> tuple[LayerSpec, ...]:
         """The target layers that a method works with."""

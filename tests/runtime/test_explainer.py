@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cfcam.runtime import Explainer
+from cfcam.runtime.contract.fused_spec import FusedSpec
 from cfcam.runtime.engines.opening import open_engine
 from cfcam.runtime.errors import (
     ArrayError,
@@ -172,6 +173,19 @@ def test_raw_tensors(explainer):
     assert raw.classes.dtype == np.int64
     assert np.array_equal(raw.scores, raw.logits)
     assert len(raw.frames) == 2
+
+
+def test_raw_tensors_of_several_classes_are_those_of_each_class_and_a_fused_file_has_none(explainer):
+    images = np.stack([prepare(image, explainer.spec.input).tensor for image in (_scene(), _scene(90, 140))])
+    found = explainer.columns(images, [2, -2])
+    second = np.argsort(-explainer.tensors(images).scores, axis=1)[:, 1]
+    for column, classes in zip(found, ([2, 2], second), strict=True):
+        assert np.array_equal(column.classes, classes)
+        assert np.array_equal(column.gradients, explainer.tensors(images, [int(index) for index in classes]).gradients)
+    explainer.spec = dataclasses.replace(explainer.spec, fused=FusedSpec(size=(8, 12)))
+    for ask in (explainer.tensors, lambda images: explainer.columns(images, [0])):
+        with pytest.raises(MethodError, match="is fused: it gives out finished maps"):
+            ask(images)
 
 
 def test_ready_tensors(explainer):
