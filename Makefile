@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 RUNTIME := .venv-runtime
 GPU := .venv-gpu
+OPENVINO := .venv-openvino
 # A Jetson has no wheel of onnxruntime-gpu there: bring your own and leave `gpu` out.
 GPU_EXTRAS ?= gpu,rtx,onnx,test
 PY := $(VENV)/bin/python
@@ -35,7 +36,7 @@ help:
 	@echo "            classifiers, each explained as numpy says (an hour; FUZZ='--kind semantics' for these alone)"
 	@echo "make zoo    export and judge every architecture we know (writes docs/results/zoo.md; under an hour; resumes where it stopped)"
 	@echo "make fleet  tests of audits on Ray, which is installed for them"
-	@echo "make bench  cfcam beside pytorch-grad-cam, torch-cam and Captum (writes docs/results/benchmarks.md; an hour on a quiet machine;"
+	@echo "make bench  cfcam beside pytorch-grad-cam, torch-cam, Captum and OpenVINO XAI (writes docs/results/benchmarks.md; an hour;"
 	@echo "            BENCH='--parts time --networks mobilenet_v2 --rounds 8' for a part)"
 	@echo "make gpu    tests of engines on an NVIDIA GPU; says so loudly where there is none"
 	@echo "make wheels-check   ask pip which extras have wheels for a Jetson; installs nothing"
@@ -65,7 +66,7 @@ fuzz: $(VENV)/stamp-dev
 zoo: $(VENV)/stamp-dev
 	$(PY) benchmarks/zoo.py -j 2 --output docs/results/zoo.md
 
-bench: $(VENV)/stamp-bench
+bench: $(VENV)/stamp-bench $(OPENVINO)/stamp
 	OMP_NUM_THREADS=1 $(PY) benchmarks/peers.py $(BENCH)
 
 lint: style types
@@ -139,6 +140,12 @@ $(VENV)/stamp-bench: $(VENV)/stamp-dev
 	$(PIP) -c constraints.txt -e '.[bench]'
 	@touch $@
 
+# It wants older releases than the rest of what `make bench` compares.
+$(OPENVINO)/stamp: constraints.txt
+	$(PYTHON) -m venv --clear $(OPENVINO)
+	$(OPENVINO)/bin/python -m pip --disable-pip-version-check install --quiet openvino_xai onnxruntime
+	@touch $@
+
 $(VENV)/stamp-dev: $(INSTALLED_FROM) | $(VENV)/bin/python
 	$(PIP) -c constraints.txt -e '.[cpu,export,demo,dev]'
 	@touch $(VENV)/stamp-demo $@
@@ -151,4 +158,4 @@ $(RUNTIME)/stamp: $(INSTALLED_FROM)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(RUNTIME) $(GPU) build dist demo-output .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(RUNTIME) $(GPU) $(OPENVINO) build dist demo-output .pytest_cache .ruff_cache .hypothesis *.egg-info

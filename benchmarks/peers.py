@@ -22,14 +22,15 @@ from pathlib import Path
 from typing import Any
 
 import peers_growth
+import peers_openvino
 from cfcam.runtime.bench.sampling import sample
 from peers_page import write_page
 from peers_sizes import installed_mib
 from peers_start import first_map
-from peers_tools import NETWORKS, SLOW, TOOLS, NotFor
+from peers_tools import NETWORKS, SLOW, TOOLS, NotFor, image_of
 
 _ROOT = Path(__file__).resolve().parents[1]
-PARTS = ("time", "slow", "start", "sizes", "growth")
+PARTS = ("time", "openvino", "slow", "start", "sizes", "growth")
 #: What is installed for each, next to the network's own library.
 INSTALLED = {
     "plain ONNX Runtime": ["onnxruntime"],
@@ -43,20 +44,25 @@ _PLAIN = next(iter(TOOLS))
 
 
 def files(network: str, folder: Path) -> None:
-    """The plain, the explained and the fused file, where they are not there yet."""
+    """The plain and the explained file, the fused ones and the INT8 one, where they are not there yet."""
     from cfcam.export import ExportError, export_onnx, export_torch, preset
+    from cfcam.export.precision import Plan, lower
     from overhead import SIZE, build
 
     kind = preset("lite" if network == "efficientnet_lite0" else "torchvision")
-    plain = folder / f"{network}.onnx"
-    explained, fused = (folder / f"{network}.{ending}" for ending in ("cam.onnx", "fused.cam.onnx"))
+    plain, explained, integers = (folder / f"{network}.{ending}" for ending in ("onnx", "cam.onnx", "int8.cam.onnx"))
     if not plain.exists() or not explained.exists():
         export_torch(build(network), SIZE, explained, preprocessing=kind, keep_plain=plain)
-    if not fused.exists():
+    for form in ("cpu", "static"):
+        path = folder / f"{network}.{form}.cam.onnx"
+        if not path.exists():
+            export_onnx(plain, path, preprocessing=kind, fused=True, fused_form=form)
+    if not integers.exists():
+        batches = [image_of(SIZE, 4)]  # noise: the figures are times, not maps
         try:
-            export_onnx(plain, fused, preprocessing=kind, fused=True)
+            lower(explained, integers, Plan(precision="int8"), batches, ranges=folder / f"{network}.ranges")
         except ExportError as error:
-            print(f"{network}: no fused file: {error}", file=sys.stderr)
+            print(f"{network}: no INT8 file: {error}", file=sys.stderr)
 
 
 def measure_time(network: str, folder: Path, rounds: int) -> dict[str, Any]:
@@ -89,7 +95,10 @@ def measure_slow(network: str, folder: Path) -> dict[str, float]:
     """CPU seconds of one map by each of the slow tools."""
     found = {}
     for label in SLOW:
-        run = TOOLS[label](network, folder)
+        try:
+            run = TOOLS[label](network, folder)
+        except NotFor:
+            continue
         started = time.process_time()
         run()
         found[label] = time.process_time() - started
@@ -110,7 +119,7 @@ def _machine(shared: bool) -> str:
 
 def _without_places(arguments: list[str]) -> list[str]:
     """The arguments but for where files and the page are kept, which changes nothing."""
-    skipped = ("--files", "--results", "--page")
+    skipped = ("--files", "--results", "--page", "--openvino")
     return [
         part
         for before, part in zip(["", *arguments], arguments, strict=False)
@@ -122,7 +131,7 @@ def main() -> int:
     """Measure, keep, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", default=",".join(PARTS), help=f"some of {','.join(PARTS)} (default: all)")
-    parser.add_argument("--networks", default=",".join(NETWORKS), help="of the parts time, slow and start")
+    parser.add_argument("--networks", default=",".join(NETWORKS), help="of the parts time, openvino, slow and start")
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--starts", type=int, default=5, help="processes of the part start")
     parser.add_argument(
@@ -133,6 +142,9 @@ def main() -> int:
     )
     parser.add_argument("--shared", action="store_true", help="say on the page that others used the machine meanwhile")
     parser.add_argument("--files", type=Path, default=_ROOT / "build" / "bench", help="folder of the exported files")
+    parser.add_argument(
+        "--openvino", type=Path, default=_ROOT / ".venv-openvino", help="environment with openvino_xai and onnxruntime"
+    )
     parser.add_argument("--results", type=Path, default=_ROOT / "build" / "bench" / "results.json")
     parser.add_argument("--page", type=Path, default=_ROOT / "docs" / "results" / "benchmarks.md")
     options = parser.parse_args()
@@ -155,7 +167,7 @@ def main() -> int:
     if "sizes" in parts:
         keep("sizes", {name: installed_mib(packages) for name, packages in INSTALLED.items()})
     for network in networks:
-        if {"time", "slow", "start"} & set(parts):
+        if {"time", "openvino", "slow", "start"} & set(parts):
             files(network, options.files)
         if "start" in parts:
             found = {
@@ -164,6 +176,10 @@ def main() -> int:
             keep("start", found, network)
         if "time" in parts:
             keep("time", measure_time(network, options.files, options.rounds), network)
+        if "openvino" in parts:
+            python, model = options.openvino / "bin" / "python", options.files / f"{network}.onnx"
+            found = peers_openvino.measured(python, model, options.rounds, tokens=network == "vit_tiny")
+            keep("openvino", found, network)
         if "slow" in parts:
             keep("slow", measure_slow(network, options.files), network)
     if "growth" in parts:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from peers_openvino import LABELS
 from peers_tools import TOOLS
 
 __all__ = ["write_page"]
@@ -20,8 +21,9 @@ _HEAD = """# cfcam beside what one would take instead
 
 `make bench` measures all of this anew and writes this page. One thread each, from a ready tensor to one map of the
 top class at the input's size. Weights are random (EfficientNet-Lite0's ONNX files have its own). `cfcam, two-stage` is
-`Explainer.explain` in its default form (clusters, guide, contrast); `cfcam, fused` is the [fused file](../fused.md),
-run by ONNX Runtime alone. `PyTorch, no map` is what the tools by PyTorch pay before they explain anything. All explain
+`Explainer.explain` in its default form (clusters, guide, contrast), `INT8` the same with the product for CPUs;
+`cfcam, fused` is the [fused file](../fused.md) of the form `cpu`, run by ONNX Runtime alone, `static` that of the form
+for every runtime. `PyTorch, no map` is what the tools by PyTorch pay before they explain anything. All explain
 the same layer; in EfficientNet-Lite0 theirs is the one before its activation, which is a single module that a hook
 cannot tell apart. Times are CPU time, interleaved, the least of all rounds; how far A/A is from 1 says how far they can
 be believed.
@@ -33,8 +35,10 @@ def write_page(results: dict[str, Any], page: Path) -> None:
     images = page.parents[1] / "images"
     parts = [_HEAD]
     if "time" in results:
-        said = [*results["time"]["how"].values(), *results.get("slow", {"how": {}})["how"].values()]
+        said = [one for part in ("time", "openvino", "slow") for one in results.get(part, {"how": {}})["how"].values()]
         parts += ["\n## Time per map, over plain inference\n", _said(said), _times(results)]
+        if results.get("openvino"):
+            parts.append(_about_openvino(results["openvino"]["found"]))
         _plot_times(results["time"]["found"], images / "bench-time.png")
         parts.append("![The same as bars, on a logarithmic scale](../images/bench-time.png)\n")
     if "start" in results:
@@ -73,7 +77,7 @@ def _table(heads: list[str], rows: list[list[str]]) -> str:
 
 
 def _times(results: dict[str, Any]) -> str:
-    found, slow = results["time"]["found"], results.get("slow", {"found": {}})["found"]
+    found, slow, other = (results.get(part, {"found": {}})["found"] for part in ("time", "slow", "openvino"))
     networks = [network for network in _NAMES if network in found]
     rows = [
         ["plain, ms of CPU", *(f"{found[n]['plain_ms']:.1f}" for n in networks)],
@@ -90,7 +94,23 @@ def _times(results: dict[str, Any]) -> str:
             else:
                 cells.append(one["refused"].get(label, "not measured"))
         rows.append([label, *cells])
+    for label in LABELS if other else ():
+        cells = []
+        for network in networks:
+            one = other.get(network, {"ratios": {}, "refused": {}})
+            ratio = one["ratios"].get(label)
+            cells.append(one["refused"].get(label, "not measured") if ratio is None else _ratio(ratio))
+        rows.append([label, *cells])
     return _table(["", *(_NAMES[n] for n in networks)], rows)
+
+
+def _about_openvino(found: dict[str, Any]) -> str:
+    versions = ", ".join(dict.fromkeys(one["versions"] for one in found.values() if one["versions"]))
+    return (
+        f"OpenVINO XAI ({versions}) was measured in an environment of its own, beside plain inference by the\n"
+        "same ONNX Runtime. ReciproCAM needs no gradients, runs what follows the layer once for each of its cells,\n"
+        "and makes a map of every class in steps of 1/255.\n"
+    )
 
 
 def _ratio(value: float) -> str:

@@ -65,10 +65,25 @@ def two_stage(network: str, folder: Path) -> Call:
     return lambda: explainer.explain(prepared)
 
 
-def fused(network: str, folder: Path) -> Call:
-    opened = _session(folder / f"{network}.fused.cam.onnx")
-    feed = {opened.get_inputs()[0].name: image_of(), "cam_target": np.array([-1])}
-    return lambda: opened.run(None, feed)
+def integers(network: str, folder: Path) -> Call:
+    """The INT8 product, as `cfcam build` makes it for CPUs."""
+    from cfcam.runtime import Explainer
+
+    path = folder / f"{network}.int8.cam.onnx"
+    if not path.exists():
+        raise NotFor("no integer kernels for its operators")
+    explainer = Explainer(path, threads=1)
+    prepared = explainer.prepare(image_of()[0])
+    return lambda: explainer.explain(prepared)
+
+
+def _fused(form: str) -> Callable[[str, Path], Call]:
+    def opened(network: str, folder: Path) -> Call:
+        session = _session(folder / f"{network}.{form}.cam.onnx")
+        feed = {session.get_inputs()[0].name: image_of(), "cam_target": np.array([-1])}
+        return lambda: session.run(None, feed)
+
+    return opened
 
 
 def _module(network: str) -> tuple[Any, Any, Any]:
@@ -155,18 +170,34 @@ def captum(network: str, folder: Path) -> Call:
     return run
 
 
+def occlusion(network: str, folder: Path) -> Call:
+    """Squares of 32 pixels every 16 pixels, 196 inferences."""
+    module, _, image = _module(network)
+    attribution = importlib.import_module("captum.attr").Occlusion(module)
+
+    def run() -> object:
+        target = module(image).argmax(dim=1)
+        return attribution.attribute(image, (3, 32, 32), strides=(3, 16, 16), target=target, perturbations_per_eval=16)
+
+    return run
+
+
 #: Label -> the tool. Plain inference is what all are compared with.
 TOOLS: dict[str, Callable[[str, Path], Call]] = {
     "plain ONNX Runtime, no map": plain,
     "cfcam, two-stage": two_stage,
-    "cfcam, fused": fused,
+    "cfcam, two-stage, INT8": integers,
+    "cfcam, fused": _fused("cpu"),
+    "cfcam, fused, static": _fused("static"),
     "PyTorch, no map": forward,
     "pytorch-grad-cam GradCAM": _grad_cam("GradCAM"),
     "pytorch-grad-cam EigenCAM": _grad_cam("EigenCAM"),
     "pytorch-grad-cam ScoreCAM": _grad_cam("ScoreCAM"),
     "torch-cam GradCAM": _torch_cam("GradCAM"),
     "torch-cam LayerCAM": _torch_cam("LayerCAM"),
+    "torch-cam ScoreCAM": _torch_cam("ScoreCAM"),
     "Captum LayerGradCam": captum,
+    "Captum Occlusion": occlusion,
 }
-#: Tools with an inference per channel, which run once and not in rounds.
-SLOW = ("pytorch-grad-cam ScoreCAM",)
+#: Tools with an inference per channel or per square, which run once and not in rounds.
+SLOW = ("pytorch-grad-cam ScoreCAM", "torch-cam ScoreCAM", "Captum Occlusion")
