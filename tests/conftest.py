@@ -74,10 +74,10 @@ def guided_path(made_once: Callable[[str, Callable[[Path], object]], Path]) -> P
 
 @pytest.fixture(scope="session")
 def lite0(made_once: Callable[[str, Callable[[Path], object]], Path]) -> Callable[[str], Path]:
-    """Gives EfficientNet-Lite0 with its own weights, at 224 x 224 pixels, with its "last" or a "middle" layer inside.
+    """Gives EfficientNet-Lite0 with its own weights, with its "last" or a "middle" layer inside.
 
     The last one is in the folder that ``cfcam demo`` wrote, where ``printed.txt`` is what it said;
-    the middle one, `_blocks.10`, is by `export_torch`.
+    the middle one, `_blocks.10`, is by `export_torch`, and takes photos of 128 x 128 pixels.
     """
 
     def by_demo(folder: Path) -> None:
@@ -93,7 +93,7 @@ def lite0(made_once: Callable[[str, Callable[[Path], object]], Path]) -> Callabl
         from cfcam.cli.demo import load_lite0
         from cfcam.export import export_torch, preset
 
-        export_torch(load_lite0(), 224, folder / "x.cam.onnx", layer="_blocks.10", preprocessing=preset("lite"))
+        export_torch(load_lite0(), 128, folder / "x.cam.onnx", layer="_blocks.10", preprocessing=preset("lite"))
 
     def path_of(layer: str) -> Path:
         if layer == "last":

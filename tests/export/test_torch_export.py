@@ -169,8 +169,7 @@ def test_an_exported_name_in_the_model_is_refused(tmp_path: Path) -> None:
 # Some networks of the zoo (`make zoo` goes through all): constructor, default layer, a middle layer as a module.
 REAL = {
     "resnet18": ("layer4", "layer3.0"),
-    "mobilenet_v3_large": ("features", "features.12"),
-    "squeezenet1_0": ("classifier.2", "features.5"),
+    "mobilenet_v3_small": ("features", "features.9"),
 }
 
 
@@ -241,12 +240,11 @@ def test_real_networks_by_the_rule(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("position", "name"), [("last", "_swish:1"), ("middle", "_blocks.10")])
-def test_a_trained_network_by_the_rule(position: str, name: str, lite0: Callable[[str], Path]) -> None:
+def test_a_trained_network_by_the_rule(lite0: Callable[[str], Path]) -> None:
     """A file with one layer, of a network with weights of its own."""
     from cfcam.cli.demo import load_lite0
 
-    path = lite0(position)
+    path = lite0("last")
     layer = read_spec(path).layer
-    assert (layer.name, layer.pooled) == (name, position == "last")
-    follow_the_rule(path, load_lite0(), [name.partition(":")[0]], photo_batch(9, 224)[5:9])
+    assert (layer.name, layer.pooled) == ("_swish:1", True)
+    follow_the_rule(path, load_lite0(), ["_swish"], photo_batch(9, 224)[5:9])
