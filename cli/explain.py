@@ -121,7 +121,13 @@ def explain(
     json: Json = False,
     max_pixels: MaxPixels = None,
     top: Annotated[
-        int, typer.Option("--top", metavar="K", min=0, help="Also give the K best classes of each image.")
+        int,
+        typer.Option(
+            "--top",
+            metavar="K",
+            min=0,
+            help="Also list the K best classes of each image; with --side-by-side, draw their maps.",
+        ),
     ] = 0,
     batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Images per inference.")] = 8,
     provider: ProductProvider = None,
@@ -142,6 +148,8 @@ def explain(
             "--contrast: counts all other classes against the one that is explained, and --contrast-with a single one: "
             "leave one of them out"
         )
+    if side_by_side and top and not target and maps is None:
+        maps = top
     if maps is not None and target:
         raise typer.BadParameter("--maps: takes the best classes, and --target names them: leave one of them out")
     options = json_object(settings, "--settings")

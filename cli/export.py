@@ -222,8 +222,10 @@ def export(
         bool, typer.Option("--cam-labels", help="Of a fused file: also give out the cluster of each channel.")
     ] = False,
     method: Annotated[
-        Literal["cfcam", "gradcam", "hirescam", "layercam"] | None,
-        typer.Option("--method", help="Method of a fused file; default cfcam."),
+        str | None,
+        typer.Option(
+            "--method", metavar="NAME", help="Method of a fused file: cfcam (default), gradcam, hirescam or layercam."
+        ),
     ] = None,
     settings: Annotated[
         str | None,

@@ -273,9 +273,10 @@ def test_top_gives_the_best_classes(model, photo, capsys):
     assert [e["probability"] for e in top] == sorted((e["probability"] for e in top), reverse=True)
 
 
-def test_maps_of_the_best_classes_in_one_picture(model, photo, photos, tmp_path, capsys):
+@pytest.mark.parametrize("asked", [["--maps", "3"], ["--top", "3", "--side-by-side"]])
+def test_the_best_classes_in_one_picture(model, photo, tmp_path, capsys, asked):
     picture = tmp_path / "best.png"
-    document, err = run_json(capsys, model, photo, "--maps", "3", "-o", picture)
+    document, err = run_json(capsys, model, photo, *asked, "-o", picture)
     assert "each photo took 4 inferences, because the file explains one class at a time" in " ".join(err.split())
     with Explainer(model) as explainer:
         expected = explainer.explain_top(photo, 3)
@@ -285,6 +286,9 @@ def test_maps_of_the_best_classes_in_one_picture(model, photo, photos, tmp_path,
     with Image.open(picture) as drawn:
         assert drawn.size == side_by_side(expected).size
         np.testing.assert_array_equal(np.asarray(drawn), np.asarray(side_by_side(expected)))
+
+
+def test_maps_of_classes_in_one_picture_of_each_photo_or_apart(model, photos, tmp_path, capsys):
     out = tmp_path / "out"
     two = [photos / "0-red.png", photos / "2-blue.png"]
     run_json(capsys, model, *two, "-t", "red", "-t", "blue", "--side-by-side", "-o", out)
