@@ -74,10 +74,10 @@ def guided_path(made_once: Callable[[str, Callable[[Path], object]], Path]) -> P
 
 @pytest.fixture(scope="session")
 def lite0(made_once: Callable[[str, Callable[[Path], object]], Path]) -> Callable[[str], Path]:
-    """Gives EfficientNet-Lite0 with its own weights, with its "last" or a "middle" layer inside.
+    """Gives EfficientNet-Lite0 with its own weights, at 224 x 224 pixels, with its "last" or a "middle" layer inside.
 
     The last one is in the folder that ``cfcam demo`` wrote, where ``printed.txt`` is what it said;
-    the middle one, `_blocks.10`, is by `export_torch`, and takes photos of 128 x 128 pixels.
+    the middle one, what `_blocks.10` returns, is by `export_onnx` of the plain network in that file.
     """
 
     def by_demo(folder: Path) -> None:
@@ -90,10 +90,25 @@ def lite0(made_once: Callable[[str, Callable[[Path], object]], Path]) -> Callabl
             (folder / "printed.txt").write_text(said.read(), "utf-8")
 
     def by_function(folder: Path) -> None:
-        from cfcam.cli.demo import load_lite0
-        from cfcam.export import export_torch, preset
+        import onnx
+        from cfcam.export import export_onnx, preset
+        from onnx.utils import Extractor
 
-        export_torch(load_lite0(), 128, folder / "x.cam.onnx", layer="_blocks.10", preprocessing=preset("lite"))
+        whole = onnx.load(path_of("last"))
+        del whole.metadata_props[:]
+        plain = Extractor(whole).extract_model(["inputs"], ["linear"])
+        for node in plain.graph.node:
+            for names in (node.input, node.output):
+                names[:] = [name.replace("cam_", "") for name in names]
+        del plain.graph.value_info[:]
+        onnx.save(plain, str(folder / "plain.onnx"))
+        shapes = {
+            value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim][1:]
+            for value in onnx.shape_inference.infer_shapes(plain).graph.value_info
+        }
+        sums = [node.output[0] for node in plain.graph.node if node.op_type == "Add"]
+        layer = [name for name in sums if shapes[name] == [112, 14, 14]][-1]
+        export_onnx(folder / "plain.onnx", folder / "x.cam.onnx", layer=layer, preprocessing=preset("lite"))
 
     def path_of(layer: str) -> Path:
         if layer == "last":
