@@ -93,6 +93,8 @@ def stream(
         print_json({"schema": "cfcam.stream/1", "output": output, **found})
     else:
         print_rows(("", ""), [(name.replace("_", " "), str(value)) for name, value in found.items()], head=False)
+    if report.stopped:
+        note(f"cfcam: stopped; what came until then is in {output}", stderr())
     if report.ended_early:
         note(f"cfcam: warning: {named(source)}: {report.ended_early}; what came before is in {output}", stderr())
     if report.damaged:

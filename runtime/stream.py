@@ -10,7 +10,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -110,7 +110,7 @@ def explain_frames(
     budget_ms: float | None = None,
     drop: Drop = "latest",
     report: VideoReport | None = None,
-) -> Iterator[Streamed]:
+) -> Generator[Streamed, None, None]:
     """Explain frames while others are read in a thread.
 
     Args:
@@ -142,7 +142,7 @@ def _explained(
     budget_ms: float | None,
     drop: Drop,
     report: VideoReport,
-) -> Iterator[Streamed]:
+) -> Generator[Streamed, None, None]:
     waiting = _Waiting(drop)
     threading.Thread(target=waiting.fill, args=(frames,), daemon=True, name="cfcam frames").start()
     done, before = 0, 0
@@ -181,7 +181,8 @@ def annotate_video(
         explain: Makes an explanation of an upright RGB image and a class, None for the top one.
         source: A file, an address (``rtsp://...``) or a device (``/dev/video0``), as FFmpeg opens it.
         output: An ``.mp4`` (H.264), whole or absent. Odd sizes lose a row or column; frames of another size than the
-            first are resized to it. Sound is left out.
+            first are resized to it. Sound is left out. Where the source is no file and does not say how long it is,
+            stopping the caller (``KeyboardInterrupt`` and the like) is its end, and the output is whole.
         target: The class for all frames; None for each frame's top class.
         follow: Keep a class until another was the top one in that many explained frames in succession.
         smooth: Share of the map before in the one that is shown, in [0, 1); a smoothed map is not this frame's alone.
@@ -222,18 +223,25 @@ def annotate_video(
             part = stack.enter_context(atomic_path(json_lines))
             lines = stack.enter_context(open(part, "w", encoding="utf-8"))
         writer = stack.enter_context(_Writer(place))
-        for one in explained:
-            report.resized += writer.add(label_frame(one.explanation), one.frame)
-            report.shown += 1
-            report.ages_ms.append(one.age_ms)
-            report.seconds = time.perf_counter() - started
-            if lines is not None:
-                seconds = float(one.frame.pts * one.frame.time_base)
-                said = {"frame": one.index, "seconds": round(seconds, 6), "dropped": one.dropped}
-                said |= {"damaged": one.frame.damaged, "age_ms": round(one.age_ms, 3), **one.explanation.to_dict()}
-                lines.write(json.dumps(utf8(said), ensure_ascii=False, allow_nan=False) + "\n")
-            if progress is not None:
-                progress(report)
+        try:
+            for one in explained:
+                report.resized += writer.add(label_frame(one.explanation), one.frame)
+                report.shown += 1
+                report.ages_ms.append(one.age_ms)
+                report.seconds = time.perf_counter() - started
+                if lines is not None:
+                    seconds = float(one.frame.pts * one.frame.time_base)
+                    said = {"frame": one.index, "seconds": round(seconds, 6), "dropped": one.dropped}
+                    said |= {"damaged": one.frame.damaged, "age_ms": round(one.age_ms, 3), **one.explanation.to_dict()}
+                    lines.write(json.dumps(utf8(said), ensure_ascii=False, allow_nan=False) + "\n")
+                if progress is not None:
+                    progress(report)
+        except BaseException as stop:  # Ctrl-C, or a signal that the caller makes an exception of
+            if isinstance(stop, Exception) or not report.shown or report.expected or os.path.isfile(source):
+                raise
+            report.stopped = True  # there is no other end to a camera: what came until now is whole
+            explained.close()
+            report.dropped = report.read - report.shown  # the frame at hand is one of them
     return report
 
 

@@ -54,6 +54,7 @@ class VideoReport:
         ages_ms: Milliseconds from a frame's arrival to its explanation, of the last 100,000 that were shown.
         seconds: How long it took.
         ended_early: Why the end is missing, or None.
+        stopped: Whether a source that never ends was stopped, by Ctrl-C say.
     """
 
     read: int = 0
@@ -65,6 +66,7 @@ class VideoReport:
     ages_ms: deque[float] = field(default_factory=lambda: deque(maxlen=_AGES))
     seconds: float = 0.0
     ended_early: str | None = None
+    stopped: bool = False
 
     @property
     def frames_per_second(self) -> float:
@@ -84,6 +86,7 @@ class VideoReport:
             "age_ms_p50": round(float(p50), 2),
             "age_ms_p99": round(float(p99), 2),
             "ended_early": self.ended_early,
+            "stopped": self.stopped,
         }
 
 
@@ -193,6 +196,10 @@ def _decoded(container: Any, stream: Any, report: VideoReport) -> Iterator[Any]:
     except av.FFmpegError as error:
         why = f"nothing came for {_PATIENCE:g} seconds" if isinstance(error, av.error.ExitError) else error.strerror
         report.ended_early = f"reading stopped after {packets} frames ({why})"
+        return
+    if container.format.name == "rtsp" and not container.duration:
+        # A live source is never at its end by itself, and FFmpeg does not tell a farewell from a broken connection.
+        report.ended_early = f"the source stopped sending after {packets} frames: it was stopped or cut off"
         return
     begins = (container.start_time or 0) / av.time_base
     lasts = (container.duration or 0) / av.time_base

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import time
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from cfcam.runtime.errors import ArrayError, ImageError, OutputError
 from cfcam.runtime.explanation import Explanation
 from cfcam.runtime.photos.frame import Frame
 from cfcam.runtime.stream import annotate_video, explain_frames
+from cfcam.runtime.videos import VideoPhoto, VideoReport
 from PIL import Image
 
 
@@ -193,6 +195,35 @@ def test_outputs_that_cannot_be_written_are_refused_and_the_source_is_kept(tmp_p
         annotate_video(_explain, str(source), tmp_path / "o.mp4", json_lines=tmp_path / "o.mp4")
     assert source.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.mp4", "in.mp4", "link.mp4"]
+
+
+@pytest.mark.parametrize(("expected", "whole"), [(None, True), (9, False)])
+def test_stopping_is_the_end_of_what_has_no_other(
+    expected: int | None, whole: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("av")
+    photos = [VideoPhoto(Image.new("RGB", (32, 16), (i,) * 3), i, Fraction(1, 25)) for i in range(9)]
+
+    def read_video(source: str, report: VideoReport, **_: Any) -> Any:
+        report.expected = expected
+        yield from photos
+
+    def explain(photo: Image.Image, target: int | None) -> Explanation:
+        if photo is photos[3].image:
+            raise KeyboardInterrupt
+        return _explain(photo, target)
+
+    monkeypatch.setattr(stream, "read_video", read_video)
+    out, lines = tmp_path / "out.mp4", tmp_path / "out.jsonl"
+    if whole:
+        report = annotate_video(explain, "rtsp://camera", out, json_lines=lines)
+        assert (report.shown, report.stopped, report.ended_early) == (3, True, None)
+        assert report.read == report.shown + report.dropped
+        assert len(_decoded(out)) == len(lines.read_text().splitlines()) == 3
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            annotate_video(explain, "rtsp://camera", out, json_lines=lines)
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_an_explanation_that_fails_leaves_no_video(tmp_path):

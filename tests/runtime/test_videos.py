@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.server
 import socket
 import threading
 import wave
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -152,6 +154,31 @@ def test_a_stream_that_falls_silent_ends_early(tmp_path, monkeypatch):
     assert len(photos) > 20
     assert report.ended_early is not None
     assert "nothing came for 1 seconds" in report.ended_early
+
+
+@pytest.mark.parametrize(("duration", "early"), [(None, True), (1_000_000, False)])
+def test_a_live_source_that_ends_has_stopped_sending(
+    duration: int | None, early: bool, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RTSP has neither frames nor a length unless it is a recording; the rest of the container is a file's."""
+    with av.open(str(_noise(tmp_path / "x.mp4", 25))) as opened:
+        stream = SimpleNamespace(
+            **{name: getattr(opened.streams.video[0], name) for name in ("index", "average_rate", "time_base")},
+            frames=0,
+        )
+        live = SimpleNamespace(
+            format=SimpleNamespace(name="rtsp"),
+            streams=SimpleNamespace(video=[stream]),
+            demux=opened.demux,
+            duration=duration,
+            start_time=0,
+            size=0,
+        )
+        monkeypatch.setattr(videos, "_opened", lambda _: contextlib.nullcontext(live))
+        report = VideoReport()
+        assert len(list(read_video("rtsp://camera/x", report))) == 25
+    assert (report.ended_early is not None) is early
+    assert not early or "stopped sending after 25 frames" in (report.ended_early or "")
 
 
 def test_one_file_under_two_names_is_the_same(tmp_path):
