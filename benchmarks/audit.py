@@ -38,7 +38,7 @@ from typing import Any
 import numpy as np
 from cfcam.calibration.audit import AuditError, AuditOptions, audit
 from cfcam.calibration.audit.parts import iter_rows, read_parts, write_part
-from cfcam.calibration.audit.plan import RUNGS, read_plan
+from cfcam.calibration.audit.plan import USUAL, read_plan
 from cfcam.calibration.audit.planning import asked_plan
 from cfcam.calibration.audit.report import pick_cases, render_report
 from cfcam.calibration.audit.row import FIGURES, Row
@@ -102,8 +102,8 @@ def cost(model: Path, photos: list[Path], folder: Path) -> dict[str, Any]:
     size = sum(path.stat().st_size for path in (folder / "all" / "parts").iterdir())
     up_to: dict[str, float] = {}
     with opened(Job(model, read_plan(folder / "all" / "plan.json"))) as auditor:
-        for place, rung in enumerate(RUNGS):
-            some = RUNGS[: place + 1]
+        for place, rung in enumerate(USUAL):
+            some = USUAL[: place + 1]
             least = [min(auditor.row(photo, some)["ms"] for _ in range(3)) for photo in photos]
             up_to[rung] = float(np.median(least))
     return {

@@ -13,7 +13,7 @@ from pathlib import Path
 from ...runtime.errors import OutputError
 from ...runtime.files import write_bytes
 from .errors import AuditError
-from .row import SCHEMA, Row, arrow, arrow_schema
+from .row import COLUMNS, EARLIER, SCHEMA, Row, arrow, arrow_schema
 
 try:
     import fcntl
@@ -114,12 +114,14 @@ def _read_part(path: Path, columns: list[str] | None, only: Collection[str] | No
         raise AuditError(f"{path}: is not what its name says: it was changed or renamed; {remedy}")
     with pa.parquet.ParquetFile(io.BytesIO(data)) as file:
         version = (file.schema_arrow.metadata or {}).get(b"cfcam.schema", b"").decode(errors="replace")
-        if version != SCHEMA:
+        if version != SCHEMA and version not in EARLIER:
             raise AuditError(f"{path}: holds rows of '{version}', expected '{SCHEMA}'; {remedy}")
-        table = file.read(columns)
+        lacking = [name for name in columns or COLUMNS if name in EARLIER.get(version, ())]
+        table = file.read(None if columns is None else [name for name in columns if name not in lacking])
     if only is not None:
         table = table.filter(pa.compute.is_in(table["image"], pa.array(sorted(only), pa.string())))
-    return table.to_pylist()
+    rows = table.to_pylist()
+    return [dict.fromkeys(lacking) | row for row in rows] if lacking else rows
 
 
 def _names(folder: Path) -> list[str]:

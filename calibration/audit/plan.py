@@ -16,12 +16,23 @@ from ...runtime.json_reader import parse_json, read_text
 from ...runtime.shown import shown_value
 from .errors import AuditError
 
-__all__ = ["HEADROOM", "RUNGS", "SCHEMA", "Clock", "Ladder", "Plan", "choose_rungs", "read_plan", "write_plan"]
+__all__ = ["HEADROOM", "RUNGS", "SCHEMA", "USUAL", "Clock", "Ladder", "Plan", "choose_rungs", "read_plan", "write_plan"]
 
 SCHEMA = "cfcam.audit-plan/1"
 
 #: Cheapest first; each needs those before it.
-RUNGS = ("label", "map", "class", "noise", "removal")
+RUNGS = ("label", "map", "class", "noise", "removal", "certified")
+#: Those of an audit that does not ask for certified cells.
+USUAL = RUNGS[:-1]
+
+#: What plans of earlier audits lack, and what it was in them.
+_LATER: dict[str, Any] = {
+    "versions": {},
+    "certified_cells": 0,
+    "certified_why_not": None,
+    "against_sha256": None,
+    "against_photos": 0,
+}
 
 #: How much longer than in the sample a rung may take before a photo is over its budget.
 HEADROOM = 1.25
@@ -56,6 +67,8 @@ class Plan:
         annotations_sha256: Of boxes or masks; None without.
         metadata_sha256: Of the metadata; None without.
         reference_sha256: Of the reference profile; None without.
+        certified_cells: How many cells of a map have to stay on top of the others for a certificate; 0 for none.
+        certified_why_not: Why there is none although it was asked for.
         against_sha256: Of the float32 file that it is compared with; None without.
         against_photos: On how many photos at most, drawn by `seed`.
         versions: Of what the audit was begun with, by name.
@@ -64,7 +77,7 @@ class Plan:
     model_sha256: str
     method: str
     settings: Mapping[str, Any]
-    rungs: tuple[str, ...] = RUNGS
+    rungs: tuple[str, ...] = USUAL
     ladder: Ladder = "planned"
     budget_ms: float | None = None
     clock: Clock = "cpu"
@@ -80,13 +93,15 @@ class Plan:
     annotations_sha256: str | None = None
     metadata_sha256: str | None = None
     reference_sha256: str | None = None
+    certified_cells: int = 0
+    certified_why_not: str | None = None
     against_sha256: str | None = None
     against_photos: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def differences(self, asked: Plan) -> list[str]:
         """Names of what `asked` wants otherwise, leaving out what planning finds, and versions."""
-        planned = ("rungs", "rung_ms", "sample", "headroom", "versions")
+        planned = ("rungs", "rung_ms", "sample", "headroom", "certified_why_not", "versions")
         mine, other = json.loads(json.dumps([asdict(self), asdict(asked)]))
         return [name for name in mine if name not in planned and mine[name] != other[name]]
 
@@ -150,8 +165,8 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
     data = parse_json(read_text(file, AuditError), str(file), AuditError)
     if not isinstance(data, dict) or data.pop("schema", None) != SCHEMA:
         raise AuditError(f"{file}: is no plan of an audit (its schema is not '{SCHEMA}')")
-    data = {"versions": {}, "against_sha256": None, "against_photos": 0, **data}  # plans of the first audits lack them
     names = {one.name for one in fields(Plan)}
+    data = {**_LATER, **data}
     if set(data) != names:
         odd = ", ".join(sorted(set(data) ^ names))
         raise AuditError(f"{file}: is no plan of an audit that this version wrote (missing or unknown: {odd})")
@@ -172,6 +187,7 @@ def _check(file: Path, data: dict[str, Any]) -> None:
         "contrast": data["contrast"] == 0,
         "seed": type(data["seed"]) is int and data["seed"] >= 0,
         "sample": type(data["sample"]) is int and data["sample"] >= 0,
+        "certified_cells": type(data["certified_cells"]) is int and data["certified_cells"] >= ("certified" in rungs),
         "against_photos": type(data["against_photos"]) is int and data["against_photos"] >= 0,
         "method": isinstance(data["method"], str),
         "provider": isinstance(data["provider"], str),
@@ -182,7 +198,7 @@ def _check(file: Path, data: dict[str, Any]) -> None:
         "rung_ms": data["rung_ms"] is None
         or (isinstance(data["rung_ms"], dict) and all(map(_is_number, data["rung_ms"].values()))),
     }
-    for name in ("annotations_sha256", "metadata_sha256", "reference_sha256", "against_sha256"):
+    for name in ("annotations_sha256", "metadata_sha256", "reference_sha256", "against_sha256", "certified_why_not"):
         checks[name] = data[name] is None or isinstance(data[name], str)
     for name, good in checks.items():
         if not good:

@@ -14,9 +14,10 @@ from ...runtime.contract.spec import InputSpec
 from ...runtime.errors import ImageError
 from ...runtime.explainer import Explainer
 from ..evaluate.annotations import AnnotationError
+from .certificate import why_not
 from .errors import AuditError
 from .parts import iter_rows
-from .plan import RUNGS, Clock, Ladder, Plan, choose_rungs, read_plan, write_plan
+from .plan import RUNGS, USUAL, Clock, Ladder, Plan, choose_rungs, read_plan, write_plan
 from .rungs import method_of
 from .sources import Source
 from .workers import Job, opened
@@ -44,6 +45,7 @@ class AuditOptions:
         reference: A reference profile, of which outliers are told.
         against: The float32 file that a product is compared with, on a sample of the photos; None for none.
         against_photos: Of how many photos at most.
+        certified: How many cells of the map are to stay on top for a certificate, the last rung; None for none.
         limits: What must be kept to, as YAML.
         sign: A private key that the folder is signed with.
         workers: Processes.
@@ -64,6 +66,7 @@ class AuditOptions:
     reference: Path | None = None
     against: Path | None = None
     against_photos: int = 200
+    certified: int | None = None
     limits: Path | None = None
     sign: Path | None = None
     workers: int = 1
@@ -80,7 +83,9 @@ def check_options(options: AuditOptions) -> None:
         raise AuditError("boxes and masks were both given: give one of them")
     if options.plan is not None and (options.budget_ms is not None or options.method is not None):
         raise AuditError("a plan holds the budget and the method: leave --budget-ms and --method out, or --plan")
-    for name in ("ladder", "clock", "seed", "provider"):
+    if options.certified is not None and options.certified < 1:
+        raise AuditError(f"{options.certified} cells are to stay on top of the others: give at least 1")
+    for name in ("ladder", "clock", "seed", "provider", "certified"):
         given, usual = getattr(options, name), getattr(AuditOptions, name)
         if options.plan is not None and given != usual:
             raise AuditError(f"a plan holds the {name}: leave --{name} out, or --plan")
@@ -96,10 +101,15 @@ def asked_plan(model: Path, options: AuditOptions) -> tuple[Plan, dict[str, Any]
         method, settings = method_of(explainer, options.method)
         sha256, provider, spec = file_sha256(model), explainer.provider, explainer.spec
         backend = explainer.engine.describe().backend
+        cells = options.certified or 0
+        doubt = why_not(explainer, method, cells) if cells else None
     plan = Plan(
         sha256,
         method,
         settings,
+        rungs=RUNGS if cells and doubt is None else USUAL,
+        certified_cells=cells,
+        certified_why_not=doubt,
         ladder=options.ladder,
         budget_ms=options.budget_ms,
         clock=options.clock,
@@ -189,7 +199,8 @@ def _timed(job: Job, source: Source, names: Sequence[str]) -> dict[str, list[flo
     """Rung -> milliseconds up to and with it, of a sample of the photos that can be read."""
     order = list(names)
     random.Random(job.plan.seed).shuffle(order)
-    times: dict[str, list[float]] = {rung: [] for rung in RUNGS}
+    rungs = job.plan.rungs
+    times: dict[str, list[float]] = {rung: [] for rung in rungs}
     first_error = ""
     # Without a budget, whose first rungs an adaptive ladder would leave out while it is timed.
     with opened(replace(job, plan=replace(job.plan, budget_ms=None))) as auditor:
@@ -199,11 +210,11 @@ def _timed(job: Job, source: Source, names: Sequence[str]) -> dict[str, list[flo
                 if warm["error"]:
                     first_error = first_error or warm["error"]
                     continue
-                for place, rung in enumerate(RUNGS):
-                    times[rung].append(auditor.row(photo, RUNGS[: place + 1])["ms"])
-                if len(times[RUNGS[0]]) == _SAMPLE:
+                for place, rung in enumerate(rungs):
+                    times[rung].append(auditor.row(photo, rungs[: place + 1])["ms"])
+                if len(times[rungs[0]]) == _SAMPLE:
                     return times
-    if not times[RUNGS[0]]:
+    if not times[rungs[0]]:
         raise ImageError(f"none of the photos could be audited; the first: {first_error}")
     return times
 

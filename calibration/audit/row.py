@@ -9,10 +9,13 @@ from ...runtime.errors import MissingDependencyError
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["COLUMNS", "FIGURES", "SCHEMA", "UNREPEATED", "Row", "arrow", "arrow_schema", "empty_row"]
+__all__ = ["COLUMNS", "EARLIER", "FIGURES", "SCHEMA", "UNREPEATED", "Row", "arrow", "arrow_schema", "empty_row"]
 
 #: The version that is written into every part.
-SCHEMA = "cfcam.audit-rows/1"
+SCHEMA = "cfcam.audit-rows/2"
+
+#: What is read as well, and the columns that it lacks.
+EARLIER = {"cfcam.audit-rows/1": ("certified_grey_levels", "certified_why_not")}
 
 Row = dict[str, Any]
 
@@ -52,6 +55,12 @@ COLUMNS: dict[str, tuple[str, str]] = {
         "float64",
         "share of the probability above chance (1 / classes) that is left without the annotated object",
     ),
+    "certified_grey_levels": (
+        "float64",
+        "largest change of all pixels, in levels of 0 to 255, under which the map's top cells provably stay on top; 0 "
+        "where nothing was proved",
+    ),
+    "certified_why_not": ("string", "why nothing was proved"),
     "outlier": ("float64", "distance from the reference profile"),
     "outlier_column": ("string", "the column that is farthest from the profile"),
     "findings": ("list<string>", "names of what was found"),

@@ -85,6 +85,8 @@ def audit(
         job = replace(job, plan=planned(job, source, names, folder, options))
         if job.plan.versions != asked.versions:
             warnings.append(other_versions(job.plan.versions, asked.versions))
+        if job.plan.certified_why_not is not None:
+            warnings.append(f"no map is certified: {job.plan.certified_why_not}")
         parts = folder / "parts"
         done = {row["image"]: row for row in iter_rows(parts, ("image", "sha256", "error", "slice"))}
         left = _left(source, names, done, folder)

@@ -29,6 +29,7 @@ from ..measures.insertion_deletion import fill_images
 from ..measures.localisation import energy_inside
 from ..measures.noise import agreement, noisy
 from ..sensitivity import class_sensitivity
+from .certificate import open_certifier
 from .errors import AuditError
 from .findings import find
 from .plan import RUNGS, Plan
@@ -97,17 +98,19 @@ class Auditor:
         self._explainer, self._plan = explainer, plan
         self._access = EngineAccess(explainer, plan.method, self._settings)
         self._plain = self._access.without_contrast()
+        cells = plan.certified_cells if "certified" in plan.rungs else 0
+        self._certifier = open_certifier(explainer, plan.method, cells) if cells else None
         columns, classes = explainer.spec.columns, explainer.spec.output.classes
         self._two_at_once = columns is not None and columns.ranks >= 2 and columns.count != 1 and classes > 1
         self._annotations, self._metadata, self._distance = annotations, metadata, distance
         self._clock = time.process_time if plan.clock == "cpu" else time.perf_counter
 
     def warm_up(self) -> None:
-        """Climb all rungs once with an image of noise: what is imported and allocated on the way must not count as the
-        first photo's time. Raises a `CfcamError` as `row`."""
+        """Climb the plan's rungs once with an image of noise: what is imported and allocated on the way must not count
+        as the first photo's time. Raises a `CfcamError` as `row`."""
         view = self._explainer.spec.input
         pixels = np.random.default_rng(0).integers(0, 256, (view.height, view.width, 3), np.uint8)
-        self.row(Photo("warm-up", pixels), RUNGS)
+        self.row(Photo("warm-up", pixels))
 
     def row(self, photo: Photo | Path, rungs: tuple[str, ...] | None = None) -> Row:
         """Audit one photo; what is wrong with it is in its row.
@@ -151,6 +154,7 @@ class Auditor:
             "class": self._class,
             "noise": self._noise,
             "removal": self._removal,
+            "certified": self._certified,
         }
         # The map's inference gives the prediction too: one run for both; and for the second class, where the file can.
         with_map = "map" in rungs and self._fits("map", started)
@@ -251,6 +255,12 @@ class Auditor:
         left = [(float(p[photo.target]) - chance) / before for p in self._access.predict(changed)]
         columns: Row = {"drop_without": 1 - left[0], "keep_only": left[1]}
         return columns if photo.region is None else columns | {"without_object": left[2]}
+
+    def _certified(self, photo: _Climber) -> Row:
+        if self._certifier is None or photo.heat is None:
+            return {}
+        found = self._certifier.certify(self._access.preprocessed(photo.images)[0], photo.target)
+        return {"certified_grey_levels": _known(found.grey_levels), "certified_why_not": found.reason}
 
     def _probabilities(self, tensors: Tensors) -> NDArray[np.float32]:
         return class_probabilities(tensors.scores, self._explainer.spec.output.kind)[0]

@@ -32,6 +32,7 @@ class _Seen:
     over: int = 0
     contents: set[str] = field(default_factory=set)
     times: array[float] = field(default_factory=lambda: array("d"))
+    certified: list[float] = field(default_factory=list)
     rungs: Counter[str] = field(default_factory=Counter)
     errors: list[tuple[str, str]] = field(default_factory=list)
 
@@ -47,6 +48,8 @@ class _Seen:
                 self.contents.add(row["sha256"])
                 self.times.append(row["ms"])
                 self.rungs.update(row["rungs"])
+                if row["certified_grey_levels"] is not None:
+                    self.certified.append(row["certified_grey_levels"])
             yield row
 
 
@@ -60,8 +63,8 @@ def summarise(rows: Iterable[Row], plan: Plan, model: dict[str, Any], warnings: 
         warnings: Sentences about the audit as a whole.
 
     Returns:
-        Model, plan, counts, rates of findings with their Wilson intervals, latency, and a sample of the errors;
-        ``slices`` and ``limits`` are empty, ``against`` is None.
+        Model, plan, counts, rates of findings with their Wilson intervals, certificates, latency, and a sample of the
+        errors; ``slices`` and ``limits`` are empty, ``against`` is None.
     """
     seen = _Seen()
     findings = rates(seen.watched(rows))
@@ -78,11 +81,26 @@ def summarise(rows: Iterable[Row], plan: Plan, model: dict[str, Any], warnings: 
         },
         "findings": findings,
         "slices": [],
+        "certified": _certified(seen, plan),
         "limits": [],
         "against": None,
         "latency": _latency(seen, plan),
         "errors": [{"image": image, "error": error} for image, error in heapq.nsmallest(_NAMED, seen.errors)],
         "warnings": list(warnings),
+    }
+
+
+def _certified(seen: _Seen, plan: Plan) -> dict[str, Any] | None:
+    """On how many photos certificates prove something, and how much; None where nobody asked."""
+    if not plan.certified_cells:
+        return None
+    levels = seen.certified
+    return {
+        "cells": plan.certified_cells,
+        "why_not": plan.certified_why_not,
+        "of": len(levels),
+        "proved": sum(level > 0 for level in levels),
+        "median_grey_levels": float(np.median(levels)) if levels else None,
     }
 
 

@@ -62,6 +62,10 @@ class EngineAccess:
         images = images.transpose(0, 3, 1, 2) if self._channels_last else images
         return images - self._blank, [frame for _, frame in each]
 
+    def preprocessed(self, images: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+        """Images as preprocessing makes them, whose mean colour is not 0; (N, C, H, W) all the same."""
+        return images + self._blank
+
     def predict(self, images: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """Probabilities (N, K): a `Predict`."""
         return self._explainer.probabilities(self._ready(images))
@@ -96,5 +100,5 @@ class EngineAccess:
         return [run_rule(method, self._settings, spec.layers, layers, i, spec.fusion, known[i]).map for i in rows]
 
     def _ready(self, images: NDArray[np.floating[Any]]) -> NDArray[Any]:
-        images = images + self._blank
+        images = self.preprocessed(images)
         return as_input(images.transpose(0, 2, 3, 1) if self._channels_last else images, self.input.dtype)

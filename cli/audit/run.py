@@ -64,6 +64,10 @@ def run(
     against_photos: Annotated[
         int, typer.Option("--against-photos", metavar="N", min=1, help="On a sample of so many photos at most.")
     ] = 200,
+    certified: Annotated[
+        int | None,
+        typer.Option("--certified", metavar="CELLS", min=1, help="Prove that the map's highest cells stay so; dear."),
+    ] = None,
     limits: Annotated[
         str | None, typer.Option("--limits", metavar="FILE.yaml", help="Limits to keep to, or the exit code is 1.")
     ] = None,
@@ -106,6 +110,7 @@ def run(
         reference=_path(reference),
         against=_path(against),
         against_photos=against_photos,
+        certified=certified,
         limits=_path(limits),
         sign=_path(sign),
         workers=workers,
@@ -160,6 +165,9 @@ def _print(summary: dict[str, Any], out: str) -> None:
     print_rows(("finding", "photos", "rate", "95 %"), rows, right=("photos", "rate", "95 %"))
     budget = "" if latency["budget_ms"] is None else f"; {latency['over']} over {latency['budget_ms']:g} ms"
     say(f"{latency['clock']} time per photo: median {latency['p50_ms']:.1f} ms, p99 {latency['p99_ms']:.1f} ms{budget}")
+    found = summary["certified"]
+    if found is not None and found["why_not"] is None:
+        say(f"the map's {found['cells']} highest cells provably stay so on {found['proved']} of {found['of']} photos")
     for limit in summary["limits"]:
         value = "not measured" if limit["value"] is None else f"{limit['value']:.4g}"
         say(f"{'met   ' if limit['met'] else 'MISSED'} {limit['name']}: {value}, limit {limit['limit']:g}")

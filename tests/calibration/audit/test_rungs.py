@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cfcam.calibration import class_sensitivity
 from cfcam.calibration.audit.errors import AuditError
-from cfcam.calibration.audit.plan import RUNGS, Plan
+from cfcam.calibration.audit.plan import RUNGS, USUAL, Plan
 from cfcam.calibration.audit.row import COLUMNS
 from cfcam.calibration.audit.rungs import Auditor, method_of
 from cfcam.calibration.evaluate.annotations import read_boxes
@@ -37,7 +37,7 @@ def test_prediction_and_map_are_those_of_the_explainer(explainer, photo):
     assert row["probability"] == pytest.approx(explanation.probability, rel=1e-6)
     top = explanation.top
     assert row["margin"] == pytest.approx(top[0][2] - top[1][2], abs=1e-6)
-    assert row["rungs"] == list(RUNGS)
+    assert row["rungs"] == list(USUAL)
     assert max(row["grid"]) == 255
     assert len(row["grid"]) == row["grid_height"] * row["grid_width"] == np.prod(explanation.grid)
     assert row["area"] == pytest.approx((explanation.map >= 0.5).mean())
@@ -143,7 +143,7 @@ def test_the_adaptive_ladder_stops_where_the_next_rung_would_not_fit(explainer, 
 def test_a_photo_over_budget_is_measured_and_marked(explainer, photo):
     row = Auditor(explainer, plan(explainer, budget_ms=1e-6)).row(photo)
     assert row["over"] is True
-    assert row["rungs"] == list(RUNGS)
+    assert row["rungs"] == list(USUAL)
 
 
 def test_photos_that_cannot_be_read_have_an_error_and_no_figures(explainer, tmp_path):
