@@ -87,7 +87,8 @@ def finished(
         parts = [parts[0] * (1.0 - usable), _scaled(e, sharp) * usable]
     shown = e.unsqueeze(number(e, good), [2, 3])
     kept = [e.where(e("Greater", e.expand(shown, part), e.as_value(0.5, part.kind)), part, 0.0) for part in parts]
-    return minimum(e, _scaled(e, _summed(e, kept, size)), 1.0), ~good
+    large = _summed(e, kept, size)
+    return minimum(e, ratio(e, large, e.reduce("ReduceMax", large, [2, 3])), 1.0), ~good
 
 
 def _sound(e: Emitter, maps: Value) -> Value:

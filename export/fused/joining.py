@@ -56,7 +56,7 @@ def join_rule(graph: Graph, spec: CamSpec, plan: FusedPlan) -> CamSpec:
     a = inner(layer.activations, layer.channels, *layer.grid)
     g = inner(layer.gradients, *columns, layer.channels, *layer.grid)
     if takes_means(plan.method, plan.settings):
-        g = _before_spreading(e, g)
+        g = _before_spreading(e, g, e.value(spec.target))
     detail = None if plan.detail is None or layer.detail is None else inner(layer.detail.activations, *plan.detail)
     rivals = inner(layer.rivals, *columns, layer.channels, 1, 1) if plan.rivals and layer.rivals is not None else None
     target = e.value(spec.target)
@@ -77,11 +77,18 @@ def join_rule(graph: Graph, spec: CamSpec, plan: FusedPlan) -> CamSpec:
     return replace(spec.with_method(plan.method, stated_settings(plan)), fused=fused)
 
 
-def _before_spreading(e: Emitter, gradients: Value) -> Value:
-    """What `gradients` (N, ..., h, w) are everywhere, (N, ..., 1, 1), if the graph spreads one number over each map, as
-    behind global average pooling; else `gradients`."""
+def _before_spreading(e: Emitter, gradients: Value, target: Value) -> Value:
+    """What `gradients` (N, ..., h, w) are everywhere, (N, ...), if the graph spreads one number over each map, as
+    behind global average pooling; else `gradients`. target: the class input, (N,) or (N, K)."""
     graph = e.graph
     node = graph.producers.get(gradients.name)
+    if node is not None and node.op_type == "Reshape" and gradients.rank == 5:
+        rows = e.value(node.input[0])  # those of all classes, one below the other
+        told = _before_spreading(e, rows, target)
+        if told.rank == rows.rank:
+            return gradients
+        shape = e("Concat", e("Shape", target), e.ints([int(gradients.dims[2] or 0)]), axis=0)
+        return e("Reshape", told, shape, shape=gradients.dims[:3])
     if node is None or node.op_type not in ("Mul", "Expand"):
         return gradients
     for name, factor in ((node.input[0], node.input[1]), (node.input[1], node.input[0])):
@@ -90,11 +97,13 @@ def _before_spreading(e: Emitter, gradients: Value) -> Value:
             continue
         if shape[0] == 1 != gradients.dims[0]:  # spread over images as well
             continue
+        # Axes of 1 at the end are taken off first: with them ONNX Runtime multiplies number by number.
+        one = e.squeeze(e.value(name), [len(shape) - 2, len(shape) - 1])
         if node.op_type == "Expand":
-            return e.value(name)
+            return one
         values = graph.constant(factor)
         if values is not None and values.size and (values == values.flat[0]).all():
-            return e.value(name) * float(values.flat[0])
+            return one * float(values.flat[0])
     return gradients
 
 

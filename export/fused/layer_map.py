@@ -13,7 +13,7 @@ from ..reverse.emitter import Emitter, Value
 from .arithmetic import TINY, as_index, both_axes, gather_rows, maximum, number, ratio, total
 from .clusters import Clusters
 
-__all__ = ["features", "safe", "signed_map", "simple_map", "takes_means"]
+__all__ = ["features", "means", "safe", "signed_map", "simple_map", "takes_means"]
 
 #: Largest magnitudes from 2**-20 to 2**20 are used as they are, as the host does.
 _SAFE = 2.0**20
@@ -49,16 +49,21 @@ def features(e: Emitter, activations: Value, settings: CfcamSettings) -> Value:
 
 
 def takes_means(method: str, settings: CfcamSettings | None) -> bool:
-    """Whether of the gradients only the mean of each channel's map counts."""
+    """Whether of the gradients only the mean of each channel's map counts; maps may be made of `means` then."""
     if settings is None:
         return method == "gradcam"
     return bool(settings.last) and not settings.sign_split and settings.sigma is None
 
 
+def means(e: Emitter, gradients: Value) -> Value:
+    """float32 (N, K, C) of gradients (N, K, C, h, w); what is (N, K, C) already is given back."""
+    return gradients if gradients.rank == 3 else e.reduce("ReduceMean", gradients, [3, 4], keepdims=False)
+
+
 def simple_map(e: Emitter, method: str, activations: Value, gradients: Value) -> Value:
     """The signed maps (N, K, h, w) of a method without clusters."""
     if method == "gradcam":
-        return _weighted(e, e.reduce("ReduceMean", gradients, [3, 4], keepdims=False), activations)
+        return _weighted(e, means(e, gradients), activations)
     slopes = maximum(e, gradients, 0.0) if method == "layercam" else gradients
     return total(e, slopes * e.unsqueeze(activations, [1]), [2])
 
@@ -81,8 +86,7 @@ def signed_map(e: Emitter, activations: Value, gradients: Value, clusters: Clust
     assert isinstance(height, int)
     assert isinstance(width, int)
     if takes_means("cfcam", settings):
-        slopes = e.reduce("ReduceMean", gradients, [3, 4], keepdims=False)
-        signed = _weighted(e, _shared_weights(e, slopes, clusters, settings), activations)
+        signed = _weighted(e, _shared_weights(e, means(e, gradients), clusters, settings), activations)
     else:
         if settings.sigma is not None or not last:
             sigma = 1.0 if settings.sigma is None else settings.sigma

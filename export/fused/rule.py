@@ -21,7 +21,7 @@ from .bodies import Body, loop
 from .clusters import Clusters, cluster
 from .components import hooked_by_masks, hooked_by_scatter
 from .finishing import finished, guided
-from .layer_map import features, safe, signed_map, simple_map
+from .layer_map import features, means, safe, signed_map, simple_map, takes_means
 from .plan import FusedPlan
 
 __all__ = ["rule_graph", "write_rule"]
@@ -63,9 +63,9 @@ def write_rule(
     `Grouping`. Where gradients are (N, K, C, h, w), of K classes of each image, the first three are (N, K, H, W) and
     (N, K).
 
-    activations, gradients: float32 (N, C, h, w). detail: float32 (N, D, H, W), where the plan has one. rivals: float32
-    (N, C, 1, 1), or (N, K, C, 1, 1), likewise. asked: bool (N,), or (N, K), whether there is the class that was asked
-    for; None for always.
+    activations, gradients: float32 (N, C, h, w); gradients may lack (h, w) where they count by their means.
+    detail: float32 (N, D, H, W), where the plan has one. rivals: float32 (N, C, 1, 1), or (N, K, C, 1, 1), likewise.
+    asked: bool (N,), or (N, K), whether there is the class that was asked for; None for always.
     """
     batch = activations.dims[0]
     if plan.form == "cpu" and batch != 1:
@@ -122,14 +122,17 @@ def _made(
     asked: Value | None,
 ) -> dict[str, Value]:
     """What `write_rule` gives out, by name."""
-    several = gradients.rank > activations.rank
+    several = _are_several(gradients)
 
     def by_class(value: Value) -> Value:
         return value if several else e.unsqueeze(value, [1])
 
     a, g = activations, by_class(gradients)
-    if rivals is not None and plan.settings is not None:
-        g = g - by_class(rivals) * plan.settings.contrast
+    against = None if rivals is None else by_class(rivals)
+    if takes_means(plan.method, plan.settings):
+        g, against = means(e, g), None if against is None else e.squeeze(against, [3, 4])
+    if against is not None and plan.settings is not None:
+        g = g - against * plan.settings.contrast
     a, g = safe(e, a), safe(e, g, apart=2)
     clusters, guide = None, None
     if plan.settings is None:
@@ -152,6 +155,11 @@ def _made(
         if plan.labels:
             made["cam_labels"] = _labels(e, clusters)
     return made
+
+
+def _are_several(gradients: Value) -> bool:
+    """Whether there is an axis of classes: (N, K, C, h, w) or (N, K, C), not (N, C, h, w) or (N, C)."""
+    return gradients.rank in (3, 5)
 
 
 def _input(e: Emitter, name: str, shape: tuple[int | str, ...]) -> Value:
