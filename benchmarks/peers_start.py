@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-__all__ = ["first_map"]
+__all__ = ["first_map", "peak_mib"]
 
 
 def first_map(tool: str, network: str, folder: Path, rounds: int) -> dict[str, float] | None:
@@ -41,7 +41,7 @@ def first_map(tool: str, network: str, folder: Path, rounds: int) -> dict[str, f
     return {"cpu_s": cpu, "wall_s": wall, "peak_mib": peak}
 
 
-def _peak_mib() -> float:
+def peak_mib() -> float:
     """Of this process. What `getrusage` says counts the parent's memory too, from between fork and exec."""
     status = Path("/proc/self/status")
     if status.exists():
@@ -59,7 +59,7 @@ def main() -> int:
         TOOLS[tool](network, Path(folder))()
     except NotFor:
         return 3
-    print(_peak_mib())
+    print(peak_mib())
     return 0
 
 
