@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from cfcam.export import export_onnx, export_torch
+from cfcam.export import ExportReport, export_onnx, export_torch
 from cfcam.export.errors import LayerError
 from cfcam.runtime.contract.spec import CamSpec
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
@@ -52,16 +52,23 @@ def held_by(net, name, images):
     return kept["value"].numpy()
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
+    """The network with ReLUs, and ``plain.onnx`` beside it."""
+    folder = tmp_path_factory.mktemp("residual")
+    return export_torch(Residual().eval(), 32, folder / "a.cam.onnx", keep_plain=folder / "plain.onnx")
+
+
 @pytest.mark.parametrize("curve", [nn.ReLU, nn.GELU, nn.Hardswish])
-def test_it_is_the_deepest_activated_value_at_twice_the_grid(tmp_path, curve):
+def test_it_is_the_deepest_activated_value_at_twice_the_grid(tmp_path, exported, curve):
     net = Residual(curve).eval()
-    report = export_torch(net, 32, tmp_path / "net.cam.onnx")
+    report = exported if curve is nn.ReLU else export_torch(net, 32, tmp_path / "net.cam.onnx")
     detail = report.spec.layer.detail
     assert detail is not None
     assert (detail.name, detail.channels, detail.grid) == ("early", 24, (16, 16))
     assert "deepest activated value" in detail.why
     images = torch.rand(2, 3, 32, 32)
-    found = run(tmp_path / "net.cam.onnx", images, [-1, -1])[detail.activations]
+    found = run(report.path, images, [-1, -1])[detail.activations]
     np.testing.assert_allclose(found, held_by(net, "early", images), atol=1e-5)
     assert CamSpec.from_json(report.spec.to_json()) == report.spec
 
@@ -160,12 +167,11 @@ def test_it_must_be_finer_and_lead_to_the_layer(tmp_path):
         export_torch(Residual().eval(), 32, tmp_path / "net.cam.onnx", layer="early", detail="curve")
 
 
-def test_an_onnx_file_gets_the_same_one(tmp_path):
-    export_torch(Residual().eval(), 32, tmp_path / "a.cam.onnx", keep_plain=tmp_path / "plain.onnx")
-    report = export_onnx(tmp_path / "plain.onnx", tmp_path / "b.cam.onnx")
+def test_an_onnx_file_gets_the_same_one(tmp_path, exported):
+    report = export_onnx(exported.path.with_name("plain.onnx"), tmp_path / "b.cam.onnx")
     assert report.spec.layer.detail is not None
     images = torch.rand(2, 3, 32, 32)
-    one, other = (run(tmp_path / name, images, [3, -1]) for name in ("a.cam.onnx", "b.cam.onnx"))
+    one, other = (run(path, images, [3, -1]) for path in (exported.path, report.path))
     for name in ("cam_detail", "cam_rivals", "cam_gradients"):
         np.testing.assert_allclose(one[name], other[name], atol=1e-6)
 
@@ -190,10 +196,9 @@ class Photos(CalibrationDataReader):
 
 
 @pytest.mark.parametrize("kind", [QuantType.QUInt8, QuantType.QInt8], ids=["uint8", "int8"])
-def test_a_quantiser_that_took_the_relu_away_activates_a_value_too(tmp_path, kind):
+def test_a_quantiser_that_took_the_relu_away_activates_a_value_too(tmp_path, exported, kind):
     """ONNX Runtime's quantiser leaves out a ReLU whose quantiser cuts off what is below zero."""
-    whole, path = tmp_path / "plain.onnx", tmp_path / "quantised.onnx"
-    spec = export_torch(Residual().eval(), 32, tmp_path / "a.cam.onnx", keep_plain=whole).spec
+    whole, path, spec = exported.path.with_name("plain.onnx"), tmp_path / "quantised.onnx", exported.spec
     quantize_static(whole, path, Photos(), quant_format=QuantFormat.QDQ, activation_type=kind)
     nodes = onnx.load(path).graph.node
     assert not any(node.op_type == "Relu" for node in nodes)
