@@ -173,7 +173,7 @@ def unless_compared(model: Path, plan: Plan, precision: str) -> dict[str, Any]:
     gate, remedy = manifest.gate, f"give {manifest.source.file}, of which it was made, with --against"
     doubt = _doubt(manifest, plan)
     if gate is None or doubt:
-        return found | {"text": f"{doubt}: {_NOTHING}: {remedy}", "report": gate}
+        return found | {"text": f"{doubt}: {_NOTHING}: {remedy}"}
     count = f", on {gate['count']} photos" if "count" in gate else ""
     text = _text(gate, f"{manifest.source.file} in the gate of its build{count}", remedy)
     return found | {"by": "gate", "verdict": manifest.verdict, "text": text, "report": gate}

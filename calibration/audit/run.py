@@ -105,7 +105,8 @@ def audit(
         else:
             some = iter_rows(parts, ("image", "sha256", "error"))
             against = compared(model, options.against, job.plan, some, source, folder, comparing)
-        document["against"] = {**against, "met": is_met(against, None if limits is None else limits.against)}
+        allowed = None if limits is None else limits.against
+        document["against"] = {**against, "allowed": allowed, "met": is_met(against, allowed)}
         write_bytes(folder / "summary.json", (json.dumps(utf8(document), indent=2, allow_nan=False) + "\n").encode())
         worst, others = _cases(parts, options.seed)
         shown = {photo.name: photo for photo in source.photos({row["image"] for row in (*worst, *others)})}

@@ -63,8 +63,8 @@ def test_limits_that_are_missed_and_photos_with_errors_are_said_first(view, tmp_
     page = page_of(rows, view, limits=limits)
     assert "1 of 1 limits missed; 1 photos could not be audited" in page
     assert "bad &lt;i&gt;.png: cannot be read" in page
-    assert "limits are met" not in page
-    assert "All 1 limits are met" in page_of(rows[:1], view, limits=[{**limits[0], "met": True}])
+    assert "met.</b>" not in page
+    assert "The limit is met" in page_of(rows[:1], view, limits=[{**limits[0], "met": True}])
 
 
 def test_photos_that_are_gone_keep_their_line_and_no_page_is_too_large(view, tmp_path, monkeypatch):
@@ -77,3 +77,19 @@ def test_photos_that_are_gone_keep_their_line_and_no_page_is_too_large(view, tmp
     monkeypatch.setattr("cfcam.calibration.audit.report._TEXT_BYTES", MOST_BYTES - 20_000)
     less = page_of(rows, view)
     assert 0 < less.count("data:image/jpeg") < page.count("data:image/jpeg")
+
+
+@pytest.mark.parametrize(
+    ("met", "allowed", "said"),
+    [
+        (False, None, "No limits were given"),
+        (True, "undecided", "The limit is met"),
+        (False, "passed", "1 of 1 limits missed"),
+    ],
+)
+def test_a_verdict_counts_as_a_limit_where_limits_speak_of_it(view, tmp_path, met, allowed, said):
+    rows = [audited(make_photos(tmp_path / "photos", 1)[0])]
+    verdict = {"by": "gate", "verdict": "undecided", "text": "UNDECIDED <x>", "met": met, "allowed": allowed}
+    page = page_of(rows, view, against=verdict | {"report": None})
+    assert said in page
+    assert f'class="{"warn" if met else "bad"}">Explanations UNDECIDED &lt;x&gt;' in page

@@ -77,3 +77,17 @@ def test_an_archive_is_named_like_photos_and_every_nth_frame_needs_frames(argume
     assert f"{archive}#x/1.png: is not an image" in said.err
     assert main([*arguments, "--images", str(archive), "--every", "2"]) == 2
     assert "leave --every out" in capsys.readouterr().err
+
+
+def test_explanations_that_do_not_stand_for_the_models_end_with_1(arguments, tiny_path, tmp_path, capsys):
+    spoilt_files = pytest.importorskip("spoilt_files")
+    reference = arguments[2]
+    arguments[2] = str(spoilt_files.other_class(tiny_path("logits"), tmp_path / "wrong.cam.onnx"))
+    command = [*arguments, "--method", "gradcam", "--against", reference, "--against-photos", "2"]
+    assert main(command) == 1
+    assert "logits.cam.onnx, on 2 photos: " in capsys.readouterr().out
+    (tmp_path / "limits.yaml").write_text("against: failed\n")
+    assert main([*command, "--limits", str(tmp_path / "limits.yaml"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["against"]["verdict"] in ("failed", "undecided")
+    assert main([*command[:-4], "--against", str(tmp_path / "none.cam.onnx")]) == 2
+    assert "none.cam.onnx" in capsys.readouterr().err

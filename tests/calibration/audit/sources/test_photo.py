@@ -6,7 +6,9 @@ import pickle
 import numpy as np
 import pytest
 from cfcam.calibration.audit.sources import Files, Photo
+from cfcam.runtime.contract.modelfile import read_spec
 from cfcam.runtime.errors import ImageError
+from cfcam.runtime.photos.preprocess import prepare
 from photo_sources import pixels, png
 from PIL import Image
 
@@ -32,6 +34,18 @@ def test_pixels_are_told_apart_by_value_and_by_shape():
     assert Photo("a", image).sha256() != Photo("a", pixels(2)).sha256()
     assert Photo("a", image).sha256() != Photo("a", image.reshape(64, 48, 3)).sha256()
     np.testing.assert_array_equal(seen(Photo("a", image)), image)
+
+
+def test_a_copy_of_pixels_or_bytes_is_prepared_to_the_same_tensor_and_a_file_is_its_own(tiny_path, tmp_path):
+    spec = read_spec(tiny_path("logits")).input
+    path = tmp_path / "a.png"
+    path.write_bytes(png(pixels(1)))
+    assert Photo.of_file(path).as_file(tmp_path / "b") == path
+    for photo in (Photo("a", pixels(1)), Photo("a", pixels(1)[..., 0]), Photo("a", path.read_bytes())):
+        with photo.opened() as image:
+            expected = prepare(image, spec).tensor
+        np.testing.assert_array_equal(prepare(photo.as_file(tmp_path / "copy"), spec).tensor, expected)
+    assert not Photo("a", error="gone").as_file(tmp_path / "c").exists()
 
 
 def test_what_has_no_content_says_so_by_its_name(tmp_path):
