@@ -160,6 +160,7 @@ def unless_compared(model: Path, plan: Plan, precision: str) -> dict[str, Any]:
         As `compared`; ``verdict`` is None where nothing is known.
 
     Raises:
+        AuditError: The manifest's gate is not what a build writes.
         ManifestError: The manifest cannot be read.
     """
     manifest = Manifest.read(model)
@@ -174,6 +175,10 @@ def unless_compared(model: Path, plan: Plan, precision: str) -> dict[str, Any]:
     doubt = _doubt(manifest, plan)
     if gate is None or doubt:
         return found | {"text": f"{doubt}: {_NOTHING}: {remedy}"}
+    if not _is_report({"verdict": manifest.verdict, **gate}):
+        raise AuditError(
+            f"{Manifest.place(model)}: its gate is not what `cfcam build` writes: build the product again, or {remedy}"
+        )
     count = f", on {gate['count']} photos" if "count" in gate else ""
     text = _text(gate, f"{manifest.source.file} in the gate of its build{count}", remedy)
     return found | {"by": "gate", "verdict": manifest.verdict, "text": text, "report": gate}
@@ -288,7 +293,17 @@ def _kept(place: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
     except CfcamError:
         return None
     same = isinstance(known, dict) and known.get("schema") == SCHEMA and known.get("asked") == asked
-    return known.get("report") if same and place.with_name(PAGE).exists() else None
+    return known["report"] if same and _is_report(known.get("report")) and place.with_name(PAGE).exists() else None
+
+
+def _is_report(value: Any) -> bool:
+    """Whether a value has what is read of a comparison: somebody may have edited the file that it is from."""
+    try:
+        cells = [cell for row in table_rows(value) for cell in row["cells"]]
+        _text(value, "", "")
+        return value["verdict"] in _WORSE and all(cell is None or isinstance(cell, int | float) for cell in cells)
+    except (AttributeError, KeyError, TypeError):
+        return False
 
 
 def _verified(

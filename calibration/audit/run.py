@@ -85,6 +85,7 @@ def audit(
         job = replace(job, plan=planned(job, source, names, folder, options))
         if job.plan.versions != asked.versions:
             warnings.append(other_versions(job.plan.versions, asked.versions))
+        against = unless_compared(model, job.plan, about["precision"])
         if job.plan.certified_why_not is not None:
             warnings.append(f"no map is certified: {job.plan.certified_why_not}")
         parts = folder / "parts"
@@ -100,9 +101,7 @@ def audit(
         document["slices"] = table(iter_rows(parts, FIGURES))
         if limits is not None:
             document["limits"] = limits.judge(document)
-        if options.against is None:
-            against = unless_compared(model, job.plan, about["precision"])
-        else:
+        if options.against is not None:
             some = iter_rows(parts, ("image", "sha256", "error"))
             against = compared(model, options.against, job.plan, some, source, folder, comparing)
         allowed = None if limits is None else limits.against

@@ -161,6 +161,16 @@ def test_without_a_reference_the_gate_of_the_build_speaks(model, lowered, tmp_pa
     assert re.search(text, found["text"])
 
 
+@pytest.mark.parametrize(
+    "changes", [{"layers": 1}, {"layers": [{"name": "last"}]}, {"failures": [1]}, {"top1": {"share": "all"}}]
+)
+def test_a_gate_that_somebody_edited_is_refused(model, lowered, tmp_path, changes):
+    path = product(tmp_path, lowered, model, GATE | changes)
+    plan, about, _ = asked_plan(path, AuditOptions(method="gradcam"))
+    with pytest.raises(AuditError, match=r"its gate is not what .*build the product again, or give logits.*--against"):
+        unless_compared(path, plan, about["precision"])
+
+
 def test_a_product_is_compared_with_no_other_file_than_its_own(model, lowered, photos, tmp_path):
     path = product(tmp_path, lowered, model, GATE)
     again = spoilt_files.with_spec(model, tmp_path / "again.cam.onnx", tools={"cfcam": "0"})
