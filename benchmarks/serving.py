@@ -4,11 +4,16 @@
     OMP_NUM_THREADS=1 python benchmarks/serving.py connections model.cam.onnx photo.jpg --count 1000
     OMP_NUM_THREADS=1 python benchmarks/serving.py stop model.cam.onnx photo.jpg
     OMP_NUM_THREADS=1 python benchmarks/serving.py soak model.cam.onnx photo.jpg --minutes 10
+    OMP_NUM_THREADS=1 python benchmarks/serving.py protocols model.cam.onnx photo.jpg
+    OMP_NUM_THREADS=1 python benchmarks/serving.py tls model.cam.onnx photo.jpg
+    OMP_NUM_THREADS=1 python benchmarks/serving.py wrk model.cam.onnx photo.jpg --seconds 20 --connections 4
 
 `load` asks over connections that stay open, in rounds, each followed by as many calls of `Explainer.explain` in this
 process; CPU is that of all processes of the server. `--pixels 12` enlarges the photo to so many megapixels first.
 `connections` opens them all, sends a request on each, and then reads what came. `stop` kills a worker with -9 under
 load, reloads at SIGHUP under load, and sends SIGTERM with 16 requests in flight. `soak` says how memory grows.
+`protocols` compares gRPC, REST with binary data, and V1, in turns on one server; `tls` a server with TLS and one
+without, over connections that stay open and over new ones. `wrk` is the load of that program (`apt-get install wrk`).
 """
 
 from __future__ import annotations
@@ -21,117 +26,29 @@ import os
 import re
 import resource
 import selectors
+import shutil
 import signal
 import socket
+import ssl
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from cfcam.runtime import Explainer
 from PIL import Image
+from served import Photo, Server, serving
 
-_TICK = 1000 / os.sysconf("SC_CLK_TCK")
-
-
-class Server:
-    """A running server. address: host and port. pids: of the processes that answer."""
-
-    def __init__(self, process: subprocess.Popen[str], address: str, workers: int) -> None:
-        self.process, self.address, self._workers = process, address, workers
-
-    @property
-    def pids(self) -> list[int]:
-        """Of the processes that answer."""
-        if self._workers == 1:
-            return [self.process.pid]
-        return [
-            int(pid) for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        ]
-
-    def cpu_ms(self) -> float:
-        """CPU time of all of them so far, in ms (in steps of 10)."""
-        fields = [Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split() for pid in self.pids]
-        return sum(int(one[11]) + int(one[12]) for one in fields) * _TICK
-
-    def resident_mib(self) -> list[float]:
-        """Of each, the memory that it has alone or shares, in MiB."""
-        return [
-            round(int(Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0]) / 1024, 1)
-            for pid in self.pids
-        ]
-
-    def asked(self) -> http.client.HTTPConnection:
-        """A new connection."""
-        return http.client.HTTPConnection(self.address, timeout=120)
-
-
-@contextmanager
-def serving(model: str, workers: int, *options: str) -> Iterator[Server]:
-    """A server, until the end of the block."""
-    command = [
-        sys.executable,
-        "-m",
-        "cfcam.cli",
-        "serve",
-        f"m={model}",
-        "--port",
-        "0",
-        "--workers",
-        str(workers),
-        *options,
-    ]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    try:
-        for line in process.stderr:
-            if found := re.search(r"http://([0-9.]+:\d+)", line):
-                break
-            print(line, end="", file=sys.stderr)
-        else:
-            raise SystemExit("the server did not start")
-        threading.Thread(target=_pass_on, args=(process.stderr,), daemon=True).start()
-        yield Server(process, found[1], workers)
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _pass_on(lines: io.TextIOBase) -> None:
-    for line in lines:
-        print(f"  server: {line}", end="", file=sys.stderr)
-
-
-class Photo:
-    """What is asked with. data: a JPEG."""
-
-    path = "/v1/models/m:explain"
-
-    def __init__(self, path: str, pixels: float | None = None) -> None:
-        self.data = Path(path).read_bytes()
-        if pixels is not None:
-            with Image.open(path) as image:
-                scale = (pixels * 1e6 / (image.width * image.height)) ** 0.5
-                image = image.convert("RGB").resize((round(image.width * scale), round(image.height * scale)))
-            data = io.BytesIO()
-            image.save(data, "JPEG", quality=90)
-            self.data = data.getvalue()
-
-    def send(self, connection: http.client.HTTPConnection) -> None:
-        connection.request("POST", self.path, self.data, {"Content-Type": "image/jpeg"})
-
-    def ask(self, connection: http.client.HTTPConnection) -> int:
-        """The status of an answer that was read."""
-        self.send(connection)
-        with connection.getresponse() as answer:
-            answer.read()
-            return answer.status
+#: Requests of a round of `protocols` and `tls`.
+_ROUND = 40
 
 
 def load(server: Server, photo: Photo, model: str, asked: argparse.Namespace) -> dict[str, object]:
@@ -277,6 +194,114 @@ def stop(server: Server, photo: Photo) -> dict[str, object]:
     return found | {"gone_after_s": round(time.monotonic() - started, 2), "exit_code": server.process.returncode}
 
 
+def protocols(server: Server, photo: Photo, asked: argparse.Namespace) -> dict[str, object]:
+    """CPU time of the server for a request, by each protocol in turn: the label and the map of one photo."""
+    import tritonclient.grpc
+    import tritonclient.http
+
+    def by_client(module: Any, address: str) -> Callable[[], object]:
+        client = module.InferenceServerClient(address)
+        image = module.InferInput("image", [1], "BYTES")
+        image.set_data_from_numpy(np.array([photo.data], np.object_))
+        outputs = [module.InferRequestedOutput(name) for name in ("label", "map")]
+        return lambda: client.infer("m", [image], outputs=outputs).as_numpy("map")
+
+    connection = server.asked()
+    ways = {
+        "v2_grpc": by_client(tritonclient.grpc, server.grpc),
+        "v2_rest_binary": by_client(tritonclient.http, server.address),
+        "v1_explain_raw": lambda: photo.ask(connection),
+    }
+    return _by_turns({name: (server, way) for name, way in ways.items()}, asked, [connection])
+
+
+def _by_turns(
+    ways: dict[str, tuple[Server, Callable[[], object]]],
+    asked: argparse.Namespace,
+    kept: list[http.client.HTTPConnection],
+) -> dict[str, object]:
+    """The least CPU and wall time of a request over rounds of 40, in ms. kept: connections that a round opens anew."""
+    cost: dict[str, list[float]] = {name: [] for name in ways}
+    walls: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(asked.rounds):
+        for name, (server, way) in ways.items():
+            for connection in kept:
+                connection.close()  # the server would, while others have their turn; it is opened anew
+            way()
+            cpu, started = server.cpu_ms(), time.monotonic()
+            for _ in range(_ROUND):
+                way()
+            walls[name].append(1000 * (time.monotonic() - started) / _ROUND)
+            cost[name].append((server.cpu_ms() - cpu) / _ROUND)
+    return {name: {"cpu_ms": round(min(cost[name]), 2), "wall_ms": round(min(walls[name]), 2)} for name in ways}
+
+
+def tls(plain: Server, photo: Photo, model: str, asked: argparse.Namespace) -> dict[str, object]:
+    """What TLS adds to a request, and a handshake to a connection."""
+    with tempfile.TemporaryDirectory() as folder:
+        cert, key = (str(Path(folder, name)) for name in ("cert.pem", "key.pem"))
+        subprocess.run(
+            [
+                *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
+                *("-days", "1", "-subj", "/CN=cfcam", "-addext", "subjectAltName=IP:127.0.0.1"),
+                *("-out", cert, "-keyout", key),
+            ],
+            check=True,
+            capture_output=True,
+        )
+        with serving(model, 1, "--tls-cert", cert, "--tls-key", key) as secured:
+            secured.tls = ssl.create_default_context(cafile=cert)
+            servers = {"plain": plain, "tls": secured}
+            kept = {name: server.asked() for name, server in servers.items()}
+            ways: dict[str, tuple[Server, Callable[[], object]]] = {}
+            for name, server in servers.items():
+                ways[f"{name}_kept_open"] = (server, lambda c=kept[name]: photo.ask(c))
+                ways[f"{name}_new_each_time"] = (server, lambda s=server: _asked_once(s, photo))
+            return _by_turns(ways, asked, list(kept.values()))
+
+
+def _asked_once(server: Server, photo: Photo) -> None:
+    connection = server.asked()
+    photo.ask(connection)
+    connection.close()
+
+
+def wrk(server: Server, photo: Photo, asked: argparse.Namespace) -> dict[str, object]:
+    """The load of wrk: it counts answers by their status and times, the server's CPU time is counted here."""
+    if shutil.which("wrk") is None:
+        raise SystemExit("wrk is not there: apt-get install wrk, or take `load`, which asks from this process")
+    with tempfile.TemporaryDirectory() as folder:
+        script, body = Path(folder, "post.lua"), Path(folder, "photo.jpg")
+        body.write_bytes(photo.data)
+        script.write_text(
+            f'local file = io.open("{body}", "rb")\nwrk.body = file:read("*a")\nfile:close()\n'
+            'wrk.method = "POST"\nwrk.headers["Content-Type"] = "image/jpeg"\n'
+        )
+        photo.ask(server.asked())
+        cpu = server.cpu_ms()
+        command = ["wrk", "-t1", f"-c{asked.connections}", f"-d{asked.seconds:g}s", "--timeout", "60s", "--latency"]
+        done = subprocess.run(
+            [*command, "-s", str(script), f"http://{server.address}{photo.path}"],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+    cpu = server.cpu_ms() - cpu
+    said = dict(re.findall(r"^\s*(50%|99%|Requests/sec:)\s+(\S+)", done.stdout, re.MULTILINE))
+    count = re.search(r"(\d+) requests in", done.stdout)
+    wrong = re.search(r"Non-2xx or 3xx responses: (\d+)", done.stdout)
+    requests = int(count[1]) if count else 0
+    return {
+        "requests": requests,
+        "per_second": said.get("Requests/sec:"),
+        "cpu_ms": round(cpu / max(1, requests), 1),
+        "wall_p50": said.get("50%"),
+        "wall_p99": said.get("99%"),
+        "not_answered_with_2xx": int(wrong[1]) if wrong else 0,
+        "resident_mib": server.resident_mib(),
+    }
+
+
 def soak(server: Server, photo: Photo, minutes: float) -> dict[str, object]:
     """How memory grows between the first 200 requests and the end."""
     connection, statuses, count = server.asked(), Counter(), 0
@@ -289,38 +314,47 @@ def soak(server: Server, photo: Photo, minutes: float) -> dict[str, object]:
             start = server.resident_mib()
         if count % 1000 == 0:
             print(f"  {count} requests: {server.resident_mib()} MiB", file=sys.stderr)
+    end = server.resident_mib()
     return {
         "requests": count,
         "statuses": dict(statuses),
-        "resident_mib": {"after_200": start, "end": server.resident_mib()},
+        "resident_mib": {"after_200": start, "end": end},
+        "growth_mib": None if start is None else [round(b - a, 1) for a, b in zip(start, end, strict=True)],
     }
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["load", "connections", "stop", "soak"])
+    parser.add_argument("what", choices=["load", "connections", "stop", "soak", "protocols", "tls", "wrk"])
     parser.add_argument("model")
     parser.add_argument("photo")
     parser.add_argument("--workers", type=int, default=None, help="1; 2 for stop")
     parser.add_argument("--decode", default="exact")
     parser.add_argument("--pixels", type=float, help="megapixels to which the photo is enlarged")
-    parser.add_argument("--seconds", type=float, default=10, help="of load")
-    parser.add_argument("--rounds", type=int, default=5, help="of load")
-    parser.add_argument("--connections", type=int, default=1, help="that ask at once, for load")
+    parser.add_argument("--seconds", type=float, default=10, help="of load and wrk")
+    parser.add_argument("--rounds", type=int, default=5, help="of load, protocols and tls")
+    parser.add_argument("--connections", type=int, default=1, help="that ask at once, for load and wrk")
     parser.add_argument("--count", type=int, default=1000, help="of connections")
     parser.add_argument("--bursts", type=int, default=4, help="of connections")
     parser.add_argument("--minutes", type=float, default=10, help="of soak")
     asked = parser.parse_args()
     photo = Photo(asked.photo, asked.pixels)
     workers = asked.workers or (2 if asked.what == "stop" else 1)
-    with serving(asked.model, workers, "--decode", asked.decode) as server:
+    grpc = ("--grpc-port", "0") if asked.what == "protocols" else ()
+    with serving(asked.model, workers, "--decode", asked.decode, *grpc) as server:
         if asked.what == "load":
             found = load(server, photo, asked.model, asked)
         elif asked.what == "connections":
             found = connections(server, photo, asked.count, asked.bursts)
         elif asked.what == "stop":
             found = stop(server, photo)
+        elif asked.what == "protocols":
+            found = protocols(server, photo, asked)
+        elif asked.what == "tls":
+            found = tls(server, photo, asked.model, asked)
+        elif asked.what == "wrk":
+            found = wrk(server, photo, asked)
         else:
             found = soak(server, photo, asked.minutes)
     for name, value in found.items():
