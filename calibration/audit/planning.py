@@ -150,7 +150,7 @@ def _annotations_sha256(options: AuditOptions) -> str | None:
 
 
 def planned(job: Job, source: Source, names: Sequence[str], folder: Path, options: AuditOptions) -> Plan:
-    """The folder's plan, the one that was given, or a new one, which is written there.
+    """The folder's plan, the one that was given, or a new one, which is written there; timed, where there is a budget.
 
     Args:
         job: With the plan as `asked_plan` has it.
@@ -190,7 +190,8 @@ def planned(job: Job, source: Source, names: Sequence[str], folder: Path, option
         return plan
     if next(iter_rows(folder / "parts", ("image",)), None) is not None:
         raise AuditError(f"{folder}: holds parts of an audit without its plan.json: choose another folder with -o")
-    plan = asked if options.plan is not None else choose_rungs(asked, _timed(job, source, names))
+    known = options.plan is not None or asked.budget_ms is None  # without a budget there is nothing to choose
+    plan = asked if known else choose_rungs(asked, _timed(job, source, names))
     write_plan(place, plan)
     return plan
 

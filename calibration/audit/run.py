@@ -85,7 +85,7 @@ def audit(
         job = replace(job, plan=planned(job, source, names, folder, options))
         if job.plan.versions != asked.versions:
             warnings.append(other_versions(job.plan.versions, asked.versions))
-        against = unless_compared(model, job.plan, about["precision"])
+        against = {} if options.against is not None else unless_compared(model, job.plan, about["precision"])
         if job.plan.certified_why_not is not None:
             warnings.append(f"no map is certified: {job.plan.certified_why_not}")
         parts = folder / "parts"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import time
@@ -108,9 +109,13 @@ class Auditor:
     def warm_up(self) -> None:
         """Climb the plan's rungs once with an image of noise: what is imported and allocated on the way must not count
         as the first photo's time. Raises a `CfcamError` as `row`."""
+        from PIL import Image
+
         view = self._explainer.spec.input
         pixels = np.random.default_rng(0).integers(0, 256, (view.height, view.width, 3), np.uint8)
-        self.row(Photo("warm-up", pixels))
+        data = io.BytesIO()
+        Image.fromarray(pixels).save(data, "JPEG")
+        self.row(Photo("warm-up", data.getvalue()))
 
     def row(self, photo: Photo | Path, rungs: tuple[str, ...] | None = None) -> Row:
         """Audit one photo; what is wrong with it is in its row.

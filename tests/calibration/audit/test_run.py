@@ -75,7 +75,7 @@ def test_half_of_the_photos_cannot_be_read_and_one_has_vanished(model, tmp_path)
 def test_no_photos_or_none_that_can_be_read_is_an_error(model, tmp_path, count):
     (tmp_path / "photos").mkdir()
     photos = corrupt_photos(tmp_path / "photos", count)
-    with pytest.raises(CfcamError, match=r"no photos|none of the photos"):
+    with pytest.raises(CfcamError, match=r"no photos|none of the 2 photos could be audited; the first: "):
         audit(model, photos, tmp_path / "a")
     assert not (tmp_path / "a" / "summary.json").exists()
 
