@@ -23,6 +23,8 @@ __all__ = ["Dim", "Graph", "Shape", "attribute", "captured_names", "reads", "ren
 
 Dim = int | str | None
 Shape = tuple[Dim, ...]
+#: Value -> element type, and shape or None for an unknown rank.
+Types = dict[str, tuple[int, Shape | None]]
 
 _FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
 
@@ -99,7 +101,7 @@ class Graph:
         self.constants: dict[str, TensorProto] = {t.name: t for t in (*model.graph.initializer, *weights)}
         self.opsets: dict[str, int] = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in model.opset_import}
         self.ir_version = model.ir_version
-        self.types: dict[str, tuple[int, Shape | None]] = {}
+        self.types: Types = {}
         self._arrays: dict[str, np.ndarray] = {}
         self._fresh: dict[str, int] = {}
         self.reindex()
@@ -141,23 +143,22 @@ class Graph:
         large = [t for t in self.constants.values() if tensor_bytes(t) > LARGE_WEIGHT]
         slim = self._assemble(t for t in self.constants.values() if tensor_bytes(t) <= LARGE_WEIGHT)
         slim.graph.input.extend(helper.make_tensor_value_info(t.name, t.data_type, list(t.dims)) for t in large)
-        graph = _inferred(slim)
-        stated = self._stated(graph)
+        known = _inferred_types(slim)
+        stated = self._stated(known)
         if stated:
             slim.graph.value_info.extend(stated)
-            graph = _inferred(slim)
-        while self._fill_in(slim, graph):
-            graph = _inferred(slim)
-        self.types.update(_known_types(graph))
+            known = _inferred_types(slim)
+        while self._fill_in(slim, known):
+            known = _inferred_types(slim)
+        self.types.update(known)
         for name, tensor in self.constants.items():
             self.types[name] = (tensor.data_type, tuple(tensor.dims))
 
-    def _stated(self, inferred: GraphProto) -> list[ValueInfoProto]:
+    def _stated(self, known: Types) -> list[ValueInfoProto]:
         """What the model itself says of shapes that inference leaves open.
 
         Only that: it may have been written before somebody changed the size of the input.
         """
-        known = _known_types(inferred)
         stated = []
         for info in self.model.graph.value_info:
             said, found = type_of(info.type), known.get(info.name)
@@ -170,9 +171,8 @@ class Graph:
                 stated.append(helper.make_tensor_value_info(info.name, said[0], dims))
         return stated
 
-    def _fill_in(self, slim: ModelProto, inferred: GraphProto) -> bool:
+    def _fill_in(self, slim: ModelProto, known: Types) -> bool:
         """Write down shapes that inference leaves open but that equal the input's; True when it did."""
-        known = _known_types(inferred)
         written = {i.name for i in slim.graph.value_info}
         added = False
         for node in self.nodes:
@@ -318,16 +318,13 @@ class Graph:
         return model
 
 
-def _inferred(model: ModelProto) -> GraphProto:
+def _inferred_types(model: ModelProto) -> Types:
+    """Types of all values that inference can describe; a description with a shape wins over one without."""
     try:
-        return onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+        graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     except Exception as error:  # what a graph that contradicts itself makes of the C++ code
         raise ModelFileError(f"the shapes of the model contradict each other ({first_line(error)})") from error
-
-
-def _known_types(graph: GraphProto) -> dict[str, tuple[int, Shape | None]]:
-    """Types of all described values; a description with a shape wins over one without."""
-    known: dict[str, tuple[int, Shape | None]] = {}
+    known: Types = {}
     for info in (*graph.value_info, *graph.input, *graph.output):
         found = type_of(info.type)
         if found is not None and (info.name not in known or found[1] is not None):
