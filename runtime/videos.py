@@ -134,12 +134,23 @@ def read_video(source: str, report: VideoReport, *, every: int = 1, paced: bool 
             first = last if first is None else first
             if paced:
                 time.sleep(max(0.0, float((pts - first) * base) - (time.perf_counter() - begun)))
-            image = frame.to_image()
+            image = _picture(frame)
             if frame.rotation:  # degrees, counter-clockwise, as Pillow counts them
                 image = image.rotate(frame.rotation, expand=True)
             yield VideoPhoto(image, pts, base, bool(frame.is_corrupt))
         if last is None:
             raise ImageError(f"{named(source)}: no frame can be decoded: it is empty or damaged, record it again")
+
+
+def _picture(frame: Any) -> Image.Image:
+    """The same as the frame's own `to_image`, which copies the pixels row by row: at 720p that took 7 ms more."""
+    from PIL import Image
+
+    plane = frame.reformat(format="rgb24").planes[0]
+    if plane.line_size < 0:  # the last row comes first
+        return frame.to_image()
+    data: Any = memoryview(plane)
+    return Image.frombuffer("RGB", (plane.width, plane.height), data, "raw", "RGB", plane.line_size, 1)
 
 
 def _opened(source: str) -> Any:

@@ -70,6 +70,14 @@ def test_frames_after_a_hole_are_read_and_the_hole_is_counted(tmp_path):
     assert report.ended_early is None
 
 
+@pytest.mark.parametrize("size", [(64, 48), (35, 21), (1278, 8)])
+@pytest.mark.parametrize("kind", ["yuv420p", "yuv422p10le", "gray", "rgb24", "bgr24"])
+def test_pictures_are_those_of_the_library(kind: str, size: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format=kind)
+    np.testing.assert_array_equal(np.asarray(videos._picture(frame)), np.asarray(frame.to_image()))
+
+
 def test_a_size_that_changes_is_read_as_it_comes(tmp_path):
     parts = [_noise(tmp_path / name, 5, size).read_bytes() for name, size in (("a.ts", (64, 48)), ("b.ts", (96, 64)))]
     (tmp_path / "both.ts").write_bytes(b"".join(parts))
