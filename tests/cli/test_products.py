@@ -79,3 +79,29 @@ def test_what_needs_the_graph_says_so_of_an_engine(engine, photos, tmp_path, cap
         assert (out, err.count("\n")) == ("", 1)
         assert f"{engine}: is a TensorRT engine, an ONNX file was expected" in err
     assert not Path(tmp_path / "tuned.cam.onnx").exists()
+
+
+def test_an_engine_is_audited_against_its_float32_file(engine, tiny_path, photos, tmp_path, capsys):
+    pytest.importorskip("pyarrow")
+    command = [
+        "audit",
+        "run",
+        str(engine),
+        "--images",
+        photos,
+        "--method",
+        "gradcam",
+        "-o",
+        str(tmp_path / "a"),
+        "--json",
+    ]
+    assert main([*command, "--against", str(tiny_path("logits"))]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["model"]["provider"] == "tensorrt"
+    assert document["against"]["verdict"] == "passed"
+    command[command.index(str(tmp_path / "a"))] = str(tmp_path / "b")
+    assert main(command) == 0
+    assert (
+        "its build has compared it with nothing: nothing shows"
+        in json.loads(capsys.readouterr().out)["against"]["text"]
+    )
