@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from .contract.spec import CamSpec
 from .contrast import difference
-from .inference import Finished, Inference, Tensors
+from .finished import from_file
+from .inference import Inference, Tensors
 from .methods import CamResult, Method, Probing
-from .methods.base import Form
-from .methods.layer_fusion import FileForm, Groupings, own_form, run_rule
+from .methods.layer_fusion import Groupings, own_form, run_rule
 from .photos.preprocess import as_input
 from .probabilities import class_probabilities
 from .sess import Sess, Window, cut_windows
@@ -22,7 +22,7 @@ from .smoothing import Smoothing, mean_result
 from .tail import Tail
 from .timing import timed
 
-__all__ = ["MethodRunner", "Progress", "Work", "from_file"]
+__all__ = ["MethodRunner", "Progress", "Work"]
 
 #: Called while a probe or SESS runs: how many runs of the model are done, and how many there will be.
 Progress = Callable[[int, int], None]
@@ -68,7 +68,7 @@ class MethodRunner:
         groupings: of this image, for another class's map of the same method.
         """
         if raw.finished is not None:
-            return from_file(raw.finished, index, own_form(self._spec))
+            return from_file(raw.finished, index, own_form(self._spec), int(raw.classes[index]))
         if work.sess is not None:
             return self._by_windows(work, work.sess, tensor, raw, index, times)
         if work.smoothing is None:
@@ -173,18 +173,6 @@ class MethodRunner:
             return raw.logits[index]
         # A softmax takes nothing away but a constant; one that was rounded or chosen from says too little.
         return None if self._output.partial else np.log(np.maximum(raw.scores[index], np.finfo(np.float32).tiny))
-
-
-def from_file(finished: Finished, index: int, form: FileForm | None) -> CamResult:
-    """The map that a fused file made of image `index`. form: of the file's maps."""
-    empty = "the file finds nothing that speaks for the class" if finished.empty[index] else None
-    made = None
-    if form is not None:
-        guided = finished.guided is not None and bool(finished.guided[index])
-        useless = form.detail is not None and not guided and not empty
-        why = "the detail layer tells the file nothing about this image" if useless else None
-        made = Form(guided=guided, contrast=form.contrast, unguided=why)
-    return CamResult(finished.maps[index], None, empty, made)
 
 
 def _chunks(windows: list[Window], size: int) -> list[list[Window]]:

@@ -16,8 +16,8 @@ from ...runtime.cam import normalise
 from ...runtime.contract.spec import CamSpec
 from ...runtime.errors import MethodError
 from ...runtime.explainer import Explainer
+from ...runtime.finished import from_file
 from ...runtime.inference import Tensors
-from ...runtime.method_runner import from_file
 from ...runtime.methods import CamResult, Method
 from ...runtime.methods.cfcam.method import CfcamSettings, group_channels
 from ...runtime.methods.layer_fusion import form_of, fuse_layers, fused_grid, run_on_layers
@@ -85,7 +85,7 @@ class ComparedFile:
         maps at contrast 0, where the file `takes_contrast_off`.
         """
         if raw.finished is not None:
-            return [self._map(from_file(raw.finished, row, self.form), None)]
+            return [self._map(from_file(raw.finished, row, self.form, int(raw.classes[row])), None)]
         settings = self.settings if contrast or not self.has_contrast else replace(self.settings, contrast=0.0)
         results = run_on_layers(self.method, settings, self.spec.layers, raw.layers, row, self.spec.fusion)
         maps = [

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .base import CamResult
-from .numerics.scaling import finish, safe_float32, weighted_channels
+from .numerics.scaling import NOWHERE_POSITIVE, finish, safe_float32, weighted_channels
 from .probing import Probing
 from .registry import register_probe
 
@@ -41,5 +41,5 @@ def ablationcam(probing: Probing, settings: None = None) -> CamResult:
     weights = np.zeros(len(a))
     weights[live] = (score - probing.sweep(probing.tail, len(live), ablated)) / (abs(score) or 1)
     scaled, exponent = safe_float32(a)
-    nothing = "the weighted sum of the channels is nowhere positive" if weights.any() else "no channel moves the score"
+    nothing = NOWHERE_POSITIVE if weights.any() else "no channel moves the score"
     return finish(weighted_channels(weights, scaled), scaled, None, exponent=exponent, nothing=nothing)

@@ -15,7 +15,20 @@ from numpy.typing import NDArray
 
 from ..base import CamResult, FloatArray, Form, Grouping
 
-__all__ = ["as_map", "finish", "safe_float32", "safe_pair", "weighted_channels"]
+__all__ = [
+    "NOWHERE_POSITIVE",
+    "NO_ACTIVATIONS",
+    "NO_GRADIENTS",
+    "as_map",
+    "finish",
+    "safe_float32",
+    "safe_pair",
+    "weighted_channels",
+]
+
+#: Why a map is empty.
+NO_ACTIVATIONS, NO_GRADIENTS = "all activations are zero", "all gradients are zero"
+NOWHERE_POSITIVE = "the weighted sum of the channels is nowhere positive"
 
 # Arrays whose largest magnitude lies within 2**-20 .. 2**20 are used as they are: with
 # them no norm or sum over channels comes near the ends of float32.
@@ -79,7 +92,7 @@ def finish(
     exponent: int = 0,
     grouping: Grouping | None = None,
     form: Form | None = None,
-    nothing: str = "the weighted sum of the channels is nowhere positive",
+    nothing: str = NOWHERE_POSITIVE,
 ) -> CamResult:
     """A method's (H, W) map (any scale, not negative) as a `CamResult` that says when it is empty.
 
@@ -87,9 +100,9 @@ def finish(
     gradients are zero and the map is.
     """
     if not activations.any():
-        empty = "all activations are zero"
+        empty = NO_ACTIVATIONS
     elif gradients is not None and not gradients.any():
-        empty = "all gradients are zero"
+        empty = NO_GRADIENTS
     elif not values.any():
         empty = nothing
     else:
