@@ -1,10 +1,11 @@
 """What explaining K classes of an image costs beside one, from one inference, and with the maps.
 
-    OMP_NUM_THREADS=1 python benchmarks/classes_cost.py [NETWORK ...] [--classes 5] [--rounds 60]
+    OMP_NUM_THREADS=1 python benchmarks/classes_cost.py [NETWORK ...] [--classes 5] [--rounds 60] [--fused cpu|static]
 
 Ratios to one class by the same file: ``file`` is an inference alone (all outputs), ``explain`` has the maps too (from a
 prepared tensor), ``one by one`` explains the same classes one by one. CPU time of the process in interleaved rounds,
-the ratio of medians; A/A is one class against itself. Exit code 1 when the goal for the file is missed.
+the ratio of medians; A/A is one class against itself. With ``--fused`` the file makes the maps itself, so that they are
+part of ``file``. Exit code 1 when the goal for the file is missed.
 """
 
 from __future__ import annotations
@@ -31,12 +32,13 @@ NETWORKS = ("efficientnet_lite0", "resnet18")
 GOAL = 1.06
 
 
-def row(name: str, count: int, rounds: int) -> tuple[str, bool]:
+def row(name: str, count: int, rounds: int, form: str | None) -> tuple[str, bool]:
     """One line of the table, and whether the goal was missed."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "many.cam.onnx"
         kind = preset("lite" if name == "efficientnet_lite0" else "torchvision")
-        export_torch(build(name), SIZE, path, preprocessing=kind, classes_per_image="free")
+        fused = {} if form is None else {"fused": True, "fused_form": form}
+        export_torch(build(name), SIZE, path, preprocessing=kind, classes_per_image="free", **fused)
         image = np.ascontiguousarray(photo_batch(1, SIZE).numpy())
         opened = session(path)
         entry = opened.get_inputs()[0].name
@@ -82,9 +84,10 @@ def main() -> int:
     parser.add_argument("networks", nargs="*", default=list(NETWORKS), metavar="NETWORK")
     parser.add_argument("--classes", type=int, default=5, metavar="K")
     parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--fused", choices=("cpu", "static"), metavar="cpu|static")
     options = parser.parse_args()
     timed = ("file, ms", "A/A", "file, K classes", "goal", "explain, ms", "A/A", "explain, K classes", "one by one")
-    rows = (row(name, options.classes, options.rounds) for name in options.networks)
+    rows = (row(name, options.classes, options.rounds, options.fused) for name in options.networks)
     return print_table(("network", *timed), rows)
 
 
