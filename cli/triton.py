@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -146,7 +147,7 @@ def _check(
                 row.sent,
                 "top" if row.target < 0 else str(row.target),
                 _verdict(row),
-                row.error or (f"{', '.join(row.differing)}: by {row.largest:.2g}" if row.differing else ""),
+                row.error or _differing(row),
             ]
             for row in rows
         ]
@@ -154,6 +155,11 @@ def _check(
         how = f"within {tolerance:g}" if tolerance else "bit for bit"
         say(f"{url}: {right} of {len(rows)} answers are cfcam's own, {how}")
     return DONE if right == len(rows) else DONE_IN_PART
+
+
+def _differing(row: ServedRow) -> str:
+    names = ", ".join(row.differing)
+    return f"{names}: by {row.largest:.2g}" if names and math.isfinite(row.largest) else names
 
 
 def _verdict(row: ServedRow) -> str:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ...runtime.errors import CfcamError, ImageError, MissingDependencyError, one_line
 from ...runtime.explainer import Explainer
-from ...runtime.targets import class_feed, class_input
+from ...runtime.targets import class_feed
 from ...runtime.triton_model import answer
 from ..errors import ExportError
 
@@ -53,8 +53,8 @@ class ServedRow:
     close: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        return asdict(self)
+        """As plain JSON values; `largest` is null where it is no number."""
+        return {**asdict(self), "largest": self.largest if math.isfinite(self.largest) else None}
 
 
 def check_server(
@@ -139,7 +139,13 @@ class _Plain:
 
     def __init__(self, explainer: Explainer, gives: Sequence[str]) -> None:
         self._explainer = explainer
-        info = explainer.engine.describe()
+        info, spec = explainer.engine.describe(), explainer.spec
+        lacking = [name for name in (spec.output.name, *spec.added_outputs) if name not in gives]
+        if lacking:
+            raise ExportError(
+                f"{explainer.path}: the server's model has no output {', '.join(map(repr, lacking))}: it was written "
+                "from another file, give that one"
+            )
         self._outputs = [name for name in info.outputs if name in gives]
         #: Images in a request: of a file whose batch is fixed, all.
         self._count = info.batch or 1
@@ -150,12 +156,19 @@ class _Plain:
         inputs = [("noise", _noise(explainer)), *((path, explainer.prepare(path).tensor) for path in images)]
         for source, tensor in inputs:
             for target in (-1, spec.output.classes - 1) if spec.fixed_target is None else (spec.fixed_target.index,):
-                classes = class_feed(spec, class_input(spec, np.full(self._count, target, np.int64)))
-                feed = {spec.input.name: np.stack([tensor] * self._count), **classes}
+                feed = {spec.input.name: np.stack([tensor] * self._count), **class_feed(spec, self._classes(target))}
                 expected = explainer.engine.infer(feed, self._outputs)
                 flat = expected.items() if self._fixed else ((n, _as_rows(v)) for n, v in expected.items())
                 sent = feed if self._fixed else {name: _as_rows(value) for name, value in feed.items()}
                 yield source, "tensor", target, sent, dict(flat)
+
+    def _classes(self, target: int) -> NDArray[np.int64]:
+        """The class input: `target` for each image, and where several classes are explained others beside it."""
+        columns = self._explainer.spec.columns
+        if columns is None:
+            return np.full(self._count, target, np.int64)
+        row = [target, *range((columns.count or 2) - 1)]
+        return np.array([row] * self._count, np.int64)
 
     @property
     def _fixed(self) -> bool:

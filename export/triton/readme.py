@@ -103,15 +103,19 @@ def _plain(plan: TritonPlan, source: Source) -> str:
         else:
             said.append(f"- Input `{spec.target}`: int64, {batch or 'N x 1'}, the class of each image.")
             sizes = f"({batch},)" if batch else "(1, 1)"
-        said[-1] += " -1 asks for the top one."
+        said[-1] += " -1 asks for the top one"
+        said[-1] += ", -2 for the second." if spec.columns is not None and spec.columns.ranks > 1 else "."
         target = f', "{spec.target}": np.full({sizes}, -1, np.int64)'
     fused = spec.fused
     outputs = f"`{spec.output.name}` and what else the model gives out, `{spec.chosen}` (the class that was explained)"
     if fused is None:
         outputs += ", and what `cfcam.runtime.cam_map` makes a map of"
     else:
-        outputs += f", `{fused.map}` (the map, {fused.size[0]} x {fused.size[1]}, 0 to 1), `{fused.empty}` (whether it "
-        outputs += "means nothing)"
+        maps = "the map" if spec.columns is None else "a map for each class"
+        outputs += (
+            f", `{fused.map}` ({maps}, {fused.size[0]} x {fused.size[1]}, 0 to 1), `{fused.empty}` (whether it means "
+        )
+        outputs += "nothing)"
     said.append(f"- Outputs: {outputs}. Ask for those that you need.")
     return _PLAIN.format(
         name=plan.name,

@@ -234,6 +234,18 @@ def test_a_plain_file_is_asked_for_its_own_outputs(
     assert {row.differing for row in check_server(path, "http://nowhere", "m")} == {("cam_gradients",)}
 
 
+def test_a_model_of_another_file_is_refused(tiny_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Fused(PlainAnswers):
+        def describe(self) -> tuple[list[str], list[str]]:
+            return ["image", "cam_target"], ["scores", "cam_map", "cam_class"]
+
+    monkeypatch.setattr(checking, "_Client", lambda *_: Fused(tiny_path("logits"), None))
+    with pytest.raises(
+        ExportError, match=r"has no output 'cam_activations', 'cam_gradients': it was written from another"
+    ):
+        check_server(tiny_path("logits"), "http://nowhere", "m")
+
+
 @pytest.mark.parametrize("scheme", ["http", "grpc"])
 def test_nobody_there_is_one_sentence(scheme: str, tiny_path) -> None:
     pytest.importorskip("gevent", reason="needs tritonclient[http]")
