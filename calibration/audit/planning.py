@@ -91,6 +91,8 @@ def check_options(options: AuditOptions) -> None:
             raise AuditError(f"a plan holds the {name}: leave --{name} out, or --plan")
     if options.against_photos < 1:
         raise AuditError(f"{options.against_photos} photos are to be compared with the float32 file: give at least 1")
+    if options.against is None and options.against_photos != AuditOptions.against_photos:
+        raise AuditError("a number of photos to compare was given, and no float32 file: give --against too")
     if options.ladder == "adaptive" and options.budget_ms is None:
         raise AuditError("the adaptive ladder needs a budget: give --budget-ms")
 

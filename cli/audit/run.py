@@ -66,7 +66,12 @@ def run(
     ] = 200,
     certified: Annotated[
         int | None,
-        typer.Option("--certified", metavar="CELLS", min=1, help="Prove that the map's highest cells stay so; dear."),
+        typer.Option(
+            "--certified",
+            metavar="CELLS",
+            min=1,
+            help="Prove how far a photo may change before others are the map's highest cells; slow.",
+        ),
     ] = None,
     limits: Annotated[
         str | None, typer.Option("--limits", metavar="FILE.yaml", help="Limits to keep to, or the exit code is 1.")
@@ -79,7 +84,7 @@ def run(
         str | None,
         typer.Option("--ray", metavar="ADDRESS|local", help="Workers on a Ray cluster, or by Ray on this machine."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of the noise, and of what is timed.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of the noise, and of samples.")] = 0,
     provider: ProductProvider = None,
     max_pixels: MaxPixels = None,
     json: Json = False,

@@ -85,6 +85,8 @@ def test_no_photos_or_none_that_can_be_read_is_an_error(model, tmp_path, count):
     [
         (AuditOptions(budget_ms=-1.0), "above 0"),
         (AuditOptions(ladder="adaptive"), "needs a budget"),
+        (AuditOptions(against_photos=9), "give --against too"),
+        (AuditOptions(certified=0), "give at least 1"),
         (AuditOptions(method="gradcam", seed=1), "another plan .seed."),
         (AuditOptions(method="hirescam"), "another plan .method"),
     ],
