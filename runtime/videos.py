@@ -156,8 +156,10 @@ def _picture(frame: Any) -> Image.Image:
 def _opened(source: str) -> Any:
     av = import_av()
     address = "://" in source
+    # Over TCP where the server has it: UDP loses packets, and does not come through most firewalls.
+    options = {"rtsp_flags": "prefer_tcp"} if source.startswith(("rtsp://", "rtsps://")) else {}
     try:
-        return av.open(source, timeout=_PATIENCE if address else None)
+        return av.open(source, options=options, timeout=_PATIENCE if address else None)
     except (OSError, ValueError, av.FFmpegError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         if isinstance(error, av.error.ExitError):
