@@ -1,6 +1,6 @@
 """What Triton adds to an explanation: the real Triton of nvidia-pytriton, with its Python backend, in every layout.
 
-    OMP_NUM_THREADS=1 python benchmarks/triton.py model.cam.onnx photo.jpg --venv VENV
+    OMP_NUM_THREADS=1 python benchmarks/triton_layouts.py model.cam.onnx photo.jpg --venv VENV
 
 VENV has nvidia-pytriton, numpy 1, ONNX Runtime and cfcam's dependencies (docs/triton.md). Requests and calls of
 `Explainer.explain` in this process take turns, in rounds; CPU is that of Triton and its stubs. A fused file is served
