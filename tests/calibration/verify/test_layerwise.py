@@ -25,25 +25,22 @@ from cfcam.runtime.photos.preprocess import prepare
 from onnx import numpy_helper
 from shared_data import shared_path
 
-NETWORKS = {"mobilenet_v1": "mobilenet_v1_0.5_160.onnx", "mobilenet_v2": "mobilenet_v2_1.0_224.onnx"}
+NETWORK = "mobilenet_v2_1.0_224.onnx"
 
 
 @pytest.fixture(scope="module")
-def files(made_once: Callable[[str, Callable[[Path], object]], Path], photos: list[Path]) -> Callable[[str], Path]:
-    """``files(network)``: a folder with it in float32, float16 and INT8."""
+def folder(made_once: Callable[[str, Callable[[Path], object]], Path], photos: list[Path]) -> Path:
+    """A folder with the network in float32, float16 and INT8."""
 
-    def folder_of(network: str) -> Path:
-        def make(folder: Path) -> None:
-            plain = folder / "float32.cam.onnx"
-            export_onnx(shared_path(f"models/{NETWORKS[network]}"), plain, preprocessing=preset("tf"))
-            tensors = np.stack([prepare(open_image(one), read_spec(plain).input).tensor for one in photos])
-            for precision in ("int8", "float16"):
-                plan = Plan(precision=precision)  # type: ignore[arg-type]
-                lower(plain, folder / f"{precision}.cam.onnx", plan, [tensors], prove=False)
+    def make(folder: Path) -> None:
+        plain = folder / "float32.cam.onnx"
+        export_onnx(shared_path(f"models/{NETWORK}"), plain, preprocessing=preset("tf"))
+        tensors = np.stack([prepare(open_image(one), read_spec(plain).input).tensor for one in photos])
+        for precision in ("int8", "float16"):
+            plan = Plan(precision=precision)  # type: ignore[arg-type]
+            lower(plain, folder / f"{precision}.cam.onnx", plan, [tensors], prove=False)
 
-        return made_once(f"layerwise_{network}", make)
-
-    return folder_of
+    return made_once("layerwise", make)
 
 
 def with_bad_range(source: Path, output: Path, value: str, factor: float) -> Path:
@@ -60,12 +57,8 @@ def with_bad_range(source: Path, output: Path, value: str, factor: float) -> Pat
     return output
 
 
-@pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("place", [0.05, 0.3, 0.6, 1])
-def test_a_bad_range_is_found_by_name(
-    files: Callable[[str], Path], photos: list[Path], tmp_path: Path, network: str, place: float
-) -> None:
-    folder = files(network)
+def test_a_bad_range_is_found_by_name(folder: Path, photos: list[Path], tmp_path: Path, place: float) -> None:
     quantised = [node for node in onnx.load(folder / "int8.cam.onnx").graph.node if node.op_type == "QuantizeLinear"]
     value = quantised[int(place * (len(quantised) - 1))].input[0]
     narrow = with_bad_range(folder / "int8.cam.onnx", tmp_path / "narrow.cam.onnx", value, 1 / 20)
@@ -76,12 +69,9 @@ def test_a_bad_range_is_found_by_name(
     assert first.after > 0.7 > first.before
 
 
-@pytest.mark.parametrize(("network", "value"), [("mobilenet_v1", "t57"), ("mobilenet_v2", "t113")])
-def test_a_range_that_is_too_wide(
-    files: Callable[[str], Path], photos: list[Path], tmp_path: Path, network: str, value: str
-) -> None:
+def test_a_range_that_is_too_wide(folder: Path, photos: list[Path], tmp_path: Path) -> None:
     """It harms less: convolutions whose weights lie badly may come before it, but no other range does."""
-    folder = files(network)
+    value = "t113"
     wide = with_bad_range(folder / "int8.cam.onnx", tmp_path / "wide.cam.onnx", value, 20)
     jumps = compare_layerwise(wide, folder / "float32.cam.onnx", photos).jumps
     assert next(one.value for one in jumps if one.operator == "DequantizeLinear") == value
@@ -89,11 +79,8 @@ def test_a_range_that_is_too_wide(
 
 
 @pytest.mark.parametrize(("precision", "most"), [("int8", 10.0), ("float16", 2.0)])
-def test_good_files_have_no_such_jump(
-    files: Callable[[str], Path], photos: list[Path], precision: str, most: float
-) -> None:
+def test_good_files_have_no_such_jump(folder: Path, photos: list[Path], precision: str, most: float) -> None:
     """What a ReLU forgets of a range that begins at 0 is none."""
-    folder = files("mobilenet_v2")
     report = compare_layerwise(folder / f"{precision}.cam.onnx", folder / "float32.cam.onnx", photos)
     forward = [one for one in report.jumps if not one.value.startswith(("cam_gradients", "cam_rivals"))]
     assert forward[0].jump < most
