@@ -5,11 +5,14 @@ each other. The pass is written for N rows, as ever, and then widened: what it c
 by itself, and what it reads of the forward pass is repeated K times for each image. A value whose rows cannot be told
 (they were folded into other axes, or are counted somewhere) is computed once more from repeated ones, which is right
 for any model that treats the images of a batch apart.
+
+Where the batch is fixed, its size stands in the graph's constants, and there is no other number of rows. The backward
+pass is then written once for each column, and the results are put beside each other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from onnx import NodeProto, TensorProto, helper
 
@@ -24,6 +27,8 @@ __all__ = ["Columns", "ranks_of"]
 
 #: Name of the free dimension.
 _FREE = "classes"
+#: So many backward passes may stand in a graph.
+_MOST_PASSES = 100
 
 
 def ranks_of(score: Score) -> int:
@@ -34,9 +39,10 @@ def ranks_of(score: Score) -> int:
 class Columns:
     """The class input (N, K) of a graph, and the widening of what was written for its rows.
 
-    rows: int64 (N * K,), the explained classes one below the other; the backward pass is written as though they were
-    (N,). classes: the same (N, K), where a class that is not there stays as it was asked for, or if `guarded` is
-    another one, so that it stops no batch.
+    rows: the explained classes for which the backward pass is written, once for each entry. With a free batch there is
+    one entry, int64 (N * K,), those of all columns one below the other, and the pass is written as though they were
+    (N,); with a fixed batch there are K, int64 (N,). classes: the same (N, K), where a class that is not there stays
+    as it was asked for, or if `guarded` is another one, so that it stops no batch.
     """
 
     def __init__(
@@ -44,7 +50,7 @@ class Columns:
     ) -> None:
         self._graph, self._emitter, self._target = graph, emitter, target
         self._images = list(graph.input_names)
-        self._batch = _free_batch(graph)
+        self._batch = _batch(graph, count)
         if count is not None and count > score.classes:
             raise ExportError(f"{count} classes per image: the model has {score.classes}; ask for at most as many")
         #: How many there are: a number, or a dimension's name.
@@ -53,7 +59,11 @@ class Columns:
         graph.types[target] = (TensorProto.INT64, (self._batch, self.count))
         graph.names.add(target)
         self.classes = self._chosen(score, guarded)
-        self.rows = emitter("Reshape", self.classes, emitter.ints([-1]), shape=(self._batch,))
+        if isinstance(self._batch, int) and isinstance(self.count, int):
+            parts = [emitter.slice(self.classes, 1, k, k + 1, length=1) for k in range(self.count)]
+            self.rows = [emitter.squeeze(part, [1]) for part in parts]
+        else:
+            self.rows = [emitter("Reshape", self.classes, emitter.ints([-1]), shape=(self._batch,))]
         self._wide: dict[str, str] = {}
 
     def _chosen(self, score: Score, guarded: bool) -> Value:
@@ -81,14 +91,32 @@ class Columns:
         no_rank = emitter.where(wanted < 0, emitter.ints([score.classes]), wanted)
         return emitter.where(is_rank, ranked, no_rank)
 
+    def beside(self, values: Sequence[Value]) -> Value:
+        """What was made for each entry of `rows`, (N, ...), beside each other, (N, K, ...); a single one as it is."""
+        if not self._is_stacked:
+            return values[0]
+        return self._emitter("Concat", *(self._emitter.unsqueeze(value, [1]) for value in values), axis=1)
+
+    @property
+    def _is_stacked(self) -> bool:
+        return isinstance(self._batch, int)
+
+    def shape(self, dims: Shape) -> Shape:
+        """Of an output whose shape for one class is `dims` (N, ...), before `widen`."""
+        return (dims[0], self.count, *dims[1:]) if self._is_stacked else dims
+
     def widen(self, outputs: Mapping[str, Shape], chosen: str) -> None:
         """Give `outputs`, written for N rows, N * K of them, as (N, K, ...); their shapes for N rows are given.
+
+        Those that were put `beside` each other are so already.
 
         chosen: what the output with the classes is called by now. Afterwards the graph's nodes are in order again.
         """
         graph, emitter = self._graph, self._emitter
+        if self._is_stacked:
+            return
         self.classes = emitter.value(chosen)
-        rows = self.rows.name
+        rows = self.rows[0].name
         self._dependent = graph.descendants([rows])
         self._of_image = graph.descendants(self._images)
         self._of_pixels = self._reached_by_data()
@@ -195,14 +223,17 @@ class Columns:
         return f"{self._batch}_rows"
 
 
-def _free_batch(graph: Graph) -> str:
+def _batch(graph: Graph, count: int | None) -> str | int:
+    """The batch's size. Raises `ExportError` where it is fixed and the number of classes is free, or too large."""
     shapes = [shape for name in graph.input_names if (shape := graph.shape(name))]
     batch = shapes[0][0] if shapes else None
     if isinstance(batch, str):
         return batch
+    if isinstance(batch, int) and count is not None and count <= _MOST_PASSES:
+        return batch
     raise ExportError(
-        f"several classes per image need a batch that is free, and here it is fixed to {batch}: leave "
-        "--classes-per-image out (every class then costs an inference), or export the model with a free batch"
+        f"several classes per image: the batch is fixed to {batch}, and each class needs a backward pass of its own: "
+        f"give their number, --classes-per-image K, at most {_MOST_PASSES}, or export the model with a free batch"
     )
 
 
@@ -211,7 +242,7 @@ def _free_name(graph: Graph) -> str:
     return next(name for name in (_FREE, *(f"{_FREE}_{i}" for i in range(2, 99))) if name not in known)
 
 
-def _many_rows(shape: Shape | None, batch: str) -> Shape | None:
+def _many_rows(shape: Shape | None, batch: Dim) -> Shape | None:
     """The shape with N * K in the place of N."""
     return None if shape is None else tuple(f"{batch}_rows" if dim == batch else dim for dim in shape)
 

@@ -248,18 +248,28 @@ def write_gradients(
     if classes is not None:
         count = None if classes == "free" else classes
         columns = Columns(graph, emitter, score, target, count, guarded=guarded)
-    explained = _chosen_class(graph, emitter, score, target, guarded) if columns is None else columns.rows
+    rows = [_chosen_class(graph, emitter, score, target, guarded)] if columns is None else columns.rows
     kind = graph.elem_type(score.value) or TensorProto.FLOAT
     rank = len(score.shape)
-    seed = OneHot(emitter, explained, kind, score.shape) if rank > 1 else emitter.constant(_one(kind))
-    slopes = backward(graph, emitter, {score.value: seed}, wrt)
-    exposed: list[Exposed] = []
-    for layer in layers:
-        slope = slopes[layer.name]
-        if slope is None:
-            raise LayerError(f"the gradient of score '{score.value}' with respect to layer '{layer.name}' is zero")
-        exposed.append(exposing.prepare(layer, slope))
-    against = rivals_gradient(graph, emitter, score, explained, layers[0], slopes[layers[0].name]) if rivals else None
+    # Several passes with a fixed batch and several classes, else one.
+    passes: list[list[Exposed]] = []
+    rivals_of: list[Value | None] = []
+    for explained in rows:
+        seed = OneHot(emitter, explained, kind, score.shape) if rank > 1 else emitter.constant(_one(kind))
+        slopes = backward(graph, emitter, {score.value: seed}, wrt)
+        passes.append([])
+        for layer in layers:
+            slope = slopes[layer.name]
+            if slope is None:
+                raise LayerError(f"the gradient of score '{score.value}' with respect to layer '{layer.name}' is zero")
+            passes[-1].append(exposing.prepare(layer, slope))
+        if rivals:
+            rivals_of.append(rivals_gradient(graph, emitter, score, explained, layers[0], slopes[layers[0].name]))
+    exposed, against = passes[0], [value for value in rivals_of if value is not None]
+    parts = {name: [each[i].gradients for each in passes] for i, (_, name) in enumerate(names)}
+    if against:
+        parts[_RIVALS] = against
+    by_class = {name: part[0] if columns is None else columns.beside(part) for name, part in parts.items()}
     finer = None if detail is None else exposing.prepare_activations(detail)
     made = [
         TargetLayer(layer, exposing.name_activations(one, a), one.pooled, a, g)
@@ -269,17 +279,17 @@ def write_gradients(
     if detail is not None and finer is not None:
         shown = DetailLayer(detail, exposing.name_activations(finer, _DETAIL), _DETAIL)
         added.append(_DETAIL)
-    for one, (_, name) in zip(exposed, names, strict=True):
-        exposing.name_output(one.gradients, name, one.dims)
-    if against is not None:
-        exposing.name_output(against, _RIVALS, against.dims)
+    shapes = {name: one.dims for one, (_, name) in zip(exposed, names, strict=True)}
+    if against:
+        shapes[_RIVALS] = against[0].dims
         added.append(_RIVALS)
+    for name, value in by_class.items():
+        exposing.name_output(value, name, shapes[name] if columns is None else columns.shape(shapes[name]))
     if columns is None:
-        exposing.name_output(explained, chosen, (score.shape[0],))
+        exposing.name_output(rows[0], chosen, (score.shape[0],))
     else:
         exposing.name_output(columns.classes, chosen, (score.shape[0], columns.count))
-        shapes = {name: one.dims for one, (_, name) in zip(exposed, names, strict=True)}
-        columns.widen(shapes if against is None else {**shapes, _RIVALS: against.dims}, chosen)
+        columns.widen(shapes, chosen)
     plain_outputs = graph.output_names
     for name in (*added, chosen):
         graph.outputs.append(value_info(graph, name))
@@ -293,7 +303,7 @@ def write_gradients(
         score,
         notes,
         shown,
-        None if against is None else _RIVALS,
+        _RIVALS if against else None,
         None if classes is None else ColumnsSpec(count=None if classes == "free" else classes, ranks=ranks_of(score)),
     )
 

@@ -36,17 +36,19 @@ def test_every_form_is_proved_and_columns_are_the_single_classes(name: str, whic
     how = {"layer": layer, "preprocessing": STRETCH}
     plain = export_onnx(tmp_path / "net.onnx", tmp_path / "plain.cam.onnx", **how)
     if next(iter(onnx.load(plain.path).graph.input)).type.tensor_type.shape.dim[0].HasField("dim_value"):
-        with pytest.raises(ExportError, match="leave --classes-per-image out"):
+        with pytest.raises(ExportError, match="give their number, --classes-per-image K"):
             export_onnx(tmp_path / "net.onnx", tmp_path / "many.cam.onnx", classes_per_image="free", **how)
-        return
-    report = export_onnx(tmp_path / "net.onnx", tmp_path / "many.cam.onnx", classes_per_image="free", **how)
+        how["classes_per_image"], count = 2, 1
+    else:
+        how["classes_per_image"], count = "free", 3
+    report = export_onnx(tmp_path / "net.onnx", tmp_path / "many.cam.onnx", **how)
     spec = report.spec
     assert report.proof, report.proof.rows()
-    assert spec.columns == ColumnsSpec(count=None, ranks=spec.output.classes)
-    images = np.random.default_rng(0).standard_normal(spec.input.shape(3)).astype(spec.input.dtype)
-    targets = np.array([[0, 1], [1, 0], [1, 1]]) % spec.output.classes
+    assert spec.columns == ColumnsSpec(count=None if count > 1 else 2, ranks=spec.output.classes)
+    images = np.random.default_rng(0).standard_normal(spec.input.shape(count)).astype(spec.input.dtype)
+    targets = np.array([[0, 1], [1, 0], [1, 1]])[:count] % spec.output.classes
     many = run(tmp_path / "many.cam.onnx", **{spec.input.name: images, "cam_target": targets})
-    assert many["cam_gradients"].shape == (3, 2, spec.layer.channels, *spec.layer.grid)
+    assert many["cam_gradients"].shape == (count, 2, spec.layer.channels, *spec.layer.grid)
     np.testing.assert_array_equal(many["cam_class"], targets)
     for column in (0, 1):
         one = run(tmp_path / "plain.cam.onnx", **{spec.input.name: images, "cam_target": targets[:, column]})
