@@ -126,9 +126,10 @@ print(cfcam.cli.main(["--version"]))
 def device(wheel, tmp_path_factory):
     """The Python of a new environment with the wheel and its extra [cpu], as on a device: no PyTorch, no onnx."""
     folder = tmp_path_factory.mktemp("device") / "venv"
-    venv.create(folder, with_pip=True)
+    venv.create(folder)
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
-    command = [str(python), "-m", "pip", "install", "--quiet", "--no-compile", f"{wheel}[cpu]"]
+    pip = [sys.executable, "-m", "pip", "--python", str(python)]
+    command = [*pip, "install", "--quiet", "--no-compile", f"{wheel}[cpu]"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return python
