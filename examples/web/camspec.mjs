@@ -189,7 +189,10 @@ export function classOf(text, { output }) {
  */
 export async function explain(ort, session, spec, prepared, target) {
   const feeds = { [spec.input.name]: new ort.Tensor(spec.input.dtype, prepared.data, prepared.dims) };
-  if (session.inputNames.includes(spec.target)) feeds[spec.target] = new ort.Tensor("int64", BigInt64Array.of(BigInt(target)), [1]);
+  // A file of several classes in one inference has a column for each: here all of them, or the only one, ask for the same.
+  const columns = spec.columns?.count ?? 1;
+  const asked = new BigInt64Array(columns).fill(BigInt(target));
+  if (session.inputNames.includes(spec.target)) feeds[spec.target] = new ort.Tensor("int64", asked, spec.columns ? [1, columns] : [1]);
   else if (target !== -1) throw new Error("This file always explains the same class: export it without --fixed-target.");
   const found = await session.run(feeds, [spec.output.name, spec.fused.map, spec.fused.empty, spec.chosen]);
   const chosen = Number(found[spec.chosen].data[0]);
@@ -201,7 +204,7 @@ export async function explain(ort, session, spec, prepared, target) {
     value: measured ? null : found[spec.output.name].data[chosen],
     top: (measured ?? []).map((p, i) => [i, label(i, spec), p]).sort((a, b) => b[2] - a[2]).slice(0, 5),
     empty: Boolean(found[spec.fused.empty].data[0]),
-    map: found[spec.fused.map].data,
+    map: found[spec.fused.map].data.subarray(0, spec.fused.size[0] * spec.fused.size[1]),
     size: spec.fused.size, // [height, width]
   };
 }

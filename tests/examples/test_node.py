@@ -31,6 +31,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("node")
     onnx.save(onnx_classifiers.make("plain"), folder / "net.onnx")
     export_onnx(folder / "net.onnx", folder / "net.fused.cam.onnx", fused=True)
+    export_onnx(folder / "net.onnx", folder / "net.two.cam.onnx", fused=True, classes_per_image=2)
     export_onnx(folder / "net.onnx", folder / "net.cam.onnx")
     pixels = lying_photo(folder / "turned.jpg")
     Image.fromarray(pixels[..., 0]).save(folder / "grey.png")
@@ -41,14 +42,16 @@ def _run(*words):
     return subprocess.run(["node", str(_EXAMPLE), *map(str, words)], capture_output=True, text=True)
 
 
-@pytest.mark.parametrize(("photo", "target"), [("turned.jpg", None), ("grey.png", 2)])
-def test_the_map_is_that_of_cfcam(folder, tmp_path, photo, target):
+@pytest.mark.parametrize(
+    ("file", "photo", "target"), [("net.fused.cam.onnx", "turned.jpg", None), ("net.two.cam.onnx", "grey.png", 2)]
+)
+def test_the_map_is_that_of_cfcam(folder, tmp_path, file, photo, target):
     asked = [] if target is None else ["--target", target]
     output, raw = tmp_path / "overlay.png", tmp_path / "map.f32"
-    run = _run(folder / "net.fused.cam.onnx", folder / photo, "-o", output, "--map", raw, "--json", *asked)
+    run = _run(folder / file, folder / photo, "-o", output, "--map", raw, "--json", *asked)
     assert run.returncode == 0, run.stderr
     found = json.loads(run.stdout)
-    with Explainer(folder / "net.fused.cam.onnx") as explainer:
+    with Explainer(folder / file) as explainer:
         expected = explainer.explain(folder / photo, target)
     assert (found["class"], found["label"], found["empty"]) == (expected.target, expected.label, expected.empty)
     assert found["probability"] == pytest.approx(expected.probability, abs=1e-6)
