@@ -2,9 +2,12 @@
 
     OMP_NUM_THREADS=1 python benchmarks/triton_layouts.py model.cam.onnx photo.jpg --venv VENV
 
+    OMP_NUM_THREADS=1 python benchmarks/triton_layouts.py model.cam.onnx photo.jpg --venv VENV --backends BACKENDS
+
 VENV has nvidia-pytriton, numpy 1, ONNX Runtime and cfcam's dependencies (docs/triton.md). Requests and calls of
 `Explainer.explain` in this process take turns, in rounds; CPU is that of Triton and its stubs. A fused file is served
-as `plain` too, and compared with a run of its engine. Needs Linux.
+as `plain` too, and compared with a run of its engine. BACKENDS has an ONNX Runtime backend, which then runs the file
+(examples/triton/onnxruntime_backend.sh builds one). Needs Linux.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ from tritonclient.utils import np_to_triton_dtype
 
 
 @contextmanager
-def triton(venv: str, repository: Path, backends: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+def triton(venv: str, repository: Path, backends: Path, more: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """Triton, until the end of the block: the process, and where it answers."""
     site = next(Path(venv).glob("lib/python3.*/site-packages"))
     server, version = site / "pytriton" / "tritonserver", site.parent.name.removeprefix("python")
@@ -41,6 +44,8 @@ def triton(venv: str, repository: Path, backends: Path) -> Iterator[tuple[subpro
     folder.mkdir(parents=True)
     for file in (server / "backends" / "python").glob("*.*"):
         (folder / file.name).symlink_to(file)
+    if more:
+        (backends / "onnxruntime").symlink_to(Path(more, "onnxruntime").absolute())
     stub = "triton_python_backend_stub"
     (folder / stub).symlink_to(server / "python_backend_stubs" / version / stub)
     base = subprocess.run([f"{venv}/bin/python", "-c", "import sys; print(sys.base_prefix)"], capture_output=True)
@@ -114,6 +119,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("photo")
     parser.add_argument("--venv", default=os.environ.get("CFCAM_TRITON_VENV", ""), help="with nvidia-pytriton")
+    parser.add_argument("--backends", default="", help="with an ONNX Runtime backend, which then runs the file")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--count", type=int, default=40, help="requests of a round")
     asked = parser.parse_args()
@@ -121,11 +127,15 @@ def main() -> None:
         raise SystemExit("--venv: expected the venv with nvidia-pytriton, which CFCAM_TRITON_VENV may name too")
     explainer = Explainer(asked.model, threads=1)
     layouts: list[Layout] = ["one", "bls", "ensemble", *(["plain"] if explainer.spec.fused is not None else [])]
+    backend = "onnxruntime" if asked.backends else "python"
     with tempfile.TemporaryDirectory() as place:
         for layout in layouts:
-            plan = TritonPlan(name=layout, layout=layout, backend="python", threads=1, environment=asked.venv)
+            plan = TritonPlan(name=layout, layout=layout, backend=backend, threads=1, environment=asked.venv)
             write_repository(asked.model, Path(place, "repository"), plan)
-        with triton(asked.venv, Path(place, "repository"), Path(place, "backends")) as (process, address):
+        with triton(asked.venv, Path(place, "repository"), Path(place, "backends"), asked.backends) as (
+            process,
+            address,
+        ):
             for name, (there, here) in ways(explainer, asked.photo, address).items():
                 print(name, json.dumps(_compared(process.pid, there, here, asked)))
 

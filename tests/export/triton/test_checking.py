@@ -1,7 +1,8 @@
 """``--check`` against the Triton that nvidia-pytriton carries, and against what is no Triton.
 
 The real one is used where CFCAM_TRITON_VENV names a venv with nvidia-pytriton, numpy 1, ONNX Runtime and cfcam's
-dependencies, of a Python that pytriton has a stub for.
+dependencies, of a Python that pytriton has a stub for. Where CFCAM_TRITON_BACKENDS names a folder with an ONNX Runtime
+backend too (examples/triton/onnxruntime_backend.sh builds one), that runs the files.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ pytest.importorskip("onnx", reason="repositories are written with onnx")
 pytest.importorskip("tritonclient.grpc", reason="needs tritonclient[grpc]")
 
 _VENV = os.environ.get("CFCAM_TRITON_VENV", "")
+_BACKENDS = os.environ.get("CFCAM_TRITON_BACKENDS", "")
+_SERVED = ("logits", "fixed-batch")
 _LAYOUTS = ("plain", "one", "bls", "ensemble")
 
 
@@ -57,9 +60,12 @@ def triton(tiny_path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]
     (backend / "triton_python_backend_stub").symlink_to(
         server / "python_backend_stubs" / version / "triton_python_backend_stub"
     )
-    for name in ("logits", "fixed-batch"):
+    if _BACKENDS:
+        (folder / "backends" / "onnxruntime").symlink_to(Path(_BACKENDS, "onnxruntime").absolute())
+    runs: Any = {"backend": "onnxruntime" if _BACKENDS else "python", "threads": 1, "environment": _VENV}
+    for name in _SERVED:
         for layout in _LAYOUTS:
-            plan = TritonPlan(name=f"{name}_{layout}", layout=layout, backend="python", threads=1, environment=_VENV)  # type: ignore[arg-type]
+            plan = TritonPlan(name=f"{name}_{layout}", layout=layout, **runs)  # type: ignore[arg-type]
             write_repository(tiny_path(name), folder / "repository", plan)
     http, grpc = free_port(), free_port()
     base = subprocess.run([f"{_VENV}/bin/python", "-c", "import sys; print(sys.base_prefix)"], capture_output=True)
@@ -111,7 +117,7 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("transport", ["http", "grpc"])
 @pytest.mark.parametrize("layout", _LAYOUTS)
-@pytest.mark.parametrize("name", ["logits", "fixed-batch"])
+@pytest.mark.parametrize("name", _SERVED)
 def test_a_real_triton_answers_the_same_bits(
     name: str, layout: str, transport: str, triton: Any, photo: str, tiny_path
 ) -> None:
