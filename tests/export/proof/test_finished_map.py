@@ -1,12 +1,13 @@
 """Fused files that were spoilt on purpose: each is refused, by the check of the finished map."""
 
+import numpy as np
 import onnx
 import onnx_classifiers
 import pytest
 from cfcam.calibration.check import check_file
 from cfcam.export import export_onnx
 from cfcam.export.writing import set_spec, spec_of
-from onnx import helper
+from onnx import helper, numpy_helper
 
 
 @pytest.fixture(scope="module")
@@ -14,6 +15,13 @@ def fused(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fused")
     onnx.save(onnx_classifiers.make("plain"), folder / "net.onnx")
     return export_onnx(folder / "net.onnx", folder / "net.cam.onnx", fused=True).path
+
+
+@pytest.fixture(scope="module")
+def columns(fused):
+    return export_onnx(
+        fused.with_name("net.onnx"), fused.with_name("two.cam.onnx"), fused=True, classes_per_image=2
+    ).path
 
 
 def with_settings(**changes):
@@ -33,7 +41,7 @@ def reading_the_rivals(model):
     (spreading,) = (node for node in model.graph.node if "cam_gradients" in node.output)
     found = 0
     for node in model.graph.node:
-        if node.name.startswith("cam_fused") and node.op_type == "Mul" and node.input[0] == spreading.input[0]:
+        if node.name.startswith("cam_fused") and node.op_type == "Squeeze" and node.input[0] == spreading.input[0]:
             node.input[0], found = "cam_rivals", found + 1
     assert found == 1
 
@@ -81,6 +89,21 @@ def test_a_class_that_does_not_exist_must_get_nothing(fused, tmp_path):
     onnx.save(model, tmp_path / "spoilt.cam.onnx")
     failed = [row.name for row in check_file(tmp_path / "spoilt.cam.onnx").failures]
     assert failed == ["images with a map for a class that does not exist"]
+
+
+@pytest.mark.parametrize(
+    ("order", "words"),
+    [([1, 0], "several classes, against the host's"), ([0, 0], "several classes, against the host's"), ([0, 1], None)],
+)
+def test_maps_of_other_columns_are_seen(columns, tmp_path, order, words):
+    model = onnx.load(columns)
+    for node in model.graph.node:
+        node.output[:] = ["before" if name == "cam_map" else name for name in node.output]
+    model.graph.initializer.append(numpy_helper.from_array(np.array(order), "order"))
+    model.graph.node.append(helper.make_node("Gather", ["before", "order"], ["cam_map"], axis=1))
+    onnx.save(model, tmp_path / "spoilt.cam.onnx")
+    failed = [row.name for row in check_file(tmp_path / "spoilt.cam.onnx").failures]
+    assert any(words in name for name in failed) if words else not failed, failed
 
 
 def test_the_file_as_it_is_holds(fused):
