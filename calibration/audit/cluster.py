@@ -129,8 +129,8 @@ def _rows(ray: Any, job: Job, tasks: list[bytes], workers: int) -> Iterator[Row]
     pa = arrow()
     table = pa.table({"task": pa.array(tasks, pa.large_binary())})
     photos = ray.data.from_arrow([table.slice(place, 1) for place in range(len(tasks))])
-    # Reading is little work: it must not wait for a processor that the workers have.
-    photos = photos.map_batches(_photos, batch_size=1, batch_format="pyarrow", num_cpus=0.1)
+    # Reading is little work: it must not wait for a processor, of which the workers may have all.
+    photos = photos.map_batches(_photos, batch_size=1, batch_format="pyarrow", num_cpus=0)
     found = photos.map_batches(
         # Not by arguments of its constructor: those would be lost with the machine that holds them.
         type("_AuditWorker", (_Worker,), {"job": pickle.dumps(job)}),
@@ -198,6 +198,8 @@ class _Worker:
 def _connected(address: str, workers: int) -> Iterator[Any]:
     """Ray, connected until the end of the block."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
+    if address != "local":
+        _show_token()
     try:
         ray = importlib.import_module("ray")
         importlib.import_module("ray.data")
@@ -209,15 +211,34 @@ def _connected(address: str, workers: int) -> Iterator[Any]:
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise AuditError(
             f"{shown(address)}: no Ray cluster answers ({one_line(error)[:300]}): give --ray local, or the "
-            "address that `ray start --head` printed, of the same version of Ray and Python"
+            "address that `ray start --head` printed, of the same version of Ray and Python, and with its token "
+            "(~/.ray/auth_token)"
         ) from error
     try:
+        _check_processors(ray, address, workers)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars, context.target_max_block_size = False, _BLOCK
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         yield ray
     finally:
         ray.shutdown()
+
+
+def _show_token() -> None:
+    """Ray 2.60's `ray start` asks for the token that the machine has, and its clients show it only if they are told."""
+    given = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    if given or os.path.exists(os.path.expanduser("~/.ray/auth_token")):
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+def _check_processors(ray: Any, address: str, workers: int) -> None:
+    """Ray would wait for more, and say nothing."""
+    there = int(ray.cluster_resources().get("CPU", 0))
+    if workers > there:
+        raise AuditError(
+            f"{shown(address)}: the cluster has {there} processors, and each of {workers} workers takes one: give "
+            f"--workers {max(there, 1)}, or first let machines join it by `ray start --address`"
+        )
 
 
 def _check_there(address: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("pyarrow")
 
 from cfcam.calibration.audit import AuditError, AuditOptions, audit
-from cfcam.calibration.audit.cluster import rows_on_cluster
+from cfcam.calibration.audit.cluster import _check_processors, _show_token, rows_on_cluster
 from cfcam.calibration.audit.parts import read_parts
 from cfcam.calibration.audit.plan import Plan
 from cfcam.calibration.audit.row import UNREPEATED
@@ -54,6 +54,33 @@ def test_without_ray_it_is_said_what_to_install_and_relative_paths_are_refused(j
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingDependencyError, match=r"install cfcam\[fleet\]"):
         list(rows_on_cluster(job, source, names, "local", 1))
+
+
+def test_a_token_is_shown_where_there_is_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    _show_token()
+    assert "RAY_AUTH_MODE" not in os.environ
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("t")
+    _show_token()
+    assert os.environ["RAY_AUTH_MODE"] == "token"
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    _show_token()
+    assert os.environ["RAY_AUTH_MODE"] == "disabled"
+
+
+def test_more_workers_than_processors_are_refused():
+    class Ray:
+        @staticmethod
+        def cluster_resources():
+            return {"CPU": 2.0}
+
+    _check_processors(Ray, "10.0.0.1:6379", 2)
+    with pytest.raises(AuditError, match=r"the cluster has 2 processors.*give --workers 2"):
+        _check_processors(Ray, "10.0.0.1:6379", 3)
 
 
 @pytest.mark.slow
