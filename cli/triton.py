@@ -66,6 +66,12 @@ def triton(
         str | None,
         typer.Option("--env", metavar="FOLDER", help="The venv with cfcam on the server (EXECUTION_ENV_PATH)."),
     ] = None,
+    exact_int8: Annotated[
+        bool,
+        typer.Option(
+            "--exact-int8", help="The server's processor has VNNI: ONNX Runtime's backend may run INT8 files."
+        ),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace models of the same names.")] = False,
     allow_failing: Annotated[
         bool, typer.Option("--allow-failing", help="Take a product that missed its gate.")
@@ -112,6 +118,7 @@ def triton(
             instances=instances,
             threads=threads,
             environment=environment,
+            exact_int8=exact_int8,
         )
         written = write_repository(model, repository or "", plan, force=force, allow_failing=allow_failing)
     if json:

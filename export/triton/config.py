@@ -48,6 +48,8 @@ class TritonPlan:
         instances: Of the models of the Python backend, and of the file in ``plain``.
         threads: CPU threads per operator; None for all cores.
         environment: Folder of the venv, on the server, that the Python backend runs in; None for the server's own.
+        exact_int8: The server's processor adds products of INT8 in 32 bits (x86 with VNNI), so that the ONNX Runtime
+            backend may run INT8 files on it.
     """
 
     name: str
@@ -58,6 +60,7 @@ class TritonPlan:
     instances: int = 1
     threads: int | None = None
     environment: str | None = None
+    exact_int8: bool = False
 
     @property
     def engine(self) -> str:

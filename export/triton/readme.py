@@ -71,11 +71,10 @@ def _what(plan: TritonPlan, source: Source) -> str:
     text = f"# {plan.name}\n\nWritten by `cfcam triton` from `{source.file.name}`. {runs}\n"
     manifest = source.manifest
     if not source.is_engine or manifest is None:
-        if "int8" in source.spec.precision and plan.layout != "one" and plan.backend == "onnxruntime":
+        if plan.exact_int8:
             text += (
                 "\nThe file is quantised. On x86 processors without VNNI, ONNX Runtime's integer kernels saturate and "
-                "give other maps,\nand Triton's backend cannot be told to do without them: check the server (below), "
-                "or take `--backend python`.\n"
+                "give other maps,\nand Triton's backend cannot be told to go without them: check the server (below).\n"
             )
         return text
     aimed = "" if manifest.target is None else f", for {manifest.target.gpu or 'GPUs'}"

@@ -78,6 +78,7 @@ def plan_for(
     instances: int = 1,
     threads: int | None = None,
     environment: str | None = None,
+    exact_int8: bool = False,
 ) -> TritonPlan:
     """A plan with what goes without saying for a file: fused ones are served plainly, engines on TensorRT and GPUs.
 
@@ -91,6 +92,7 @@ def plan_for(
         instances: As in `TritonPlan`.
         threads: As in `TritonPlan`.
         environment: As in `TritonPlan`.
+        exact_int8: As in `TritonPlan`.
 
     Returns:
         The plan, which `write_repository` checks.
@@ -108,6 +110,7 @@ def plan_for(
         instances=instances,
         threads=threads,
         environment=environment,
+        exact_int8=exact_int8,
     )
 
 

@@ -172,9 +172,20 @@ def _check_backend(source: Source, plan: TritonPlan) -> None:
             f"{path}: is an ONNX file, and the TensorRT backend runs engines: build one with `cfcam build` and a "
             "configuration with `backend: tensorrt`, or leave --backend out"
         )
-    elif plan.layout != "one" and plan.backend == "onnxruntime" and has_float16_scales(path):
-        # There is no way to tell Triton's backend so, and the maps would be wrong: see `session_workarounds`.
+    elif plan.layout != "one" and plan.backend == "onnxruntime":
+        _check_quantisers(source, plan)
+
+
+def _check_quantisers(source: Source, plan: TritonPlan) -> None:
+    """Refuse what `session_workarounds` sees to: Triton's backend cannot be told, and would give other classes."""
+    remedy = "use --layout one, or --backend python, which see to it"
+    if has_float16_scales(source.file):
         raise ExportError(
-            f"{path}: its quantisers must run unfused, which Triton's ONNX Runtime backend cannot be told: use "
-            "--backend python"
+            f"{source.file}: its quantisers must run unfused, which Triton's ONNX Runtime backend cannot be told: "
+            f"{remedy}"
+        )
+    if source.spec.precision.startswith("int8") and plan.device == "cpu" and not plan.exact_int8:
+        raise ExportError(
+            f"{source.file}: its INT8 kernels saturate on x86 processors without VNNI, which Triton's ONNX Runtime "
+            f"backend cannot be told to go without: {remedy}, or give --exact-int8 if the server's processor has VNNI"
         )

@@ -110,6 +110,11 @@ def test_what_an_engine_cannot_be_part_of(plan: dict[str, Any], said: str, tiny_
         ({"columns": ColumnsSpec(count=2)}, {"layout": "plain"}, None),
         ({"fixed_target": FixedTargetSpec(index=-1)}, {"layout": "one"}, "has a fixed target.*use --layout plain"),
         ({"fixed_target": FixedTargetSpec(index=-1)}, {"layout": "plain"}, None),
+        ({"precision": "int8"}, {"layout": "plain"}, "saturate on x86 processors without VNNI.*--exact-int8"),
+        ({"precision": "int8"}, {"layout": "bls"}, "use --layout one, or --backend python"),
+        ({"precision": "int8"}, {"layout": "plain", "exact_int8": True}, None),
+        ({"precision": "int8"}, {"layout": "plain", "backend": "python"}, None),
+        ({"precision": "int8"}, {"layout": "plain", "device": "gpu"}, None),
         ({}, {"layout": "plain", "backend": "tensorrt"}, "is an ONNX file, and the TensorRT backend runs engines"),
     ],
 )
@@ -128,7 +133,7 @@ def test_what_a_file_cannot_be_part_of(
 def test_quantisers_that_must_run_unfused(tiny_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source_module, "has_float16_scales", lambda _: True)
     source = open_source(tiny_path("logits"))
-    with pytest.raises(ExportError, match=r"must run unfused.*use --backend python"):
+    with pytest.raises(ExportError, match=r"must run unfused.*use --layout one, or --backend python"):
         check_fits(source, TritonPlan(name="m", layout="plain"))
     check_fits(source, TritonPlan(name="m", layout="plain", backend="python"))
     check_fits(source, TritonPlan(name="m"))
