@@ -110,7 +110,7 @@ def test_what_needs_other_classes_is_refused(folder: Path, tmp_path: Path) -> No
         make_job(path, "c", BuildConfig(backend="onnxruntime"), tmp_path)
     with pytest.raises(ExportError, match="without --fixed-target, and lower"):
         lower(path, tmp_path / "half.cam.onnx", Plan(precision="float16"))
-    with pytest.raises(ExportError, match="clients of a repository name a class"):
+    with pytest.raises(ExportError, match="clients of this layout name a class"):
         write_repository(path, tmp_path / "models", TritonPlan(name="m"))
     with pytest.raises(ExportError, match="--classes-per-image or --fixed-target"):
         export_onnx(folder / "net.onnx", tmp_path / "x.cam.onnx", fixed_target="top", classes_per_image=2)
