@@ -167,7 +167,7 @@ def _check_backend(source: Source, plan: TritonPlan) -> None:
             )
         if plan.device != "gpu":
             raise ExportError(f"{path}: is a TensorRT engine, which runs on GPUs alone: leave --device out")
-    elif plan.layout != "one" and plan.backend == "tensorrt":
+    elif plan.backend == "tensorrt":
         raise ExportError(
             f"{path}: is an ONNX file, and the TensorRT backend runs engines: build one with `cfcam build` and a "
             "configuration with `backend: tensorrt`, or leave --backend out"

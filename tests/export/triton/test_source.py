@@ -115,6 +115,7 @@ def test_what_an_engine_cannot_be_part_of(plan: dict[str, Any], said: str, tiny_
         ({"precision": "int8"}, {"layout": "plain", "exact_int8": True}, None),
         ({"precision": "int8"}, {"layout": "plain", "backend": "python"}, None),
         ({"precision": "int8"}, {"layout": "plain", "device": "gpu"}, None),
+        ({}, {"layout": "one", "backend": "tensorrt"}, "is an ONNX file"),
         ({}, {"layout": "plain", "backend": "tensorrt"}, "is an ONNX file, and the TensorRT backend runs engines"),
     ],
 )
