@@ -153,7 +153,8 @@ def pytest_runtest_setup() -> None:
 
 
 def pytest_terminal_summary(terminalreporter, exitstatus: int, config: pytest.Config) -> None:
-    if (file := config.getoption("write_passed")) and exitstatus == 0:
+    # A worker of a parallel run has only its own tests to tell of.
+    if (file := config.getoption("write_passed")) and exitstatus == 0 and not hasattr(config, "workerinput"):
         write_passed(terminalreporter.stats.get("passed", ()), config.rootpath / file)
     # Properties of a test come back from the workers of a parallel run too.
     reports = [r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, ())]

@@ -28,6 +28,7 @@ _EXTRAS = {
         "pydantic_core",
         "prometheus_client",
         "grpc",
+        "grpc_health",
         "google",
         "tritonclient",
     },
