@@ -13,10 +13,10 @@ from cfcam.export.proof.against_pytorch import _differentiated, _run
 from cfcam.export.traced.capture import Captured
 from cfcam.export.traced.float64 import TailProgram, run_in_float64
 from numpy.typing import NDArray
-from opened_modules import opened
+from opened_modules import Opened, opened
 from torch import Tensor, fx, nn
 
-__all__ = ["Gradients", "assert_same", "captured_nodes", "gradients", "operator_gradients"]
+__all__ = ["Gradients", "assert_same", "captured_nodes", "gradients", "nodes_of", "operator_gradients"]
 
 Operator = Callable[[Tensor], Tensor]
 
@@ -31,7 +31,11 @@ class Gradients(NamedTuple):
 
 def captured_nodes(net: nn.Module, image: Tensor, layer: str | None = None) -> tuple[Captured, fx.Node, fx.Node]:
     """The program, its scores and a layer of it, which the converter may merge with others."""
-    module = opened(net, image)
+    return nodes_of(opened(net, image), layer)
+
+
+def nodes_of(module: Opened, layer: str | None = None) -> tuple[Captured, fx.Node, fx.Node]:
+    """`captured_nodes` of a module that is opened already."""
     node = module.names.node(module.layer().name) if layer is None else module.node(layer)
     assert node is not None
     return module.captured, module.captured.outputs[module.position], node
@@ -73,14 +77,16 @@ def operator_gradients(operators: Mapping[str, Operator], layer: Tensor) -> dict
 
     layer: what the operators read, (2, C, H, W) in float64.
     """
-    net = _Heads(list(operators.values()), layer)
+    # Each operator has images of its own: one run gives the gradients of all.
+    net, images = _Heads(list(operators.values()), layer), layer.repeat(len(operators), 1, 1, 1)
     tail: Any = SimpleNamespace(in_float64=lambda: net, inputs=["layer"])
-    passes = _differentiated(tail, [layer])
+    classes = torch.arange(len(operators)).repeat_interleave(len(layer))
+    passes = _run(_differentiated(tail, [images]), tail, [images], classes).reshape(-1, *layer.shape)
     found = {}
-    for number, name in enumerate(operators):
+    for number, (name, operator) in enumerate(operators.items()):
         leaf = layer.clone().requires_grad_()
-        (expected,) = torch.autograd.grad(net(leaf)[:, number].sum(), leaf)
-        found[name] = (_run(passes, tail, [layer], torch.full((len(layer),), number)), expected)
+        (expected,) = torch.autograd.grad((operator(leaf) * net.get_buffer(f"weights_{number}")).sum(), leaf)
+        found[name] = (passes[number], expected)
     return found
 
 

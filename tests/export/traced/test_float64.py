@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 from cfcam.export.traced.float64 import TailProgram, run_in_float64, values_of
+from opened_modules import Opened, opened
 from small_nets import ConvNet, seeded
-from tail_gradients import assert_same, captured_nodes, gradients
+from tail_gradients import assert_same, captured_nodes, gradients, nodes_of
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -29,10 +30,14 @@ def test_a_whole_run_is_the_modules_own_in_float64() -> None:
     assert all(parameter.dtype is torch.float32 for parameter in net.parameters())
 
 
+@pytest.fixture(scope="module")
+def plain() -> Opened:
+    return opened(seeded(ConvNet()), IMAGES[:1])
+
+
 @pytest.mark.parametrize("layer", ["conv1", "act:0", "bn2", "act:1", None])
-def test_the_tails_gradient_is_the_modules_own(layer: str | None) -> None:
-    net = seeded(ConvNet())
-    captured, score, node = captured_nodes(net, IMAGES[:1], layer)
+def test_the_tails_gradient_is_the_modules_own(plain: Opened, layer: str | None) -> None:
+    captured, score, node = nodes_of(plain, layer)
     tail = TailProgram(captured.graph, node, score, 3)
     assert (tail.border, tail.inputs) == ([], ["layer"])
     (held,) = run_in_float64(captured.graph, IMAGES, node)

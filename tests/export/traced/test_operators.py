@@ -100,7 +100,7 @@ AVERAGE_POOLS = [
 ]
 
 
-SIZES = [(9, 9), (10, 7), (12, 13)]
+SIZES = [(10, 7), (12, 13)]
 TIES = pytest.mark.parametrize("ties", [False, True], ids=["distinct", "ties"])
 
 
@@ -148,10 +148,9 @@ RESIZES: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("target", [{"scale_factor": 2.0}, {"size": (13, 21)}, {"size": (5, 6)}], ids=str)
-@pytest.mark.parametrize("size", [(9, 9), (10, 7)], ids=str)
-def test_resizes(size: tuple[int, int], target: dict[str, Any]) -> None:
+def test_resizes(target: dict[str, Any]) -> None:
     """To the doubled size, to no whole multiple, to less."""
-    check(forms(F.interpolate, [{**target, **options} for options in RESIZES]), layer_of(size))
+    check(forms(F.interpolate, [{**target, **options} for options in RESIZES]), layer_of((10, 7)))
 
 
 def test_resizes_by_a_broken_factor() -> None:
