@@ -82,7 +82,7 @@ types: $(VENV)/stamp-dev
 
 # Two workers on two cores: PyTorch's own threads would only get in each other's way.
 pytest: $(VENV)/stamp-dev pytest-runtime
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal --passed-elsewhere $(PASSED)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal --passed-elsewhere=$(PASSED)
 
 # Ray takes half a minute to install, and its tests as long: too much for every run of the tests.
 fleet: $(VENV)/stamp-dev
@@ -94,7 +94,7 @@ pytest-runtime: $(RUNTIME)/stamp $(VENV)/stamp-dev
 	$(PY) tests/tiny_model.py
 	$(RUNTIME)/bin/python -c "import importlib.util as u; found = [n for n in ('torch', 'onnx', 'onnxscript') if u.find_spec(n)]; assert not found, found"
 	OMP_NUM_THREADS=1 $(RUNTIME)/bin/python -m pytest -n 2 --dist worksteal tests/runtime tests/test_imports.py \
-		--write-passed $(PASSED)
+		--write-passed=$(PASSED)
 
 # Asks for the GPU first: without one there is nothing to install, and nothing is tested.
 gpu:
