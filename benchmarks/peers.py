@@ -24,6 +24,7 @@ from typing import Any
 import peers_growth
 import peers_openvino
 from cfcam.runtime.bench.sampling import sample
+from cfcam.runtime.engines.onnxruntime.workarounds import processor_workarounds
 from peers_page import write_page
 from peers_sizes import installed_mib
 from peers_start import first_map
@@ -111,7 +112,8 @@ def _machine(shared: bool) -> str:
 
     names = ("onnxruntime", "numpy", "torch", "grad-cam", "torchcam", "captum")
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
-    what = f"{processor()}, {os.cpu_count()} cores{', a shared machine' if shared else ''}"
+    slow = " without integer kernels (VNNI)" if processor_workarounds() else ""
+    what = f"{processor()}{slow}, {os.cpu_count()} cores{', a shared machine' if shared else ''}"
     arguments = [f'"{part}"' if " " in part else part for part in _without_places(sys.argv[1:])]
     command = " ".join(["python benchmarks/peers.py", *arguments])
     return f"{what}; {versions}; {time.strftime('%Y-%m-%d')}; `{command}`"

@@ -21,12 +21,12 @@ _HEAD = """# cfcam beside what one would take instead
 
 `make bench` measures all of this anew and writes this page. One thread each, from a ready tensor to one map of the
 top class at the input's size. Weights are random (EfficientNet-Lite0's ONNX files have its own). `cfcam, two-stage` is
-`Explainer.explain` in its default form (clusters, guide, contrast), `INT8` the same with the product for CPUs;
-`cfcam, fused` is the [fused file](../fused.md) of the form `cpu`, run by ONNX Runtime alone, `static` that of the form
-for every runtime. `PyTorch, no map` is what the tools by PyTorch pay before they explain anything. All explain
-the same layer; in EfficientNet-Lite0 theirs is the one before its activation, which is a single module that a hook
-cannot tell apart. Times are CPU time, interleaved, the least of all rounds; how far A/A is from 1 says how far they can
-be believed.
+`Explainer.explain` in its default form (clusters, guide, contrast), `INT8` the same with the product for CPUs, which
+is for processors with integer kernels (VNNI) and slower than float32 on others; `cfcam, fused` is the
+[fused file](../fused.md) of the form `cpu`, run by ONNX Runtime alone, `static` that of the form for every runtime.
+`PyTorch, no map` is what the tools by PyTorch pay before they explain anything. All explain the same layer; in
+EfficientNet-Lite0 theirs is the one before its activation, which is a single module that a hook cannot tell apart.
+Times are CPU time, interleaved, the least of all rounds; how far A/A is from 1 says how far they can be believed.
 """
 
 

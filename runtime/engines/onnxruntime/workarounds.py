@@ -37,9 +37,9 @@ def processor_workarounds() -> dict[str, str]:
     """Session entries that any file with quantisers needs on this processor.
 
     ONNX Runtime's integer kernels on x86 without VNNI add products of uint8 and int8 in pairs that saturate at 16
-    bits: the same file gives another map there than everywhere else. As they stand the pairs are right, and no slower
-    than float32. (`session.x64quantprecision`, which is meant for this, fails where two operators share a weight, as
-    they do in every exported file; 1.32.)
+    bits: the same file gives another map there than everywhere else. As they stand the pairs are right, and somewhat
+    slower than float32. (`session.x64quantprecision`, which is meant for this, fails where two operators share a
+    weight, as they do in every exported file; 1.32.)
 
     Returns:
         Session configuration entries by ONNX Runtime's own names; they change nothing in files without quantisers.
