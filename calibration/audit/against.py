@@ -43,6 +43,8 @@ FILE, PAGE = "against.json", "against.html"
 #: The verdicts, from the one that is always allowed on.
 _WORSE = ("passed", "undecided", "failed")
 _NOTHING = "nothing shows that its explanations stand for the model's"
+#: The folder has a plan by then, of an audit that is compared with nothing.
+_OPTIONS = "with --against, and another folder with -o"
 #: Bytes of the largest figures that are read.
 _MOST = 64 * 2**20
 
@@ -168,10 +170,10 @@ def unless_compared(model: Path, plan: Plan, precision: str) -> dict[str, Any]:
     if manifest is None:
         if precision == "float32":
             return found | {"by": "itself", "text": "the file is in float32 itself"}
-        remedy = "give the float32 file that it was made of with --against"
+        remedy = f"give the float32 file that it was made of {_OPTIONS}"
         return found | {"text": f"the file is in {precision} and has no manifest of a build: {_NOTHING}: {remedy}"}
     found["reference"] = {"file": manifest.source.file, "sha256": manifest.source.sha256}
-    gate, remedy = manifest.gate, f"give {manifest.source.file}, of which it was made, with --against"
+    gate, remedy = manifest.gate, f"give {manifest.source.file}, of which it was made, {_OPTIONS}"
     doubt = _doubt(manifest, plan)
     if gate is None or doubt:
         return found | {"text": f"{doubt}: {_NOTHING}: {remedy}"}

@@ -63,6 +63,7 @@ def compare_folders(a: Path, b: Path) -> dict[str, Any]:
         other = read_plan(a / "plan.json")
         found = compare_rows(iter_rows(a / "parts", FIGURES), rows)
         names = [name for name in (*other.differences(plan), "rungs") if getattr(other, name) != getattr(plan, name)]
+        names = [name for name in names if not name.startswith("against_")]  # of which no row depends
         differences = [(name, getattr(other, name), getattr(plan, name)) for name in names]
         libraries = sorted({*other.versions, *plan.versions})
         pairs = [(f"version of {name}", other.versions.get(name), plan.versions.get(name)) for name in libraries]

@@ -68,6 +68,9 @@ def summarise(rows: Iterable[Row], plan: Plan, model: dict[str, Any], warnings: 
     """
     seen = _Seen()
     findings = rates(seen.watched(rows))
+    certified = _certified(seen, plan)
+    if certified is not None and certified["why_not"] != plan.certified_why_not:
+        warnings = [*warnings, f"no map is certified: {certified['why_not']}"]
     return {
         "schema": SCHEMA,
         "model": model,
@@ -81,7 +84,7 @@ def summarise(rows: Iterable[Row], plan: Plan, model: dict[str, Any], warnings: 
         },
         "findings": findings,
         "slices": [],
-        "certified": _certified(seen, plan),
+        "certified": certified,
         "limits": [],
         "against": None,
         "latency": _latency(seen, plan),
@@ -94,10 +97,12 @@ def _certified(seen: _Seen, plan: Plan) -> dict[str, Any] | None:
     """On how many photos certificates prove something, and how much; None where nobody asked."""
     if not plan.certified_cells:
         return None
-    levels = seen.certified
+    levels, why_not = seen.certified, plan.certified_why_not
+    if why_not is None and plan.budget_ms is not None and not seen.rungs["certified"]:
+        why_not = f"a budget of {plan.budget_ms:g} ms leaves no room for it"
     return {
         "cells": plan.certified_cells,
-        "why_not": plan.certified_why_not,
+        "why_not": why_not,
         "of": len(levels),
         "proved": sum(level > 0 for level in levels),
         "median_grey_levels": float(np.median(levels)) if levels else None,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+
 from ...runtime.contract.input_spec import InputSpec
 from .config import TritonPlan, fixed_batch
 from .source import Source
@@ -118,7 +121,7 @@ def _plain(plan: TritonPlan, source: Source) -> str:
     said.append(f"- Outputs: {outputs}. Ask for those that you need.")
     return _PLAIN.format(
         name=plan.name,
-        file=source.graph.name,
+        file=json.dumps(source.graph.name, ensure_ascii=False),
         said="\n".join(said),
         scores=spec.output.name,
         image=spec.input.name,
@@ -144,7 +147,7 @@ def _explained(plan: TritonPlan, source: Source) -> str:
 
 def _starting(plan: TritonPlan, source: Source) -> str:
     asked = f"--name {plan.name} --check http://localhost:8000 --image photo.jpg"
-    how = f"```sh\ncfcam triton {source.file.name} {asked}\n```"
+    how = f"```sh\ncfcam triton {shlex.quote(source.file.name)} {asked}\n```"
     if source.is_engine:
         how += (
             f"\n\nThat runs the engine, so it needs TensorRT and such a GPU. Elsewhere give `{source.graph.name}`,\n"
@@ -164,7 +167,7 @@ from tritonclient.utils import np_to_triton_dtype
 from cfcam.runtime import read_spec
 from cfcam.runtime.photos.preprocess import prepare
 
-image = prepare("photo.jpg", read_spec("{file}").input).tensor{batch}
+image = prepare("photo.jpg", read_spec({file}).input).tensor{batch}
 arrays = {{"{image}": image{target}}}
 inputs = [triton.InferInput(name, one.shape, np_to_triton_dtype(one.dtype)) for name, one in arrays.items()]
 for one in inputs:

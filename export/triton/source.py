@@ -92,9 +92,11 @@ def open_source(path: Path, allow_failing: bool = False) -> Source:
     if manifest is not None:
         manifest.check(path, machine=False)
         if manifest.passed is False and not allow_failing:
-            raise ModelFileError(
-                f"{path}: missed its gate, as its manifest says: build it again, or take it with --allow-failing"
-            )
+            if manifest.verdict == "undecided":
+                what, remedy = "its gate had too few photos to decide", "build it with more"
+            else:
+                what, remedy = "missed its gate", "build it again"
+            raise ModelFileError(f"{path}: {what}, as its manifest says: {remedy}, or take it with --allow-failing")
     if not is_plan(path):
         return Source(path, path, read_spec(path), read_model_info(path), manifest)
     if manifest is None:

@@ -88,7 +88,7 @@ def test_explanations_of_another_class_fail_and_only_limits_that_say_so_allow_it
     assert all(limit["met"] for limit in document["limits"])
     assert "FAILED, its explanations do not stand for the model's: " in against["text"]
     assert any(row["missed"] and row["title"] == "Spearman" for row in table_rows(against["report"]))
-    assert 'class="bad">Explanations compared' in (tmp_path / "a" / "report.html").read_text()
+    assert 'class="bad">Explanations: compared' in (tmp_path / "a" / "report.html").read_text()
     (tmp_path / "limits.yaml").write_text("against: failed\n")
     assert audit(wrong, photos, tmp_path / "a", asked)["against"]["met"]
 
@@ -147,7 +147,11 @@ GATE = {
         ({}, "failed", "in the gate of its build, on 7 photos: FAILED, .*: top-1 agreement 0.5$"),
         ({"passed": True, "verdict": "passed", "failures": []}, "passed", "may stand"),
         ({"verdict": "undecided", "photos_needed": 90}, "undecided", "about 90 would decide .give logits.cam.onnx"),
-        ({"method": "cfcam"}, None, "judged maps of 'cfcam' .*: nothing shows that .*--against"),
+        (
+            {"method": "cfcam"},
+            None,
+            "judged maps of 'cfcam' .*: nothing shows that .*--against, and another folder with -o",
+        ),
         ({"ran_on": "graph.onnx on cpu"}, None, "ran graph.onnx on cpu, and the audit product.onnx on cpu: nothing"),
         (None, None, "has compared it with nothing: nothing shows"),
     ],

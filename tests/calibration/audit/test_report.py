@@ -92,4 +92,4 @@ def test_a_verdict_counts_as_a_limit_where_limits_speak_of_it(view, tmp_path, me
     verdict = {"by": "gate", "verdict": "undecided", "text": "UNDECIDED <x>", "met": met, "allowed": allowed}
     page = page_of(rows, view, against=verdict | {"report": None})
     assert said in page
-    assert f'class="{"warn" if met else "bad"}">Explanations UNDECIDED &lt;x&gt;' in page
+    assert f'class="{"warn" if met else "bad"}">Explanations: UNDECIDED &lt;x&gt;' in page

@@ -31,3 +31,14 @@ def test_counts_latency_and_errors_are_those_of_the_rows():
     assert len(document["errors"]) == 20
     assert document["errors"][0] == {"image": "x00.png", "error": "cannot be read"}
     assert document["warnings"] == ["a remark"]
+
+
+def test_certificates_for_which_the_budget_has_no_room_are_said_so():
+    plan = Plan("ab", "gradcam", {}, rungs=("label", "map"), budget_ms=12.5, certified_cells=3)
+    row = empty_row("0.png", "0") | {"empty": False, "ms": 1.0, "rungs": ["label", "map"], "margin": 0.5}
+    document = summarise([row], plan, {})
+    assert document["certified"]["why_not"] == "a budget of 12.5 ms leaves no room for it"
+    assert document["warnings"] == ["no map is certified: a budget of 12.5 ms leaves no room for it"]
+    certified = row | {"rungs": ["certified"], "certified_grey_levels": 0.5}
+    document = summarise([certified], plan, {})
+    assert (document["certified"]["why_not"], document["warnings"]) == (None, [])

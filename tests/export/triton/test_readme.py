@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import shlex
 from typing import Any
 
 import pytest
@@ -44,3 +46,13 @@ def test_what_it_says(layout: Any, words: str, tiny_path) -> None:
 )
 def test_how_a_photo_is_prepared(name: str, words: str, tiny_path) -> None:
     assert words in photo_in_words(read_spec(tiny_path(name)).input)
+
+
+def test_its_commands_hold_for_names_with_spaces_and_quotes(tiny_path, tmp_path) -> None:
+    path = tmp_path / 'a "b".cam.onnx'
+    path.write_bytes(tiny_path("logits").read_bytes())
+    text = readme(TritonPlan(name="m", layout="plain"), open_source(path))
+    command = next(line for line in text.splitlines() if line.startswith("cfcam triton"))
+    assert shlex.split(command)[2] == path.name
+    code = text.partition("```python\n")[2].partition("```")[0]
+    assert path.name in [one.value for one in ast.walk(ast.parse(code)) if isinstance(one, ast.Constant)]

@@ -73,6 +73,8 @@ def test_engines_that_are_refused(tiny_path, tmp_path: Path) -> None:
         open_source(engine(tmp_path, graph, "tensorrt_rtx"))
     with pytest.raises(ModelFileError, match=r"missed its gate.*--allow-failing"):
         open_source(engine(tmp_path, graph, gate={"passed": False}))
+    with pytest.raises(ModelFileError, match=r"had too few photos to decide.*build it with more.*--allow-failing"):
+        open_source(engine(tmp_path, graph, gate={"passed": False, "verdict": "undecided"}))
     path = engine(tmp_path, graph)
     (tmp_path / "x.onnx").write_bytes(tiny_path("softmax").read_bytes())
     with pytest.raises(ModelFileError, match=r"is not the file that x.engine was built from"):
