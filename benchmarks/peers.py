@@ -92,13 +92,14 @@ def measure_time(network: str, folder: Path, rounds: int) -> dict[str, Any]:
     }
 
 
-def measure_slow(network: str, folder: Path) -> dict[str, float]:
-    """CPU seconds of one map by each of the slow tools."""
-    found = {}
+def measure_slow(network: str, folder: Path) -> dict[str, float | str]:
+    """CPU seconds of one map by each of the slow tools, or why it has none."""
+    found: dict[str, float | str] = {}
     for label in SLOW:
         try:
             run = TOOLS[label](network, folder)
-        except NotFor:
+        except NotFor as error:
+            found[label] = str(error)
             continue
         started = time.process_time()
         run()

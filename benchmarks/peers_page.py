@@ -89,10 +89,12 @@ def _times(results: dict[str, Any]) -> str:
             one = found[network]
             if label in one["ratios"]:
                 cells.append(_ratio(one["ratios"][label]))
-            elif label in slow.get(network, {}):
-                cells.append(f"{1000 * slow[network][label] / one['plain_ms']:.0f} (one run)")
+                continue
+            seconds = slow.get(network, {}).get(label)
+            if isinstance(seconds, float):
+                cells.append(f"{1000 * seconds / one['plain_ms']:.0f} (one run)")
             else:
-                cells.append(one["refused"].get(label, "not measured"))
+                cells.append(seconds or one["refused"].get(label, "not measured"))
         rows.append([label, *cells])
     for label in LABELS if other else ():
         cells = []
