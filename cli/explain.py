@@ -167,6 +167,11 @@ def explain(
     ) as explainer:
         if explainer.manifest is not None and explainer.manifest.passed is False:
             note(f"cfcam: warning: {model}: {_NOT_PASSED[explainer.manifest.verdict or 'failed']}", stderr())
+        if maps is not None and maps > 1 and explainer.spec.fixed_target is not None:
+            raise typer.BadParameter(
+                "--maps, and --top with --side-by-side: show several classes, and the file explains one alone: leave "
+                "out --maps, or --side-by-side beside --top, or export the model without --fixed-target"
+            )
         chosen, used = explainer.resolve_method(method, options)  # a wrong one is known before the first image
         if contrast is not None:
             options = _with_contrast(explainer, chosen.name, used, contrast)
@@ -235,18 +240,22 @@ def _targets(explainer: Explainer, named: list[str] | None, maps: int | None) ->
 
 def _say_how_often(explainer: Explainer, targets: Sequence[int], against: str | None) -> None:
     """A note where a photo takes more than one inference, and what would need one."""
+    from ..runtime.contract.columns_spec import MOST_RANKS
     from ..runtime.targets import inferences, resolve_ranked
 
-    rival = [] if against is None else [resolve_ranked(against, explainer.spec.output)]
-    count = inferences(explainer.spec, [*targets, *rival])
+    asked = [*targets, *([] if against is None else [resolve_ranked(against, explainer.spec.output)])]
+    count = inferences(explainer.spec, asked)
+    if count == 1:
+        return
     columns = explainer.spec.columns
-    if count > 1:
-        at_once = "one class" if columns is None else f"{columns.count} classes"
-        note(
-            f"cfcam: note: each photo took {count} inferences, because the file explains {at_once} at a time; "
-            "exported with --classes-per-image free it would take one",
-            stderr(),
-        )
+    if columns is not None and columns.count is None:
+        why = f"the file knows the order of the {columns.ranks} best classes alone, and one finds the others"
+    else:
+        why = f"the file explains {'one class' if columns is None else f'{columns.count} classes'} at a time"
+        if len(asked) <= min(MOST_RANKS, explainer.spec.output.classes):
+            # A number, because 'free' is refused for a fixed batch and for TensorRT.
+            why += f"; exported with --classes-per-image {len(asked)} it would take one"
+    note(f"cfcam: note: each photo took {count} inferences, because {why}", stderr())
 
 
 def _with_contrast(explainer: Explainer, method: str, settings: Any, contrast: float) -> dict[str, Any]:

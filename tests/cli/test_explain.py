@@ -4,12 +4,16 @@ import json
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import onnx
 import pytest
 from cfcam.cli import main
 from cfcam.cli.data import data_file
+from cfcam.cli.explain import _say_how_often
+from cfcam.runtime.contract.columns_spec import ColumnsSpec
 from cfcam.runtime.explainer import Explainer
 from cfcam.runtime.panel import side_by_side
 from PIL import Image
@@ -277,7 +281,8 @@ def test_top_gives_the_best_classes(model, photo, capsys):
 def test_the_best_classes_in_one_picture(model, photo, tmp_path, capsys, asked):
     picture = tmp_path / "best.png"
     document, err = run_json(capsys, model, photo, *asked, "-o", picture)
-    assert "each photo took 4 inferences, because the file explains one class at a time" in " ".join(err.split())
+    words = "each photo took 4 inferences, because the file explains one class at a time; exported with "
+    assert f"{words}--classes-per-image 3 it would take one" in " ".join(err.split())
     with Explainer(model) as explainer:
         expected = explainer.explain_top(photo, 3)
     best = [index for index, _, _ in expected[0].top[:3]]
@@ -286,6 +291,38 @@ def test_the_best_classes_in_one_picture(model, photo, tmp_path, capsys, asked):
     with Image.open(picture) as drawn:
         assert drawn.size == side_by_side(expected).size
         np.testing.assert_array_equal(np.asarray(drawn), np.asarray(side_by_side(expected)))
+
+
+@pytest.mark.parametrize(
+    ("count", "asked", "words"),
+    [
+        (3, 5, "took 2 inferences, because the file explains 3 classes at a time; exported with --classes-per-image 5"),
+        (3, 101, "took 35 inferences, because the file explains 3 classes at a time"),
+        (None, 101, "took 2 inferences, because the file knows the order of the 100 best classes alone, and one finds"),
+        (None, 100, None),
+    ],
+)
+def test_the_note_on_several_inferences_gives_advice_that_works(capsys, count, asked, words):
+    spec = SimpleNamespace(columns=ColumnsSpec(count=count, ranks=100), output=SimpleNamespace(classes=1000))
+    _say_how_often(cast(Any, SimpleNamespace(spec=spec)), range(-1, -1 - asked, -1), None)
+    err = " ".join(capsys.readouterr().err.split())
+    assert (words or "") in err
+    assert ("it would take one" in err) == ("exported" in (words or ""))
+    assert bool(err) == bool(words)
+
+
+@pytest.mark.parametrize("asked", [["--maps", "2"], ["--top", "2", "--side-by-side"]])
+def test_a_file_of_one_class_has_no_maps_of_several(model, photo, tmp_path, capsys, asked):
+    graph = onnx.load(model)
+    graph.graph.input.remove(next(one for one in graph.graph.input if one.name == "cam_target"))
+    graph.graph.initializer.append(onnx.numpy_helper.from_array(np.array([-1]), "cam_target"))
+    written = next(entry for entry in graph.metadata_props if entry.key == "cfcam.spec")
+    written.value = json.dumps({**json.loads(written.value), "schema": "1.4", "fixed_target": {"index": -1}})
+    path = tmp_path / "fixed.cam.onnx"
+    onnx.save(graph, path)
+    assert main(["explain", str(path), str(photo), *asked, "-o", str(tmp_path / "x.png")]) == 2
+    assert "leave out --maps, or --side-by-side beside --top," in " ".join(capsys.readouterr().err.split())
+    assert main(["explain", str(path), str(photo), "--top", "2"]) == 0
 
 
 def test_maps_of_classes_in_one_picture_of_each_photo_or_apart(model, photos, tmp_path, capsys):
