@@ -138,9 +138,10 @@ def check_fits(source: Source, plan: TritonPlan) -> None:
     if plan.layout == "plain":
         return
     if spec.columns is not None and plan.layout != "one":
+        layouts = "plain" if source.is_engine else "one, or plain"
         raise ExportError(
-            f"{path}: explains several classes of an image in one inference: use --layout one, or plain for the "
-            "file's own inputs and outputs"
+            f"{path}: explains several classes of an image in one inference: use --layout {layouts} for the file's own "
+            "inputs and outputs"
         )
     if spec.fixed_target is not None:
         raise ExportError(

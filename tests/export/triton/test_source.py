@@ -100,6 +100,15 @@ def test_what_an_engine_cannot_be_part_of(plan: dict[str, Any], said: str, tiny_
         check_fits(source, TritonPlan(name="m", **plan))
 
 
+def test_an_engine_of_several_classes_is_sent_to_the_one_layout_that_it_has(tiny_path, tmp_path: Path) -> None:
+    source = open_source(engine(tmp_path, tiny_path("logits")))
+    source = dataclasses.replace(source, spec=dataclasses.replace(source.spec, columns=ColumnsSpec(count=2)))
+    plan = TritonPlan(name="m", layout="bls", backend="tensorrt", device="gpu")
+    with pytest.raises(ExportError, match="use --layout plain for"):
+        check_fits(source, plan)
+    check_fits(source, dataclasses.replace(plan, layout="plain"))
+
+
 @pytest.mark.parametrize(
     ("changes", "plan", "said"),
     [
