@@ -276,6 +276,11 @@ def _known(value: float) -> float | None:
 
 
 def method_of(explainer: Explainer, method: str | None, settings: Any = None) -> tuple[str, dict[str, Any]]:
-    """Name and settings of the method that an audit of the file would use. Raises `MethodError`."""
+    """Name and settings of the method that an audit of the file would use. Raises `AuditError` or `MethodError`."""
+    if explainer.spec.fused is not None:  # contrast 0, which is measured too, is not in its graph
+        raise AuditError(
+            f"{explainer.path}: is fused: it gives out finished maps, and an audit measures what they are made of: "
+            "give the file that is exported without --fused"
+        )
     chosen, options = explainer.resolve_method(method, settings)
     return chosen.name, asdict(options) if is_dataclass(options) and not isinstance(options, type) else {}

@@ -1,6 +1,8 @@
 """A photo's row, against what the same file says by other ways."""
 
 import dataclasses
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -159,3 +161,9 @@ def test_photos_that_cannot_be_read_have_an_error_and_no_figures(explainer, tmp_
 def test_a_method_that_runs_the_model_again_is_refused(explainer):
     with pytest.raises(AuditError, match="--method cfcam"):
         Auditor(explainer, plan(explainer, "scorecam"))
+
+
+def test_fused_files_are_refused_by_what_helps():
+    explainer: Any = SimpleNamespace(path="f.cam.onnx", spec=SimpleNamespace(fused=object()))
+    with pytest.raises(AuditError, match=r"f.cam.onnx: is fused.*give the file that is exported without --fused"):
+        method_of(explainer, None)
