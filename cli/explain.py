@@ -262,7 +262,8 @@ def _with_contrast(explainer: Explainer, method: str, settings: Any, contrast: f
     """The settings with that contrast, where the method knows one and the file has what it needs."""
     values = {} if settings is None else asdict(settings)
     if "contrast" not in values:
-        raise typer.BadParameter(f"--contrast: method '{method}' has none; leave it out, or take --method cfcam")
+        other = "take" if explainer.spec.fused is None else "export the model without --fused and take"
+        raise typer.BadParameter(f"--contrast: method '{method}' has none; leave it out, or {other} --method cfcam")
     if contrast and explainer.spec.layer.rivals is None:
         raise typer.BadParameter(
             "--contrast: the file does not have the rivals' gradient, which the exporter writes where the head behind "

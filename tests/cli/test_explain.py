@@ -10,9 +10,10 @@ from typing import Any, cast
 import numpy as np
 import onnx
 import pytest
+import typer
 from cfcam.cli import main
 from cfcam.cli.data import data_file
-from cfcam.cli.explain import _say_how_often
+from cfcam.cli.explain import _say_how_often, _with_contrast
 from cfcam.runtime.contract.columns_spec import ColumnsSpec
 from cfcam.runtime.explainer import Explainer
 from cfcam.runtime.panel import side_by_side
@@ -85,6 +86,14 @@ def test_contrast_that_cannot_be(guided_path, photos, capsys, options, words):
     out, err = capsys.readouterr()
     assert words in " ".join(err.split())
     assert out == ""
+
+
+@pytest.mark.parametrize(
+    ("fused", "advice"), [(None, "or take"), (True, "or export the model without --fused and take")]
+)
+def test_a_file_that_has_another_method_inside_cannot_take_one_for_contrast(fused, advice):
+    with pytest.raises(typer.BadParameter, match=f"leave it out, {advice} --method cfcam"):
+        _with_contrast(cast(Any, SimpleNamespace(spec=SimpleNamespace(fused=fused))), "gradcam", None, 0.5)
 
 
 def test_contrast_needs_a_file_with_rivals(model, photos, capsys):
