@@ -90,6 +90,11 @@ def make_plan(
     """
     if steps < 1:
         raise ArrayError(f"steps: expected at least 1, got {steps}")
+    if explainer.spec.fused is not None:  # whichever method is asked for
+        raise MethodError(
+            f"{explainer.path}: is fused: it gives out finished maps, and no activations or gradients to measure "
+            "methods with; export the model without --fused for this"
+        )
     own = explainer.spec.method.name
     chosen = _expanded(methods, {"all": fitting(method_names("rule"), explainer.spec.layers)}, [own, *DEFAULT_METHODS])
     cheap = [one.name for one in all_measures() if one.cheap]

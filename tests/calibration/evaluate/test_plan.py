@@ -1,9 +1,14 @@
 """What is measured, and what is refused before anything is."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 from cfcam.calibration.evaluate import (
     make_plan,
 )
+from cfcam.runtime.contract.fused_spec import FusedSpec
 from cfcam.runtime.errors import ArrayError, CfcamError, MethodError
 
 
@@ -25,3 +30,11 @@ def test_plans(explainer):
     ):
         with pytest.raises(kind, match=words):
             make_plan(explainer, **wrong)  # pyright: ignore[reportArgumentType]
+
+
+def test_fused_files_are_refused_with_one_piece_of_advice(explainer):
+    spec = replace(explainer.spec, fused=FusedSpec(size=(explainer.spec.input.height, explainer.spec.input.width)))
+    fused = cast(Any, SimpleNamespace(spec=spec, path="x.onnx"))
+    for methods in (None, ["cfcam"], ["gradcam"]):
+        with pytest.raises(MethodError, match=r"x\.onnx: is fused: .* export the model without --fused for this"):
+            make_plan(fused, methods=methods)
