@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...runtime.contract.manifest import Manifest
 from ...runtime.contract.modelfile import file_sha256
-from ...runtime.errors import CfcamError
+from ...runtime.errors import CfcamError, one_line
 from ...runtime.files import write_bytes
 from ...runtime.json_reader import read_json
 from ...runtime.photos.images import pixel_limit
@@ -75,6 +75,13 @@ def check_against(model: Path, reference: Path, plan: Plan) -> None:
             f"{reference}: is not the file that {model} was made of, which its manifest calls "
             f"{manifest.source.file} (SHA-256 {manifest.source.sha256}): give that one"
         )
+    try:
+        _thresholds(model)
+    except CfcamError as error:
+        raise AuditError(
+            f"{Manifest.place(model)}: its gate is not what `cfcam build` writes ({one_line(error)}): build the "
+            "product again"
+        ) from error
     with open_files(
         model,
         reference,

@@ -170,6 +170,10 @@ def _checked(path: Path, plan: TritonPlan, allow_failing: bool) -> tuple[Source,
     """The file, and the plan with what its engine limits."""
     if not _NAME.fullmatch(plan.name):
         raise ExportError(f"name '{plan.name}': expected letters, digits, '_', '-' and '.', as Triton's addresses take")
+    if plan.environment == "":
+        raise ExportError("--env: is empty: give the folder of a venv on the server, or leave it out")
+    if plan.environment is not None and plan.layout == "plain" and plan.backend != "python":
+        raise ExportError("--env: layout plain runs no Python in the server: leave it out")
     source = open_source(path, allow_failing)
     check_fits(source, plan)
     if _has_data_outside(source.graph):

@@ -175,6 +175,15 @@ def test_a_gate_that_somebody_edited_is_refused(model, lowered, tmp_path, change
         unless_compared(path, plan, about["precision"])
 
 
+def test_limits_of_a_gate_that_somebody_edited_are_refused_before_anything_is_measured(
+    model, lowered, photos, tmp_path
+):
+    path = product(tmp_path, lowered, model, GATE | {"thresholds": {"foo": 1}})
+    with pytest.raises(AuditError, match=r"its gate is not what .*there is no 'foo'.*: build the product again"):
+        audit(path, photos, tmp_path / "a", options(model))
+    assert not list((tmp_path / "a").glob("parts/*"))
+
+
 def test_a_product_is_compared_with_no_other_file_than_its_own(model, lowered, photos, tmp_path):
     path = product(tmp_path, lowered, model, GATE)
     again = spoilt_files.with_spec(model, tmp_path / "again.cam.onnx", tools={"cfcam": "0"})

@@ -97,6 +97,16 @@ def test_names_that_addresses_do_not_hold_are_refused(name: str, tiny_path, tmp_
     assert not (tmp_path / "r").exists()
 
 
+def test_environments_that_say_nothing_are_refused(tiny_path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="--env: is empty"):
+        write_repository(tiny_path("logits"), tmp_path / "r", TritonPlan(name="m", environment=""))
+    with pytest.raises(ExportError, match="runs no Python in the server"):
+        write_repository(
+            tiny_path("logits"), tmp_path / "r", TritonPlan(name="m", layout="plain", environment="/opt/x")
+        )
+    assert not (tmp_path / "r").exists()
+
+
 def test_files_that_are_refused(tiny_path, tmp_path: Path) -> None:
     engine = tmp_path / "x.engine"
     engine.write_bytes(b"ftrt" + bytes(100))
