@@ -7,6 +7,7 @@ alone, and the peak memory of a process that runs it once with that of one which
 
     python benchmarks/fused_cost.py                      # four networks, some five minutes
     python benchmarks/fused_cost.py mobilenet_v2 --rounds 80
+    python benchmarks/fused_cost.py efficientnet_lite0 mobilenet_v2 --rule   # what follows the inference, by itself
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from overhead import SIZE
 from peers_start import peak_mib
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from calibrated import photo_batch
 
 #: Network -> the most that the form ``cpu`` may cost, over plain inference.
 GOALS = {"resnet18": 1.03, "resnet50": 1.05, "efficientnet_lite0": 1.15, "mobilenet_v2": 1.25}
@@ -66,6 +69,34 @@ def row(name: str, rounds: int) -> tuple[str, bool]:
     return line, missed or per_image > BATCH_GOAL or more > MEMORY_GOAL
 
 
+def rule_row(name: str, rounds: int) -> tuple[str, bool]:
+    """One line: the least CPU time of the rule by numpy on the host and by ONNX Runtime in the form ``cpu``."""
+    from cfcam.export.fused.plan import plan_fused
+    from cfcam.export.fused.rule import rule_graph
+    from cfcam.runtime import cam_map
+    from cfcam.runtime.contract.modelfile import read_spec
+
+    with tempfile.TemporaryDirectory() as folder:
+        _, explained = files(name, Path(folder))
+        spec = read_spec(explained)
+        opened = session(explained)
+        feed = {spec.input.name: np.ascontiguousarray(photo_batch(1, SIZE).numpy()), spec.target: np.array([-1])}
+        names = [one.name for one in opened.get_outputs()]
+        values: dict[str, Any] = dict(zip(names, opened.run(names, feed), strict=True))
+        (Path(folder) / "rule.onnx").write_bytes(rule_graph(plan_fused(spec, "cpu")).to_model().SerializeToString())
+        rule = session(Path(folder) / "rule.onnx")
+    inputs = {one.name: values[one.name] for one in rule.get_inputs()}
+    a, g = values["cam_activations"], values["cam_gradients"]
+    detail, rivals = values.get("cam_detail"), values.get("cam_rivals")
+    runs: dict[str, Callable[[], object]] = {
+        "numpy": lambda: cam_map(a, g, settings={"last": True}, size=SIZE, detail=detail, rivals=rivals),
+        "rule": lambda: rule.run(None, inputs),
+    }
+    warm(runs)
+    least = {label: taken.min() for label, taken in sample(runs, rounds=rounds, clock=time.process_time_ns).items()}
+    return f"| {name} | {least['numpy']:.1f} | {least['rule']:.1f} |", False
+
+
 def call(path: Path) -> Callable[[int], object]:
     """A function that runs a file on so many images."""
     opened = session(path)
@@ -96,6 +127,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="*", default=list(GOALS), metavar="NETWORK")
     parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--rule", action="store_true", help="the rule alone, by numpy and by ONNX Runtime")
     parser.add_argument("--peak", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak is not None:
@@ -105,6 +137,9 @@ def main() -> int:
     unknown = set(options.networks) - set(GOALS)
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(GOALS)}")
+    if options.rule:
+        heads = ["network", "rule by numpy, ms of CPU", "by ONNX Runtime, form cpu"]
+        return print_table(heads, (rule_row(name, options.rounds) for name in options.networks))
     heads = [
         "network", "plain, ms", "A/A", "static", "goal", "cpu", "goal", f"batch of {BATCH}, per image over one",
         "its MiB over plain",
